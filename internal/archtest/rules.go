@@ -1,0 +1,49 @@
+package archtest
+
+// Groups that several lines of the table share.
+var (
+	everything = []string{"..."}
+	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
+	server     = []string{"engine", "tensor", "internal/api/...", "internal/shm", "internal/hw", "internal/server/..."}
+
+	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
+	// backends. Only tests may reach that far.
+	realParts = []string{"engine", "tensor", "tensor/*", "backends/...", "packaging/...", "internal/hw", "internal/ensemble"}
+)
+
+// moduleRules is the table: the arrows of docs/ARCHITECTURE.md, one line per package. The first line that matches wins.
+var moduleRules = []rule{
+	// The ground floor: nothing of ours below it.
+	{pkg: "tensor", unsafe: true},
+	{pkg: "tensor/*", imports: []string{"tensor"}, unsafe: true},
+	{pkg: "cdlr", native: true, unsafe: true, tests: []string{"tensor"}},
+	{pkg: "internal/dl", native: true, unsafe: true},
+	{pkg: "internal/shm", unsafe: true},
+	{pkg: "internal/hw"},
+	{pkg: "internal/ensemble"},
+	{pkg: "internal/config"},
+	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
+	{pkg: "internal/archtest"},
+
+	// The engine meets the outside only through interfaces that it defines itself.
+	{pkg: "engine", imports: []string{"tensor", "internal/hw"}},
+	{pkg: "engine/enginetest", imports: []string{"engine", "tensor", "internal/hw"}, support: true},
+
+	// Backends know the engine; the engine does not know them. They do not know each other.
+	{pkg: "backends", imports: append([]string{"backends/*"}, backend...)},
+	{pkg: "backends/backendtest", imports: append([]string{"internal/testkit"}, backend...), tests: realParts, support: true},
+	{pkg: "backends/*", imports: backend, tests: realParts, native: true, unsafe: true},
+
+	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
+
+	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
+	{pkg: "internal/server/...", imports: server, tests: realParts},
+
+	// Where everything is put together.
+	{pkg: "cmd/...", imports: everything},
+	{pkg: "bench/...", imports: everything},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
+
+	// What tests stand on.
+	{pkg: "internal/testkit/...", imports: realParts, support: true},
+}
