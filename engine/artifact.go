@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// maxArtifactFiles bounds the listing of an artifact's folder.
+const maxArtifactFiles = 4096
+
+// Artifact is an opened folder of model files. Every file of it is opened below
+// Root, so no name and no link leads out of it.
+type Artifact struct {
+	// URL is what the caller asked for, for messages and listings.
+	URL string
+	// Root is the folder. The Artifact owns it.
+	Root *os.Root
+	// Dir is the absolute path of the folder, for libraries that insist on a
+	// path. Prefer Open.
+	Dir string
+	// Files are the regular files at the top level, sorted by name. Links are
+	// followed where they stay below Root; others, and folders, are left out.
+	Files []ArtifactFile
+}
+
+// ArtifactFile is one file of an Artifact.
+type ArtifactFile struct {
+	Name string
+	Size int64
+}
+
+// Source gives artifacts to the engine. It decides what may be loaded: whether
+// the place is allowed and whether the package is trusted.
+type Source interface {
+	// Open opens the artifact at url, whose meaning is the Source's own. The
+	// caller closes the Artifact. Errors wrap ErrNotFound, ErrTrust or
+	// ErrArtifact.
+	Open(ctx context.Context, url string) (*Artifact, error)
+}
+
+// NewArtifact lists root, which the Artifact then owns. After an error root is
+// still the caller's.
+func NewArtifact(url string, root *os.Root) (*Artifact, error) {
+	dir, err := root.Open(".")
+	if err != nil {
+		return nil, fmt.Errorf("listing the artifact: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxArtifactFiles + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("listing the artifact: %w", err)
+	}
+	if len(names) > maxArtifactFiles {
+		return nil, fmt.Errorf("%w: the folder holds more than %d files", ErrArtifact, maxArtifactFiles)
+	}
+	a := &Artifact{URL: url, Root: root, Dir: root.Name()}
+	for _, name := range names {
+		// An error is a link out of the folder or a file that went away: in
+		// both cases it is not part of the artifact.
+		if info, err := root.Stat(name); err == nil && info.Mode().IsRegular() {
+			a.Files = append(a.Files, ArtifactFile{Name: name, Size: info.Size()})
+		}
+	}
+	slices.SortFunc(a.Files, func(x, y ArtifactFile) int { return strings.Compare(x.Name, y.Name) })
+	return a, nil
+}
+
+// Open opens a regular file of the artifact for reading. The caller closes it.
+func (a *Artifact) Open(name string) (*os.File, error) {
+	// Without O_NONBLOCK a named pipe put in the file's place after the listing
+	// would hold the loader up for ever.
+	f, err := a.Root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: it has no file %s", ErrArtifact, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: opening %s: %w", ErrArtifact, name, err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrArtifact, name)
+	}
+	return f, nil
+}
+
+// ReadFile reads a file of the artifact that may not be larger than limit
+// bytes.
+func (a *Artifact) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := a.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading %s: %w", ErrArtifact, name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrArtifact, name, limit)
+	}
+	return data, nil
+}
+
+// Has tells whether the artifact has a file of that name.
+func (a *Artifact) Has(name string) bool {
+	return slices.ContainsFunc(a.Files, func(f ArtifactFile) bool { return f.Name == name })
+}
+
+// Close closes Root.
+func (a *Artifact) Close() error { return a.Root.Close() }

@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Backend opens artifacts of one format. A Backend is used by many goroutines
+// at once and keeps no reference to what its methods are given.
+type Backend interface {
+	// Name is short, lower case and constant: it is what PICKET_BACKEND, the
+	// configuration and `picket explain` call the backend.
+	Name() string
+
+	// Probe tells whether the backend can work on this host: nil, or the reason
+	// why not in one sentence, such as a library that was not found. It is
+	// called once, when the engine starts, and does not take longer than
+	// opening a library takes.
+	Probe(host *hw.Host) error
+
+	// Match tells how well the backend suits the artifact by looking at names
+	// and, where names do not say, at the first bytes of its files: 0 for not
+	// at all; the highest wins; a tie goes to the order of the list.
+	Match(a *Artifact) int
+
+	// Open makes a Model of the artifact, which is borrowed for the call: a
+	// backend that needs a file later opens it now, through a.Root.
+	// Errors wrap ErrArtifact, ErrHost, ErrMemory or ErrUnsupported; after an
+	// error nothing of the artifact stays open. Nothing of the artifact may run
+	// before the backend has checked that the host can run it.
+	Open(ctx context.Context, a *Artifact, options OpenOptions) (Model, error)
+}
+
+// OpenOptions is what the engine tells a backend about how a model will be
+// used.
+type OpenOptions struct {
+	// Host is what the model will run on. Never nil.
+	Host *hw.Host
+	// Threads is how many threads one Run may use, at least 1.
+	Threads int
+	// Pin asks for the model's working memory to be locked in memory.
+	Pin bool
+}
+
+// Model is one opened artifact. Its methods may be called by many goroutines at
+// once, but Close only when every Instance is closed.
+type Model interface {
+	// Signature is what the model takes and gives. It does not change.
+	Signature() Signature
+
+	// Properties is how the model likes to be run. It does not change.
+	Properties() Properties
+
+	// NewInstance makes one executor. Where Properties.Inline is false, the
+	// engine calls it, and all methods of what it returns, from one OS thread,
+	// which lives as long as the Instance. Instances share the Model's
+	// read-only parts; they do not share scratch memory.
+	NewInstance() (Instance, error)
+
+	// Close releases the model. It is called once, after the last Instance was
+	// closed.
+	Close() error
+}
+
+// Instance is one executor of a model. It is used by one goroutine at a time.
+type Instance interface {
+	// Run predicts. in and out are in the order of the Signature; their element
+	// types are the Signature's, their first dimension is rows wherever the
+	// Signature's is variable, and their Buffers start at an address aligned to
+	// tensor.Alignment unless a batch is run in parts, when only an element's own
+	// alignment holds. Both are borrowed for the call: after it, whether it
+	// failed or not, the Instance must not touch them. Run does not write to
+	// in, and writes every byte of out unless it returns an error.
+	// rows is at least 1, and 1 where the Signature has no variable dimension.
+	Run(in, out []tensor.Tensor, rows int) error
+
+	// Close releases the instance; it is called once.
+	Close() error
+}
+
+// Properties is how a model likes to be run.
+type Properties struct {
+	// Inline declares that Run is so cheap that handing the request to another
+	// thread would cost more, and that an Instance does not care which thread
+	// it is called from. When nothing is queued, Run is then called on the
+	// thread that brought the request.
+	Inline bool
+	// MaxInstances is how many instances may exist at once; 0 for any number.
+	MaxInstances int
+	// MaxRows is how many rows one Run can take; 0 for any number. Larger
+	// requests are run in parts.
+	MaxRows int
+	// Variant says which build of the model this is, such as "x86-64-v3"; it
+	// may be empty.
+	Variant string
+	// Version is the model's own version if the artifact tells one.
+	Version string
+}
