@@ -1,0 +1,169 @@
+# Picket's one entry for building, testing and measuring: the same on a laptop and in CI.
+# `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+GO       ?= go
+FUZZTIME ?= 5s
+
+# go-nvml's C header marks half of itself as deprecated, which would bury every other message of the C compiler.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+# The version is stamped below; Go's own stamp refuses to build in a checkout that belongs to another user.
+export GOFLAGS ?= -buildvcs=false
+
+# The nearest tag, or the commit. A tarball has no history, and must not take the one of a repository it was unpacked in.
+VERSION ?= $(or $(shell GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git describe --tags --always --dirty 2>/dev/null),unversioned)
+LDFLAGS := -X main.version=$(VERSION)
+
+LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
+
+# The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-procs test-nocgo test-arm64 test-generated test-clients fuzz
+
+.PHONY: help run build test check race fuzz bench fixtures fixtures-rebuild generate clean \
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-procs test-nocgo test-arm64 test-generated test-clients
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+
+
+run: build ## build everything and show it: a model behind a socket, scored (end with Ctrl-C)
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/demo ./examples/demo
+	@exec bin/demo -picket bin/picket -picketd bin/picketd
+
+build: ## build bin/picket and bin/picketd
+	@mkdir -p bin
+	@echo "building bin/picket and bin/picketd, version $(VERSION) (the first time takes a minute or two)"
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/picket ./cmd/picketd
+
+
+test: ## everything CI runs: set-up, checks, all tests, short fuzzing, clients
+	@command -v $(GO) >/dev/null || { echo "go is not installed: install the Go version that go.mod names" >&2; exit 1; }
+	@$(MAKE) bootstrap fixtures
+	@tree() { git status --porcelain --untracked-files=all && git diff HEAD | cksum; }; \
+	before=$$(tree 2>/dev/null) || before=; \
+	report=; failed=; began=$$SECONDS; \
+	for part in $(TEST_PARTS); do \
+		printf '\n======== %s ========\n' "$$part"; \
+		start=$$SECONDS; \
+		if $(MAKE) "$$part"; then verdict=passed; else verdict=FAILED; failed="$$failed $$part"; fi; \
+		report+=$$(printf '  %-16s %s %5d s' "$$part" "$$verdict" $$((SECONDS - start)))$$'\n'; \
+	done; \
+	printf '\n======== summary ========\n%s' "$$report"; \
+	if [ -z "$$before" ]; then echo "  working tree     not looked at: this is not a git checkout"; \
+	elif [ "$$(tree)" = "$$before" ]; then echo "  working tree     unchanged"; \
+	else echo "  working tree     CHANGED: the tests altered files that are, or could be, committed"; git status --short; failed="$$failed working-tree"; fi; \
+	if [ -n "$$failed" ]; then echo "make test: FAILED after $$((SECONDS - began)) s:$$failed"; exit 1; fi; \
+	echo "make test: everything passed in $$((SECONDS - began)) s"
+
+check: fmt tidy vet lint archtest ## the checks without the tests: format, modules, vet, lint, import rules
+
+fmt: ## fail on Go files that gofmt would change
+	@found=$$(git ls-files -co --exclude-standard -z -- '*.go' 2>/dev/null | xargs -0r ls -d 2>/dev/null || true); \
+	if [ -z "$$found" ]; then found=$$(find . -name .cache -prune -o -name '*.go' -print); fi; \
+	bad=$$(gofmt -l $$found); \
+	if [ -n "$$bad" ]; then echo "not formatted, run gofmt -w on:"; echo "$$bad"; exit 1; fi; \
+	echo "gofmt: $$(wc -w <<<"$$found") files in order"
+
+tidy: ## fail when go.mod or go.sum are not what go mod tidy writes
+	@$(GO) mod tidy -diff
+	@echo "go.mod and go.sum are tidy"
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## golangci-lint at its pinned version (the first time builds it: two minutes on two cores)
+	@$(LINT) config verify
+	$(LINT) run ./...
+
+archtest: ## the rules on imports, unsafe and names
+	$(GO) test ./internal/archtest
+
+race: test-race ## all tests under the race detector
+
+test-race:
+	$(GO) test -race ./...
+
+# Without the race detector: the allocation counts and the real speed.
+test-plain:
+	$(GO) test ./...
+
+# One, two and more threads than cores: schedules that the default never shows.
+test-procs:
+	for n in 1 2 8; do \
+		echo "GOMAXPROCS=$$n"; \
+		GOMAXPROCS=$$n $(GO) test -count=1 ./engine/... ./internal/server/...; \
+	done
+
+test-nocgo:
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) test ./...
+
+# The other machine we run on: its files must at least compile and vet here.
+test-arm64:
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+# Generates into a copy and compares, so that a stale file is reported and not silently replaced.
+test-generated:
+	@copy=.cache/generated; rm -rf $$copy; mkdir -p $$copy/internal; \
+	cp -r go.mod go.sum tools $$copy/; cp -r internal/api $$copy/internal/; \
+	sh $$copy/internal/api/generate.sh; \
+	if ! diff -r internal/api $$copy/internal/api; then echo "generated code is stale: run make generate and commit"; exit 1; fi; \
+	rm -rf $$copy; echo "generated code is up to date"
+
+test-clients: build ## the Python client against a running daemon
+	examples/clients/python/run.sh
+
+# Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
+# (golang/go#75804). Only that, without a failing input, is tried again.
+fuzz: ## run every fuzz target for FUZZTIME each (default 5s)
+	@run() { \
+		for attempt in 1 2 3; do \
+			if output=$$($(GO) test -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) "$$1" 2>&1); then tail -n 3 <<<"$$output"; return; fi; \
+			printf '%s\n' "$$output"; \
+			if grep -q 'Failing input written' <<<"$$output" || ! grep -q '^ *context deadline exceeded$$' <<<"$$output"; then return 1; fi; \
+			echo "no failing input: a known race at the end of the time, attempt $$attempt"; \
+		done; \
+		return 1; \
+	}; \
+	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=.cache '^func Fuzz[A-Z]' . | xargs -rn1 dirname | sort -u); \
+	if [ -z "$$dirs" ]; then echo "no fuzz target found, which cannot be right"; exit 1; fi; \
+	count=0; failed=; \
+	for dir in $$dirs; do \
+		listed=$$($(GO) test -list '^Fuzz' "$$dir"); \
+		for name in $$(grep '^Fuzz' <<<"$$listed" || true); do \
+			echo "$$dir $$name"; count=$$((count + 1)); \
+			run "$$dir" "$$name" || failed="$$failed $$name"; \
+		done; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
+	echo "$$count fuzz targets, $(FUZZTIME) each"
+
+bench: bench-engine bench-treelite bench-agent ## all benchmarks
+
+# The program prints its table on standard error and its JSON on standard output.
+bench-%: fixtures ## one benchmark; writes bench/results/NAME.json
+	@mkdir -p bench/results
+	$(GO) run ./bench/$* > bench/results/$*.json.tmp
+	@mv bench/results/$*.json.tmp bench/results/$*.json
+	@echo "wrote bench/results/$*.json"
+
+
+bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
+	@scripts/bootstrap.sh
+
+fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr
+	@scripts/fetch-libdlr.sh
+
+fixtures-rebuild: ## train and compile all committed fixtures again (needs Python, an hour, the network)
+	@scripts/fixtures/rebuild.sh
+
+generate: ## generate code from the .proto files
+	@sh internal/api/generate.sh
+
+clean: ## remove what was built; downloads in .cache stay
+	rm -rf bin bench/results/*.tmp coverage.out .cache/generated
+	find . -path ./.cache -prune -o \( -name '*.test' -o -name '*.prof' \) -type f -exec rm -f {} +

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Makes sure that the programs which the tests need besides Go are there.
+#
+# As root on a Debian-like machine it installs the missing ones; elsewhere it says in one sentence what to install.
+# When everything is there it does nothing and needs no network. `make run` does not need it: Go and a C compiler do.
+set -euo pipefail
+
+packages=()
+need() { # need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || packages+=("$package")
+}
+
+need gcc command -v gcc
+need libc6-dev test -e /usr/include/stdlib.h
+need make command -v make
+need git command -v git
+need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+# The Python client and the fetching of libdlr run in virtual environments; Debian packs those separately.
+need python3 command -v python3
+need python3-venv python3 -c 'import venv, ensurepip'
+need python3-pip python3 -m pip --version
+
+if [ ${#packages[@]} -eq 0 ]; then
+	exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+	echo "the tests need programs that are not on this machine: install ${packages[*]} (these are Debian's names) and run again" >&2
+	exit 1
+fi
+echo "installing ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
