@@ -56,6 +56,7 @@ func TestEveryRuleFires(t *testing.T) {
 		"C where it may not be":             {one("engine/x.go", imports("engine", "C")), `must not import "C"`},
 		"C in the servers":                  {one("internal/server/agent/x.go", imports("agent", "C")), `must not import "C"`},
 		"C in a backend":                    {one("backends/dlr/x.go", imports("dlr", "C")), ""},
+		"C in the reader backends share":    {one("backends/neo/x.go", imports("neo", "C")), `must not import "C"`},
 		"C behind another build tag":        {one("engine/x.go", "//go:build plan9\n\n"+imports("engine", "C")), `must not import "C"`},
 		"C for another machine":             {one("tensor/x_s390x.go", imports("tensor", "C")), `must not import "C"`},
 		"unsafe where it may not be":        {one("internal/config/x.go", imports("config", "unsafe")), "must not import unsafe"},
