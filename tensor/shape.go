@@ -3,6 +3,7 @@ package tensor
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -35,7 +36,9 @@ func NewShape(dims ...int64) (Shape, error) {
 		}
 		if d > 0 {
 			if nonzero > math.MaxInt64/d {
-				return Shape{}, fmt.Errorf("shape %v has more elements than fit 64 bits", dims)
+				// A copy, because what is formatted escapes to the heap, and the
+				// dimensions of a good shape should not.
+				return Shape{}, fmt.Errorf("shape %v has more elements than fit 64 bits", slices.Clone(dims))
 			}
 			nonzero *= d
 		}

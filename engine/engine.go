@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// Engine keeps models under names and answers predictions. Its methods may be
+// called by many goroutines at once.
+type Engine struct {
+	host     *hw.Host
+	source   Source
+	log      *slog.Logger
+	defaults ModelOptions
+	backends []probed
+
+	// models is replaced, never changed, so that acquiring a model takes no
+	// lock. Replacing it does.
+	models atomic.Pointer[map[string]*Snapshot]
+
+	mu      sync.Mutex
+	loading map[string]struct{} // names reserved by a Load under way
+	closed  bool
+	open    sync.WaitGroup // loads under way and snapshots that are not closed yet
+}
+
+type probed struct {
+	Backend
+	unusable error
+}
+
+// BackendStatus is what the probe of a backend said.
+type BackendStatus struct {
+	Name   string
+	OK     bool
+	Reason string // why not, in a sentence
+}
+
+// New makes an engine and probes the backends.
+func New(o Options) (*Engine, error) {
+	if o.Host == nil || o.Source == nil {
+		return nil, errors.New("making an engine: it needs a host and a source")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	e := &Engine{
+		host: o.Host, source: o.Source, log: o.Log, defaults: o.Defaults.or(builtinOptions),
+		loading: make(map[string]struct{}),
+	}
+	if err := e.defaults.check(); err != nil {
+		return nil, fmt.Errorf("making an engine: %w", err)
+	}
+	for _, b := range o.Backends {
+		if slices.ContainsFunc(e.backends, func(p probed) bool { return p.Name() == b.Name() }) {
+			return nil, fmt.Errorf("making an engine: two backends are named %s", b.Name())
+		}
+		e.backends = append(e.backends, probed{b, b.Probe(o.Host)})
+	}
+	if err := e.knows(e.defaults.Backend); err != nil {
+		return nil, fmt.Errorf("making an engine: %w", err)
+	}
+	e.models.Store(&map[string]*Snapshot{})
+	return e, nil
+}
+
+// Host is what the engine runs on.
+func (e *Engine) Host() *hw.Host { return e.host }
+
+// Backends tells what the probes said, in the order of the list.
+func (e *Engine) Backends() []BackendStatus {
+	statuses := make([]BackendStatus, len(e.backends))
+	for i, b := range e.backends {
+		statuses[i] = BackendStatus{Name: b.Name(), OK: b.unusable == nil}
+		if b.unusable != nil {
+			statuses[i].Reason = b.unusable.Error()
+		}
+	}
+	return statuses
+}
+
+// knows fails when a backend is forced that is not in the list.
+func (e *Engine) knows(backend string) error {
+	names := make([]string, len(e.backends))
+	for i, b := range e.backends {
+		names[i] = b.Name()
+	}
+	if backend == "" || slices.Contains(names, backend) {
+		return nil
+	}
+	return fmt.Errorf("there is no backend %q; there are %s", backend, strings.Join(names, ", "))
+}
+
+// Load opens the artifact at url and serves it under name, once it is warmed
+// up. It fails with ErrExists, and nothing changes, when the name is taken.
+func (e *Engine) Load(ctx context.Context, name, url string, o ModelOptions) (Description, error) {
+	return e.load(ctx, name, url, o, false)
+}
+
+// Replace is Load for a name that may be taken: the model that has it serves
+// until the new one is warmed up, and its requests under way are still its own.
+// It fails with ErrSignature, and nothing changes, when the two take or give
+// different tensors.
+func (e *Engine) Replace(ctx context.Context, name, url string, o ModelOptions) (Description, error) {
+	return e.load(ctx, name, url, o, true)
+}
+
+func (e *Engine) load(ctx context.Context, name, url string, o ModelOptions, replace bool) (Description, error) {
+	start := time.Now()
+	s, err := e.prepare(ctx, name, url, o, replace)
+	if err != nil {
+		e.log.Error("loading a model", "model", name, "url", url, "error", err)
+		return Description{}, fmt.Errorf("loading model %q: %w", name, err)
+	}
+	d := s.description
+	e.log.Info("model loaded", "model", name, "url", url, "backend", d.Backend, "variant", d.Variant, "version", d.Version,
+		"instances", d.Options.Instances, "took", time.Since(start).Round(time.Microsecond))
+	return d, nil
+}
+
+// prepare does the work of load: everything that takes time without the lock,
+// the swap with it.
+func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, replace bool) (*Snapshot, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	o = o.or(e.defaults)
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	if err := e.knows(o.Backend); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	if err := e.reserve(name, replace); err != nil {
+		return nil, err
+	}
+	defer e.unreserve(name)
+
+	a, err := e.source.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	s, err := e.openBest(ctx, name, a, o)
+	if err != nil {
+		return nil, err
+	}
+	e.open.Add(1)
+	s.onClose = e.open.Done
+	if err := e.publish(s); err != nil {
+		s.Release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// reserve keeps a second Load of the same name out while the first is busy.
+func (e *Engine) reserve(name string, replace bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	if _, busy := e.loading[name]; busy {
+		return fmt.Errorf("%w: it is being loaded", ErrExists)
+	}
+	if _, taken := (*e.models.Load())[name]; taken && !replace {
+		return ErrExists
+	}
+	e.loading[name] = struct{}{}
+	// Under the lock, so that it is not counted after Close has begun to wait.
+	e.open.Add(1)
+	return nil
+}
+
+func (e *Engine) unreserve(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.loading, name)
+	e.open.Done()
+}
+
+// publish puts s under its name, in the place of the one that has it.
+func (e *Engine) publish(s *Snapshot) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return ErrClosed
+	}
+	next := maps.Clone(*e.models.Load())
+	old := next[s.name]
+	if old != nil && !old.signature.Equal(s.signature) {
+		e.mu.Unlock()
+		return fmt.Errorf("%w from that of the model it was to replace", ErrSignature)
+	}
+	next[s.name] = s
+	e.models.Store(&next)
+	e.mu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+	return nil
+}
+
+// openBest asks the backends, best match first, and starts the first model that
+// opens. Only ErrUnsupported sends it to the next: an artifact that is damaged
+// for one backend is not tried on others, whose libraries may be less careful.
+func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
+	candidates, order := e.rank(a, o.Backend)
+	cores := max(1, int(math.Ceil(e.host.CPU.CoresAllowed)))
+	unsupported := error(nil)
+	for n, i := range order {
+		if err := ctx.Err(); err != nil {
+			return nil, contextError(err)
+		}
+		model, err := e.backends[i].Open(ctx, a, OpenOptions{Host: e.host, Threads: o.Threads, Pin: o.Pin})
+		if errors.Is(err, ErrUnsupported) {
+			candidates[i].Reason = err.Error()
+			unsupported = err
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("opening it with backend %s: %w", e.backends[i].Name(), err)
+		}
+		candidates[i].Chosen, candidates[i].Reason = true, "chosen: it matches the artifact best"
+		if o.Backend != "" {
+			candidates[i].Reason = "chosen: it was asked for"
+		}
+		for _, j := range order[n+1:] {
+			candidates[j].Reason = "not tried: " + e.backends[i].Name() + " matches the artifact better"
+		}
+		description := Description{Name: name, URL: a.URL, Backend: e.backends[i].Name(), Candidates: candidates}
+		s, err := startSnapshot(model, description, o, cores, e.log)
+		if err != nil {
+			return nil, fmt.Errorf("starting it with backend %s: %w", e.backends[i].Name(), err)
+		}
+		return s, nil
+	}
+	if unsupported != nil {
+		return nil, unsupported
+	}
+	return nil, fmt.Errorf("%w: %s", ErrArtifact, noneCan(candidates))
+}
+
+// rank is all backends as candidates, and the indices of those to try in order.
+func (e *Engine) rank(a *Artifact, forced string) (candidates []Candidate, order []int) {
+	matches := make([]int, len(e.backends))
+	candidates = make([]Candidate, len(e.backends))
+	for i, b := range e.backends {
+		candidates[i].Backend = b.Name()
+		matches[i] = b.Match(a)
+		switch {
+		case forced != "" && b.Name() != forced:
+			candidates[i].Reason = "not asked: backend " + forced + " was asked for"
+		case matches[i] == 0:
+			candidates[i].Reason = "the artifact is not of its format"
+		case b.unusable != nil:
+			candidates[i].Reason = b.unusable.Error()
+		default:
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(matches[j], matches[i]) })
+	return candidates, order
+}
+
+// noneCan says in one sentence why no backend was tried.
+func noneCan(candidates []Candidate) string {
+	reasons := make([]string, len(candidates))
+	for i, c := range candidates {
+		reasons[i] = c.Backend + " (" + c.Reason + ")"
+	}
+	return "no backend can run it: " + strings.Join(reasons, "; ")
+}
+
+// Unload takes the name away; new requests for it fail at once. It returns when
+// the requests under way are answered and the model is closed, or when ctx
+// ends, after which the model closes by itself with its last request.
+func (e *Engine) Unload(ctx context.Context, name string) error {
+	e.mu.Lock()
+	models := *e.models.Load()
+	s := models[name]
+	if s == nil {
+		e.mu.Unlock()
+		return fmt.Errorf("unloading: %w: no model is loaded as %q", ErrNotFound, name)
+	}
+	next := maps.Clone(models)
+	delete(next, name)
+	e.models.Store(&next)
+	e.mu.Unlock()
+	s.Release()
+	select {
+	case <-s.closed:
+		e.log.Info("model unloaded", "model", name)
+	case <-ctx.Done():
+		e.log.Warn("model unloaded while requests are under way", "model", name)
+	}
+	return nil
+}
+
+// Acquire is the model of that name, counted: the caller releases it. It fails
+// with ErrNotFound, or ErrClosed after Close was called.
+func (e *Engine) Acquire(name string) (*Snapshot, error) {
+	for {
+		s := (*e.models.Load())[name]
+		if s == nil {
+			return nil, e.missing(name)
+		}
+		if s.retain() {
+			return s, nil
+		}
+		// It was replaced or unloaded between the two lines above; the map
+		// has changed by now.
+	}
+}
+
+func (e *Engine) missing(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	return fmt.Errorf("%w: no model is loaded as %q", ErrNotFound, name)
+}
+
+// List is the loaded models by name, sorted.
+func (e *Engine) List() []Description {
+	models := *e.models.Load()
+	list := make([]Description, 0, len(models))
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		list = append(list, models[name].description)
+	}
+	return list
+}
+
+// Close refuses what is new, lets what is under way finish, and closes all
+// models. When ctx ends first it returns an error, and the models close as soon
+// as their last requests end.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	models := *e.models.Load()
+	e.models.Store(&map[string]*Snapshot{})
+	e.mu.Unlock()
+	for _, s := range models {
+		s.Release()
+	}
+	done := make(chan struct{})
+	go func() {
+		e.open.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("closing the engine: requests are still under way: %w", ctx.Err())
+	}
+}

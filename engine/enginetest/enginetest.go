@@ -1,0 +1,232 @@
+// Package enginetest is a scriptable backend for tests of whatever stands on
+// the engine. It computes something real, so that mixed-up rows and buffers are
+// noticed, and it watches the engine keep its side of the contract.
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Columns is the number of values in a row of the default signature.
+const Columns = 3
+
+// Script says how a Backend and its models behave. The zero Script is a model
+// that works, is not inline, and sums a row.
+type Script struct {
+	Name       string // default "fake"
+	Match      int    // default 1
+	Probe      error
+	Open       error
+	Instance   error // what NewInstance fails with
+	Signature  *engine.Signature
+	Properties engine.Properties
+	// Bias is added to every answer, to tell one version of a model from
+	// another.
+	Bias float32
+	// OnRun, if set, is called at the start of every run after warm-up; its
+	// error is the run's. It may block.
+	OnRun func(rows int) error
+}
+
+// Backend is a fake of engine.Backend. Make it with New.
+type Backend struct {
+	script Script
+
+	mu         sync.Mutex
+	violations []string
+
+	models, instances atomic.Int64
+	opened            atomic.Int64
+}
+
+// New makes a backend that behaves as the script says.
+func New(s Script) *Backend {
+	if s.Name == "" {
+		s.Name = "fake"
+	}
+	if s.Match == 0 {
+		s.Match = 1
+	}
+	if s.Signature == nil {
+		s.Signature = &engine.Signature{
+			Inputs:  []engine.TensorSpec{{Name: "data", DType: tensor.FP32, Dims: []int64{engine.Variable, Columns}}},
+			Outputs: []engine.TensorSpec{{Name: "score", DType: tensor.FP32, Dims: []int64{engine.Variable, 1}}},
+		}
+	}
+	return &Backend{script: s}
+}
+
+// Live is how many models and instances are open now.
+func (b *Backend) Live() (models, instances int64) { return b.models.Load(), b.instances.Load() }
+
+// Opened is how many models were ever opened.
+func (b *Backend) Opened() int64 { return b.opened.Load() }
+
+// Violations are the ways in which the engine broke the contract, empty if it
+// kept it.
+func (b *Backend) Violations() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.violations)
+}
+
+func (b *Backend) violation(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.violations = append(b.violations, fmt.Sprintf(format, args...))
+}
+
+// Name implements engine.Backend.
+func (b *Backend) Name() string { return b.script.Name }
+
+// Probe implements engine.Backend.
+func (b *Backend) Probe(*hw.Host) error { return b.script.Probe }
+
+// Match implements engine.Backend.
+func (b *Backend) Match(*engine.Artifact) int { return max(b.script.Match, 0) }
+
+// Open implements engine.Backend.
+func (b *Backend) Open(_ context.Context, _ *engine.Artifact, o engine.OpenOptions) (engine.Model, error) {
+	if o.Host == nil || o.Threads < 1 {
+		b.violation("opened with host %v and %d threads", o.Host, o.Threads)
+	}
+	if b.script.Open != nil {
+		return nil, b.script.Open
+	}
+	b.models.Add(1)
+	b.opened.Add(1)
+	return &model{backend: b}, nil
+}
+
+type model struct {
+	backend   *Backend
+	instances atomic.Int64
+	closed    atomic.Bool
+}
+
+func (m *model) Signature() engine.Signature   { return *m.backend.script.Signature }
+func (m *model) Properties() engine.Properties { return m.backend.script.Properties }
+
+func (m *model) NewInstance() (engine.Instance, error) {
+	if m.backend.script.Instance != nil {
+		return nil, m.backend.script.Instance
+	}
+	m.instances.Add(1)
+	m.backend.instances.Add(1)
+	return &instance{model: m, thread: threadID()}, nil
+}
+
+func (m *model) Close() error {
+	if n := m.instances.Load(); n != 0 {
+		m.backend.violation("a model was closed with %d open instances", n)
+	}
+	if m.closed.Swap(true) {
+		m.backend.violation("a model was closed twice")
+	}
+	m.backend.models.Add(-1)
+	return nil
+}
+
+type instance struct {
+	model  *model
+	thread int
+	busy   atomic.Bool
+	runs   int
+	closed bool
+}
+
+// warmUpValue is what the engine's made-up rows consist of.
+const warmUpValue = 0.5
+
+func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
+	b := i.model.backend
+	if i.busy.Swap(true) {
+		b.violation("an instance was run by two goroutines at once")
+	}
+	defer i.busy.Store(false)
+	if i.closed {
+		b.violation("an instance was run after it was closed")
+	}
+	if t := threadID(); !b.script.Properties.Inline && t != i.thread {
+		b.violation("an instance of thread %d was run on thread %d", i.thread, t)
+	}
+	if limit := b.script.Properties.MaxRows; limit > 0 && rows > limit {
+		b.violation("%d rows were run, the limit is %d", rows, limit)
+	}
+	for _, side := range []struct {
+		specs   []engine.TensorSpec
+		tensors []tensor.Tensor
+	}{{b.script.Signature.Inputs, in}, {b.script.Signature.Outputs, out}} {
+		if len(side.tensors) != len(side.specs) {
+			b.violation("%d tensors were given for %d", len(side.tensors), len(side.specs))
+			return nil
+		}
+		for n, t := range side.tensors {
+			want, err := side.specs[n].Shape(rows)
+			if err != nil || t.Shape != want || t.DType != side.specs[n].DType {
+				b.violation("tensor %d is %s %s, not %s %s", n, t.DType, t.Shape, side.specs[n].DType, want)
+				return nil
+			}
+		}
+	}
+	x, err := tensor.View[float32](in[0])
+	if err != nil {
+		return err
+	}
+	if b.script.OnRun != nil && x[0] != warmUpValue {
+		if err := b.script.OnRun(rows); err != nil {
+			return err
+		}
+	}
+	y, err := tensor.View[float32](out[0])
+	if err != nil {
+		return err
+	}
+	width := len(x) / rows
+	for r := range rows {
+		y[r] = b.script.Bias
+		for _, v := range x[r*width : (r+1)*width] {
+			y[r] += v
+		}
+	}
+	return nil
+}
+
+func (i *instance) Close() error {
+	if i.closed {
+		i.model.backend.violation("an instance was closed twice")
+	}
+	if t := threadID(); !i.model.backend.script.Properties.Inline && t != i.thread {
+		i.model.backend.violation("an instance of thread %d was closed on thread %d", i.thread, t)
+	}
+	i.closed = true
+	i.model.instances.Add(-1)
+	i.model.backend.instances.Add(-1)
+	return nil
+}
+
+// Source gives every url the same folder.
+type Source struct{ Dir string }
+
+// Open implements engine.Source.
+func (s Source) Open(_ context.Context, url string) (*engine.Artifact, error) {
+	root, err := os.OpenRoot(s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w: %w", url, engine.ErrNotFound, err)
+	}
+	a, err := engine.NewArtifact(url, root)
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return a, nil
+}

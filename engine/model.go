@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Snapshot is a model as it was loaded under a name: immutable, warmed up, and
+// counted. It stays usable for whoever acquired it even after the name was
+// unloaded or given to another model; it closes with its last reference.
+type Snapshot struct {
+	name        string
+	description Description
+	signature   Signature
+	properties  Properties
+	options     ModelOptions
+	model       Model
+	log         *slog.Logger
+	queue       queue
+	stats       counters
+	rowNS       atomic.Int64 // measured at warm-up
+	pinFailed   atomic.Bool  // said so once
+
+	refs    atomic.Int64
+	workers sync.WaitGroup
+	onClose func()        // tells the engine
+	closed  chan struct{} // closed when everything is
+}
+
+// Description is what there is to say about a loaded model.
+type Description struct {
+	Name string
+	// URL is where the artifact came from, as it was asked for.
+	URL string
+	// Backend and Variant are what was chosen, Version the artifact's own.
+	Backend, Variant, Version string
+	Inline                    bool
+	Signature                 Signature
+	Options                   ModelOptions
+	// Candidates are all backends, in the order they were considered.
+	Candidates []Candidate
+}
+
+// Candidate is one way the model could be run.
+type Candidate struct {
+	Backend, Variant string
+	Chosen           bool
+	// USPerRow is the shortest time a single row took at warm-up, in
+	// microseconds; 0 when it was not measured.
+	USPerRow float64
+	// Reason says why it was chosen or not, in a sentence.
+	Reason string
+}
+
+// startSnapshot starts and warms up the instances of an opened model, which it
+// takes over: after an error model is closed.
+func startSnapshot(model Model, description Description, options ModelOptions, cores int, log *slog.Logger) (*Snapshot, error) {
+	s := &Snapshot{
+		name: description.Name, description: description, model: model, log: log,
+		signature: model.Signature(), properties: model.Properties(), closed: make(chan struct{}),
+	}
+	if err := s.signature.check(); err != nil {
+		s.closeModel()
+		return nil, fmt.Errorf("%w: %w", ErrArtifact, err)
+	}
+	if options.Instances == 0 {
+		options.Instances = 1
+		if s.properties.Inline {
+			options.Instances = cores
+		}
+	}
+	if limit := s.properties.MaxInstances; limit > 0 {
+		options.Instances = min(options.Instances, limit)
+	}
+	s.options = options
+	s.queue = queue{
+		inline:      s.properties.Inline && options.BatchDelay == 0,
+		batchable:   s.signature.Batchable(),
+		maxRequests: options.MaxQueue,
+		maxRows:     options.MaxBatchRows,
+		delay:       options.BatchDelay,
+		instances:   options.Instances,
+		idle:        make([]*worker, 0, options.Instances),
+	}
+	if s.properties.MaxRows > 0 {
+		s.queue.maxRows = min(s.queue.maxRows, s.properties.MaxRows)
+	}
+	ready := make(chan error, options.Instances)
+	for range options.Instances {
+		w := newWorker(s)
+		s.workers.Go(func() { w.serve(ready) })
+	}
+	var failed error
+	for range options.Instances {
+		if err := <-ready; err != nil {
+			failed = err
+		}
+	}
+	if failed != nil {
+		s.queue.close()
+		s.workers.Wait()
+		s.closeModel()
+		return nil, failed
+	}
+	s.refs.Store(1)
+	s.description.Signature, s.description.Options = s.signature, options
+	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
+	for i := range s.description.Candidates {
+		if c := &s.description.Candidates[i]; c.Chosen {
+			c.Variant, c.USPerRow = s.properties.Variant, float64(s.rowNS.Load())/1e3
+		}
+	}
+	return s, nil
+}
+
+// measured takes over what a worker found at warm-up: the best of all of them.
+func (s *Snapshot) measured(rowNS int64) {
+	for {
+		have := s.rowNS.Load()
+		if rowNS == 0 || (have != 0 && have <= rowNS) || s.rowNS.CompareAndSwap(have, rowNS) {
+			return
+		}
+	}
+}
+
+// Describe is what there is to say about the model. The slices are shared and
+// must not be changed.
+func (s *Snapshot) Describe() Description { return s.description }
+
+// Signature is what the model takes and gives.
+func (s *Snapshot) Signature() *Signature { return &s.signature }
+
+// Stats is what the model has done.
+func (s *Snapshot) Stats() Stats {
+	stats := s.stats.snapshot()
+	stats.WaitingRequests, stats.WaitingRows = s.queue.length()
+	return stats
+}
+
+// requestPool recycles Requests; they hold no tensors while they are in it.
+var requestPool = sync.Pool{New: func() any { return &Request{done: make(chan struct{}, 1)} }}
+
+// NewRequest makes a request with uncleared input tensors for that many rows,
+// for the caller to fill, predict and release. It holds a reference on s until
+// it is released. It fails with ErrInvalidInput when rows is not positive, or
+// not 1 for a model without a variable dimension, and with ErrMemory.
+func (s *Snapshot) NewRequest(rows int) (*Request, error) {
+	if rows < 1 || (rows > 1 && !s.queue.batchable) {
+		return nil, fmt.Errorf("%w: %d rows; the model takes %s", ErrInvalidInput, rows, rowsTaken(s.queue.batchable))
+	}
+	r := requestPool.Get().(*Request)
+	r.snapshot, r.Rows = s, rows
+	r.refs.Store(1)
+	s.refs.Add(1)
+	for i := range s.signature.Inputs {
+		t, err := s.allocate(s.signature.Inputs[i], rows)
+		if err != nil {
+			r.Release()
+			return nil, err
+		}
+		r.Inputs = append(r.Inputs, t)
+	}
+	return r, nil
+}
+
+// allocate makes a tensor as the spec says, in locked memory if the model was
+// loaded so and the limits allow.
+func (s *Snapshot) allocate(spec TensorSpec, rows int) (tensor.Tensor, error) {
+	shape, err := spec.Shape(rows)
+	if err != nil {
+		return tensor.Tensor{}, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	t, err := tensor.New(spec.Name, spec.DType, shape)
+	if err != nil {
+		return tensor.Tensor{}, fmt.Errorf("%w: %w", ErrMemory, err)
+	}
+	if s.options.Pin && !t.Buffer.Pinned() {
+		if err := t.Buffer.Pin(); err != nil && !s.pinFailed.Swap(true) {
+			s.log.Warn("serving without pinned memory", "model", s.name, "error", err)
+		}
+	}
+	return t, nil
+}
+
+func rowsTaken(batchable bool) string {
+	if batchable {
+		return "one or more"
+	}
+	return "its fixed shape only"
+}
+
+// retain counts a reference unless the last one is gone already.
+func (s *Snapshot) retain() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Release gives back what Engine.Acquire gave.
+func (s *Snapshot) Release() {
+	switch n := s.refs.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic("BUG: an engine.Snapshot was released more often than acquired")
+	}
+	// Not here: the caller may be one of the workers that close waits for.
+	go s.close()
+}
+
+func (s *Snapshot) close() {
+	s.queue.close()
+	s.workers.Wait()
+	s.closeModel()
+	s.onClose()
+	close(s.closed)
+}
+
+func (s *Snapshot) closeModel() {
+	if err := s.model.Close(); err != nil {
+		s.log.Error("closing a model", "model", s.name, "error", err)
+	}
+}

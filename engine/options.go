@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// Options is what an Engine is made of.
+type Options struct {
+	// Host is what models will run on.
+	Host *hw.Host
+	// Backends are asked in this order; see backends.All.
+	Backends []Backend
+	// Source opens artifacts.
+	Source Source
+	// Log gets one line for each model that comes and goes. Nil for none.
+	Log *slog.Logger
+	// Defaults fill the fields of ModelOptions that a Load leaves zero.
+	Defaults ModelOptions
+}
+
+// ModelOptions is how one model is run. A zero field takes the engine's
+// default, and where that is zero too, the value named here.
+type ModelOptions struct {
+	// Backend forces the backend of that name. Default: the one that matches
+	// the artifact best.
+	Backend string
+	// Instances is how many executors run in parallel. Default: the number of
+	// cores the process may use for inline models, else 1.
+	Instances int
+	// Threads is how many threads one Run may use. Default 1.
+	Threads int
+	// MaxBatchRows is the largest number of rows that requests are put together
+	// to; a single larger request is still served. Default 64.
+	MaxBatchRows int
+	// BatchDelay is how long an idle instance waits for more requests to join a
+	// batch. Default 0: an idle instance never waits.
+	BatchDelay time.Duration
+	// MaxQueue is how many requests may wait; more are refused with ErrBusy.
+	// Default 1024.
+	MaxQueue int
+	// Timeout is the deadline of requests that bring none. Default: none.
+	Timeout time.Duration
+	// Pin locks working memory where the limits allow.
+	Pin bool
+}
+
+// or fills o's zero fields from d.
+func (o ModelOptions) or(d ModelOptions) ModelOptions {
+	if o.Backend == "" {
+		o.Backend = d.Backend
+	}
+	if o.Instances == 0 {
+		o.Instances = d.Instances
+	}
+	if o.Threads == 0 {
+		o.Threads = d.Threads
+	}
+	if o.MaxBatchRows == 0 {
+		o.MaxBatchRows = d.MaxBatchRows
+	}
+	if o.BatchDelay == 0 {
+		o.BatchDelay = d.BatchDelay
+	}
+	if o.MaxQueue == 0 {
+		o.MaxQueue = d.MaxQueue
+	}
+	if o.Timeout == 0 {
+		o.Timeout = d.Timeout
+	}
+	o.Pin = o.Pin || d.Pin
+	return o
+}
+
+// builtinOptions are the defaults of the defaults. Instances is chosen when the
+// model is known.
+var builtinOptions = ModelOptions{Threads: 1, MaxBatchRows: 64, MaxQueue: 1024}
+
+// limits no configuration sensibly exceeds; they keep sums far from overflow.
+const (
+	maxInstances = 1024
+	maxBatchRows = 1 << 20
+	maxQueue     = 1 << 20
+)
+
+func (o ModelOptions) check() error {
+	for _, f := range [...]struct {
+		name       string
+		value, max int64
+	}{
+		{"instances", int64(o.Instances), maxInstances},
+		{"threads", int64(o.Threads), maxInstances},
+		{"max batch rows", int64(o.MaxBatchRows), maxBatchRows},
+		{"max queue", int64(o.MaxQueue), maxQueue},
+		{"batch delay", int64(o.BatchDelay), int64(time.Minute)},
+		{"timeout", int64(o.Timeout), int64(24 * time.Hour)},
+	} {
+		if f.value < 0 || f.value > f.max {
+			return fmt.Errorf("option %s is %d, it must be from 0 to %d", f.name, f.value, f.max)
+		}
+	}
+	return nil
+}
+
+// maxNameLength keeps names usable as file names and metric labels.
+const maxNameLength = 255
+
+// The form is the one the Edge Manager agent had.
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*$`)
+
+// CheckName tells whether a model may be called that; the error wraps
+// ErrInvalidName.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: it is empty", ErrInvalidName)
+	case len(name) > maxNameLength:
+		return fmt.Errorf("%w: it is longer than %d bytes", ErrInvalidName, maxNameLength)
+	case !namePattern.MatchString(name):
+		return fmt.Errorf("%w %q: letters, digits and inner hyphens are allowed", ErrInvalidName, name)
+	}
+	return nil
+}

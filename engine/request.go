@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Priority orders the requests that wait for one model.
+type Priority uint8
+
+// The zero Priority is normal.
+const (
+	Normal Priority = iota
+	High
+	Low
+	priorities = 3
+)
+
+// order is which priority is taken first.
+var order = [priorities]Priority{High, Normal, Low}
+
+// Request is one prediction. It is made by Snapshot.NewRequest, filled,
+// predicted once, and released. Its methods are for one goroutine.
+type Request struct {
+	// Inputs are in the order of the Signature, for the caller to fill before
+	// Predict. After Predict they must not be written to.
+	Inputs []tensor.Tensor
+	// Outputs are in the order of the Signature, valid from a successful
+	// Predict until Release. After a failed Predict they must not be looked at:
+	// an instance may still be writing to them.
+	Outputs []tensor.Tensor
+	// Rows is the number of rows.
+	Rows int
+	// Deadline is when the answer is no longer wanted; zero for the context's
+	// deadline or the model's default, whichever there is.
+	Deadline time.Time
+	// Priority decides who waits longer when requests wait.
+	Priority Priority
+
+	snapshot *Snapshot
+	// refs is one for the caller until Release and one for the engine while
+	// the request is queued or running.
+	refs atomic.Int32
+
+	// The rest belongs to the queue: guarded by its lock while the engine has
+	// the request.
+	state      requestState
+	prev, next *Request
+	arrived    int64 // nanoseconds of clock
+	deadline   int64 // nanoseconds of clock, 0 for none
+	err        error
+	done       chan struct{} // one token when the engine is done with it
+	timer      *time.Timer   // for deadlines that no context carries
+}
+
+type requestState uint8
+
+const (
+	requestNew requestState = iota
+	requestQueued
+	requestRunning
+	requestDone
+)
+
+// epoch is what clock counts from.
+var epoch = time.Now()
+
+// clock is the monotonic time in nanoseconds, never 0.
+func clock() int64 { return int64(time.Since(epoch)) + 1 }
+
+// SetInput puts t in the place of input i and takes over the caller's reference
+// on its Buffer, on success only. Its element type and shape must be the
+// Signature's for r.Rows rows. The memory must not be the Go heap's.
+func (r *Request) SetInput(i int, t tensor.Tensor) error {
+	have := &r.Inputs[i]
+	if t.DType != have.DType || t.Shape != have.Shape {
+		return fmt.Errorf("%w: input %q is %s %s, want %s %s", ErrInvalidInput, have.Name, t.DType, t.Shape, have.DType, have.Shape)
+	}
+	t.Name = have.Name
+	have.Buffer.Release()
+	*have = t
+	return nil
+}
+
+// Predict runs the model and returns when Outputs are there or with an error:
+// ErrBusy when refused, ErrDeadline, ErrCanceled, ErrRun. It returns when ctx
+// ends even while an instance is busy with the request; the instance then
+// finishes into memory that is kept until it is done.
+func (r *Request) Predict(ctx context.Context) error {
+	if r.state != requestNew {
+		panic("BUG: engine.Request.Predict was called twice")
+	}
+	r.arrived = clock()
+	err := r.predict(ctx)
+	r.snapshot.stats.outcome(r.Rows, clock()-r.arrived, err)
+	return err
+}
+
+func (r *Request) predict(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		r.state = requestDone
+		return err
+	}
+	q := &r.snapshot.queue
+	w, err := q.admit(r)
+	if err != nil {
+		return err
+	}
+	if w == nil {
+		return r.wait(ctx)
+	}
+	err = w.runInline(r)
+	q.giveBack(w)
+	r.unref()
+	return err
+}
+
+// prepare does what needs no lock and no instance.
+func (r *Request) prepare(ctx context.Context) error {
+	if err := r.takeDeadline(ctx); err != nil {
+		return err
+	}
+	for i := range r.snapshot.signature.Outputs {
+		t, err := r.snapshot.allocate(r.snapshot.signature.Outputs[i], r.Rows)
+		if err != nil {
+			return err
+		}
+		r.Outputs = append(r.Outputs, t)
+	}
+	return nil
+}
+
+// takeDeadline settles r.deadline and fails when it is over already.
+func (r *Request) takeDeadline(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return contextError(err)
+	}
+	deadline, ok := ctx.Deadline()
+	if ok && (r.Deadline.IsZero() || deadline.Before(r.Deadline)) {
+		r.deadline = r.arrived + int64(time.Until(deadline))
+	} else if !r.Deadline.IsZero() {
+		r.deadline = r.arrived + int64(time.Until(r.Deadline))
+	} else if t := r.snapshot.options.Timeout; t > 0 {
+		r.deadline = r.arrived + int64(t)
+	} else {
+		return nil
+	}
+	if r.deadline <= r.arrived {
+		return fmt.Errorf("predicting: the %w before it was admitted", ErrDeadline)
+	}
+	return nil
+}
+
+// wait returns when the engine is done with r, or ctx or the deadline ends.
+func (r *Request) wait(ctx context.Context) error {
+	var expired <-chan time.Time
+	if _, has := ctx.Deadline(); r.deadline != 0 && (!has || !r.Deadline.IsZero()) {
+		left := time.Duration(r.deadline - clock())
+		if r.timer == nil {
+			r.timer = time.NewTimer(left)
+		} else {
+			r.timer.Reset(left)
+		}
+		defer r.timer.Stop()
+		expired = r.timer.C
+	}
+	var err error
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		err = contextError(ctx.Err())
+	case <-expired:
+		err = fmt.Errorf("predicting: %w", ErrDeadline)
+	}
+	if !r.snapshot.queue.abandon(r) {
+		// It was answered in the same moment.
+		<-r.done
+		return r.err
+	}
+	return err
+}
+
+func contextError(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("predicting: %w", ErrDeadline)
+	}
+	return fmt.Errorf("predicting: %w by the caller", ErrCanceled)
+}
+
+// Release gives the request and its tensors back. The caller must not use
+// either any more.
+func (r *Request) Release() {
+	r.unref()
+}
+
+// unref drops one of the two references; with the last one r is recycled.
+func (r *Request) unref() {
+	switch n := r.refs.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic("BUG: an engine.Request was released twice")
+	}
+	for i := range r.Inputs {
+		r.Inputs[i].Buffer.Release()
+		r.Inputs[i] = tensor.Tensor{}
+	}
+	for i := range r.Outputs {
+		r.Outputs[i].Buffer.Release()
+		r.Outputs[i] = tensor.Tensor{}
+	}
+	select {
+	case <-r.done: // the answer to a caller that had given up
+	default:
+	}
+	s := r.snapshot
+	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
+	r.Rows, r.Deadline, r.Priority = 0, time.Time{}, Normal
+	r.deadline, r.arrived, r.err, r.snapshot = 0, 0, nil, nil
+	r.state = requestNew
+	requestPool.Put(r)
+	s.Release()
+}

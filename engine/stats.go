@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"errors"
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// Stats is what one model has done since it was loaded.
+type Stats struct {
+	Requests uint64 // answered, with or without an error
+	Rows     uint64 // in requests answered without an error
+	// Runs is how many times the backend was called; InlineRuns is how many of
+	// the requests ran on the thread that brought them.
+	Runs, InlineRuns uint64
+	// Failed counts requests by the kind of failure.
+	Failed map[string]uint64
+	// Waiting is how many requests and rows wait now.
+	WaitingRequests, WaitingRows int
+	// Queue is the time from a request's arrival to the start of its run; Run
+	// is that of one run, which may be of several requests, with gathering;
+	// Total is from arrival to the answer, whatever it was.
+	Queue, Run, Total Histogram
+}
+
+// failureKinds name the counters of Stats.Failed; the last takes the rest.
+var failureKinds = [...]struct {
+	name string
+	err  error
+}{
+	{"busy", ErrBusy},
+	{"deadline", ErrDeadline},
+	{"canceled", ErrCanceled},
+	{"memory", ErrMemory},
+	{"run", ErrRun},
+	{"other", nil},
+}
+
+// counters are the live form of Stats.
+type counters struct {
+	requests, rows, runs, inlineRuns atomic.Uint64
+	failed                           [len(failureKinds)]atomic.Uint64
+	queue, run, total                histogram
+}
+
+// outcome records what a caller got, ns after it asked.
+func (c *counters) outcome(rows int, ns int64, err error) {
+	c.requests.Add(1)
+	c.total.record(ns)
+	if err == nil {
+		c.rows.Add(uint64(rows))
+		return
+	}
+	for i, kind := range failureKinds {
+		if kind.err == nil || errors.Is(err, kind.err) {
+			c.failed[i].Add(1)
+			return
+		}
+	}
+}
+
+// ran records one run of one request; a caller that gave up meanwhile has its
+// outcome recorded already.
+func (c *counters) ran(queuedNS, runNS int64) {
+	c.runs.Add(1)
+	c.queue.record(queuedNS)
+	c.run.record(runNS)
+}
+
+func (c *counters) snapshot() Stats {
+	s := Stats{
+		Requests: c.requests.Load(), Rows: c.rows.Load(), Runs: c.runs.Load(), InlineRuns: c.inlineRuns.Load(),
+		Failed: make(map[string]uint64, len(failureKinds)),
+		Queue:  c.queue.snapshot(), Run: c.run.snapshot(), Total: c.total.snapshot(),
+	}
+	for i, kind := range failureKinds {
+		s.Failed[kind.name] = c.failed[i].Load()
+	}
+	return s
+}
+
+// Histograms have four buckets for each power of two of nanoseconds, from 1 ns
+// to about 73 minutes: no bucket is wider than a quarter of its lower bound.
+const (
+	subBits    = 2
+	octaves    = 42
+	numBuckets = octaves << subBits
+)
+
+type histogram struct {
+	count, sum atomic.Uint64
+	buckets    [numBuckets]atomic.Uint64
+}
+
+func (h *histogram) record(ns int64) {
+	v := uint64(max(ns, 0))
+	h.count.Add(1)
+	h.sum.Add(v)
+	h.buckets[bucketOf(v)].Add(1)
+}
+
+// bucketOf is the index of the bucket for v. Values below 4 have a bucket each.
+func bucketOf(v uint64) int {
+	if v < 1<<subBits {
+		return int(v)
+	}
+	shift := bits.Len64(v) - 1 - subBits
+	return min((shift+1)<<subBits|int(v>>shift)&(1<<subBits-1), numBuckets-1)
+}
+
+// upperBound is the largest value of a bucket.
+func upperBound(bucket int) uint64 {
+	if bucket < 1<<subBits {
+		return uint64(bucket)
+	}
+	shift := bucket>>subBits - 1
+	return (uint64(1<<subBits|bucket&(1<<subBits-1))+1)<<shift - 1
+}
+
+// Histogram is a distribution of durations.
+type Histogram struct {
+	Count   uint64
+	Sum     time.Duration
+	buckets [numBuckets]uint64
+}
+
+func (h *histogram) snapshot() Histogram {
+	s := Histogram{Count: h.count.Load(), Sum: time.Duration(h.sum.Load())}
+	for i := range h.buckets {
+		s.buckets[i] = h.buckets[i].Load()
+	}
+	return s
+}
+
+// Quantile is a duration that a fraction q of the values does not exceed, at
+// most a quarter above the exact one; 0 when there are no values.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	var total uint64
+	for _, n := range h.buckets {
+		total += n
+	}
+	if total == 0 {
+		return 0
+	}
+	// The bucket that holds the value of this rank, counted from 1.
+	rank := max(uint64(q*float64(total)+0.5), 1)
+	for i, n := range h.buckets {
+		if rank <= n {
+			return time.Duration(upperBound(i))
+		}
+		rank -= n
+	}
+	return time.Duration(upperBound(numBuckets - 1))
+}

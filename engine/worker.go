@@ -1,0 +1,335 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/picket-ml/picket/tensor"
+)
+
+// worker is one instance and the goroutine that owns it. For models that are
+// not inline the goroutine is locked to one OS thread for its whole life, and
+// only it calls the instance. For inline models whoever took the worker from
+// the queue calls the instance, one at a time.
+type worker struct {
+	snapshot *Snapshot
+	instance Instance
+	wake     chan struct{} // one token when there is something to do
+	timer    *time.Timer   // for batch delays; nil until one is used
+
+	// Scratch of the current run, used by whoever has the worker.
+	batch   []*Request
+	expired []*Request
+	in, out []tensor.Tensor // gathered batches, allocated at the first one
+	viewIn  []tensor.Tensor // the part of a batch or a request being run
+	viewOut []tensor.Tensor
+	ranRows int
+	ranNS   int64
+}
+
+func newWorker(s *Snapshot) *worker {
+	return &worker{
+		snapshot: s,
+		wake:     make(chan struct{}, 1),
+		viewIn:   make([]tensor.Tensor, len(s.signature.Inputs)),
+		viewOut:  make([]tensor.Tensor, len(s.signature.Outputs)),
+	}
+}
+
+// serve makes the instance, warms it up, reports on ready, and then runs
+// batches until the queue is closed.
+func (w *worker) serve(ready chan<- error) {
+	if !w.snapshot.properties.Inline {
+		// Never unlocked: the thread ends with the goroutine, and with it
+		// whatever a native library has left in thread-local storage.
+		runtime.LockOSThread()
+	}
+	instance, err := w.snapshot.model.NewInstance()
+	if err != nil {
+		ready <- fmt.Errorf("making an instance: %w", err)
+		return
+	}
+	w.instance = instance
+	defer w.close()
+	if err := w.warmUp(); err != nil {
+		ready <- fmt.Errorf("warming up: %w", err)
+		return
+	}
+	ready <- nil
+	for w.snapshot.queue.take(w) {
+		w.answerExpired()
+		w.runBatch()
+	}
+}
+
+func (w *worker) close() {
+	releaseAll(w.in)
+	releaseAll(w.out)
+	if err := w.instance.Close(); err != nil {
+		w.snapshot.log.Error("closing an instance", "model", w.snapshot.name, "error", err)
+	}
+}
+
+// sleep waits for a wake or for d; it reports whether it was woken.
+func (w *worker) sleep(d time.Duration) bool {
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	defer w.timer.Stop()
+	select {
+	case <-w.wake:
+		return true
+	case <-w.timer.C:
+		return false
+	}
+}
+
+func (w *worker) answerExpired() {
+	for i, r := range w.expired {
+		w.expired[i] = nil
+		w.snapshot.queue.finish(r, fmt.Errorf("predicting: %w while waiting", ErrDeadline))
+	}
+	w.expired = w.expired[:0]
+}
+
+// runInline runs r on the caller's thread. r is not finished: the caller is the
+// one who would be told.
+func (w *worker) runInline(r *Request) error {
+	w.snapshot.stats.inlineRuns.Add(1)
+	return w.runOne(r)
+}
+
+// runBatch runs what take put into w.batch and answers it.
+func (w *worker) runBatch() {
+	switch len(w.batch) {
+	case 0:
+		return
+	case 1:
+		r := w.batch[0]
+		w.snapshot.queue.finish(r, w.runOne(r))
+	default:
+		w.runTogether()
+	}
+	clear(w.batch)
+	w.batch = w.batch[:0]
+}
+
+// runOne runs r from its own tensors into its own tensors: no copy.
+func (w *worker) runOne(r *Request) error {
+	start := clock()
+	err := w.run(r.Inputs, r.Outputs, r.Rows)
+	w.snapshot.stats.ran(start-r.arrived, clock()-start)
+	return err
+}
+
+// runTogether gathers the batch into one, runs it, and scatters the answers.
+func (w *worker) runTogether() {
+	start := clock()
+	rows := 0
+	for _, r := range w.batch {
+		rows += r.Rows
+	}
+	err := w.allocateBatch(rows)
+	if err == nil {
+		gather(w.in, w.batch)
+		err = w.run(w.in, w.out, rows)
+	}
+	if err != nil {
+		// One request may be what the model chokes on; the others must not
+		// fail with it.
+		for _, r := range w.batch {
+			w.snapshot.queue.finish(r, w.runOne(r))
+		}
+		return
+	}
+	scatter(w.batch, w.out)
+	took := clock() - start
+	for _, r := range w.batch {
+		w.snapshot.stats.queue.record(start - r.arrived)
+		w.snapshot.queue.finish(r, nil)
+	}
+	w.snapshot.stats.runs.Add(1)
+	w.snapshot.stats.run.record(took)
+}
+
+// allocateBatch makes w.in and w.out large enough for rows.
+func (w *worker) allocateBatch(rows int) error {
+	if w.in != nil && int(w.in[0].Shape.Dim(0)) >= rows {
+		return nil
+	}
+	releaseAll(w.in)
+	releaseAll(w.out)
+	w.in, w.out = nil, nil
+	signature := &w.snapshot.signature
+	rows = max(rows, w.snapshot.options.MaxBatchRows)
+	var in, out []tensor.Tensor
+	for _, side := range []struct {
+		specs []TensorSpec
+		into  *[]tensor.Tensor
+	}{{signature.Inputs, &in}, {signature.Outputs, &out}} {
+		for _, spec := range side.specs {
+			t, err := w.snapshot.allocate(spec, rows)
+			if err != nil {
+				releaseAll(in)
+				releaseAll(out)
+				return err
+			}
+			*side.into = append(*side.into, t)
+		}
+	}
+	w.in, w.out = in, out
+	return nil
+}
+
+// gather copies the requests' inputs one behind the other.
+func gather(in []tensor.Tensor, batch []*Request) {
+	for i := range in {
+		to := in[i].Bytes()
+		for _, r := range batch {
+			to = to[copy(to, r.Inputs[i].Bytes()):]
+		}
+	}
+}
+
+// scatter is the reverse of gather.
+func scatter(batch []*Request, out []tensor.Tensor) {
+	for i := range out {
+		from := out[i].Bytes()
+		for _, r := range batch {
+			from = from[copy(r.Outputs[i].Bytes(), from):]
+		}
+	}
+}
+
+// run runs the first rows rows of in and out, in parts where the model cannot
+// take them at once.
+func (w *worker) run(in, out []tensor.Tensor, rows int) (err error) {
+	start := clock()
+	defer func() {
+		// A backend that panics has a bug, but the other models are not at
+		// fault: this run fails and the daemon goes on.
+		if p := recover(); p != nil {
+			w.snapshot.log.Error("a backend panicked", "model", w.snapshot.name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: the backend panicked", ErrRun)
+		}
+		w.ranRows += rows
+		w.ranNS += clock() - start
+	}()
+	limit := w.snapshot.properties.MaxRows
+	if limit == 0 || limit > rows {
+		limit = rows
+	}
+	for at := 0; at < rows; at += limit {
+		n := min(limit, rows-at)
+		view(w.viewIn, in, w.snapshot.signature.Inputs, at, n)
+		view(w.viewOut, out, w.snapshot.signature.Outputs, at, n)
+		if err := w.instance.Run(w.viewIn, w.viewOut, n); err != nil {
+			return fmt.Errorf("%w: %w", ErrRun, err)
+		}
+	}
+	return nil
+}
+
+// view fills part with rows at to at+n of whole; tensors without rows are
+// viewed as they are.
+func view(part, whole []tensor.Tensor, specs []TensorSpec, at, n int) {
+	for i, t := range whole {
+		if specs[i].HasRows() && t.Shape.Dim(0) != int64(n) {
+			t = t.Rows(at, at+n)
+		}
+		part[i] = t
+	}
+}
+
+// warmUp runs the instance on made-up rows of the sizes it will see, so that no
+// client pays for first-time work, and measures a single row.
+func (w *worker) warmUp() error {
+	sizes := []int{1}
+	s := w.snapshot
+	if s.signature.Batchable() && s.options.MaxBatchRows > 1 {
+		sizes = append(sizes, s.options.MaxBatchRows)
+	}
+	for _, rows := range sizes {
+		in, err := s.madeUpRows(s.signature.Inputs, rows)
+		if err != nil {
+			return err
+		}
+		defer releaseAll(in)
+		out, err := s.madeUpRows(s.signature.Outputs, rows)
+		if err != nil {
+			return err
+		}
+		defer releaseAll(out)
+		if err := w.run(in, out, rows); err != nil {
+			return err
+		}
+		if rows == 1 {
+			s.measured(w.timeRow(in, out))
+		}
+	}
+	w.ranRows, w.ranNS = 0, 0
+	return nil
+}
+
+const (
+	timingRuns   = 100
+	timingBudget = 5 * time.Millisecond
+)
+
+// timeRow is the shortest of a few runs of one row, in nanoseconds.
+func (w *worker) timeRow(in, out []tensor.Tensor) int64 {
+	best := int64(0)
+	for begin, i := clock(), 0; i < timingRuns && clock()-begin < int64(timingBudget); i++ {
+		start := clock()
+		if w.instance.Run(in, out, 1) != nil {
+			return 0
+		}
+		if took := clock() - start; best == 0 || took < best {
+			best = took
+		}
+	}
+	return best
+}
+
+// madeUpRows are tensors of small positive numbers: no model has a reason to
+// treat them specially.
+func (s *Snapshot) madeUpRows(specs []TensorSpec, rows int) ([]tensor.Tensor, error) {
+	var made []tensor.Tensor
+	for _, spec := range specs {
+		t, err := s.allocate(spec, rows)
+		if err != nil {
+			releaseAll(made)
+			return nil, err
+		}
+		made = append(made, t)
+		clear(t.Bytes())
+		switch t.DType {
+		case tensor.FP32:
+			fill(t, float32(0.5))
+		case tensor.FP64:
+			fill(t, 0.5)
+		default: // zero is a number of every other type
+		}
+	}
+	return made, nil
+}
+
+func fill[T tensor.Element](t tensor.Tensor, value T) {
+	elements, err := tensor.View[T](t)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	for i := range elements {
+		elements[i] = value
+	}
+}
+
+func releaseAll(tensors []tensor.Tensor) {
+	for _, t := range tensors {
+		t.Buffer.Release()
+	}
+}
