@@ -164,7 +164,7 @@ func lightgbmObjective(line string) (Objective, error) {
 		}
 		if text, ok := strings.CutPrefix(w, "sigmoid:"); ok {
 			alpha, err := parseFloat64(text)
-			if err != nil || !(alpha > 0) {
+			if err != nil || !(alpha > 0) || math.IsInf(alpha, 1) {
 				return o, fmt.Errorf("objective parameter %s is not a positive number", quote(w))
 			}
 			o.SigmoidAlpha = alpha

@@ -1,0 +1,176 @@
+package compile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/picket-ml/picket/internal/ensemble"
+)
+
+// Run compiles the model o.Source into the artifact folder o.Out. It either makes the whole folder or leaves o.Out as
+// it was. Cancelling ctx stops the compilers.
+func Run(ctx context.Context, o Options) (Result, error) {
+	r, err := run(ctx, o)
+	if err != nil {
+		return Result{}, fmt.Errorf("compiling %s: %w", filepath.Base(o.Source), err)
+	}
+	return r, nil
+}
+
+func run(ctx context.Context, o Options) (r Result, err error) {
+	if o.Engine != "" && o.Engine != EngineBranches {
+		return r, fmt.Errorf("engine %q is not available; %s is the only one so far", o.Engine, EngineBranches)
+	}
+	t, err := findTarget(o.Target, runtime.GOARCH)
+	if err != nil {
+		return r, err
+	}
+	command, err := findCompiler(t, o.CC, runtime.GOARCH)
+	if err != nil {
+		return r, err
+	}
+	e, data, err := readModel(o.Source, o.Limits)
+	if err != nil {
+		return r, err
+	}
+	p, err := newPlan(e)
+	if err != nil {
+		return r, err
+	}
+	out, err := newFolder(o.Out, o.Force)
+	if err != nil {
+		return r, err
+	}
+	defer out.discard()
+	build, err := os.MkdirTemp("", "picket-compile-*")
+	if err != nil {
+		return r, fmt.Errorf("making a folder to compile in: %w", err)
+	}
+	defer os.RemoveAll(build)
+
+	cc := &toolchain{command: command, target: t, dir: build}
+	version, err := cc.version(ctx)
+	if err != nil {
+		return r, err
+	}
+	library, err := p.build(ctx, cc, o)
+	if err != nil {
+		return r, err
+	}
+	sum := sha256.Sum256(data)
+	digest, source := hex.EncodeToString(sum[:]), sourceName(e.Format)
+	meta, err := metadata(e, t, version, source, digest)
+	if err != nil {
+		return r, err
+	}
+	if err := errors.Join(out.write(libraryName, library), out.write(metaName, meta), out.write(source, data)); err != nil {
+		return r, err
+	}
+	if err := os.Chmod(filepath.Join(out.staging, libraryName), 0o755); err != nil {
+		return r, fmt.Errorf("writing the artifact: %w", err)
+	}
+	if err := out.commit(); err != nil {
+		return r, err
+	}
+	return Result{
+		Dir: o.Out, Library: e.Library.String(), Target: t.name, Compiler: version, SHA256: digest,
+		Features: e.NumFeature, Outputs: e.Outputs(), Trees: len(e.Trees), Nodes: e.Nodes(), Bytes: int64(len(library)),
+	}, nil
+}
+
+// readModel reads the model file once, so that what is compiled and what is copied are the same bytes.
+func readModel(path string, l ensemble.Limits) (*ensemble.Ensemble, []byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the model: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the model: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, errors.New("the model is no regular file; name the model file itself")
+	}
+	limit := l.Bytes
+	if limit == 0 {
+		limit = 1 << 30
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1)) // one byte too many, for Parse to refuse
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the model: %w", err)
+	}
+	e, err := ensemble.Parse(data, l)
+	return e, data, err
+}
+
+// build compiles all units, as many at once as o allows, and links them.
+func (p *plan) build(ctx context.Context, cc *toolchain, o Options) ([]byte, error) {
+	total := len(p.units) + 2
+	var mu sync.Mutex // guards done, and keeps calls of Progress apart
+	done := 0
+	step := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		done++
+		if o.Progress != nil {
+			o.Progress(done, total, what)
+		}
+	}
+	jobs := o.Jobs
+	if jobs <= 0 {
+		jobs = runtime.GOMAXPROCS(0)
+	}
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(jobs)
+	objects := []string{"main.o"}
+	one := func(name, optimise, what string, source func() []byte) {
+		group.Go(func() error {
+			if err := running.Err(); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(cc.dir, name+".c"), source(), 0o600); err != nil {
+				return fmt.Errorf("writing the C source: %w", err)
+			}
+			if err := cc.compile(running, name, optimise); err != nil {
+				return err
+			}
+			step(what)
+			return nil
+		})
+	}
+	for i, u := range p.units {
+		name := fmt.Sprintf("unit%d", i)
+		objects = append(objects, name+".o")
+		what := fmt.Sprintf("compiled trees %d to %d", u.trees[0], u.trees[len(u.trees)-1])
+		// -O1 is all that comparisons and jumps need; -O2 takes half as long again for code that is no faster.
+		one(name, "-O1", what, func() []byte { return p.source(i) })
+	}
+	one("main", "-O3", "compiled the interface", p.main) // -O3 for vectors in the loop over a row's values
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := cc.link(ctx, libraryName, objects); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(cc.dir, libraryName)
+	if err := cc.target.check(path); err != nil {
+		return nil, err
+	}
+	library, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading what the compiler made: %w", err)
+	}
+	step("linked " + libraryName)
+	return library, nil
+}
