@@ -115,21 +115,22 @@ func askChild(ctx context.Context, command []string, timeout time.Duration) GPUR
 		return GPUReport{Reason: fmt.Sprintf("the program that asks the NVIDIA driver failed (%v); see whether nvidia-smi works", err)}
 	}
 	var r GPUReport
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+	if err := json.Unmarshal(out.buffer.Bytes(), &r); err != nil {
 		return GPUReport{Reason: fmt.Sprintf("the program that asks the NVIDIA driver gave no report: %v", err)}
 	}
 	return r
 }
 
-// boundedBuffer refuses what exceeds its limit.
+// boundedBuffer refuses what exceeds its limit. The buffer is not embedded:
+// its ReadFrom would be preferred to Write and knows no limit.
 type boundedBuffer struct {
-	bytes.Buffer
-	limit int
+	buffer bytes.Buffer
+	limit  int
 }
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
+	if b.buffer.Len()+len(p) > b.limit {
 		return 0, fmt.Errorf("more than %d bytes of output", b.limit)
 	}
-	return b.Buffer.Write(p)
+	return b.buffer.Write(p)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 const (
@@ -52,11 +51,9 @@ func DetectInstance(ctx context.Context, opts Options) Instance {
 	// One connection carries the token and both questions and is closed
 	// afterwards. No proxy: the address is link-local by definition. No
 	// redirects: nobody but the service itself may answer.
-	transport := &http.Transport{
-		DialContext:            (&net.Dialer{}).DialContext,
-		MaxResponseHeaderBytes: maxIMDSBody,
-	}
-	defer transport.CloseIdleConnections()
+	pool := &http.Transport{MaxResponseHeaderBytes: maxIMDSBody}
+	defer pool.CloseIdleConnections()
+	transport := &imdsTransport{next: pool}
 	endpoint := opts.IMDSEndpoint
 	if endpoint == "" {
 		endpoint = imdsEndpoint
@@ -64,7 +61,7 @@ func DetectInstance(ctx context.Context, opts Options) Instance {
 	client := imds.New(imds.Options{
 		Endpoint: endpoint,
 		HTTPClient: &http.Client{
-			Transport:     boundedBodies{transport},
+			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		Retryer:               aws.NopRetryer{},
@@ -75,7 +72,7 @@ func DetectInstance(ctx context.Context, opts Options) Instance {
 
 	document, err := client.GetInstanceIdentityDocument(ctx, nil)
 	if err != nil {
-		return Instance{Reason: "this host is not known to be an EC2 instance: " + imdsReason(err)}
+		return Instance{Reason: "this host is not known to be an EC2 instance: " + transport.reason(ctx)}
 	}
 	if !validInstanceType(document.InstanceType) {
 		return Instance{Reason: "the instance metadata service answered without an instance type"}
@@ -88,54 +85,31 @@ func DetectInstance(ctx context.Context, opts Options) Instance {
 		Source:           sourceIMDS,
 	}
 	i.Family, i.Outposts = familyOf(i.Type)
-	i.OutpostARN, i.Reason = askOutpost(ctx, client)
+	i.OutpostARN, i.Reason = askOutpost(ctx, client, transport)
 	return i
 }
 
 // askOutpost returns the ARN of the Outpost; neither ARN nor reason in a
 // Region, where the service has no such entry.
-func askOutpost(ctx context.Context, client *imds.Client) (arn, reason string) {
+func askOutpost(ctx context.Context, client *imds.Client, transport *imdsTransport) (arn, reason string) {
+	const unknown = "whether this is an Outpost is unknown: "
 	answer, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: "outpost-arn"})
 	if err != nil {
-		var response *smithyhttp.ResponseError
-		if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound {
+		if transport.err == nil && transport.status == http.StatusNotFound {
 			return "", ""
 		}
-		return "", "whether this is an Outpost is unknown: " + imdsReason(err)
+		return "", unknown + transport.reason(ctx)
 	}
 	defer answer.Content.Close()
 	text, err := io.ReadAll(answer.Content)
 	if err != nil {
-		return "", "whether this is an Outpost is unknown: " + imdsReason(err)
+		return "", unknown + transport.reason(ctx)
 	}
 	arn = strings.TrimSpace(string(text))
 	if !outpostARN.MatchString(arn) {
-		return "", "whether this is an Outpost is unknown: the instance metadata service answered with something else than an Outpost ARN"
+		return "", unknown + "the instance metadata service answered with something else than an Outpost ARN"
 	}
 	return arn, ""
-}
-
-// imdsReason shortens the SDK's nested errors to the part people can act on.
-func imdsReason(err error) string {
-	var response *smithyhttp.ResponseError
-	var failed net.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &failed) && failed.Timeout():
-		return fmt.Sprintf("the instance metadata service did not answer within %v", imdsBudget)
-	case errors.Is(err, context.Canceled):
-		return "asking the instance metadata service was cancelled"
-	case errors.As(err, &response) && response.HTTPStatusCode() == http.StatusForbidden:
-		return "the instance metadata service is switched off for this instance (status 403)"
-	case errors.As(err, &response) && response.HTTPStatusCode() == http.StatusUnauthorized:
-		return "the instance metadata service did not accept its own token (status 401)"
-	case errors.As(err, &response):
-		return fmt.Sprintf("the instance metadata service answered with status %d", response.HTTPStatusCode())
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return fmt.Sprintf("the instance metadata service cannot be reached: %v", op.Err)
-	}
-	return "the instance metadata service gave no usable answer"
 }
 
 func matching(form *regexp.Regexp, s string) string {
@@ -145,17 +119,45 @@ func matching(form *regexp.Regexp, s string) string {
 	return ""
 }
 
-// boundedBodies is a transport whose answers end at maxIMDSBody.
-type boundedBodies struct{ http.RoundTripper }
+// imdsTransport bounds the answers and remembers how the last exchange ended:
+// the SDK hides the cause of a refused token inside an error that does not
+// unwrap. It serves one request after the other, from one goroutine.
+type imdsTransport struct {
+	next   http.RoundTripper
+	status int   // of the last answer, 0 if there was none
+	err    error // of the last exchange without answer
+}
 
-func (t boundedBodies) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := t.RoundTripper.RoundTrip(r)
+func (t *imdsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.next.RoundTrip(r)
 	if err != nil {
+		t.status, t.err = 0, err
 		return nil, err
 	}
+	t.status, t.err = response.StatusCode, nil
 	response.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(response.Body, maxIMDSBody), response.Body}
 	return response, nil
+}
+
+// reason says in people's words how the last exchange failed.
+func (t *imdsTransport) reason(ctx context.Context) string {
+	var op *net.OpError
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("the instance metadata service did not answer within %v", imdsBudget)
+	case ctx.Err() != nil:
+		return "asking the instance metadata service was cancelled"
+	case errors.As(t.err, &op):
+		return fmt.Sprintf("the instance metadata service cannot be reached: %v", op.Err)
+	case t.status == http.StatusForbidden:
+		return "the instance metadata service refused to answer (status 403), as it does where it is switched off"
+	case t.status == http.StatusUnauthorized:
+		return "the instance metadata service did not accept its own token (status 401)"
+	case t.status >= 300:
+		return fmt.Sprintf("the instance metadata service answered with status %d", t.status)
+	}
+	return "the instance metadata service gave no usable answer"
 }
