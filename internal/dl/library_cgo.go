@@ -297,7 +297,7 @@ func (d descriptorReader) ReadAt(p []byte, offset int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pread(int(d), p[done:], offset+int64(done))
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {

@@ -65,7 +65,7 @@ func copyAndSeal(memfd int, f *os.File, size int64) error {
 	// One allocation up front: a full memory limit is an error here, not a SIGBUS while the code runs.
 	for {
 		err := unix.Fallocate(memfd, 0, 0, size)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -95,7 +95,7 @@ func (d descriptorWriter) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Write(int(d), p[done:])
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
