@@ -1,0 +1,222 @@
+package neo
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Limits on compiled.meta. What Neo writes is a few kilobytes, five levels deep;
+// the tables of a column transform can make it larger.
+const (
+	maxMetadataBytes = 4 << 20
+	maxDepth         = 32
+	maxTensors       = 256
+	maxNameBytes     = 256
+)
+
+// Metadata is what compiled.meta says of a model.
+type Metadata struct {
+	// Inputs and Outputs are empty where the file does not list them. Dims hold
+	// what the file says: any of them may be negative for "not fixed".
+	Inputs, Outputs []engine.TensorSpec
+	// SparseInput tells that an exact zero in the input of a tree model stands
+	// for a missing value.
+	SparseInput bool
+	// DeviceType is "cpu", "gpu" or "opencl"; empty where the file does not say.
+	DeviceType string
+	// TargetDevice is what the compilation job was asked for, such as "ml_c5".
+	// Compilers took different liberties with the same name, so it is for
+	// people to read and not for programs to decide by.
+	TargetDevice string
+	// CPULevel is the instruction set the code was compiled for. `picket compile`
+	// writes it; Neo does not, and then it is empty.
+	CPULevel hw.Level
+	// Transforms names the data transforms that the runtime would apply around
+	// the model, by their place in the file.
+	Transforms []string
+}
+
+// document is compiled.meta as it is written.
+type document struct {
+	Model struct {
+		Inputs      []tensorEntry
+		Outputs     []tensorEntry
+		SparseInput string
+	}
+	Requirements struct {
+		TargetDevice     string
+		TargetDeviceType string
+	}
+	DataTransform struct {
+		Input  map[string]json.RawMessage
+		Output map[string]map[string]json.RawMessage
+	}
+	// Picket is what `picket compile` adds; the runtime ignores it.
+	Picket struct {
+		CPU string
+	}
+}
+
+type tensorEntry struct {
+	Name  string  `json:"name"`
+	DType string  `json:"dtype"`
+	Shape []int64 `json:"shape"`
+}
+
+// ReadMetadata reads the metadata file of the layout. Without one, or with an
+// empty one, which the runtime takes for none, it is the zero Metadata.
+// Errors wrap engine.ErrArtifact and name the file.
+func ReadMetadata(a *engine.Artifact, l Layout) (Metadata, error) {
+	if l.Metadata == "" {
+		return Metadata{}, nil
+	}
+	data, err := a.ReadFile(l.Metadata, maxMetadataBytes)
+	if err != nil {
+		return Metadata{}, err
+	}
+	m, err := ParseMetadata(data)
+	if err != nil {
+		return Metadata{}, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, l.Metadata, err)
+	}
+	return m, nil
+}
+
+// ParseMetadata reads the content of a compiled.meta, which is not trusted: its
+// size, depth, number of tensors and names are bounded.
+func ParseMetadata(data []byte) (Metadata, error) {
+	if len(data) > maxMetadataBytes {
+		return Metadata{}, fmt.Errorf("it has %d bytes, the limit is %d", len(data), maxMetadataBytes)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return Metadata{}, nil
+	}
+	if err := checkDepth(data); err != nil {
+		return Metadata{}, err
+	}
+	var d document
+	if err := json.Unmarshal(data, &d); err != nil {
+		return Metadata{}, fmt.Errorf("it is not the JSON that Neo writes: %w", err)
+	}
+	m := Metadata{
+		DeviceType:   d.Requirements.TargetDeviceType,
+		TargetDevice: d.Requirements.TargetDevice,
+		CPULevel:     level(d.Picket.CPU),
+		Transforms:   transforms(&d),
+		SparseInput:  d.Model.SparseInput == "1",
+	}
+	for _, s := range []string{m.DeviceType, m.TargetDevice, d.Picket.CPU} {
+		if err := checkName(s); err != nil {
+			return Metadata{}, fmt.Errorf("reading what it requires: %w", err)
+		}
+	}
+	var err error
+	if m.Inputs, err = specs("Inputs", d.Model.Inputs); err != nil {
+		return Metadata{}, err
+	}
+	if m.Outputs, err = specs("Outputs", d.Model.Outputs); err != nil {
+		return Metadata{}, err
+	}
+	return m, nil
+}
+
+// specs checks what the file lists under Model.Inputs or Model.Outputs.
+func specs(list string, entries []tensorEntry) ([]engine.TensorSpec, error) {
+	if len(entries) > maxTensors {
+		return nil, fmt.Errorf("its Model.%s lists %d tensors, the limit is %d", list, len(entries), maxTensors)
+	}
+	var out []engine.TensorSpec
+	for i, e := range entries {
+		where := "its Model." + list + "[" + strconv.Itoa(i) + "]"
+		if e.Name == "" {
+			return nil, fmt.Errorf("%s has no name", where)
+		}
+		if err := checkName(e.Name); err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
+		d, err := tensor.ParseDType(trim(e.DType))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
+		if len(e.Shape) > tensor.MaxRank {
+			return nil, fmt.Errorf("%s has %d dimensions, the limit is %d", where, len(e.Shape), tensor.MaxRank)
+		}
+		if slices.ContainsFunc(out, func(o engine.TensorSpec) bool { return o.Name == e.Name }) {
+			return nil, fmt.Errorf("%s: another tensor is named %q too", where, e.Name)
+		}
+		out = append(out, engine.TensorSpec{Name: e.Name, DType: d, Dims: e.Shape})
+	}
+	return out, nil
+}
+
+// level is the instruction set of a target of `picket compile`, which calls
+// every x86-64 processor just that.
+func level(target string) hw.Level {
+	if target == "x86-64" {
+		return hw.X86V1
+	}
+	return hw.Level(target)
+}
+
+// transforms names, sorted, what the runtime would do to inputs and outputs.
+func transforms(d *document) []string {
+	var names []string
+	if _, ok := d.DataTransform.Input["ColumnTransform"]; ok {
+		names = append(names, "DataTransform.Input.ColumnTransform")
+	}
+	for index, kinds := range d.DataTransform.Output {
+		if _, ok := kinds["CategoricalString"]; ok {
+			names = append(names, "DataTransform.Output."+trim(index)+".CategoricalString")
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// checkDepth bounds the nesting before a recursive parser sees the data.
+func checkDepth(data []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			if depth++; depth > maxDepth {
+				return fmt.Errorf("it nests more than %d levels deep", maxDepth)
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+// checkName refuses what would make a mess of logs and listings.
+func checkName(s string) error {
+	if len(s) > maxNameBytes {
+		return fmt.Errorf("a name has %d bytes, the limit is %d", len(s), maxNameBytes)
+	}
+	for _, r := range s {
+		if r < ' ' || r == 0x7f {
+			return fmt.Errorf("the name %q holds a control character", s)
+		}
+	}
+	return nil
+}
+
+// trim keeps a stranger's text from filling a message.
+func trim(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}
