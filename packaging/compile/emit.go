@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/picket-ml/picket/internal/ensemble"
 )
@@ -47,10 +48,13 @@ func (p *plan) source(i int) []byte {
 	b := &bytes.Buffer{}
 	u, sum := p.units[i], sumType(p.e)
 	b.WriteString("#include <stdint.h>\n")
-	for _, t := range u.trees {
-		fmt.Fprintf(b, "static __attribute__((noinline)) %s tree%d(const int32_t *k, %s s) {\n", sum, t, sum)
-		p.walk(b, &p.e.Trees[t], 0)
-		b.WriteString("}\n")
+	for _, i := range u.trees {
+		w := writer{plan: p, tree: i, t: &p.e.Trees[i]}
+		w.walk(0)
+		if len(w.table) > 0 {
+			fmt.Fprintf(b, "static const %s table%d[%d] = {%s};\n", sum, i, len(w.table), strings.Join(w.table, ", "))
+		}
+		fmt.Fprintf(b, "static __attribute__((noinline)) %s tree%d(const int32_t *k, %s s) {\n%s}\n", sum, i, sum, w.body.Bytes())
 	}
 	fmt.Fprintf(b, "%s {\n", p.prototype(i))
 	for _, t := range u.trees {
@@ -70,32 +74,41 @@ func (p *plan) test(n *ensemble.Node) string {
 	return fmt.Sprintf("k[%d] < %d", p.slot(n), bound(n))
 }
 
-// walk writes the subtree at node i of t. Flat, with jumps, so that the depth of a tree is no nesting in C.
-func (p *plan) walk(b *bytes.Buffer, t *ensemble.Tree, i int32) {
-	n := &t.Nodes[i]
+// writer writes one tree.
+type writer struct {
+	*plan
+	tree  int // its index in the ensemble
+	t     *ensemble.Tree
+	body  bytes.Buffer
+	table []string // the leaves of all subtrees without branches; one array, because compilers are slow with many
+}
+
+// walk writes the subtree at node i. Flat, with jumps, so that the depth of a tree is no nesting in C.
+func (w *writer) walk(i int32) {
+	n := &w.t.Nodes[i]
 	if n.Op == ensemble.Leaf {
-		fmt.Fprintf(b, "return s + %s;\n", p.literal(p.leaf(t, i)))
+		fmt.Fprintf(&w.body, "return s + %s;\n", w.literal(w.leaf(w.t, i)))
 		return
 	}
-	if height(t, i, 3) <= 2 {
-		p.table(b, t, i)
+	if height(w.t, i, 3) <= 2 {
+		w.lookup(i)
 		return
 	}
-	left, right := &t.Nodes[n.Left], &t.Nodes[n.Right]
-	near, far, jump := n.Left, n.Right, "!("+p.test(n)+")"
+	left, right := &w.t.Nodes[n.Left], &w.t.Nodes[n.Right]
+	near, far, jump := n.Left, n.Right, "!("+w.test(n)+")"
 	if right.Cover > left.Cover {
-		near, far, jump = n.Right, n.Left, p.test(n)
+		near, far, jump = n.Right, n.Left, w.test(n)
 	}
 	if left.Cover != right.Cover { // equal covers are most often absent ones
 		jump = "__builtin_expect(" + jump + ", 0)"
 	}
-	fmt.Fprintf(b, "if (%s) goto n%d;\n", jump, far)
-	p.walk(b, t, near)
-	fmt.Fprintf(b, "n%d:;\n", far)
-	p.walk(b, t, far)
+	fmt.Fprintf(&w.body, "if (%s) goto n%d;\n", jump, far)
+	w.walk(near)
+	fmt.Fprintf(&w.body, "n%d:;\n", far)
+	w.walk(far)
 }
 
-// height is how many splits lie on the longest way from node i to a leaf, or some number of at least most.
+// height is how many splits lie on the longest way from node i to a leaf, counted no further than most.
 func height(t *ensemble.Tree, i int32, most int) int {
 	n := &t.Nodes[i]
 	if n.Op == ensemble.Leaf || most == 0 {
@@ -104,40 +117,32 @@ func height(t *ensemble.Tree, i int32, most int) int {
 	return 1 + max(height(t, n.Left, most-1), height(t, n.Right, most-1))
 }
 
-// table writes a subtree of at most two levels without branches: the outcomes of its one to three tests are the index
-// into a table of leaf values.
-func (p *plan) table(b *bytes.Buffer, t *ensemble.Tree, root int32) {
+// lookup writes a subtree of at most two levels without branches: the outcomes of its one to three tests are the index
+// into a stretch of the tree's table of leaf values.
+func (w *writer) lookup(root int32) {
 	splits := []int32{root}
-	for _, child := range [2]int32{t.Nodes[root].Left, t.Nodes[root].Right} {
-		if t.Nodes[child].Op != ensemble.Leaf {
+	for _, child := range [2]int32{w.t.Nodes[root].Left, w.t.Nodes[root].Right} {
+		if w.t.Nodes[child].Op != ensemble.Leaf {
 			splits = append(splits, child)
 		}
 	}
-	fmt.Fprintf(b, "{ static const %s v[%d] = {", sumType(p.e), 1<<len(splits))
+	fmt.Fprintf(&w.body, "return s + table%d[%d", w.tree, len(w.table))
+	for j, s := range splits {
+		fmt.Fprintf(&w.body, " + (%s) * %d", w.test(&w.t.Nodes[s]), 1<<(len(splits)-1-j))
+	}
+	w.body.WriteString("];\n")
 	for outcomes := range 1 << len(splits) {
-		// The first split is the highest bit; a set bit means left.
+		// The first split is the highest bit; a set bit means left. Parents come before their children.
 		at := root
 		for j, s := range splits {
-			if at != s {
-				continue
+			switch {
+			case at != s:
+			case outcomes>>(len(splits)-1-j)&1 == 1:
+				at = w.t.Nodes[s].Left
+			default:
+				at = w.t.Nodes[s].Right
 			}
-			if outcomes>>(len(splits)-1-j)&1 == 1 {
-				at = t.Nodes[s].Left
-			} else {
-				at = t.Nodes[s].Right
-			}
 		}
-		if outcomes > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(p.literal(p.leaf(t, at)))
+		w.table = append(w.table, w.literal(w.leaf(w.t, at)))
 	}
-	b.WriteString("};\nreturn s + v[")
-	for j, s := range splits {
-		if j > 0 {
-			b.WriteString(" + ")
-		}
-		fmt.Fprintf(b, "(%s) * %d", p.test(&t.Nodes[s]), 1<<(len(splits)-1-j))
-	}
-	b.WriteString("]; }\n")
 }

@@ -106,7 +106,11 @@ func (f *folder) commit() error {
 		}
 		return os.RemoveAll(old)
 	}
-	if err := os.Rename(f.staging, f.out); err != nil { // replaces an empty folder, too
+	// An empty folder may stand in the way. Remove removes no other.
+	if err := os.Remove(f.out); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the empty output folder: %w", err)
+	}
+	if err := os.Rename(f.staging, f.out); err != nil {
 		return fmt.Errorf("putting the artifact in place: %w", err)
 	}
 	return nil
