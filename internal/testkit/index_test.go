@@ -1,0 +1,136 @@
+package testkit
+
+import (
+	"debug/elf"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// maxTestdata keeps the repository quick to clone.
+const maxTestdata = 2_200_000
+
+func TestModelsHaveTheirFilesAndAnswers(t *testing.T) {
+	models := Models(t)
+	if len(models) < 40 {
+		t.Fatalf("only %d models are listed", len(models))
+	}
+	for _, m := range models {
+		t.Run(m.Name, func(t *testing.T) {
+			if len(m.Files) == 0 {
+				t.Error("no model file")
+			}
+			for _, f := range m.Files {
+				Path(t, f)
+			}
+			if got, want := valueCount(t, m.Margin), m.Rows*m.Margins; got != want {
+				t.Errorf("%s holds %d values, want %d rows of %d", m.Margin, got, m.Rows, m.Margins)
+			}
+			if got, want := valueCount(t, m.Prediction), m.Rows*m.Outputs; got != want {
+				t.Errorf("%s holds %d values, want %d rows of %d", m.Prediction, got, m.Rows, m.Outputs)
+			}
+		})
+	}
+}
+
+// valueCount counts the values of a fixture, none of which may be NaN.
+func valueCount(t *testing.T, name string) int {
+	t.Helper()
+	if strings.HasSuffix(name, ".f64") {
+		values := ReadF64(t, name)
+		for i, v := range values {
+			if v != v {
+				t.Fatalf("value %d of %s is NaN", i, name)
+			}
+		}
+		return len(values)
+	}
+	values := ReadF32(t, name)
+	for i, v := range values {
+		if v != v {
+			t.Fatalf("value %d of %s is NaN", i, name)
+		}
+	}
+	return len(values)
+}
+
+func TestArtifactsAreX86LibrariesOfAModel(t *testing.T) {
+	artifacts := Artifacts(t)
+	if len(artifacts) < 15 {
+		t.Fatalf("only %d artifacts are listed", len(artifacts))
+	}
+	for _, a := range artifacts {
+		t.Run(a.Name, func(t *testing.T) {
+			ModelNamed(t, a.Model)
+			f, err := elf.Open(Path(t, a.Dir+"/compiled.so"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_DYN {
+				t.Errorf("compiled.so is %v, %v", f.Machine, f.Type)
+			}
+			_, err = os.Stat(filepath.Join(Path(t, a.Dir), "compiled.meta"))
+			if (err == nil) != a.Meta {
+				t.Errorf("compiled.meta is listed as present: %v, but stat says %v", a.Meta, err)
+			}
+		})
+	}
+}
+
+// Every committed file is known: a fixture nobody can explain is a fixture nobody dares to delete.
+func TestEveryFixtureIsListed(t *testing.T) {
+	known := map[string]bool{"README.md": true, "models/index.json": true, "treelite/index.json": true}
+	for _, m := range Models(t) {
+		known[m.Margin], known[m.Prediction] = true, true
+		for _, f := range m.Files {
+			known[f] = true
+		}
+	}
+	for _, a := range Artifacts(t) {
+		known[a.Dir+"/compiled.so"] = true
+		known[a.Dir+"/compiled.meta"] = a.Meta
+	}
+	for _, dir := range []string{"tvm/mlp_b1-v3", "tvm/mlp_b1-v4"} {
+		for _, f := range []string{"compiled.so", "compiled_model.json", "compiled.params", "compiled.meta", "input.f32", "expected.f32"} {
+			known[dir+"/"+f] = true
+		}
+	}
+	root := filepath.Dir(Path(t, "README.md"))
+	var total int64
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		total += info.Size()
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if !known[filepath.ToSlash(rel)] {
+			t.Errorf("%s is in testdata but in no list", rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total > maxTestdata {
+		t.Errorf("testdata holds %d bytes, more than %d", total, maxTestdata)
+	}
+}
+
+func TestTVMFixturesHoldOneAnswerPerInput(t *testing.T) {
+	for _, dir := range []string{"tvm/mlp_b1-v3", "tvm/mlp_b1-v4"} {
+		in, out := ReadF32(t, dir+"/input.f32"), ReadF32(t, dir+"/expected.f32")
+		if len(in) != 64*30 || len(out) != 64 {
+			t.Errorf("%s has %d input and %d output values, want 1920 and 64", dir, len(in), len(out))
+		}
+	}
+}
