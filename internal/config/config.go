@@ -1,0 +1,147 @@
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"time"
+)
+
+// Config is the daemon's configuration, complete and validated when it comes
+// from Resolve. The yaml tags are the keys of the file; example.yaml documents
+// them with their defaults.
+type Config struct {
+	Sockets       Sockets  `yaml:"sockets"`
+	Models        []Model  `yaml:"models"`
+	ModelDefaults Run      `yaml:"model_defaults"`
+	ModelRoots    []string `yaml:"model_roots"`
+	// Unsigned allows packages without a signature. A compiled model is code.
+	Unsigned bool `yaml:"unsigned"`
+	// StrictTensors refuses requests whose metadata disagrees with the model even
+	// when the number of bytes fits. Old clients need it off.
+	StrictTensors bool     `yaml:"strict_tensors"`
+	Backends      Backends `yaml:"backends"`
+	Limits        Limits   `yaml:"limits"`
+	Log           Log      `yaml:"log"`
+	Host          Host     `yaml:"host"`
+	Shutdown      Shutdown `yaml:"shutdown"`
+
+	// Legacy is what an Edge Manager file said beyond the settings above; nil
+	// when the file was not one.
+	Legacy *Legacy `yaml:"-"`
+	// Warnings are sentences to be logged at start.
+	Warnings []string `yaml:"-"`
+}
+
+// Sockets says where the daemon listens and who may connect.
+type Sockets struct {
+	// Dir holds every socket that is given without a directory of its own.
+	Dir string `yaml:"dir"`
+	// Force removes a file that is in a socket's place without asking whether
+	// someone still answers on it. A socket nobody answers on needs no force.
+	Force bool   `yaml:"force"`
+	Agent Socket `yaml:"agent"`
+}
+
+// Socket is one protocol's listeners.
+type Socket struct {
+	// Paths are absolute after Resolve; in a file, relative ones lie below
+	// Sockets.Dir.
+	Paths []string `yaml:"paths"`
+	// Mode is the socket files' permission bits.
+	Mode fs.FileMode `yaml:"mode"`
+	// Group owns the socket files: a name or a number, or empty for the daemon's.
+	Group string `yaml:"group"`
+}
+
+// Model is one model to load at start.
+type Model struct {
+	Name string `yaml:"name"`
+	// Path is the package or artifact, absolute. It was chosen by the operator, so
+	// ModelRoots does not apply.
+	Path string `yaml:"path"`
+	Run  `yaml:",inline"`
+}
+
+// Run is how one model is run. A model starts from Config.ModelDefaults.
+type Run struct {
+	// Backend forces one by name; empty lets the engine choose.
+	Backend string `yaml:"backend"`
+	// Instances are parallel executors; 0 lets the engine choose.
+	Instances int `yaml:"instances"`
+	// Threads is how many threads one execution may use.
+	Threads int `yaml:"threads"`
+	// MaxBatchRows bounds the rows gathered into one execution.
+	MaxBatchRows int `yaml:"max_batch_rows"`
+	// BatchDelay is how long an idle instance waits for company; 0 is not at all.
+	BatchDelay time.Duration `yaml:"batch_delay"`
+	// MaxQueue is how many requests may wait; more are refused at once.
+	MaxQueue int `yaml:"max_queue"`
+	// Timeout is the deadline of requests that bring none; 0 is none.
+	Timeout time.Duration `yaml:"timeout"`
+	// Pin locks working memory where the limits allow.
+	Pin bool `yaml:"pin"`
+}
+
+// Backends narrows the engine's choice.
+type Backends struct {
+	// Force is the one backend to use for every model that names none.
+	Force string `yaml:"force"`
+	// Disable are backends never to use.
+	Disable []string `yaml:"disable"`
+	// LibDLR is the libdlr.so to prefer over the artifact's own and the system's;
+	// absolute, empty for none.
+	LibDLR string `yaml:"libdlr"`
+}
+
+// Limits bound what clients can ask of the daemon.
+type Limits struct {
+	// MaxMessage is the largest request and answer on a socket.
+	MaxMessage Size `yaml:"max_message"`
+	// MaxTensor is the most one input tensor may take from shared memory.
+	MaxTensor Size `yaml:"max_tensor"`
+	// MaxConnections is how many clients may be connected to one socket.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// Log says what is written to standard error.
+type Log struct {
+	Level slog.Level `yaml:"level"`
+	// Format is "text" or "json".
+	Format string `yaml:"format"`
+}
+
+// Host corrects what the daemon finds out about its machine.
+type Host struct {
+	// IMDS allows asking the instance metadata service what this host is.
+	IMDS bool `yaml:"imds"`
+	// InstanceType is taken for granted when set, and nobody is asked.
+	InstanceType string `yaml:"instance_type"`
+	// CPUMask hides CPU features, in the form internal/hw parses and checks.
+	CPUMask string `yaml:"cpu_mask"`
+}
+
+// Shutdown says how the daemon ends.
+type Shutdown struct {
+	// Grace is how long accepted requests may still take after a signal.
+	Grace time.Duration `yaml:"grace"`
+}
+
+// Default returns what the daemon does without any file, environment or flag.
+// Every call makes a new value.
+func Default() *Config {
+	return &Config{
+		Sockets: Sockets{
+			Dir:   "/run/picket",
+			Agent: Socket{Paths: []string{agentSocketName}, Mode: 0o660},
+		},
+		ModelDefaults: Run{Threads: 1, MaxBatchRows: 64, MaxQueue: 1024},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024},
+		Log:           Log{Level: slog.LevelInfo, Format: "text"},
+		Host:          Host{IMDS: true},
+		Shutdown:      Shutdown{Grace: 10 * time.Second},
+	}
+}
+
+// agentSocketName is the agent protocol's file inside Sockets.Dir, where
+// `picket --sockets DIR` looks for it.
+const agentSocketName = "agent.sock"

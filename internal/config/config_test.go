@@ -1,0 +1,234 @@
+package config
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func write(t *testing.T, name, contents string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(contents), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func noEnv(string) string { return "" }
+
+func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
+	got, err := Load("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	// The example shows empty lists as [], which a file without the key has as none.
+	want.Models, want.ModelRoots, want.Backends.Disable = []Model{}, []string{}, []string{}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
+	}
+
+	data, err := os.ReadFile("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines, err := parse("example.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing func(value reflect.Value, path string)
+	missing = func(value reflect.Value, path string) {
+		fields := map[string]reflect.Value{}
+		keysOf(value, fields)
+		for key, field := range fields {
+			inner := strings.TrimPrefix(path+"."+key, ".")
+			if lines[inner] == 0 {
+				t.Errorf("the example does not show %s", inner)
+			}
+			if field.Kind() == reflect.Struct {
+				missing(field, inner)
+			}
+		}
+	}
+	missing(reflect.ValueOf(Default()).Elem(), "")
+}
+
+func TestDefaultsAreValid(t *testing.T) {
+	c, err := Resolve(Flags{}, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Sockets.Agent.Paths; len(got) != 1 || got[0] != "/run/picket/agent.sock" {
+		t.Errorf("agent sockets %q", got)
+	}
+}
+
+func TestYAML(t *testing.T) {
+	path := write(t, "picketd.conf", `
+sockets:
+  dir: /run/other
+  agent: {paths: [a.sock, /tmp/b.sock], mode: 0o600, group: wheel}
+models:
+  - {name: one, path: /m/one}
+  - name: two
+    path: /m/two
+    threads: 4
+    batch_delay: 250us
+model_defaults: {threads: 2, timeout: 1m30s}
+model_roots: [/m]
+unsigned: true
+backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so}
+limits: {max_message: 100MB}
+log: {level: debug, format: json}
+host: {imds: false, instance_type: m5.4xlarge}
+`)
+	got, err := Resolve(Flags{Config: path}, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Sockets.Dir = "/run/other"
+	want.Sockets.Agent = Socket{Paths: []string{"/run/other/a.sock", "/tmp/b.sock"}, Mode: 0o600, Group: "wheel"}
+	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
+	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
+	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
+	two.Threads, two.BatchDelay = 4, 250*time.Microsecond
+	want.Models = []Model{one, two}
+	want.ModelRoots = []string{"/m"}
+	want.Unsigned = true
+	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so"}
+	want.Limits.MaxMessage = 100_000_000
+	want.Log = Log{Level: slog.LevelDebug, Format: "json"}
+	want.Host = Host{InstanceType: "m5.4xlarge"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// Each mistake is one sentence that names the file, the line and the key.
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ yaml, want string }{
+		{"sokets: {}", `line 1: unknown key "sokets", did you mean sockets?`},
+		{"\nlimits:\n  max_conections: 3", `line 3: limits: unknown key "max_conections", did you mean max_connections?`},
+		{"log: {colour: true}", `line 1: log: unknown key "colour", known here are format, level`},
+		{"models:\n- name: a\n  path: /a\n  instnaces: 2", `line 4: models[0]: unknown key "instnaces", did you mean instances?`},
+		{"unsigned: yes", `line 1: unsigned: "yes" is neither true nor false`},
+		{"unsigned:", `line 1: unsigned: no value given: remove the key to have the default`},
+		{"unsigned: true\nunsigned: false", `line 2: unsigned: given twice, first on line 1`},
+		{"shutdown: {grace: 10}", `line 1: shutdown.grace: "10" is not a duration: write a number with a unit, such as 10s or 500us`},
+		{"shutdown: {grace: -1s}", `line 1: shutdown.grace: -1s is outside 0s to 1h0m0s`},
+		{"limits: {max_message: 80 megs}", `line 1: limits.max_message: "80 megs" is not a size: write a whole number with a unit, such as 80MiB`},
+		{"limits: {max_message: 4KiB}", `line 1: limits.max_message: 4KiB is outside 64KiB to 2147483647B`},
+		{"limits: {max_connections: 0}", `line 1: limits.max_connections: 0 is outside 1 to 1000000`},
+		{"sockets: {agent: {mode: 660}}", `line 1: sockets.agent.mode: "660" is not a file mode: write three octal digits after a zero, such as 0660`},
+		{"sockets: {agent: {mode: 0060}}", `line 1: sockets.agent.mode: 0060 would lock out the daemon's own user`},
+		{"sockets: {agent: {paths: []}}", `line 1: sockets.agent.paths: is empty: the daemon would listen nowhere`},
+		{"sockets: {agent: {paths: agent.sock}}", `line 1: sockets.agent.paths: must be a list, with "- " before each entry or in [ ]`},
+		{"sockets: {agent: {paths: [a, ./a]}}", `line 1: sockets.agent.paths[1]: "./a" is listed twice`},
+		{"sockets: {agent: {paths: ['@a']}}", `line 1: sockets.agent.paths[0]: "@a" has no file and so no file mode: use a path`},
+		{"sockets: {dir: run}", `line 1: sockets.dir: "run" must be an absolute path`},
+		{"sockets: {dir: /" + strings.Repeat("d", 100) + "}", `sockets.agent.paths[0]: is 112 bytes long with its directory, at most 107 fit a Unix socket`},
+		{"models:\n- name: a", `line 2: models[0].path: is missing`},
+		{"models:\n- path: /a", `line 2: models[0].name: is missing`},
+		{"models:\n- {name: a-, path: /a}", `line 2: models[0].name: "a-" is not a model name: letters, digits and inner hyphens are allowed`},
+		{"models:\n- {name: a, path: /a}\n- {name: a, path: /b}", `line 3: models[1].name: "a" is used by two models`},
+		{"models:\n- {name: a, path: a}", `line 2: models[0].path: "a" must be an absolute path`},
+		{"models:\n- {name: a, path: /a, threads: 0}", `line 2: models[0].threads: 0 is outside 1 to 1024`},
+		{"models:\n- {name: a, path: /a, threads: many}", `line 2: models[0].threads: "many" is not a whole number`},
+		{"model_roots: [models]", `line 1: model_roots[0]: "models" must be an absolute path`},
+		{"backends: {force: dlr, disable: [dlr]}", `line 1: backends.force: "dlr" is also disabled, so no model could run`},
+		{"backends: {force: TVM!}", "line 1: backends.force: \"TVM!\" is not the name of a backend: `picket info` lists them"},
+		{"log: {level: loud}", `line 1: log.level: "loud" is not a log level: use debug, info, warn or error`},
+		{"log: {format: xml}", `line 1: log.format: "xml" is neither text nor json`},
+		{"log: &l {level: info}\nhost: *l", `line 2: host: aliases are not supported, write the value out`},
+		{"- a", `line 1: must be a list of "key: value" lines`},
+		{"a: [", `not YAML: line 1: did not find expected node content`},
+	} {
+		path := write(t, "c.yaml", c.yaml)
+		got, err := Load(path)
+		if err == nil || got != nil {
+			t.Errorf("%q: accepted as %+v, %v", c.yaml, got, err)
+			continue
+		}
+		want := path + ": " + c.want
+		if strings.HasPrefix(c.want, "sockets.agent.paths[0]: is 112") {
+			// The path is a default; only the directory is in the file.
+			want = path + ": line 1: " + c.want
+		}
+		if err.Error() != want {
+			t.Errorf("%q:\n got %s\nwant %s", c.yaml, err, want)
+		}
+	}
+}
+
+func TestAllMistakesAreReported(t *testing.T) {
+	_, err := Load(write(t, "c.yaml", "limits: {max_connections: 0}\nlog: {format: xml}\n"))
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("want two lines, got: %v", err)
+	}
+	_, err = Load(write(t, "c.yaml", "one: 1\nlog: {two: 2}\nunsigned: 3\n"))
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("want three lines, got: %v", err)
+	}
+}
+
+func TestMistakesAreBounded(t *testing.T) {
+	_, err := Load(write(t, "c.yaml", strings.Repeat("x: 1\n", 100_000)))
+	if err == nil || strings.Count(err.Error(), "\n") != maxWarnings {
+		t.Errorf("want %d lines, got %.200v", maxWarnings+1, err)
+	}
+}
+
+func TestEmptyYAMLIsTheDefaults(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n"} {
+		got, err := Load(write(t, "c.yaml", text))
+		if text == "---\n" {
+			// A document that is there and empty is a null, which no key may be either.
+			if err == nil {
+				t.Errorf("%q was accepted", text)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(got, Default()) {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+}
+
+func TestFilesThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "absent.yaml"), dir} {
+		if c, err := Load(path); err == nil || c != nil {
+			t.Errorf("%s: %v, %v", path, c, err)
+		}
+	}
+	big := write(t, "big.yaml", "# "+strings.Repeat("x", maxFileSize))
+	if _, err := Load(big); err == nil || !strings.Contains(err.Error(), "larger than 1MiB") {
+		t.Errorf("a file above the limit: %v", err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "80MiB": 80 << 20, "80 MiB": 80 << 20, "524288000": 524288000, "1kB": 1000, "3GB": 3e9, "7B": 7,
+		"8589934591GiB": 8589934591 << 30,
+	} {
+		got, err := ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+		if again, err := ParseSize(got.String()); err != nil || again != got {
+			t.Errorf("%q: %s does not read back: %d, %v", text, got, again, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "8589934592GiB", "1mib", "1TiB", "0x10", "1_000", " 1"} {
+		if got, err := ParseSize(text); err == nil || got != 0 {
+			t.Errorf("%q: accepted as %d", text, got)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The environment variables Resolve reads. A variable that is set but empty
+// counts as not set.
+const (
+	EnvSockets      = "PICKET_SOCKETS"
+	EnvBackend      = "PICKET_BACKEND"
+	EnvCPUMask      = "PICKET_CPU_MASK"
+	EnvInstanceType = "PICKET_INSTANCE_TYPE"
+	EnvIMDS         = "PICKET_IMDS"
+)
+
+// Flags are the command line's wishes; a zero field was not given.
+type Flags struct {
+	// Config is the file to read (--config, -c); empty for none.
+	Config string
+	// SocketsDir puts all sockets there (--sockets).
+	SocketsDir string
+	// AgentSocket is the agent protocol's socket (-a). Alone it replaces the
+	// configured ones; together with SocketsDir both exist, so that old clients and
+	// `picket --sockets` each find theirs.
+	AgentSocket string
+	// Force is Sockets.Force (-f).
+	Force bool
+	// Unsigned is Config.Unsigned (--unsigned).
+	Unsigned bool
+	// MaxMessage is Limits.MaxMessage as text (-m); a bare number is bytes, as the
+	// Edge Manager agent had it.
+	MaxMessage string
+	// Models are "NAME=PATH" (--model, repeatable), loaded after the file's. A name
+	// the file has too gets this path and keeps its other settings.
+	Models []string
+}
+
+// Resolve returns the configuration that the defaults, the file named in flags,
+// the environment and the flags make together, in this order of precedence,
+// validated, with all paths absolute. getenv is os.Getenv or a test's. The error
+// has one line per mistake.
+func Resolve(flags Flags, getenv func(string) string) (*Config, error) {
+	c, from := Default(), origin{}
+	if flags.Config != "" {
+		var err error
+		if c, from, err = read(flags.Config); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(c.applyEnv(getenv, from), c.applyFlags(flags, from)); err != nil {
+		return nil, err
+	}
+	if err := c.validate(from); err != nil {
+		return nil, err
+	}
+	for i, path := range c.Sockets.Agent.Paths {
+		c.Sockets.Agent.Paths[i] = c.Sockets.locate(path)
+	}
+	return c, nil
+}
+
+func (c *Config) applyEnv(getenv func(string) string, from origin) error {
+	var mistakes []error
+	if dir := getenv(EnvSockets); dir != "" {
+		if err := c.moveSockets(dir, from); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", EnvSockets, err))
+		}
+	}
+	for _, v := range []struct {
+		name, path string
+		to         *string
+	}{
+		{EnvBackend, "backends.force", &c.Backends.Force},
+		{EnvCPUMask, "host.cpu_mask", &c.Host.CPUMask},
+		{EnvInstanceType, "host.instance_type", &c.Host.InstanceType},
+	} {
+		if value := getenv(v.name); value != "" {
+			*v.to = value
+			from.replaced(v.path)
+		}
+	}
+	switch value := getenv(EnvIMDS); strings.ToLower(value) {
+	case "":
+	case "on":
+		c.Host.IMDS = true
+	case "off":
+		c.Host.IMDS = false
+	default:
+		mistakes = append(mistakes, fmt.Errorf("%s: %s is neither on nor off", EnvIMDS, quote(value)))
+	}
+	return errors.Join(mistakes...)
+}
+
+func (c *Config) applyFlags(flags Flags, from origin) error {
+	var mistakes []error
+	if flags.SocketsDir != "" {
+		if err := c.moveSockets(flags.SocketsDir, from); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--sockets: %w", err))
+		}
+	}
+	if flags.AgentSocket != "" {
+		path, err := filepath.Abs(flags.AgentSocket)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("-a: %w", err))
+		}
+		if flags.SocketsDir == "" {
+			c.Sockets.Agent.Paths = nil
+			from.replaced("sockets.agent.paths")
+		}
+		if !slices.Contains(c.Sockets.Agent.Paths, path) {
+			c.Sockets.Agent.Paths = append(c.Sockets.Agent.Paths, path)
+		}
+	}
+	c.Sockets.Force = c.Sockets.Force || flags.Force
+	c.Unsigned = c.Unsigned || flags.Unsigned
+	if flags.MaxMessage != "" {
+		size, err := ParseSize(flags.MaxMessage)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("-m: %w", err))
+		}
+		c.Limits.MaxMessage = size
+		from.replaced("limits.max_message")
+	}
+	for _, text := range flags.Models {
+		if err := c.addModel(text, from); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--model: %w", err))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// moveSockets puts every socket into one directory under its usual name, the
+// ones configured elsewhere included.
+func (c *Config) moveSockets(dir string, from origin) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	c.Sockets.Dir = dir
+	c.Sockets.Agent.Paths = []string{filepath.Join(dir, agentSocketName)}
+	from.replaced("sockets.dir")
+	from.replaced("sockets.agent.paths")
+	return nil
+}
+
+func (c *Config) addModel(text string, from origin) error {
+	name, path, found := strings.Cut(text, "=")
+	if !found || name == "" || path == "" {
+		return fmt.Errorf("%s must be NAME=PATH", quote(text))
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(c.Models, func(m Model) bool { return m.Name == name }); i >= 0 {
+		c.Models[i].Path = path
+		from.replaced(fmt.Sprintf("models[%d].path", i))
+		return nil
+	}
+	from.replaced(fmt.Sprintf("models[%d]", len(c.Models)))
+	c.Models = append(c.Models, Model{Name: name, Path: path, Run: c.ModelDefaults})
+	return nil
+}

@@ -1,0 +1,195 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// problem is one thing wrong with a value, and the path of its key.
+type problem struct {
+	path string
+	text string
+}
+
+// Validate reports everything that is wrong with c, one sentence per value with
+// its key path, joined. It touches no file.
+func (c *Config) Validate() error { return c.validate(origin{}) }
+
+// validate puts file and line before the sentences about what came from a file.
+func (c *Config) validate(from origin) error {
+	var mistakes []error
+	for _, p := range c.problems() {
+		mistakes = append(mistakes, fmt.Errorf("%s%s: %s", from.of(p.path), p.path, p.text))
+	}
+	return errors.Join(mistakes...)
+}
+
+var (
+	// The agent's form of a model name.
+	modelName = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*$`)
+	// Which backends exist is for the engine to say; this is how they are written.
+	backendName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+	groupName   = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}$`)
+)
+
+const (
+	maxModelName = 255
+	// maxSocketPath is what fits into sockaddr_un with its final zero byte.
+	maxSocketPath = 107
+	// No message above this size can be encoded as protobuf.
+	maxMessage = Size(2<<30 - 1)
+	minMessage = Size(64 << 10)
+)
+
+// checker collects problems.
+type checker struct{ problems []problem }
+
+func (k *checker) add(path, format string, args ...any) {
+	k.problems = append(k.problems, problem{path, fmt.Sprintf(format, args...)})
+}
+
+func (k *checker) between(path string, value, low, high int) {
+	if value < low || value > high {
+		k.add(path, "%d is outside %d to %d", value, low, high)
+	}
+}
+
+func (k *checker) durationUpTo(path string, value, high time.Duration) {
+	if value < 0 || value > high {
+		k.add(path, "%v is outside 0s to %v", value, high)
+	}
+}
+
+func (k *checker) absolute(path, value string) {
+	switch {
+	case strings.ContainsRune(value, 0):
+		k.add(path, "contains a zero byte")
+	case !filepath.IsAbs(value):
+		k.add(path, "%s must be an absolute path", quote(value))
+	}
+}
+
+func (k *checker) backend(path, value string) {
+	if value != "" && !backendName.MatchString(value) {
+		k.add(path, "%s is not the name of a backend: `picket info` lists them", quote(value))
+	}
+}
+
+func (c *Config) problems() []problem {
+	k := &checker{}
+	c.checkSockets(k)
+	c.checkModels(k)
+	for i, root := range c.ModelRoots {
+		k.absolute(fmt.Sprintf("model_roots[%d]", i), root)
+	}
+	c.checkBackends(k)
+	if c.Limits.MaxMessage < minMessage || c.Limits.MaxMessage > maxMessage {
+		k.add("limits.max_message", "%v is outside %v to %v", c.Limits.MaxMessage, minMessage, maxMessage)
+	}
+	if c.Limits.MaxTensor < 1 || c.Limits.MaxTensor > 1<<40 {
+		k.add("limits.max_tensor", "%v is outside 1B to %v", c.Limits.MaxTensor, Size(1<<40))
+	}
+	k.between("limits.max_connections", c.Limits.MaxConnections, 1, 1_000_000)
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
+	}
+	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
+	return k.problems
+}
+
+func (c *Config) checkSockets(k *checker) {
+	k.absolute("sockets.dir", c.Sockets.Dir)
+	socket := c.Sockets.Agent
+	if len(socket.Paths) == 0 {
+		k.add("sockets.agent.paths", "is empty: the daemon would listen nowhere")
+	}
+	seen := map[string]bool{}
+	for i, path := range socket.Paths {
+		key := fmt.Sprintf("sockets.agent.paths[%d]", i)
+		full := c.Sockets.locate(path)
+		switch {
+		case path == "" || strings.HasSuffix(path, "/"):
+			k.add(key, "%s is not the path of a socket file", quote(path))
+		case strings.ContainsRune(path, 0):
+			k.add(key, "contains a zero byte")
+		case strings.HasPrefix(path, "@"):
+			k.add(key, "%s has no file and so no file mode: use a path", quote(path))
+		case len(full) > maxSocketPath:
+			k.add(key, "is %d bytes long with its directory, at most %d fit a Unix socket", len(full), maxSocketPath)
+		case seen[full]:
+			k.add(key, "%s is listed twice", quote(path))
+		}
+		seen[full] = true
+	}
+	if socket.Mode&0o600 != 0o600 {
+		k.add("sockets.agent.mode", "%04o would lock out the daemon's own user", uint32(socket.Mode))
+	}
+	if socket.Group != "" && !groupName.MatchString(socket.Group) {
+		k.add("sockets.agent.group", "%s is not the name or number of a group", quote(socket.Group))
+	}
+}
+
+func (c *Config) checkModels(k *checker) {
+	c.ModelDefaults.check(k, "model_defaults")
+	seen := map[string]bool{}
+	for i, model := range c.Models {
+		path := fmt.Sprintf("models[%d]", i)
+		switch {
+		case model.Name == "":
+			k.add(path+".name", "is missing")
+		case len(model.Name) > maxModelName:
+			k.add(path+".name", "is longer than %d bytes", maxModelName)
+		case !modelName.MatchString(model.Name):
+			k.add(path+".name", "%s is not a model name: letters, digits and inner hyphens are allowed", quote(model.Name))
+		case seen[model.Name]:
+			k.add(path+".name", "%s is used by two models", quote(model.Name))
+		}
+		seen[model.Name] = true
+		if model.Path == "" {
+			k.add(path+".path", "is missing")
+		} else {
+			k.absolute(path+".path", model.Path)
+		}
+		model.check(k, path)
+	}
+}
+
+func (r Run) check(k *checker, path string) {
+	k.backend(path+".backend", r.Backend)
+	k.between(path+".instances", r.Instances, 0, 1024)
+	k.between(path+".threads", r.Threads, 1, 1024)
+	k.between(path+".max_batch_rows", r.MaxBatchRows, 1, 1<<20)
+	k.durationUpTo(path+".batch_delay", r.BatchDelay, time.Minute)
+	k.between(path+".max_queue", r.MaxQueue, 1, 1<<20)
+	k.durationUpTo(path+".timeout", r.Timeout, 24*time.Hour)
+}
+
+func (c *Config) checkBackends(k *checker) {
+	k.backend("backends.force", c.Backends.Force)
+	for i, name := range c.Backends.Disable {
+		path := fmt.Sprintf("backends.disable[%d]", i)
+		if name == "" {
+			k.add(path, "is empty")
+		}
+		k.backend(path, name)
+	}
+	if c.Backends.Force != "" && slices.Contains(c.Backends.Disable, c.Backends.Force) {
+		k.add("backends.force", "%s is also disabled, so no model could run", quote(c.Backends.Force))
+	}
+	if c.Backends.LibDLR != "" {
+		k.absolute("backends.libdlr", c.Backends.LibDLR)
+	}
+}
+
+// locate puts a relative socket path below Dir.
+func (s Sockets) locate(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(s.Dir, path)
+}
