@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"testing"
@@ -63,10 +64,13 @@ func Artifact(t testing.TB, dir string) *engine.Artifact {
 	}
 	a, err := engine.NewArtifact("file://"+dir, root)
 	if err != nil {
-		root.Close()
-		t.Fatalf("opening the artifact: %v", err)
+		t.Fatalf("opening the artifact: %v", errors.Join(err, root.Close()))
 	}
-	t.Cleanup(func() { a.Close() })
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Errorf("closing the artifact: %v", err)
+		}
+	})
 	return a
 }
 

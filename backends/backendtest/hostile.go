@@ -34,8 +34,7 @@ func refuseArtifact(t *testing.T, c Case, a *engine.Artifact, kinds ...error) {
 	before := takeStock(t)
 	m, err := c.Backend.Open(t.Context(), a, Options())
 	if err == nil {
-		m.Close()
-		t.Error("the artifact was opened")
+		t.Error("the artifact was opened, and closed with", m.Close())
 		return
 	}
 	if m != nil {

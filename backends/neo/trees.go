@@ -66,9 +66,10 @@ func product(dims []int64) (n int64, known bool) {
 		if d < 0 {
 			return 0, false
 		}
-		if n = n * d; d > 1<<31 || n > 1<<31 {
+		if d > 1<<31 || n*d > 1<<31 {
 			return -1, true
 		}
+		n *= d
 	}
 	return n, true
 }
