@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/picket-ml/picket/engine"
+	controlapi "github.com/picket-ml/picket/internal/api/control"
+)
+
+// Daemon is what the control service says of the process it runs in.
+type Daemon struct {
+	Version string
+	Started time.Time
+	// HostJSON is the host as `picket info --json` prints it; nil for nothing.
+	HostJSON func() []byte
+	// Sockets are what the daemon listens on.
+	Sockets []Socket
+}
+
+// Socket is one socket of the daemon.
+type Socket struct {
+	Protocol string // "agent", "oip", "lane" or "control"
+	Path     string
+}
+
+// Control implements controlapi.ControlServer. New registers one beside the
+// agent's interface; a listener of its own can have another.
+type Control struct {
+	controlapi.UnimplementedControlServer
+
+	engine *engine.Engine
+	daemon Daemon
+}
+
+// NewControl makes the control service of an engine.
+func NewControl(e *engine.Engine, d Daemon) *Control { return &Control{engine: e, daemon: d} }
+
+// Explain implements controlapi.ControlServer.
+func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*controlapi.ExplainResponse, error) {
+	if len(in.GetName()) > maxNameBytes {
+		return nil, errLongName
+	}
+	model, err := c.engine.Acquire(in.GetName())
+	if err != nil {
+		return nil, status.Error(kindOf(err).code, shorten(err.Error(), maxMessageBytes))
+	}
+	defer model.Release()
+	d := model.Describe()
+	out := &controlapi.ExplainResponse{Name: d.Name, Chosen: d.Backend}
+	if d.Variant != "" {
+		out.Chosen += "/" + d.Variant
+	}
+	for _, candidate := range d.Candidates {
+		one := &controlapi.Candidate{
+			Backend: candidate.Backend, Variant: validText(candidate.Variant),
+			Reason: validText(candidate.Reason), Chosen: candidate.Chosen,
+		}
+		if candidate.USPerRow > 0 {
+			one.UsPerRow = &candidate.USPerRow
+		}
+		out.Candidates = append(out.Candidates, one)
+	}
+	return out, nil
+}
+
+// Stats implements controlapi.ControlServer.
+func (c *Control) Stats(context.Context, *controlapi.StatsRequest) (*controlapi.StatsResponse, error) {
+	out := &controlapi.StatsResponse{}
+	for _, d := range c.engine.List() {
+		model, err := c.engine.Acquire(d.Name)
+		if err != nil {
+			continue // unloaded since the list was made
+		}
+		out.Models = append(out.Models, modelStats(model.Describe(), model.Stats()))
+		model.Release()
+	}
+	return out, nil
+}
+
+// errorReasons are the names of the service for the engine's kinds of failure.
+var errorReasons = map[string]string{
+	"busy": "queue full", "canceled": "cancelled", "run": "backend",
+}
+
+func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
+	m := &controlapi.ModelStats{
+		Name: d.Name, Version: validText(d.Version), Backend: d.Backend, Variant: validText(d.Variant),
+		State:       controlapi.ModelState_MODEL_STATE_READY,
+		Requests:    s.Requests,
+		Rows:        s.Rows,
+		QueueLength: uint64(s.WaitingRequests),
+		QueueRows:   uint64(s.WaitingRows),
+		Batches:     s.Runs,
+		BatchRows:   s.Rows,
+		InlineRuns:  s.InlineRuns,
+		Latency:     quantiles(&s.Total),
+		Instances:   uint32(d.Options.Instances),
+	}
+	for name, count := range s.Failed {
+		if count == 0 {
+			continue
+		}
+		if reason, ok := errorReasons[name]; ok {
+			name = reason
+		}
+		m.Errors = append(m.Errors, &controlapi.ErrorCount{Reason: name, Count: count})
+	}
+	slices.SortFunc(m.Errors, func(a, b *controlapi.ErrorCount) int { return cmp.Compare(a.Reason, b.Reason) })
+	return m
+}
+
+func quantiles(h *engine.Histogram) *controlapi.LatencyQuantiles {
+	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+	q := &controlapi.LatencyQuantiles{
+		Count: h.Count,
+		P50Us: us(h.Quantile(0.5)), P90Us: us(h.Quantile(0.9)), P99Us: us(h.Quantile(0.99)), P999Us: us(h.Quantile(0.999)),
+		MaxUs: us(h.Quantile(1)),
+	}
+	if h.Count > 0 {
+		q.MeanUs = us(h.Sum) / float64(h.Count)
+	}
+	return q
+}
+
+// Info implements controlapi.ControlServer.
+func (c *Control) Info(context.Context, *controlapi.InfoRequest) (*controlapi.InfoResponse, error) {
+	out := &controlapi.InfoResponse{
+		Version: c.daemon.Version, Pid: int64(os.Getpid()), UptimeSeconds: time.Since(c.daemon.Started).Seconds(),
+	}
+	if c.daemon.HostJSON != nil {
+		if out.HostJson = c.daemon.HostJSON(); out.HostJson == nil {
+			return nil, status.Error(codes.Internal, "describing the host failed; the reason is in the daemon's log")
+		}
+	}
+	for _, s := range c.daemon.Sockets {
+		out.Sockets = append(out.Sockets, &controlapi.Socket{Protocol: s.Protocol, Path: validText(s.Path)})
+	}
+	return out, nil
+}

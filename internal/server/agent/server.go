@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/picket-ml/picket/engine"
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	controlapi "github.com/picket-ml/picket/internal/api/control"
+)
+
+// Options is what a Server is made of. Zero limits take the values named here.
+type Options struct {
+	// Engine has the models. The Server does not close it.
+	Engine *engine.Engine
+	// Log gets one line for each model that a client loads or unloads, and the
+	// reasons that are not for clients. Nil for none.
+	Log *slog.Logger
+	// StrictTensors refuses requests whose metadata disagrees with the model
+	// even when the number of bytes fits.
+	StrictTensors bool
+	// MaxMessage is the largest request and answer in bytes. Default 80 MiB,
+	// at most 2 GiB less one byte, which is protobuf's own limit.
+	MaxMessage int64
+	// MaxTensor is the most bytes that one tensor may take from shared memory.
+	// Default 1 GiB.
+	MaxTensor int64
+	// MaxConnections is how many clients may be connected to one listener; more
+	// are disconnected at once. Default 1024.
+	MaxConnections int
+	// Daemon is what the control service says of the process it runs in.
+	Daemon Daemon
+}
+
+// Limits that no configuration changes.
+const (
+	// streamsPerConnection is how many calls one client may have under way.
+	streamsPerConnection = 1024
+	// maxHeaderBytes bounds the metadata of a call; known clients send a few
+	// hundred bytes.
+	maxHeaderBytes = 16 << 10
+	// prefaceTimeout is how long a connection may say nothing before its HTTP/2
+	// preface, so that idle ones do not use up MaxConnections.
+	prefaceTimeout = 10 * time.Second
+	// keepaliveMinTime is how often clients may ping. grpc-go's own five minutes
+	// disconnect clients whose settings the original agent accepted.
+	keepaliveMinTime = time.Second
+)
+
+// Server answers agent and control calls on any number of listeners. Its
+// methods may be called by many goroutines at once.
+type Server struct {
+	grpc           *grpc.Server
+	log            *slog.Logger
+	maxConnections int
+}
+
+// New makes a Server that does not listen yet.
+func New(o Options) (*Server, error) {
+	if o.Engine == nil {
+		return nil, errors.New("making the agent server: it needs an engine")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	for _, limit := range []struct {
+		value   *int64
+		builtin int64
+		max     int64
+		name    string
+	}{
+		{&o.MaxMessage, 80 << 20, math.MaxInt32, "message"},
+		{&o.MaxTensor, 1 << 30, 1 << 40, "tensor"},
+	} {
+		if *limit.value == 0 {
+			*limit.value = limit.builtin
+		}
+		if *limit.value < 0 || *limit.value > limit.max {
+			return nil, fmt.Errorf("making the agent server: the largest %s is %d bytes, it must be from 1 to %d", limit.name, *limit.value, limit.max)
+		}
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 1024
+	}
+	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(serverOptions(o)...)}
+	agentapi.RegisterAgentServer(s.grpc, &service{
+		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
+	})
+	controlapi.RegisterControlServer(s.grpc, NewControl(o.Engine, o.Daemon))
+	return s, nil
+}
+
+func serverOptions(o Options) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(peerCredentials{}),
+		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
+		grpc.MaxSendMsgSize(int(o.MaxMessage)),
+		grpc.MaxConcurrentStreams(streamsPerConnection),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(prefaceTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
+		// Connections come and go in their thousands; their write buffers are
+		// needed only while something is written.
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true),
+	}
+}
+
+// Serve answers on l, which the Server then owns, until Shutdown or Stop is
+// called, when it returns nil, or until l fails.
+func (s *Server) Serve(l *net.UnixListener) error {
+	err := s.grpc.Serve(&listener{UnixListener: l, log: s.log, limit: int64(s.maxConnections)})
+	if err == nil || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return fmt.Errorf("serving the agent interface on %s: %w", l.Addr(), err)
+}
+
+// Shutdown closes the listeners, tells clients to send nothing more, and
+// returns when every call under way is answered. When ctx ends first, the calls
+// left are cut off, and an error says so.
+func (s *Server) Shutdown(ctx context.Context) error {
+	drained := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-drained
+		return fmt.Errorf("stopping the agent interface: calls were cut off: %w", ctx.Err())
+	}
+}
+
+// Stop closes everything at once: calls under way fail with UNAVAILABLE.
+func (s *Server) Stop() { s.grpc.Stop() }

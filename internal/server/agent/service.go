@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/picket-ml/picket/engine"
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
+)
+
+const (
+	// maxNameBytes is the engine's limit. Longer names are refused before they
+	// get into a message or the log.
+	maxNameBytes = 255
+	// maxURLBytes is the kernel's limit for paths.
+	maxURLBytes = 4096
+)
+
+// service implements agentapi.AgentServer.
+type service struct {
+	agentapi.UnimplementedAgentServer
+
+	engine    *engine.Engine
+	log       *slog.Logger
+	strict    bool
+	maxTensor uint64
+}
+
+// LoadModel implements agentapi.AgentServer.
+func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	if err := engine.CheckName(in.GetName()); err != nil {
+		return nil, loadStatus(err)
+	}
+	if len(in.GetUrl()) > maxURLBytes {
+		return nil, status.Error(codes.NotFound, "nothing is at the url: it is longer than a path can be")
+	}
+	// Who asked is for the audit of what code the daemon was made to run.
+	log := s.log.With("model", in.GetName(), "url", in.GetUrl(), callerAttr(ctx))
+	log.Info("a client asks for a model to be loaded")
+	d, err := s.engine.Load(ctx, in.GetName(), in.GetUrl(), engine.ModelOptions{})
+	if err != nil {
+		return nil, loadStatus(err)
+	}
+	return &agentapi.LoadModelResponse{Model: describe(d)}, nil
+}
+
+// UnLoadModel implements agentapi.AgentServer.
+func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	if len(in.GetName()) > maxNameBytes {
+		return nil, errLongName
+	}
+	if err := s.engine.Unload(ctx, in.GetName()); err != nil {
+		return nil, s.status("unloading a model", in.GetName(), err)
+	}
+	s.log.Info("a client had a model unloaded", "model", in.GetName(), callerAttr(ctx))
+	return &agentapi.UnLoadModelResponse{}, nil
+}
+
+// ListModels implements agentapi.AgentServer. The models are sorted by name.
+func (s *service) ListModels(context.Context, *agentapi.ListModelsRequest) (*agentapi.ListModelsResponse, error) {
+	list := s.engine.List()
+	out := &agentapi.ListModelsResponse{Models: make([]*agentapi.Model, len(list))}
+	for i, d := range list {
+		out.Models[i] = describe(d)
+	}
+	return out, nil
+}
+
+// DescribeModel implements agentapi.AgentServer.
+func (s *service) DescribeModel(_ context.Context, in *agentapi.DescribeModelRequest) (*agentapi.DescribeModelResponse, error) {
+	model, err := s.acquire("describing a model", in.GetName())
+	if err != nil {
+		return nil, err
+	}
+	defer model.Release()
+	return &agentapi.DescribeModelResponse{Model: describe(model.Describe())}, nil
+}
+
+var errLongName = status.Errorf(codes.NotFound, "no model is loaded under a name of more than %d bytes", maxNameBytes)
+
+// acquire is the model of that name, which the caller releases. The error is a
+// gRPC status.
+func (s *service) acquire(doing, name string) (*engine.Snapshot, error) {
+	if len(name) > maxNameBytes {
+		return nil, errLongName
+	}
+	model, err := s.engine.Acquire(name)
+	if err != nil {
+		return nil, s.status(doing, name, err)
+	}
+	return model, nil
+}
+
+// callerAttr says in a log line who made the call.
+func callerAttr(ctx context.Context) slog.Attr {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return slog.String("caller", "unknown")
+	}
+	return slog.Group("caller", "uid", who.UID, "pid", who.PID)
+}
