@@ -158,8 +158,8 @@ bootstrap: ## install what the tests need besides Go (Debian, as root), or say w
 fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr
 	@scripts/fetch-libdlr.sh
 
-fixtures-rebuild: ## train and compile all committed fixtures again (needs Python, an hour, the network)
-	@scripts/fixtures/rebuild.sh
+fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
+	@scripts/fixtures/make.sh
 
 generate: ## generate code from the .proto files
 	@sh internal/api/generate.sh

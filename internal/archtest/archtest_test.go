@@ -44,6 +44,7 @@ func TestEveryRuleFires(t *testing.T) {
 		"packaging to the engine":           {one("packaging/compile/x.go", imports("compile", "engine")), `must not import "engine"`},
 		"packaging to the ensemble":         {one("packaging/compile/x.go", imports("compile", "internal/ensemble")), ""},
 		"config to ours":                    {one("internal/config/x.go", imports("config", "engine")), `must not import "engine"`},
+		"the store to a backend":            {one("internal/store/x.go", imports("store", "backends")), `must not import "backends"`},
 		"the module's root":                 {one("engine/x.go", strings.TrimSuffix(imports("engine", ""), "/\"\n")+"\"\n"), `must not import ""`},
 		"a command":                         {one("cmd/picketd/x.go", imports("main", "backends/dlr")), ""},
 		"a command to a test package":       {one("cmd/picketd/x.go", imports("main", "internal/testkit")), "it exists for tests"},

@@ -38,6 +38,9 @@ var moduleRules = []rule{
 
 	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
 
+	// Where models are found on this machine: the engine's Source.
+	{pkg: "internal/store", imports: []string{"engine"}},
+
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
