@@ -13,32 +13,33 @@ import (
 	"testing"
 )
 
-// driver compiles testdata/driver.c once for all tests. TestMain removes it.
-var driver = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "picket-driver-*")
-	if err != nil {
+// drivers compiles the programs of testdata once for all tests. TestMain removes them.
+var drivers = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "picket-driver-*"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "driver")
-	out, err := exec.Command("cc", "-O1", "-Wall", "-Werror", "-o", path, "testdata/driver.c", "-ldl").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
+	for _, name := range []string{"driver", "dlr"} {
+		out, err := exec.Command("cc", "-O1", "-Wall", "-Werror", "-o", filepath.Join(dir, name), "testdata/"+name+".c", "-ldl").CombinedOutput()
+		if err != nil {
+			return dir, fmt.Errorf("compiling %s.c: %w: %s", name, err, out)
+		}
 	}
-	return path, nil
+	return dir, nil
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := driver(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if dir, _ := drivers(); dir != "" {
+		os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
 
-// drive scores rows with the library and gives its results and what it says about itself.
-func drive(t *testing.T, library string, rows []float32, features int, margin bool) (out []float32, facts []string) {
+// execute runs one of the programs over rows, which it finds in a file whose name takes the place of the argument
+// "ROWS", and gives its standard output and error.
+func execute(t *testing.T, program string, rows []float32, args ...string) (stdout, stderr []byte) {
 	t.Helper()
-	path, err := driver()
+	dir, err := drivers()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,18 +51,35 @@ func drive(t *testing.T, library string, rows []float32, features int, margin bo
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for i := range args {
+		if args[i] == "ROWS" {
+			args[i] = file
+		}
+	}
+	cmd := exec.Command(filepath.Join(dir, program), args...)
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", program, err, complaint.String())
+	}
+	return out.Bytes(), complaint.Bytes()
+}
+
+// floats decodes little-endian float32 values.
+func floats(b []byte) (out []float32) {
+	for ; len(b) >= 4; b = b[4:] {
+		out = append(out, math.Float32frombits(binary.LittleEndian.Uint32(b)))
+	}
+	return out
+}
+
+// drive scores rows with the library and gives its results and what it says about itself.
+func drive(t *testing.T, library string, rows []float32, features int, margin bool) (out []float32, facts []string) {
+	t.Helper()
 	flag := "0"
 	if margin {
 		flag = "1"
 	}
-	cmd := exec.Command(path, library, file, fmt.Sprint(features), flag)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("driver: %v: %s", err, stderr.String())
-	}
-	for b := stdout.Bytes(); len(b) >= 4; b = b[4:] {
-		out = append(out, math.Float32frombits(binary.LittleEndian.Uint32(b)))
-	}
-	return out, strings.Fields(stderr.String())
+	stdout, stderr := execute(t, "driver", rows, library, "ROWS", fmt.Sprint(features), flag)
+	return floats(stdout), strings.Fields(string(stderr))
 }

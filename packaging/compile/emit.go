@@ -49,12 +49,13 @@ func (p *plan) source(i int) []byte {
 	u, sum := p.units[i], sumType(p.e)
 	b.WriteString("#include <stdint.h>\n")
 	for _, i := range u.trees {
-		w := writer{plan: p, tree: i, t: &p.e.Trees[i]}
+		w := newWriter(p, i)
 		w.walk(0)
 		if len(w.table) > 0 {
 			fmt.Fprintf(b, "static const %s table%d[%d] = {%s};\n", sum, i, len(w.table), strings.Join(w.table, ", "))
 		}
-		fmt.Fprintf(b, "static __attribute__((noinline)) %s tree%d(const int32_t *k, %s s) {\n%s}\n", sum, i, sum, w.body.Bytes())
+		b.Write(w.parts.Bytes())
+		w.function(b, "", w.body)
 	}
 	fmt.Fprintf(b, "%s {\n", p.prototype(i))
 	for _, t := range u.trees {
@@ -74,24 +75,71 @@ func (p *plan) test(n *ensemble.Node) string {
 	return fmt.Sprintf("k[%d] < %d", p.slot(n), bound(n))
 }
 
+// partNodes is the size from which subtrees become functions of their own. Compilers take more than twice the time for
+// a function of twice the size.
+const partNodes = 1024
+
 // writer writes one tree.
 type writer struct {
 	*plan
 	tree  int // its index in the ensemble
 	t     *ensemble.Tree
-	body  bytes.Buffer
-	table []string // the leaves of all subtrees without branches; one array, because compilers are slow with many
+	size  []int         // nodes of the subtree at each node
+	whole bool          // outside of any part, in a tree that is large enough to have parts
+	body  *bytes.Buffer // of the function being written
+	parts bytes.Buffer  // functions that are complete
+	table []string      // the leaves of all subtrees without branches; one array, because compilers are slow with many
+}
+
+func newWriter(p *plan, tree int) *writer {
+	w := &writer{plan: p, tree: tree, t: &p.e.Trees[tree], body: &bytes.Buffer{}}
+	if len(w.t.Nodes) > partNodes {
+		w.whole, w.size = true, make([]int, len(w.t.Nodes))
+		w.measure(0)
+	}
+	return w
+}
+
+// measure fills in the sizes of the subtrees from node i down.
+func (w *writer) measure(i int32) int {
+	n := &w.t.Nodes[i]
+	w.size[i] = 1
+	if n.Op != ensemble.Leaf {
+		w.size[i] += w.measure(n.Left) + w.measure(n.Right)
+	}
+	return w.size[i]
+}
+
+// function writes the function of a tree, or of the part of it that suffix names.
+func (w *writer) function(b *bytes.Buffer, suffix string, body *bytes.Buffer) {
+	sum := sumType(w.e)
+	fmt.Fprintf(b, "static __attribute__((noinline)) %s tree%d%s(const int32_t *k, %s s) {\n%s}\n", sum, w.tree, suffix, sum, body.Bytes())
+}
+
+// part writes the subtree at node i as a function of its own and, where it stood, a call.
+func (w *writer) part(i int32) {
+	suffix := fmt.Sprintf("_%d", i)
+	fmt.Fprintf(w.body, "return tree%d%s(k, s);\n", w.tree, suffix)
+	outer := w.body
+	w.body, w.whole = &bytes.Buffer{}, false
+	w.walk(i)
+	w.function(&w.parts, suffix, w.body)
+	w.body, w.whole = outer, true
 }
 
 // walk writes the subtree at node i. Flat, with jumps, so that the depth of a tree is no nesting in C.
 func (w *writer) walk(i int32) {
 	n := &w.t.Nodes[i]
 	if n.Op == ensemble.Leaf {
-		fmt.Fprintf(&w.body, "return s + %s;\n", w.literal(w.leaf(w.t, i)))
+		fmt.Fprintf(w.body, "return s + %s;\n", w.literal(w.leaf(w.t, i)))
 		return
 	}
 	if height(w.t, i, 3) <= 2 {
 		w.lookup(i)
+		return
+	}
+	if w.whole && w.size[i] <= partNodes {
+		w.part(i)
 		return
 	}
 	left, right := &w.t.Nodes[n.Left], &w.t.Nodes[n.Right]
@@ -102,9 +150,9 @@ func (w *writer) walk(i int32) {
 	if left.Cover != right.Cover { // equal covers are most often absent ones
 		jump = "__builtin_expect(" + jump + ", 0)"
 	}
-	fmt.Fprintf(&w.body, "if (%s) goto n%d;\n", jump, far)
+	fmt.Fprintf(w.body, "if (%s) goto n%d;\n", jump, far)
 	w.walk(near)
-	fmt.Fprintf(&w.body, "n%d:;\n", far)
+	fmt.Fprintf(w.body, "n%d:;\n", far)
 	w.walk(far)
 }
 
@@ -126,9 +174,9 @@ func (w *writer) lookup(root int32) {
 			splits = append(splits, child)
 		}
 	}
-	fmt.Fprintf(&w.body, "return s + table%d[%d", w.tree, len(w.table))
+	fmt.Fprintf(w.body, "return s + table%d[%d", w.tree, len(w.table))
 	for j, s := range splits {
-		fmt.Fprintf(&w.body, " + (%s) * %d", w.test(&w.t.Nodes[s]), 1<<(len(splits)-1-j))
+		fmt.Fprintf(w.body, " + (%s) * %d", w.test(&w.t.Nodes[s]), 1<<(len(splits)-1-j))
 	}
 	w.body.WriteString("];\n")
 	for outcomes := range 1 << len(splits) {

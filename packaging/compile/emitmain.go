@@ -84,13 +84,21 @@ func (p *plan) ranks(b *bytes.Buffer) {
 	b.WriteString("}\n}\n")
 }
 
+// stackSlots is how many integers of a row may lie on the caller's stack, which may be a small one. More lie in memory
+// of the calling thread.
+const stackSlots = 1 << 13
+
 // margins writes the function that sums the trees of every group.
 func (p *plan) margins(b *bytes.Buffer) {
 	sum := sumType(p.e)
 	fmt.Fprintf(b, "static void margins(const union Entry *data, %s *m) {\n", sum)
 	k := "0"
 	if len(p.features) > 0 {
-		fmt.Fprintf(b, "int32_t array[%d];\nranks(data, array);\nconst int32_t *k = array + %d;\n", p.slots, p.middle)
+		storage := ""
+		if p.slots > stackSlots {
+			storage = "static _Thread_local "
+		}
+		fmt.Fprintf(b, storage+"int32_t array[%d];\nranks(data, array);\nconst int32_t *k = array + %d;\n", p.slots, p.middle)
 		k = "k"
 	} else {
 		b.WriteString("(void)data;\n")

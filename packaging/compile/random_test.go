@@ -133,6 +133,40 @@ func TestRandomEnsembles(t *testing.T) {
 	}
 }
 
+// TestLarge compiles a model of one tree with 16,383 splits, each on a column of its own: the largest function, and a
+// row whose integers do not go on the stack.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 3))
+	const depth = 14
+	tree := ensemble.Tree{Scale: 1}
+	for i := range int32(1<<(depth+1) - 1) {
+		n := ensemble.Node{Value: float64(r.Float32()), Left: -1, Right: -1, Set: -1}
+		if i < 1<<depth-1 {
+			n.Op, n.Feature, n.Left, n.Right, n.DefaultLeft = ensemble.Less, i, 2*i+1, 2*i+2, i%2 == 0
+		}
+		tree.Nodes = append(tree.Nodes, n)
+	}
+	e := &ensemble.Ensemble{Library: ensemble.XGBoost, NumFeature: 1<<depth - 1, Groups: 1, BaseMargin: []float32{0.5},
+		Objective: ensemble.Objective{SigmoidAlpha: 1}, Trees: []ensemble.Tree{tree}}
+	const n = 50
+	rows := make([]float32, n*e.NumFeature)
+	for i := range rows {
+		rows[i] = r.Float32()
+		if r.IntN(10) == 0 {
+			rows[i] = float32(math.NaN())
+		}
+	}
+	got, _ := drive(t, buildLibrary(t, e), rows, e.NumFeature, true)
+	want := make([]float32, n)
+	for i := range n {
+		if err := e.Margin(rows[i*e.NumFeature:(i+1)*e.NumFeature], want[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equalBits(t, "margins", got, want)
+}
+
 // buildLibrary compiles e to a library in a temporary folder.
 func buildLibrary(t *testing.T, e *ensemble.Ensemble) string {
 	t.Helper()
