@@ -1,0 +1,18 @@
+// Package backends lists the backends of this program.
+package backends
+
+import (
+	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/engine"
+)
+
+// Options are what the backends are made with.
+type Options struct{}
+
+// All gives every backend, in the order in which a tie between them is decided:
+// those that run artifacts directly before the one that goes through libdlr.
+func All(Options) []engine.Backend {
+	return []engine.Backend{
+		treelite.New(),
+	}
+}
