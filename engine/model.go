@@ -157,7 +157,7 @@ func (s *Snapshot) NewRequest(rows int) (*Request, error) {
 	r.refs.Store(1)
 	s.refs.Add(1)
 	for i := range s.signature.Inputs {
-		t, err := s.allocate(s.signature.Inputs[i], rows)
+		t, err := s.allocate(&s.signature.Inputs[i], rows)
 		if err != nil {
 			r.Release()
 			return nil, err
@@ -169,7 +169,7 @@ func (s *Snapshot) NewRequest(rows int) (*Request, error) {
 
 // allocate makes a tensor as the spec says, in locked memory if the model was
 // loaded so and the limits allow.
-func (s *Snapshot) allocate(spec TensorSpec, rows int) (tensor.Tensor, error) {
+func (s *Snapshot) allocate(spec *TensorSpec, rows int) (tensor.Tensor, error) {
 	shape, err := spec.Shape(rows)
 	if err != nil {
 		return tensor.Tensor{}, fmt.Errorf("%w: %w", ErrInvalidInput, err)

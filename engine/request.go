@@ -126,7 +126,7 @@ func (r *Request) prepare(ctx context.Context) error {
 		return err
 	}
 	for i := range r.snapshot.signature.Outputs {
-		t, err := r.snapshot.allocate(r.snapshot.signature.Outputs[i], r.Rows)
+		t, err := r.snapshot.allocate(&r.snapshot.signature.Outputs[i], r.Rows)
 		if err != nil {
 			return err
 		}

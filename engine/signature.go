@@ -27,10 +27,10 @@ type Signature struct {
 }
 
 // HasRows tells whether the first dimension is the number of rows.
-func (s TensorSpec) HasRows() bool { return len(s.Dims) > 0 && s.Dims[0] == Variable }
+func (s *TensorSpec) HasRows() bool { return len(s.Dims) > 0 && s.Dims[0] == Variable }
 
 // Shape is the shape of the tensor for that many rows.
-func (s TensorSpec) Shape(rows int) (tensor.Shape, error) {
+func (s *TensorSpec) Shape(rows int) (tensor.Shape, error) {
 	var dims [tensor.MaxRank]int64
 	n := copy(dims[:], s.Dims)
 	if n < len(s.Dims) {
@@ -44,7 +44,7 @@ func (s TensorSpec) Shape(rows int) (tensor.Shape, error) {
 
 // RowBytes is the number of bytes of one row, or of the whole tensor where it
 // has no rows.
-func (s TensorSpec) RowBytes() (int, error) {
+func (s *TensorSpec) RowBytes() (int, error) {
 	shape, err := s.Shape(1)
 	if err != nil {
 		return 0, err
@@ -61,7 +61,7 @@ func (s TensorSpec) String() string {
 	return fmt.Sprintf("%s %s [%s]", s.Name, s.DType, strings.Join(dims, ", "))
 }
 
-func (s TensorSpec) equal(o TensorSpec) bool {
+func (s *TensorSpec) equal(o *TensorSpec) bool {
 	return s.Name == o.Name && s.DType == o.DType && slices.Equal(s.Dims, o.Dims)
 }
 
@@ -69,8 +69,8 @@ func (s TensorSpec) equal(o TensorSpec) bool {
 // together and split again.
 func (s Signature) Batchable() bool {
 	for _, specs := range [][]TensorSpec{s.Inputs, s.Outputs} {
-		for _, spec := range specs {
-			if !spec.HasRows() {
+		for i := range specs {
+			if !specs[i].HasRows() {
 				return false
 			}
 		}
@@ -80,7 +80,8 @@ func (s Signature) Batchable() bool {
 
 // Equal tells whether a client of one model can be a client of the other.
 func (s Signature) Equal(o Signature) bool {
-	return slices.EqualFunc(s.Inputs, o.Inputs, TensorSpec.equal) && slices.EqualFunc(s.Outputs, o.Outputs, TensorSpec.equal)
+	equal := func(x, y TensorSpec) bool { return x.equal(&y) }
+	return slices.EqualFunc(s.Inputs, o.Inputs, equal) && slices.EqualFunc(s.Outputs, o.Outputs, equal)
 }
 
 // check refuses signatures that the engine could not allocate tensors for. A

@@ -1,0 +1,116 @@
+// Package report is the form in which benchmarks give their results: a table
+// for people on standard error, and JSON for machines on standard output.
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"text/tabwriter"
+	"time"
+
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// Report is the results of one benchmark in one run.
+type Report struct {
+	Host    Host `json:"host"`
+	Results any  `json:"results"`
+	// Figures are what the results come to: the ratios and differences that a
+	// promise is made about.
+	Figures []Figure `json:"figures"`
+}
+
+// Host is where the benchmark ran.
+type Host struct {
+	Time  time.Time `json:"time"`
+	Go    string    `json:"go"`
+	Load  string    `json:"load_average"`
+	Facts *hw.Host  `json:"facts"`
+}
+
+// Kernel is one measurement of an engine in process.
+type Kernel struct {
+	Model     string  `json:"model"`
+	Engine    string  `json:"engine"`
+	Condition string  `json:"condition"` // "hot" or "shuffled"
+	Rows      int     `json:"rows"`      // per call
+	Cores     int     `json:"cores"`
+	USPerRow  float64 `json:"us_per_row"` // median
+}
+
+// Serving is one measurement of a server.
+type Serving struct {
+	Target      string  `json:"target"`
+	Protocol    string  `json:"protocol"`
+	Model       string  `json:"model"`
+	Outstanding int     `json:"outstanding"`
+	Rows        int     `json:"rows"` // per request
+	P50US       float64 `json:"p50_us"`
+	P99US       float64 `json:"p99_us"`
+	RowsPerS    float64 `json:"rows_per_s"`
+}
+
+// Figure is a number a promise is made about.
+type Figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"` // "ratio", "us", "allocations"
+	// Limit is the most the value may be; nil where the value is only told.
+	Limit *float64 `json:"limit,omitempty"`
+}
+
+// New starts a report about this host.
+func New() *Report {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		load = []byte("unknown")
+	}
+	return &Report{Host: Host{
+		Time: time.Now().UTC(), Go: runtime.Version(), Load: string(load[:max(0, len(load)-1)]),
+		Facts: hw.Detect(context.Background(), hw.Options{NoGPU: true, NoIMDS: true}),
+	}}
+}
+
+// Tell adds a figure that nothing is promised about.
+func (r *Report) Tell(name string, value float64, unit string) {
+	r.Figures = append(r.Figures, Figure{Name: name, Value: value, Unit: unit})
+}
+
+// Promise adds a figure that is to be at most limit.
+func (r *Report) Promise(name string, value float64, unit string, limit float64) {
+	r.Figures = append(r.Figures, Figure{name, value, unit, &limit})
+}
+
+// Write prints the figures for people on standard error and everything as JSON
+// on standard output.
+func (r *Report) Write() error {
+	fmt.Fprintf(os.Stderr, "\nfigures on %s (%s), load average before the run %s\n", r.Host.Facts.CPU.Model, r.Host.Facts.CPU.Level, r.Host.Load)
+	w := tabwriter.NewWriter(os.Stderr, 0, 0, 2, ' ', 0)
+	for _, f := range r.Figures {
+		goal := ""
+		if f.Limit != nil {
+			goal = fmt.Sprintf("at most %g: met", *f.Limit)
+			if f.Value > *f.Limit {
+				goal = fmt.Sprintf("at most %g: MISSED", *f.Limit)
+			}
+		}
+		fmt.Fprintf(w, "  %s\t%.3g\t%s\t%s\n", f.Name, f.Value, f.Unit, goal)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return encode(os.Stdout, r)
+}
+
+func encode(w io.Writer, r *Report) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(r); err != nil {
+		return fmt.Errorf("writing the results: %w", err)
+	}
+	return nil
+}
