@@ -5,6 +5,7 @@ package tensor
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 )
 
 // mapMemory takes memory from the Go heap: without cgo, as this system is built
@@ -12,7 +13,7 @@ import (
 func mapMemory(n int) ([]byte, error) {
 	memory := make([]byte, n+Alignment)
 	for at := range Alignment {
-		if isAligned(memory[at:]) {
+		if uintptr(unsafe.Pointer(unsafe.SliceData(memory[at:])))%Alignment == 0 {
 			mappedBytes.Add(int64(n))
 			return memory[at : at+n : at+n], nil
 		}

@@ -81,8 +81,3 @@ func AsBytes[T Element](s []T) []byte {
 	var zero T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*int(unsafe.Sizeof(zero)))
 }
-
-// isAligned tells whether b starts at a multiple of Alignment.
-func isAligned(b []byte) bool {
-	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%Alignment == 0
-}

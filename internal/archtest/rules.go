@@ -18,7 +18,7 @@ var moduleRules = []rule{
 	{pkg: "tensor/*", imports: []string{"tensor"}, unsafe: true},
 	{pkg: "cdlr", native: true, unsafe: true, tests: []string{"tensor"}},
 	{pkg: "internal/dl", native: true, unsafe: true},
-	{pkg: "internal/shm", unsafe: true},
+	{pkg: "internal/shm"},
 	{pkg: "internal/hw"},
 	{pkg: "internal/ensemble"},
 	{pkg: "internal/config"},
@@ -46,6 +46,8 @@ var moduleRules = []rule{
 
 	// Where everything is put together.
 	{pkg: "cmd/...", imports: everything},
+	// The yardstick of the benchmarks is a C loop.
+	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
 	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
 
