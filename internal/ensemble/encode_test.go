@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -62,7 +63,7 @@ func randomTree(r *rand.Rand, lib ensemble.Library, features, depth int) ensembl
 	for i := range splits {
 		splits[i].Left, splits[i].Right = at(splits[i].Left), at(splits[i].Right)
 	}
-	t.Nodes = append(splits, leaves...)
+	t.Nodes = slices.Concat(splits, leaves)
 	// Sets are numbered in node order by the readers.
 	sets := t.Categories
 	t.Categories = nil

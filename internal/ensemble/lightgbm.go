@@ -24,8 +24,9 @@ func readLightGBM(data []byte, l Limits) (*Ensemble, error) {
 	m := &lgbModel{limits: l, budget: newSetBudget(len(data)), header: map[string]string{}}
 	lines := &lineReader{rest: data}
 	e := &Ensemble{Library: LightGBM, Format: "text", ParallelTrees: 1, Targets: 1}
-	line, more := lines.next() // "tree", by which the format was recognised
-	for line, more = lines.next(); more && !bytes.HasPrefix(line, []byte("Tree=")); line, more = lines.next() {
+	lines.next() // "tree", by which the format was recognised
+	line, more := lines.next()
+	for ; more && !bytes.HasPrefix(line, []byte("Tree=")); line, more = lines.next() {
 		if string(line) == "end of trees" {
 			break
 		}

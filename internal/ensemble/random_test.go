@@ -105,8 +105,7 @@ func plainMargin(e *ensemble.Ensemble, group int, row []float32) float64 {
 		}
 		v := descend(t, t.Nodes[0])
 		sum64 += v
-		scaled := float32(v) * t.Scale
-		sum32 = sum32 + float32(scaled)
+		sum32 += float32(float32(v) * t.Scale) // the conversion keeps the two steps from being fused
 	}
 	if e.Library == ensemble.XGBoost {
 		return float64(sum32)

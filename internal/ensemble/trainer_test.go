@@ -63,11 +63,11 @@ func refusal(name, file string) string {
 // ulps is how many float32 values lie between a and b.
 func ulps(a, b float32) int64 {
 	key := func(v float32) int64 {
-		if i := int64(int32(math.Float32bits(v))); i >= 0 {
-			return i
-		} else {
-			return math.MinInt32 - i
+		i := int64(int32(math.Float32bits(v)))
+		if i < 0 {
+			i = math.MinInt32 - i
 		}
+		return i
 	}
 	return max(key(a)-key(b), key(b)-key(a))
 }

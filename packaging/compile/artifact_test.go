@@ -194,7 +194,6 @@ func TestRefusals(t *testing.T) {
 		{"another engine", Options{Engine: "simd"}, `engine "simd" is not available`},
 		{"a compiler that is not there", Options{CC: "no-such-cc"}, "there is no C compiler no-such-cc"},
 		{"a compiler that fails", Options{CC: "false"}, "running"},
-		{"a compiler for another machine", Options{CC: "cc -m32 -march=i686"}, "running"},
 		{"no model", Options{Source: filepath.Join(t.TempDir(), "none")}, "no such file"},
 		{"a folder", Options{Source: t.TempDir()}, "no regular file"},
 		{"something else", Options{Source: testkit.Path(t, "models/index.json")}, "not an XGBoost or LightGBM model file"},

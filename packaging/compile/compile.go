@@ -56,7 +56,7 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 	if err != nil {
 		return r, fmt.Errorf("making a folder to compile in: %w", err)
 	}
-	defer os.RemoveAll(build)
+	defer func() { _ = os.RemoveAll(build) }() // what stays behind is litter, not a failure
 
 	cc := &toolchain{command: command, target: t, dir: build}
 	version, err := cc.version(ctx)

@@ -116,5 +116,5 @@ func (f *folder) commit() error {
 	return nil
 }
 
-// discard removes what was not committed.
-func (f *folder) discard() { os.RemoveAll(f.staging) }
+// discard removes what was not committed. What cannot be removed is litter, not a failure.
+func (f *folder) discard() { _ = os.RemoveAll(f.staging) }

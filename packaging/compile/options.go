@@ -2,8 +2,8 @@ package compile
 
 import "github.com/picket-ml/picket/internal/ensemble"
 
-// Engines that may be asked for.
-const EngineBranches = "branches" // compiled branches, the only one so far
+// EngineBranches is compiled branches, the only engine so far.
+const EngineBranches = "branches"
 
 // Options say what to compile, for which machine and where to.
 type Options struct {
