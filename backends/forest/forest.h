@@ -1,0 +1,124 @@
+// What Go prepares of a model and the kernels read. All memory that is pointed to lies outside the Go heap, belongs to
+// the model, is aligned to 64 bytes and never changes while a kernel can run.
+#ifndef PICKET_FOREST_H
+#define PICKET_FOREST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// A node of the plain layout, which every model has. The children of a node lie side by side. A leaf is its own left
+// child and compares with NaN, so that walking on from it changes nothing.
+typedef struct {
+	float t;        // right if x >= t; of a set: number of 32-bit words, as an integer's bits
+	uint32_t what;  // view, and the bits below
+	uint32_t child; // left; right is the next
+	uint32_t leaf;  // of a leaf: index into leaves; of a set: index of its first word
+} picket_node;
+
+// Bits of picket_node.what.
+enum {
+	PICKET_DEFAULT_RIGHT = 1u << 31, // missing goes right
+	PICKET_SET_RIGHT = 1u << 30,     // right if the category is in the set
+	PICKET_SET_LEFT = 1u << 29,      // left if the category is in the set, else right, missing or not
+	PICKET_VIEW = (1u << 29) - 1,
+};
+
+// What a view makes of a column: the value, with NaN where it is missing.
+enum { PICKET_NAN_MISSING, PICKET_NONE_MISSING, PICKET_ZERO_MISSING };
+
+// How many floats a unit's thresholds take: 16 pivots and 16 times 16 thresholds, NaN where there is none.
+enum { PICKET_UNIT = 16 + 256 };
+
+// Bytes of a three-level block of the row layout: 8 slots, 8 ranks, and what its 8 exits lead to.
+enum { PICKET_BLOCK = 64 };
+
+// Of an exit: the rest is an index into the leaves. Otherwise it is the number of a block.
+#define PICKET_LEAF 0x80000000u
+
+// One tree of the slice layout.
+typedef struct {
+	uint32_t depth;  // of a complete tree, 3 to 6; 0 for one of any shape
+	uint32_t splits; // of a tree of any shape
+	uint32_t first;  // of its nodes in slice_mask, slice_side and slice_to
+	uint32_t leaves; // of a tree of any shape
+	uint32_t table;  // first 64-byte line of its leaves
+	uint32_t group;
+} picket_slice_tree;
+
+typedef struct {
+	uint32_t features, groups, trees;
+	uint32_t wide;      // leaves, base and sums are double, not float
+	uint32_t base_last; // the base is added after the trees
+	const double *base;
+	const uint32_t *group_first; // groups + 1; the trees of a group lie side by side, in their order
+
+	// Views: the row as the nodes see it. With plain set, views are the columns themselves.
+	uint32_t plain, views;
+	const uint32_t *view_column;
+	const uint8_t *view_rule;
+
+	// The plain layout.
+	const picket_node *nodes;
+	const uint32_t *roots, *depths;
+	const uint8_t *sets_in; // of a tree: it has splits by set
+	const uint32_t *words;  // of the sets
+	const float *leaves32;
+	const double *leaves64;
+
+	// Units: at most 255 thresholds of a view. rank(x) is how many of them are <= x, and 0 of a missing value.
+	uint32_t units;
+	const uint32_t *unit_view, *unit_size;
+	const float *thresholds; // units * PICKET_UNIT
+
+	// The row layout: ranks of all units in at most 4 registers of 64 bytes, once with 0 and once with 255 for missing.
+	uint32_t row_registers; // 1, 2 or 4; 0: there is no row layout
+	uint32_t row_two;       // every tree is two blocks deep, and the exits of the second are floats or doubles
+	uint32_t row_stride;    // bytes of a second block
+	const uint8_t *top_slots, *top_ranks; // 8 bytes a tree, for a multiple of 64 trees
+	const uint32_t *top_exits;            // 8 a tree, unless row_two
+	const uint8_t *blocks;
+
+	// The slice layout: rows in the bits of registers of slice_width bytes.
+	uint32_t slice_width; // 0: there is no slice layout
+	uint32_t masks;       // lines of a unit's thresholds, of all units
+	uint32_t reach;       // most lines that a tree of any shape needs
+	const uint32_t *unit_first;        // line of rank >= 0 of a unit
+	const picket_slice_tree *slice_trees;
+	const uint32_t *slice_mask;        // of a node: offset of its mask
+	const uint32_t *slice_side;        // of a node: offset of what is to be added where values are missing
+	const uint32_t *slice_to;          // of a node of any shape: offsets of reach: own, left, right
+	const uint16_t *slice_order;       // place of a row of a register among the sums
+	const uint8_t *slice_leaves;       // tables of 64 bytes: byte 0 of 64 leaves, byte 1, ...
+} picket_forest;
+
+// A kernel writes rows * groups margins to out, float or double (wide), and reads rows * features floats.
+typedef void picket_kernel(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch);
+
+// Prepares rows as views where they are not the columns themselves.
+const float *picket_views(const picket_forest *f, const float *in, size_t rows, float *to);
+
+// How many rows kernels look at together, at most.
+enum { PICKET_MOST_ROWS = 512 };
+
+picket_kernel picket_walk;
+picket_kernel picket_row_vbmi, picket_slice_vbmi;
+picket_kernel picket_row_bw, picket_slice_bw;
+picket_kernel picket_row_avx2, picket_slice_avx2;
+picket_kernel picket_row_neon, picket_slice_neon;
+
+void picket_order_vbmi(uint16_t *order), picket_order_bw(uint16_t *order), picket_order_avx2(uint16_t *order), picket_order_neon(uint16_t *order);
+
+// One family of kernels for one instruction set; they are numbered as Go numbers them.
+enum { PICKET_WALK, PICKET_VBMI, PICKET_BW, PICKET_AVX2, PICKET_NEON };
+
+// Runs the row kernel of a family, its slice kernel, or, where the family is PICKET_WALK, the plain one.
+void picket_forest_run(const picket_forest *f, int family, int slice, const float *in, size_t rows, void *out, uint8_t *scratch);
+
+// Writes the order of the rows of a family's slice kernel.
+void picket_forest_order(int family, uint16_t *order);
+
+// Shortest time of several runs in nanoseconds.
+uint64_t picket_forest_time(const picket_forest *f, int family, int slice, const float *in, size_t rows, void *out, uint8_t *scratch,
+	int runs);
+
+#endif

@@ -1,0 +1,258 @@
+//go:build cgo && linux
+
+package forest
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11
+#include "forest.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"unsafe"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// program is a model laid out in memory for the kernels of a family, and which of them to run for how many rows. It owns
+// its memory and is immutable; any number of goroutines may run it, each with scratch memory of its own.
+type program struct {
+	memory  *tensor.Buffer
+	forest  *C.picket_forest // at the start of memory
+	family  family
+	scratch int
+	// choice says what runs; the calibration fills it in.
+	choice choice
+}
+
+// choice is how many rows go to which kernel.
+type choice struct {
+	few       C.int // family of the kernel for few rows: the row kernel's, or 0 for the plain one
+	many      C.int // family of the slice kernel; 0: there is none
+	manyFrom  int   // least number of rows for the slice kernel
+	manyAtOne int   // how many rows it takes at once
+}
+
+// Rows that a kernel takes at once at most; more rows are run in parts.
+const mostRows = C.PICKET_MOST_ROWS
+
+// newProgram lays p out and finds the fastest kernels. The caller closes the program.
+func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
+	if len(p.views) >= maxViews || len(p.leaves) >= leafExit/2 {
+		return nil, fmt.Errorf("%w: the model has more leaves or columns than 32-bit numbers can tell apart", engine.ErrUnsupported)
+	}
+	family := familyOf(host)
+	var a arena
+	a.room(int(unsafe.Sizeof(C.picket_forest{})))
+	plain := p.layPlain(&a)
+	var rows rowTables
+	var slices sliceTables
+	if family.number != 0 {
+		rows = p.layRows(&a)
+		slices = p.laySlices(&a, family.width)
+	}
+	order := a.room(2 * mostRows)
+	memory, err := alloc(a.align(), pin)
+	if err != nil {
+		return nil, err
+	}
+	copy(memory.Bytes(), a.data)
+	base := unsafe.Pointer(unsafe.SliceData(memory.Bytes()))
+	f := (*C.picket_forest)(base)
+	u32 := func(o offset) *C.uint32_t { return (*C.uint32_t)(unsafe.Add(base, o)) }
+	u8 := func(o offset) *C.uint8_t { return (*C.uint8_t)(unsafe.Add(base, o)) }
+	f32 := func(o offset) *C.float { return (*C.float)(unsafe.Add(base, o)) }
+	f64 := func(o offset) *C.double { return (*C.double)(unsafe.Add(base, o)) }
+
+	f.features, f.groups, f.trees = C.uint32_t(p.features), C.uint32_t(p.groups), C.uint32_t(len(p.trees))
+	f.wide, f.base_last, f.base, f.group_first = number(p.wide), number(p.baseLast), f64(plain.base), u32(plain.groupFirst)
+	f.plain, f.views, f.view_column, f.view_rule = number(p.plain), C.uint32_t(len(p.views)), u32(plain.viewColumn), u8(plain.viewRule)
+	f.nodes = (*C.picket_node)(unsafe.Add(base, plain.nodes))
+	f.roots, f.depths, f.sets_in, f.words = u32(plain.roots), u32(plain.depths), u8(plain.setsIn), u32(plain.words)
+	f.leaves32, f.leaves64 = f32(plain.leaves), f64(plain.leaves)
+	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(plain.unitView), u32(plain.unitSize), f32(plain.thresholds)
+	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
+	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
+	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)
+	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
+	f.slice_mask, f.slice_side, f.slice_to, f.slice_leaves = u32(slices.mask), u32(slices.side), u32(slices.to), u8(slices.leaves)
+	f.slice_order = (*C.uint16_t)(unsafe.Add(base, order))
+	if slices.width != 0 {
+		C.picket_forest_order(C.int(family.number), (*C.uint16_t)(unsafe.Add(base, order)))
+	}
+	g := &program{memory: memory, forest: f, family: family, scratch: scratchBytes(p, rows, slices)}
+	if err := g.calibrate(p, rows, slices); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func alloc[T ~int](n T, pin bool) (*tensor.Buffer, error) {
+	b, err := tensor.Alloc(int(n))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", engine.ErrMemory, err)
+	}
+	if pin {
+		if err := b.Pin(); err != nil {
+			b.Release()
+			return nil, fmt.Errorf("%w: %w", engine.ErrMemory, err)
+		}
+	}
+	return b, nil
+}
+
+func number(b bool) C.uint32_t { return C.uint32_t(flag(b)) }
+
+func lines(n int) int { return (n + 63) / 64 * 64 }
+
+// scratchBytes is what the hungriest kernel of a model takes; see the kernels for how they divide it.
+func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
+	views := lines(4 * len(p.views))
+	n := views
+	if rows.registers != 0 {
+		all := lines(len(p.trees))
+		n = max(n, views+256+2*all+2048)
+	}
+	if w := slices.width; w != 0 {
+		m := len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w
+		if !p.plain {
+			m += lines(4 * len(p.views) * 8 * w)
+		}
+		n = max(n, m)
+	}
+	return n + 64
+}
+
+// How long a calibration may take one kernel, roughly, and how often it is run.
+const (
+	calibrationRuns  = 5
+	calibrationNodes = 1 << 19 // rows times nodes beyond which fewer rows are tried
+)
+
+// calibrate times the kernels on rows of thresholds of the model and values beside them.
+func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
+	if rows.registers == 0 && slices.width == 0 {
+		return nil
+	}
+	atOnce := 8 * slices.width
+	n := max(atOnce, 64)
+	in, err := alloc(4*n*p.features, false)
+	if err != nil {
+		return err
+	}
+	defer in.Release()
+	out, err := alloc(8*n*p.groups, false)
+	if err != nil {
+		return err
+	}
+	defer out.Release()
+	scratch, err := g.newScratch(false)
+	if err != nil {
+		return err
+	}
+	defer scratch.Release()
+	fillTypical(p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))), n*p.features))
+	time := func(family, slice, rows int) float64 {
+		return float64(C.picket_forest_time(g.forest, C.int(family), C.int(slice), (*C.float)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))),
+			C.size_t(rows), unsafe.Pointer(unsafe.SliceData(out.Bytes())), (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(scratch.Bytes()))), calibrationRuns))
+	}
+	few := max(4, min(64, calibrationNodes/(64+len(p.leaves))))
+	perRow := time(0, 0, few) / float64(few)
+	if rows.registers != 0 {
+		if t := time(g.family.number, 0, few) / float64(few); t < perRow {
+			g.choice.few, perRow = C.int(g.family.number), t
+		}
+	}
+	if slices.width != 0 {
+		some, all := time(g.family.number, 1, 8), time(g.family.number, 1, atOnce)
+		if all < perRow*float64(atOnce) {
+			// Its time grows in proportion to the rows from a large first step; where the lines cross, it takes over.
+			slope := max(0, (all-some)/float64(atOnce-8))
+			from := atOnce
+			if perRow > slope {
+				from = min(atOnce, max(1, int((some-8*slope)/(perRow-slope))+1))
+			}
+			g.choice.many, g.choice.manyFrom, g.choice.manyAtOne = C.int(g.family.number), from, atOnce
+		}
+	}
+	return nil
+}
+
+// fillTypical makes rows of values at and beside the model's thresholds, so that splits go both ways; one in 20 is
+// missing. The same model gives the same rows.
+func fillTypical(p *plan, rows []float32) {
+	random := rand.New(rand.NewPCG(1, 2))
+	of := make([][]float32, p.features)
+	for _, u := range p.units {
+		c := p.views[u.view].column
+		of[c] = append(of[c], u.thresholds...)
+	}
+	for i := range rows {
+		t := of[i%p.features]
+		switch {
+		case random.IntN(20) == 0:
+			rows[i] = nan32
+		case len(t) > 0:
+			rows[i] = t[random.IntN(len(t))]
+		default:
+			rows[i] = 0
+		}
+	}
+}
+
+// newScratch gives the memory that one run at a time needs. The caller releases it.
+func (g *program) newScratch(pin bool) (*tensor.Buffer, error) { return alloc(g.scratch, pin) }
+
+// run writes the margins of the rows at in to out, float32 or, for a wide model, float64.
+func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
+	c := &g.choice
+	f := g.forest
+	if c.many != 0 && rows >= c.manyFrom {
+		// What is left after whole parts goes to the other kernel if it is too little for another part.
+		some := rows
+		if rest := rows % c.manyAtOne; rest < c.manyFrom {
+			some -= rest
+		}
+		C.picket_forest_run(f, c.many, 1, (*C.float)(in), C.size_t(some), out, (*C.uint8_t)(scratch))
+		if some == rows {
+			return
+		}
+		size := 4
+		if f.wide != 0 {
+			size = 8
+		}
+		in, out = unsafe.Add(in, some*int(f.features)*4), unsafe.Add(out, some*int(f.groups)*size)
+		rows -= some
+	}
+	C.picket_forest_run(f, c.few, 0, (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch))
+}
+
+// Variant names the kernels that were chosen.
+func (g *program) Variant() string {
+	few, many := plainFamily.name, ""
+	if g.choice.few != 0 {
+		few = g.family.name + " row"
+	}
+	if g.choice.many != 0 {
+		many = fmt.Sprintf(", %s slice from %d rows", g.family.name, g.choice.manyFrom)
+	}
+	return few + many
+}
+
+// Close releases the memory.
+func (g *program) Close() {
+	g.memory.Release()
+	g.memory, g.forest = nil, nil
+}
+
+// rowOnly and sliceOnly are choices that the calibration might not make.
+func rowOnly(family int) choice { return choice{few: C.int(family)} }
+
+func sliceOnly(family, atOnce int) choice {
+	return choice{many: C.int(family), manyFrom: 1, manyAtOne: atOnce}
+}
