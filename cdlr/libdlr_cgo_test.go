@@ -381,7 +381,7 @@ func TestRealMetadataCanEndTheProcess(t *testing.T) {
 	}
 }
 
-// What the package comment says of replaced files is true of this version: the code of an open model is used again.
+// What the package comment says of replaced files is true of this version: the code first loaded from a path is used again.
 func TestRealReplacedFilesGiveTheOldCode(t *testing.T) {
 	l := openReal(t)
 	folder := testkit.CopyDir(t, testkit.Path(t, "treelite/fraud-tl0.93"))
@@ -423,8 +423,9 @@ func TestRealReplacedFilesGiveTheOldCode(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := columns(); n != 12 {
-		t.Errorf("%d columns once the old model is closed, want 12", n)
+	// 1.6 never gives a tree model's library back to the loader, so closing the model makes no difference.
+	if n := columns(); n != 30 {
+		t.Errorf("%d columns after the old model was closed, want the old model's 30", n)
 	}
 }
 
