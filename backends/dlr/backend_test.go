@@ -85,7 +85,7 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 		"a SavedModel":        {"treelite/fraud-tl0.93", write("saved_model.pb", ""), engine.ErrUnsupported, "a TensorFlow SavedModel"},
 		"no graph":            {"tvm/mlp_b1-v3", remove("compiled_model.json"), engine.ErrArtifact, "without its graph"},
 		"no library":          {"tvm/mlp_b1-v3", remove("compiled.so"), engine.ErrArtifact, "without its library"},
-		"cut parameters":      {"tvm/mlp_b1-v3", write("compiled.params", "1234"), engine.ErrArtifact, "is cut off"},
+		"cut parameters":      {"tvm/mlp_b1-v3", write("compiled.params", "1234"), engine.ErrArtifact, "cut off at byte 4"},
 		"other parameters":    {"tvm/mlp_b1-v3", write("compiled.params", "123456789"), engine.ErrArtifact, "does not begin as"},
 		"a damaged graph":     {"tvm/mlp_b1-v3", write("compiled_model.json", "{"), engine.ErrArtifact, "libdlr 1.6.0 refuses the folder"},
 		"another size":        {"tvm/mlp_b1-v3", write("compiled.meta", `{"Model": {"Inputs": [{"name": "input", "dtype": "float32", "shape": [1, 31]}]}}`), engine.ErrArtifact, "the library has FP32 [1 30]"},

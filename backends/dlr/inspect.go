@@ -1,9 +1,7 @@
 package dlr
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io"
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
@@ -60,26 +58,6 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, host *hw.Host) (made,
 		return m, checkParams(a, layout.Params)
 	}
 	return m, nil
-}
-
-// paramsMagic begins every parameter file of TVM.
-const paramsMagic = 0xF7E58D4F05049CB7
-
-// checkParams looks at the beginning of a parameter file.
-func checkParams(a *engine.Artifact, name string) error {
-	file, err := a.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	var head [8]byte
-	if _, err := io.ReadFull(file, head[:]); err != nil {
-		return fmt.Errorf("%w: %s is cut off after its first bytes", engine.ErrArtifact, name)
-	}
-	if binary.LittleEndian.Uint64(head[:]) != paramsMagic {
-		return fmt.Errorf("%w: %s does not begin as a parameter file of TVM does", engine.ErrArtifact, name)
-	}
-	return nil
 }
 
 // suits tells whether that libdlr loads what the library was made for. It would
