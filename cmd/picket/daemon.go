@@ -85,7 +85,8 @@ func call[In, Out any](c *cobra.Command, d *daemon, doing string, ask func(conte
 	defer cancel()
 	out, err := ask(ctx, in)
 	if err != nil {
-		return out, d.explain(doing, err)
+		_, loads := any(in).(*agentapi.LoadModelRequest)
+		return out, d.explain(doing, loads, err)
 	}
 	return out, nil
 }

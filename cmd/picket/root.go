@@ -44,9 +44,13 @@ cannot be reached, 4 refused by policy (signature, trust, residency).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.DisableDefaultCmd = false
 	root.AddCommand(
 		newInfo(), newLoad(), newUnload(), newList(), newPredict(), newExplain(), newCompile(), newVersion(), newGPUReport())
+	root.InitDefaultCompletionCmd("completion")
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well
+		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 	return root
 }
 

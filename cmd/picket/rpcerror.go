@@ -15,8 +15,9 @@ import (
 	"github.com/picket-ml/picket/engine"
 )
 
-// explain turns the error of a call into a failure. doing says what the call was for.
-func (d *daemon) explain(doing string, err error) *failure {
+// explain turns the error of a call into a failure. doing says what the call was for; loads tells whether it was to load
+// a model.
+func (d *daemon) explain(doing string, loads bool, err error) *failure {
 	s := status.Convert(err)
 	message, code := s.Message(), exitFailed
 	for _, detail := range s.Details() {
@@ -30,6 +31,12 @@ func (d *daemon) explain(doing string, err error) *failure {
 		return &failure{exitUnreachable, fmt.Errorf("%s: %w", doing, d.unreachable(message))}
 	case codes.DeadlineExceeded:
 		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
+	case codes.NotFound:
+		if !loads {
+			message += "; picket list shows what is"
+		}
+	case codes.AlreadyExists:
+		message += ", and what is loaded keeps serving; unload it first, or choose another name"
 	case codes.Canceled:
 		message = "interrupted"
 	case codes.Unimplemented:
@@ -50,7 +57,7 @@ func sentence(doing, message string) string {
 	if strings.HasPrefix(message, verb+" ") {
 		return message
 	}
-	return doing + ": " + message
+	return doing + ": " + strings.TrimPrefix(message, verb+": ")
 }
 
 // unreachable says why nobody answers, and what to do.

@@ -2,6 +2,7 @@ package rows
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -19,7 +20,7 @@ func (s *csvSource) next(dst [][]byte) error {
 	}
 	// Blanks at the start of a line do not matter to its first number, so skipping empty lines may take them too.
 	if _, err := s.r.peekSolid(); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return io.EOF
 		}
 		return s.r.broken(err)
@@ -55,7 +56,7 @@ func (s *csvSource) readField() (last bool, err error) {
 	for {
 		c, err := s.r.in.ReadByte()
 		switch {
-		case err == io.EOF || c == '\n':
+		case errors.Is(err, io.EOF) || c == '\n':
 			return true, nil
 		case err != nil:
 			return false, err

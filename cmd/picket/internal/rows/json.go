@@ -2,6 +2,7 @@ package rows
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -38,13 +39,13 @@ func (s *jsonSource) next(dst [][]byte) error {
 	if s.wrapped && s.ended {
 		if _, err := s.r.peekSolid(); err == nil {
 			return fmt.Errorf("after row %d: there is text after the end of the array of rows", s.r.row-1)
-		} else if err != io.EOF {
+		} else if !errors.Is(err, io.EOF) {
 			return s.r.broken(err)
 		}
 		return io.EOF
 	}
 	if !s.opened && !s.wrapped {
-		if _, err := s.r.peekSolid(); err == io.EOF { // only between rows may the input end
+		if _, err := s.r.peekSolid(); errors.Is(err, io.EOF) { // only between rows may the input end
 			return io.EOF
 		}
 	}
@@ -272,7 +273,7 @@ func (s *jsonSource) solid() (byte, error) {
 
 // located turns the end of the input in the middle of a row into a sentence.
 func (s *jsonSource) located(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("row %d: the input ends before the row or the array does; it was cut off", s.r.row)
 	}
 	return err

@@ -83,7 +83,7 @@ func (r *Reader) recognise() error {
 	}
 	first, err := r.peekSolid()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return io.EOF
 	case err != nil:
 		return r.broken(err)

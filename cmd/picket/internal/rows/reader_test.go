@@ -40,10 +40,10 @@ func readAll(t *testing.T, in io.Reader, inputs []Input) ([][]byte, int, error) 
 		if err == nil {
 			continue
 		}
-		if again := r.Read(data); again != err {
+		if again := r.Read(data); !errors.Is(again, err) {
 			t.Fatalf("after %v another Read says %v", err, again)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 		return data, n, err
