@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -128,7 +129,7 @@ func hostOptions(c *config.Config) (hw.Options, error) {
 	if err != nil {
 		return hw.Options{}, err
 	}
-	if _, err := hw.ParseMask(c.Host.CPUMask, "amd64"); err != nil {
+	if _, err := hw.ParseMask(c.Host.CPUMask, runtime.GOARCH); err != nil {
 		return hw.Options{}, fmt.Errorf("host.cpu_mask: %w", err)
 	}
 	o.Mask, o.InstanceType = c.Host.CPUMask, c.Host.InstanceType

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc"
@@ -111,6 +112,9 @@ func serverOptions(o Options) []grpc.ServerOption {
 		// Connections come and go in their thousands; their write buffers are
 		// needed only while something is written.
 		grpc.SharedWriteBuffer(true),
+		// Goroutines that stay have their stacks grown already, which saves some
+		// 2 µs of a small call. When all are busy gRPC starts more.
+		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
 		grpc.WaitForHandlers(true),
 	}
 }
