@@ -7,11 +7,12 @@
 //
 // The one that Options.LibraryPath names; else the libdlr.so that came in the
 // artifact's folder; else the system's. A Relay VM program runs only with a
-// libdlr of the version that compiled it, which is the one it brings. Libraries
-// of different artifacts are different libraries, side by side in one process;
-// the same one, told by its content, is opened once. None is ever unloaded
-// before Backend.Close: libdlr starts threads and defines symbols that the
-// loader keeps for good, so unloading would free little and risk much.
+// libdlr of the version that compiled it, which is the one it brings. A library
+// that several artifacts bring, told by its content, is opened once. Different
+// builds of one version run side by side; a second version is refused, because
+// parts of TVM are defined once per process by whichever library came first.
+// None is unloaded: libdlr leaves threads and symbols behind that the loader
+// keeps for good.
 //
 // # How its answers differ
 //
@@ -40,5 +41,8 @@
 //   - 1.6 loses some 50 bytes with every tensor set, and where it was allowed
 //     more than one thread, threads with every model deleted. A tree model is
 //     better served by the treelite backend.
+//   - libdlr trusts what it reads. The model's library, compiled.meta and the
+//     parameters are checked here before it sees them, because damage in them
+//     ends the process; the graph of a TVM model is not.
 //   - Opening a library or an artifact runs code of whoever made it.
 package dlr
