@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"runtime"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -63,6 +64,9 @@ type Server struct {
 	grpc           *grpc.Server
 	log            *slog.Logger
 	maxConnections int
+
+	mu        sync.Mutex
+	listeners []*listener
 }
 
 // New makes a Server that does not listen yet.
@@ -122,7 +126,11 @@ func serverOptions(o Options) []grpc.ServerOption {
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is
 // called, when it returns nil, or until l fails.
 func (s *Server) Serve(l *net.UnixListener) error {
-	err := s.grpc.Serve(&listener{UnixListener: l, log: s.log, limit: int64(s.maxConnections)})
+	counted := newListener(l, s.maxConnections, s.log)
+	s.mu.Lock()
+	s.listeners = append(s.listeners, counted)
+	s.mu.Unlock()
+	err := s.grpc.Serve(counted)
 	if err == nil || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -138,13 +146,28 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.grpc.GracefulStop()
 		close(drained)
 	}()
-	select {
-	case <-drained:
-		return nil
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-drained
-		return fmt.Errorf("stopping the agent interface: calls were cut off: %w", ctx.Err())
+	// More than once: a connection may just be on its way through Accept.
+	silent := time.NewTicker(20 * time.Millisecond)
+	defer silent.Stop()
+	for {
+		select {
+		case <-drained:
+			return nil
+		case <-silent.C:
+			s.closeSilent()
+		case <-ctx.Done():
+			s.grpc.Stop()
+			<-drained
+			return fmt.Errorf("stopping the agent interface: calls were cut off: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Server) closeSilent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		l.closeSilent()
 	}
 }
 

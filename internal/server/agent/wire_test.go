@@ -225,3 +225,57 @@ func TestConnectionLimit(t *testing.T) {
 		return err == nil
 	})
 }
+
+// Clients that have said nothing do not hold up the end; a call under way does.
+func TestShutdown(t *testing.T) {
+	running, block := make(chan struct{}), make(chan struct{})
+	f := start(t, Options{}, map[string]*copyModel{"fraud": {signature: rowsOf3, onRun: func() error {
+		close(running)
+		<-block
+		return nil
+	}}})
+	var silent []net.Conn
+	for range 3 {
+		conn, err := net.Dial("unix", f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		silent = append(silent, conn)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := f.Predict(t.Context(), &agentapi.PredictRequest{Name: "fraud", Tensors: []*agentapi.Tensor{tensorOf("", 0, nil, pattern(12))}})
+		answered <- err
+	}()
+	<-running
+	done := make(chan error, 1)
+	go func() { done <- f.server.Shutdown(t.Context()) }()
+	for _, conn := range silent {
+		if err := conn.SetReadDeadline(time.Now().Add(prefaceTimeout / 2)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil && !isHangUp(err) {
+			t.Errorf("a silent connection was left open: %v", err)
+		}
+	}
+	waitFor(t, "new connections to be refused", func() bool {
+		conn, err := net.Dial("unix", f.path)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	select {
+	case err := <-done:
+		t.Errorf("the server ended with %v before its call did", err)
+	default:
+	}
+	close(block)
+	if err := <-answered; err != nil {
+		t.Errorf("the call under way failed: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
