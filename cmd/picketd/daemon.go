@@ -45,7 +45,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 
 	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
 	for _, warning := range c.Warnings {
-		d.log.Warn(warning)
+		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -113,10 +113,10 @@ func (d *daemon) build(host *hw.Host, started time.Time) error {
 		defaults.Backend = d.config.Backends.Force
 	}
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(d.config.Backends, d.log), Source: source, Log: d.log, Defaults: defaults,
+		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
 	})
 	if err != nil {
-		return err
+		return usageError{err} // a backend that does not exist, options out of range
 	}
 	for _, b := range d.engine.Backends() {
 		if b.OK {

@@ -86,6 +86,7 @@ func TestWrongCommandLines(t *testing.T) {
 		p.checkRefused(t, exitUsage, test.says)
 	}
 	launch(t, "", []string{"PICKET_CPU_MASK=nonsense"}, "--sockets", dir).checkRefused(t, exitUsage, "nonsense")
+	launch(t, "", []string{"PICKET_BACKEND=abacus"}, "--sockets", dir).checkRefused(t, exitUsage, "there are treelite")
 	launch(t, "", nil, "--sockets", filepath.Join(bad, "dir")).checkRefused(t, exitFailed, "making the folder")
 }
 

@@ -103,9 +103,15 @@ func (s *socket) close() error {
 
 // removeIf removes path if it is the file that made describes.
 func removeIf(path string, made fs.FileInfo) error {
-	now, err := os.Lstat(path)
-	if err != nil || made == nil || !os.SameFile(now, made) {
-		return nil // somebody has replaced or removed it: theirs to keep
+	if made == nil {
+		return nil
+	}
+	if now, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	} else if !os.SameFile(now, made) {
+		return nil // somebody has replaced it: theirs to keep
 	}
 	return os.Remove(path)
 }
@@ -124,7 +130,7 @@ func acquireLock(path string, force bool) (*os.File, error) {
 			return nil, fmt.Errorf("opening the lock of socket %s: %w", path, err)
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			f.Close()
+			_ = f.Close()
 			switch {
 			case !errors.Is(err, unix.EWOULDBLOCK):
 				return nil, fmt.Errorf("locking socket %s: %w", path, err)
@@ -145,7 +151,7 @@ func acquireLock(path string, force bool) (*os.File, error) {
 				return f, nil
 			}
 		}
-		f.Close()
+		_ = f.Close()
 	}
 	return nil, fmt.Errorf("locking socket %s: other processes kept taking the lock", path)
 }
@@ -194,7 +200,7 @@ func clearPlace(path string, force bool) error {
 func checkNobodyAnswers(path string) error {
 	conn, err := net.DialTimeout("unix", path, probeTimeout)
 	if err == nil {
-		conn.Close()
+		_ = conn.Close()
 		return fmt.Errorf("another process answers on %s: stop it, choose another socket, or take it over with -f", path)
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {

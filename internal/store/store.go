@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -47,7 +46,7 @@ type Store struct {
 func New(o Options) (*Store, error) {
 	s := &Store{unsigned: o.Unsigned, log: o.Log}
 	if s.log == nil {
-		s.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	for _, list := range []struct {
 		from []string
@@ -89,12 +88,12 @@ func (s *Store) Open(ctx context.Context, url string) (*engine.Artifact, error) 
 	}
 	a, err := engine.NewArtifact(url, root)
 	if err != nil {
-		root.Close()
+		_ = root.Close()
 		return nil, fmt.Errorf("opening the package at %q: %w", url, err)
 	}
 	a.Dir = dir
 	if err := s.admit(a); err != nil {
-		a.Close()
+		_ = a.Close()
 		return nil, fmt.Errorf("opening the package at %q: %w", url, err)
 	}
 	return a, nil

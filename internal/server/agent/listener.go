@@ -40,7 +40,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if c := l.admit(conn); c != nil {
 			return c, nil
 		}
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 
@@ -69,7 +69,7 @@ func (l *listener) closeSilent() {
 	defer l.mu.Unlock()
 	for c := range l.open {
 		if c.got.Load() < prefaceBytes {
-			c.UnixConn.Close() // c.Close, which takes it off the list, is gRPC's to call
+			_ = c.UnixConn.Close() // c.Close, which takes it off the list, is gRPC's to call
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -75,7 +74,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("making the agent server: it needs an engine")
 	}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	for _, limit := range []struct {
 		value   *int64
@@ -113,9 +112,6 @@ func serverOptions(o Options) []grpc.ServerOption {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(prefaceTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
-		// Connections come and go in their thousands; their write buffers are
-		// needed only while something is written.
-		grpc.SharedWriteBuffer(true),
 		// Goroutines that stay have their stacks grown already, which saves some
 		// 2 µs of a small call. When all are busy gRPC starts more.
 		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),

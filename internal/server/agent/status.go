@@ -70,7 +70,7 @@ const (
 func (s *service) status(doing, model string, err error) error {
 	k := kindOf(err)
 	if k.code == codes.Internal {
-		s.log.Error(doing, "model", model, "error", err)
+		s.log.Error("a call failed", "doing", doing, "model", model, "error", err)
 		return status.Error(codes.Internal, doing+": the model failed; the reason is in the daemon's log")
 	}
 	return status.Error(k.code, shorten(err.Error(), maxMessageBytes))
