@@ -25,8 +25,11 @@ import (
 
 func main() {
 	// libdlr's threads would compete with the other subject for the cores.
-	os.Setenv("OMP_NUM_THREADS", "1")
-	if err := run(context.Background()); err != nil {
+	err := os.Setenv("OMP_NUM_THREADS", "1")
+	if err == nil {
+		err = run(context.Background())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-treelite:", err)
 		os.Exit(1)
 	}
