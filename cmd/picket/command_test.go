@@ -137,6 +137,7 @@ func TestUnreachableDaemon(t *testing.T) {
 	}
 	t.Setenv("PICKET_SOCKETS", empty)
 	fails(t, picket(t, "", "list"), exitUnreachable, empty)
+	fails(t, picket(t, "", "--sockets", dead, "list"), exitUnreachable, socket)
 	fails(t, picket(t, "", "list", "--sockets", filepath.Join(empty, strings.Repeat("x", 120))), exitUnreachable, "107 bytes")
 }
 

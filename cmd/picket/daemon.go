@@ -19,16 +19,16 @@ import (
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 )
 
-// daemonFlags are those of every command that talks to the daemon.
+// daemonFlags are for the commands that talk to the daemon. They may be written before the command too.
 type daemonFlags struct {
 	sockets string
 	timeout time.Duration
 }
 
-func addDaemonFlags(c *cobra.Command) *daemonFlags {
+func addDaemonFlags(root *cobra.Command) *daemonFlags {
 	f := &daemonFlags{}
-	c.Flags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory; also $PICKET_SOCKETS")
-	c.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer")
+	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory; also $PICKET_SOCKETS")
+	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
 	return f
 }
 

@@ -27,13 +27,13 @@ type candidate struct {
 	Chosen   bool     `json:"chosen"`
 }
 
-func newExplain() *cobra.Command {
+func newExplain(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain NAME",
 		Short: "Say which backend runs NAME, and why the others do not",
 		Args:  cobra.ExactArgs(1),
 	}
-	flags, asJSON := addDaemonFlags(c), jsonFlag(c)
+	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		answer, err := call(c, d, fmt.Sprintf("explaining model %q", args[0]), d.control.Explain, &controlapi.ExplainRequest{Name: args[0]})
 		if err != nil {

@@ -10,13 +10,13 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 
-func newList() *cobra.Command {
+func newList(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the loaded models with their inputs and outputs",
 		Args:  cobra.NoArgs,
 	}
-	flags, asJSON := addDaemonFlags(c), jsonFlag(c)
+	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, _ []string) error {
 		answer, err := call(c, d, "listing the models", d.agent.ListModels, &agentapi.ListModelsRequest{})
 		if err != nil {

@@ -9,14 +9,14 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 
-func newLoad() *cobra.Command {
+func newLoad(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "load NAME PATH",
 		Short:   "Load the model in the folder PATH and serve it as NAME",
 		Example: "  picket load fraud /var/lib/picket/models/fraud",
 		Args:    cobra.ExactArgs(2),
 	}
-	flags, asJSON := addDaemonFlags(c), jsonFlag(c)
+	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		// The daemon's working directory is not ours.
 		path, err := filepath.Abs(args[1])

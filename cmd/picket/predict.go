@@ -17,7 +17,7 @@ import (
 // it is not configured otherwise. A single row may be larger.
 const maxRequestBytes = 16 << 20
 
-func newPredict() *cobra.Command {
+func newPredict(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "predict NAME",
 		Short: "Run NAME on rows of numbers",
@@ -36,7 +36,7 @@ Every answer before a bad row is printed.`,
   echo '[[1.5, null, 3]]' | picket predict small --json`,
 		Args: cobra.ExactArgs(1),
 	}
-	flags, asJSON := addDaemonFlags(c), jsonFlag(c)
+	asJSON := jsonFlag(c)
 	input := c.Flags().String("input", "-", "the file to read; - is standard input")
 	protocol := c.Flags().String("protocol", "agent", "how to ask: agent (oip and lane are not served yet)")
 	batch := c.Flags().Int("batch", 64, "rows per request; fewer when rows are large")

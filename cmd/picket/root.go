@@ -44,8 +44,9 @@ cannot be reached, 4 refused by policy (signature, trust, residency).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	flags := addDaemonFlags(root)
 	root.AddCommand(
-		newInfo(), newLoad(), newUnload(), newList(), newPredict(), newExplain(), newCompile(), newVersion(), newGPUReport())
+		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newPredict(flags), newExplain(flags), newCompile(), newVersion(), newGPUReport())
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well

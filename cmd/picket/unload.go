@@ -8,13 +8,12 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 
-func newUnload() *cobra.Command {
+func newUnload(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unload NAME",
 		Short: "Answer what NAME was asked already, then remove it",
 		Args:  cobra.ExactArgs(1),
 	}
-	flags := addDaemonFlags(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		_, err := call(c, d, fmt.Sprintf("unloading model %q", args[0]), d.agent.UnLoadModel, &agentapi.UnLoadModelRequest{Name: args[0]})
 		if err != nil {
