@@ -15,6 +15,7 @@ import (
 func chooseBackends(c *config.Config, log *slog.Logger) []engine.Backend {
 	all := backends.All(backends.Options{DLR: dlr.Options{
 		LibraryPath: c.Backends.LibDLR, Threads: c.ModelDefaults.Threads, Log: log,
+		AlignedAllocator: c.Backends.LibDLRAligned, PinnedBytes: int(c.Backends.LibDLRPinned),
 	}})
 	for _, name := range c.Backends.Disable {
 		if !slices.ContainsFunc(all, func(b engine.Backend) bool { return b.Name() == name }) {
