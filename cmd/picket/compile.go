@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,8 +41,14 @@ and the model itself, in the layout of SageMaker Neo. It takes a C compiler.`,
 		o.Source = args[0]
 		start, bar := time.Now(), newProgress(c.ErrOrStderr(), os.Getenv("TERM"))
 		o.Progress = bar.step
-		r, err := compile.Run(c.Context(), o)
+		// The other commands have nothing to tidy up and end with the signal itself.
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		r, err := compile.Run(ctx, o)
 		bar.end()
+		if ctx.Err() != nil && err != nil {
+			return fmt.Errorf("compiling %s: interrupted; nothing was written to %s", o.Source, o.Out)
+		}
 		if err != nil {
 			return err
 		}

@@ -3,14 +3,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/picket-ml/picket/internal/testkit"
 )
@@ -210,5 +213,42 @@ func TestCompileKeepsWhatIsThere(t *testing.T) {
 	fails(t, picket(t, "", "compile", source, "-o", dir), exitFailed, dir)
 	if r := picket(t, "", "compile", source, "-o", dir, "--force"); r.code != exitDone || !strings.Contains(r.stdout, "compiled "+source+" to "+dir) {
 		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// An interrupted compilation ends soon, says so, and leaves nothing behind.
+func TestInterruptedCompile(t *testing.T) {
+	m := testkit.ModelNamed(t, trained)
+	dir, temporary := t.TempDir(), t.TempDir()
+	slow := filepath.Join(t.TempDir(), "cc") // a compiler that says it has started and then never ends
+	started := filepath.Join(t.TempDir(), "started")
+	script := "#!/bin/sh\ncase \"$*\" in *--version*) exec cc \"$@\";; esac\n: > '" + started + "'\nexec sleep 600\n"
+	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), os.Args[0], "compile", testkit.Path(t, m.Files[0]), "-o", filepath.Join(dir, "out"))
+	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0", "CC="+slow, "TMPDIR="+temporary)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(started); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the compiler was never started")
+		}
+	}
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait() // the exit code says how
+	fails(t, result{stderr: stderr.String(), code: command.ProcessState.ExitCode()}, exitFailed, "interrupted")
+	for _, folder := range []string{dir, temporary} {
+		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+			t.Errorf("left in %s: %v, %v", folder, left, err)
+		}
 	}
 }

@@ -37,8 +37,6 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 		}
 	case codes.AlreadyExists:
 		message += ", and what is loaded keeps serving; unload it first, or choose another name"
-	case codes.Canceled:
-		message = "interrupted"
 	case codes.Unimplemented:
 		message = "the daemon on " + d.socket + " does not know this call; it is older than this picket, or another program: install the same version of both"
 	case codes.FailedPrecondition:
