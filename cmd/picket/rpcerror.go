@@ -8,11 +8,12 @@ import (
 	"strings"
 	"syscall"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/api/agent"
 )
 
 // explain turns the error of a call into a failure. doing says what the call was for; loads tells whether it was to load
@@ -21,9 +22,16 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 	s := status.Convert(err)
 	message, code := s.Message(), exitFailed
 	for _, detail := range s.Details() {
-		// A status of LoadModel has no digits in its message, for the sake of an old client; the details have it whole.
-		if whole, ok := detail.(*wrapperspb.StringValue); ok && whole.GetValue() != "" {
-			message = whole.GetValue()
+		switch detail := detail.(type) {
+		case *wrapperspb.StringValue:
+			// A status of LoadModel has no digits in its message, for the sake of an old client; the details have it whole.
+			if detail.GetValue() != "" {
+				message = detail.GetValue()
+			}
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == agent.ErrorDomain && detail.GetReason() == agent.ReasonNotTrusted {
+				code = exitPolicy
+			}
 		}
 	}
 	switch s.Code() {
@@ -39,11 +47,6 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 		message += ", and what is loaded keeps serving; unload it first, or choose another name"
 	case codes.Unimplemented:
 		message = "the daemon on " + d.socket + " does not know this call; it is older than this picket, or another program: install the same version of both"
-	case codes.FailedPrecondition:
-		// The daemon's errors carry the text of their kind.
-		if strings.Contains(message, engine.ErrTrust.Error()) {
-			code = exitPolicy
-		}
 	}
 	return &failure{code, errors.New(sentence(doing, message))}
 }
