@@ -2,17 +2,21 @@
 package backends
 
 import (
+	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/treelite"
 	"github.com/picket-ml/picket/engine"
 )
 
 // Options are what the backends are made with.
-type Options struct{}
+type Options struct {
+	DLR dlr.Options
+}
 
 // All gives every backend, in the order in which a tie between them is decided:
 // those that run artifacts directly before the one that goes through libdlr.
-func All(Options) []engine.Backend {
+func All(options Options) []engine.Backend {
 	return []engine.Backend{
 		treelite.New(),
+		dlr.New(options.DLR),
 	}
 }

@@ -49,7 +49,7 @@ func (l *Library) CreateModelFromElems(elems []Elem, deviceType, deviceID int) (
 	defer func() {
 		for i := range parts {
 			C.free(unsafe.Pointer(parts[i].path))
-			C.free(unsafe.Pointer(parts[i].data))
+			C.free(parts[i].data)
 		}
 		C.free(array)
 	}()

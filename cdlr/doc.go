@@ -39,8 +39,9 @@
 //     GetDLROutputName, GetDLROutputIndex, GetDLRDeviceType. Their [Error] then has no Message.
 //   - A compiled.meta whose JSON has another shape than expected ends the process: the exception is of a class that
 //     libdlr does not catch. Check the file before.
-//   - The loader finds a library that is already loaded by its path. Creating a model from a path whose compiled.so was
-//     replaced while an older model from the same path is open gives the old code. Use a new folder for new files.
+//   - The loader finds a library that is already loaded by its path, and 1.6 never unloads that of a tree model. So creating
+//     a model from a path whose compiled.so was replaced gives the code that was first loaded from there, even
+//     after the old model was closed. Use a new folder for new files.
 //   - For TVM models with several inputs, names are sorted, but types and shapes are in the order of the graph and count
 //     the weights in (1.6): of such models trust compiled.meta instead.
 //   - Versions cannot be mixed in one process: parts of TVM's state are unique per process (STB_GNU_UNIQUE), even between

@@ -89,10 +89,14 @@ func (l *Library) Have(name string) error {
 	return l.missing(name)
 }
 
-func (l *Library) has(name string) bool {
+// has looks the name up like the function table did. The library must be open.
+func (l *Library) has(name string) bool { return l.symbol(name) != nil }
+
+// symbol returns the address of anything the library exports, or nil.
+func (l *Library) symbol(name string) unsafe.Pointer {
 	cname := C.CString(name)
 	defer C.free(unsafe.Pointer(cname))
-	return bool(C.picket_dlr_has(l.c, cname))
+	return C.picket_dlr_symbol(l.c, cname)
 }
 
 // missing makes the error for a function that the library was found to lack.
@@ -185,8 +189,8 @@ func (l *Library) DeviceType(path string) (int, error) {
 // SetCustomAllocatorMalloc is SetDLRCustomAllocatorMalloc (since 1.6). Function is the address of a C function
 // void *(size_t), or nil for malloc.
 //
-// It serves one thing: the text of the parameter file while a TVM model is created. See [Library.SetCustomAllocatorMemalign]
-// for what all three have in common.
+// It serves the parameter file of a TVM model while that is created, and a tree model's sparse copy of each input and its
+// outputs. See [Library.SetCustomAllocatorMemalign] for what all three have in common.
 func (l *Library) SetCustomAllocatorMalloc(function unsafe.Pointer) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -220,13 +224,14 @@ func (l *Library) SetCustomAllocatorFree(function unsafe.Pointer) error {
 //
 // The allocators are the process's, not a model's or a Library's. Creating a TVM or Relay VM model when memalign and free
 // are both set hands them to TVM, which from then on takes all its CPU memory from them: weights, inputs, outputs,
-// intermediate storage, workspaces. Tree models never use them. With only one of the two, libdlr warns on standard error
-// and uses neither.
+// intermediate storage, workspaces. With only one of the two, TVM gets neither, and libdlr warns on standard error. Tree
+// models never use memalign.
 //
-// TVM keeps the two functions for good: setting nil later changes what libdlr hands over next, not what TVM has. So set
-// them once, before the first model, all three together, and keep the library they live in mapped until the process
-// ends; memory that one allocator made would otherwise be freed by another. They are called on every thread that runs
-// a model and must be safe for that. They must not be Go functions: TVM calls them at thread exit too.
+// TVM keeps the two functions for good: setting nil later changes what libdlr hands over next, not what TVM has. And
+// nothing remembers which allocator made what: memory made before a change is freed by the function set after it. So set
+// all three once, together, before the first model, and keep the library they live in mapped until the process ends. They
+// are called on every thread that runs a model, and at the exit of threads, so they must be safe for concurrent
+// use, and must not be Go functions.
 func (l *Library) SetCustomAllocatorMemalign(function unsafe.Pointer) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -250,7 +255,7 @@ func takeText(text *C.char) string {
 func newError(function string, problem *C.char) error {
 	detail := strings.TrimSpace(takeText(problem))
 	message, _, _ := strings.Cut(detail, "\n")
-	// "Check failed: x > 0 :" without an explanation.
+	// A check without an explanation ends in a colon: "Check failed: treelite_input_:".
 	return &Error{Function: function, Message: strings.TrimRight(message, " :"), Detail: detail}
 }
 

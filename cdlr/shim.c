@@ -86,16 +86,7 @@ void picket_dlr_close(picket_dlr *dlr) {
 	free(dlr);
 }
 
-bool picket_dlr_has(const picket_dlr *dlr, const char *function) {
-	if (strcmp(function, "DLRGetLastError") == 0)
-		return dlr->DLRGetLastError != NULL;
-#define IS_IT(name, arguments) \
-	if (strcmp(function, #name) == 0) \
-		return dlr->name != NULL;
-	PICKET_DLR_FUNCTIONS(IS_IT)
-#undef IS_IT
-	return false;
-}
+void *picket_dlr_symbol(const picket_dlr *dlr, const char *name) { return dlsym(dlr->handle, name); }
 
 char *picket_dlr_last_error(const picket_dlr *dlr) { return last_error(dlr); }
 

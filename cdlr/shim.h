@@ -108,7 +108,7 @@ typedef struct { char *problem; int64_t size; int dim; } picket_size;
 
 picket_library picket_dlr_open(const char *path);
 void picket_dlr_close(picket_dlr *);
-bool picket_dlr_has(const picket_dlr *, const char *function);
+void *picket_dlr_symbol(const picket_dlr *, const char *name);
 char *picket_dlr_last_error(const picket_dlr *);
 
 picket_pointer picket_dlr_create(const picket_dlr *, const char *path, int device_type, int device_id);

@@ -84,7 +84,7 @@ func (a *Artifact) Open(name string) (*os.File, error) {
 		return nil, fmt.Errorf("%w: opening %s: %w", ErrArtifact, name, err)
 	}
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		f.Close()
+		_ = f.Close() // it was never read
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrArtifact, name)
 	}
 	return f, nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"math"
@@ -55,7 +54,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("making an engine: it needs a host and a source")
 	}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
 		host: o.Host, source: o.Source, log: o.Log, defaults: o.Defaults.or(builtinOptions),

@@ -9,8 +9,8 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-// Variable, as the first dimension of a TensorSpec, stands for the number of
-// rows of a request.
+// Variable as the first dimension of a TensorSpec stands for the number of rows
+// of a request.
 const Variable = -1
 
 // TensorSpec is what a model says of one of its tensors.

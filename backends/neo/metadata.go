@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
@@ -98,6 +99,9 @@ func ParseMetadata(data []byte) (Metadata, error) {
 		return Metadata{}, nil
 	}
 	if err := checkDepth(data); err != nil {
+		return Metadata{}, err
+	}
+	if err := checkKinds(data); err != nil {
 		return Metadata{}, err
 	}
 	var d document
@@ -195,6 +199,57 @@ func checkDepth(data []byte) error {
 			}
 		case c == '}', c == ']':
 			depth--
+		}
+	}
+	return nil
+}
+
+// checkKinds refuses, among the keys that libdlr reads, values of other kinds
+// than it expects: it ends the process over them, null included.
+func checkKinds(data []byte) error {
+	var root any
+	if err := json.Unmarshal(data, &root); err != nil {
+		return fmt.Errorf("it is not the JSON that Neo writes: %w", err)
+	}
+	if root == nil {
+		return nil // libdlr takes it for no metadata at all
+	}
+	for _, key := range []struct {
+		path []string
+		text bool // a string, else an object
+	}{
+		{nil, false},
+		{[]string{"Requirements"}, false},
+		{[]string{"Requirements", "TargetDeviceType"}, true},
+		{[]string{"Model"}, false},
+		{[]string{"Model", "SparseInput"}, true},
+		{[]string{"Model", "RelayVMAllocator"}, true},
+		{[]string{"DataTransform"}, false},
+		{[]string{"DataTransform", "Input"}, false},
+		{[]string{"DataTransform", "Output"}, false},
+	} {
+		value, found := root, true
+		for _, step := range key.path {
+			object, ok := value.(map[string]any)
+			if value, found = object[step]; !ok || !found {
+				found = false
+				break
+			}
+		}
+		if !found {
+			continue
+		}
+		where := "it"
+		if len(key.path) > 0 {
+			where = "its " + strings.Join(key.path, ".")
+		}
+		_, isText := value.(string)
+		_, isObject := value.(map[string]any)
+		switch {
+		case key.text && !isText:
+			return fmt.Errorf("%s is not a string", where)
+		case !key.text && !isObject:
+			return fmt.Errorf("%s is not a JSON object", where)
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if len(os.Args) == 3 && os.Args[1] == "empty-server" {
@@ -45,7 +45,7 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("making a folder for sockets: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	demo, err := models.Demo(ctx)
 	if err != nil {
 		return err
@@ -116,8 +116,7 @@ func start(ctx context.Context, dir, program string, args ...string) (func(), er
 		return nil, fmt.Errorf("starting %s: %w", filepath.Base(program), err)
 	}
 	return func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
 			said, _ := os.ReadFile(log.Name())
 			fmt.Fprintf(os.Stderr, "%s: %v\n%s", filepath.Base(program), err, said)
 		}

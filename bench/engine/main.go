@@ -1,3 +1,5 @@
+//go:build cgo && linux
+
 // Command engine measures what the engine adds to a prediction: one row through
 // Acquire, NewRequest, Predict and Release, against a C loop that calls the same
 // artifact's predict function. JSON goes to standard output.

@@ -1,3 +1,5 @@
+//go:build cgo && linux
+
 #include "loop.h"
 
 #include <stddef.h>

@@ -9,6 +9,7 @@ package native
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,8 +40,7 @@ func Open(dir string) (*Artifact, error) {
 	}
 	predict, err := library.Symbol("predict")
 	if err != nil {
-		library.Close()
-		return nil, err
+		return nil, errors.Join(err, library.Close())
 	}
 	return &Artifact{library, predict}, nil
 }

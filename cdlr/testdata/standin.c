@@ -4,6 +4,7 @@
 //
 // -DSTANDIN_GENERATION=0 leaves the functions of DLR 1.0, 1 those of 1.7, 2 (the default) all of 1.10.1.
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -233,3 +234,24 @@ int CreateDLRModelFromTensorflow2(void **handle, const char *path, tf2 c) {
 	return make(handle, "tensorflow2", text);
 }
 #endif
+
+// Allocators that count, for the test that hands them to the real libdlr.
+atomic_int allocator_mallocs, allocator_aligned, allocator_frees, allocator_bad_alignment;
+
+void *allocator_malloc(size_t size) {
+	allocator_mallocs++;
+	return malloc(size);
+}
+
+void *allocator_memalign(size_t alignment, size_t size) {
+	allocator_aligned++;
+	if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > 4096)
+		allocator_bad_alignment++;
+	void *p = NULL;
+	return posix_memalign(&p, alignment < sizeof(void *) ? sizeof(void *) : alignment, size) == 0 ? p : NULL;
+}
+
+void allocator_free(void *p) {
+	allocator_frees++;
+	free(p);
+}

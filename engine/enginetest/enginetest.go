@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -140,7 +141,6 @@ type instance struct {
 	model  *model
 	thread int
 	busy   atomic.Bool
-	runs   int
 	closed bool
 }
 
@@ -225,8 +225,7 @@ func (s Source) Open(_ context.Context, url string) (*engine.Artifact, error) {
 	}
 	a, err := engine.NewArtifact(url, root)
 	if err != nil {
-		root.Close()
-		return nil, err
+		return nil, errors.Join(err, root.Close())
 	}
 	return a, nil
 }

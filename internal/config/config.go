@@ -91,6 +91,10 @@ type Backends struct {
 	// LibDLR is the libdlr.so to prefer over the artifact's own and the system's;
 	// absolute, empty for none.
 	LibDLR string `yaml:"libdlr"`
+	// LibDLRAligned has libdlr take its memory aligned as Picket's own.
+	LibDLRAligned bool `yaml:"libdlr_aligned"`
+	// LibDLRPinned is how much of that memory is locked; 0 for none.
+	LibDLRPinned Size `yaml:"libdlr_pinned"`
 }
 
 // Limits bound what clients can ask of the daemon.

@@ -82,7 +82,7 @@ models:
 model_defaults: {threads: 2, timeout: 1m30s}
 model_roots: [/m]
 unsigned: true
-backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so}
+backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB}
 limits: {max_message: 100MB}
 log: {level: debug, format: json}
 host: {imds: false, instance_type: m5.4xlarge}
@@ -101,7 +101,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.Models = []Model{one, two}
 	want.ModelRoots = []string{"/m"}
 	want.Unsigned = true
-	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so"}
+	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20}
 	want.Limits.MaxMessage = 100_000_000
 	want.Log = Log{Level: slog.LevelDebug, Format: "json"}
 	want.Host = Host{InstanceType: "m5.4xlarge"}
@@ -142,6 +142,8 @@ func TestMistakes(t *testing.T) {
 		{"models:\n- {name: a, path: /a, threads: many}", `line 2: models[0].threads: "many" is not a whole number`},
 		{"model_roots: [models]", `line 1: model_roots[0]: "models" must be an absolute path`},
 		{"backends: {force: dlr, disable: [dlr]}", `line 1: backends.force: "dlr" is also disabled, so no model could run`},
+		{"backends: {libdlr_pinned: 1MiB}", "line 1: backends.libdlr_pinned: needs backends.libdlr_aligned: true"},
+		{"backends: {libdlr_aligned: true, libdlr_pinned: 1024GiB}", "line 1: backends.libdlr_pinned: is 1024GiB, it must be from 0B to 16GiB"},
 		{"backends: {force: TVM!}", "line 1: backends.force: \"TVM!\" is not the name of a backend: `picket info` lists them"},
 		{"log: {level: loud}", `line 1: log.level: "loud" is not a log level: use debug, info, warn or error`},
 		{"log: {format: xml}", `line 1: log.format: "xml" is neither text nor json`},

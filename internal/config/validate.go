@@ -44,6 +44,8 @@ const (
 	// No message above this size can be encoded as protobuf.
 	maxMessage = Size(2<<30 - 1)
 	minMessage = Size(64 << 10)
+	// maxPinned is far above what a libdlr model works in.
+	maxPinned = Size(16 << 30)
 )
 
 // checker collects problems.
@@ -183,6 +185,12 @@ func (c *Config) checkBackends(k *checker) {
 	}
 	if c.Backends.LibDLR != "" {
 		k.absolute("backends.libdlr", c.Backends.LibDLR)
+	}
+	switch pinned := c.Backends.LibDLRPinned; {
+	case pinned < 0 || pinned > maxPinned:
+		k.add("backends.libdlr_pinned", "is %v, it must be from 0B to %v", pinned, maxPinned)
+	case pinned > 0 && !c.Backends.LibDLRAligned:
+		k.add("backends.libdlr_pinned", "needs backends.libdlr_aligned: true")
 	}
 }
 

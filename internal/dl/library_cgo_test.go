@@ -210,7 +210,7 @@ func TestChecksReadTheCopy(t *testing.T) {
 			return errors.New("the check sees the new file")
 		}
 		if n, err := library.ReadAt(seen, size-1); n != 1 || err != io.EOF {
-			return fmt.Errorf("reading over the end: %d, %v", n, err)
+			return fmt.Errorf("reading over the end gave %d bytes and %w", n, err)
 		}
 		return nil
 	})

@@ -59,7 +59,7 @@ func (e *Ensemble) Margin64(row []float32, out []float64) error {
 	for i := range e.Trees {
 		t := &e.Trees[i]
 		v := t.Nodes[t.LeafOf(row)].Value
-		if e.Library == LightGBM {
+		if e.Wide() {
 			out[t.Group] += v
 			continue
 		}
@@ -105,9 +105,12 @@ func (e *Ensemble) Predict(row []float32, out []float32) error {
 			m[g] /= float64(e.Rounds())
 		}
 	}
-	if e.Library == LightGBM {
+	switch e.Library {
+	case LightGBM:
 		e.Objective.apply64(m)
-	} else {
+	case ONNX:
+		e.Objective.applyONNX(m)
+	default:
 		e.Objective.apply32(m)
 	}
 	for i := range out {

@@ -9,7 +9,7 @@ import (
 
 // ErrFormat is answered (through errors.Is) when the content is no model file that this package reads, as opposed to
 // one that is damaged or uses something that is not supported.
-var ErrFormat = errors.New("not an XGBoost or LightGBM model file")
+var ErrFormat = errors.New("not an XGBoost or LightGBM model file or an ONNX file of trees")
 
 // Read reads a model to the end of r, which may hold no more than l.Bytes, and recognises its format by content.
 func Read(r io.Reader, l Limits) (*Ensemble, error) {
@@ -37,18 +37,22 @@ func Parse(data []byte, l Limits) (*Ensemble, error) {
 		e, err = readXGBoost(newJSON(data, l.Nesting), format, l)
 	case "ubjson":
 		e, err = readXGBoost(newUBJSON(data, l.Nesting), format, l)
+	case "binary":
+		e, err = readXGBoostBinary(data, l)
 	case "text":
 		e, err = readLightGBM(data, l)
+	case "onnx":
+		e, err = readONNX(data, l)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s model: %w", map[string]string{"json": "XGBoost JSON", "ubjson": "XGBoost UBJSON",
-			"text": "LightGBM"}[format], err)
+			"binary": "XGBoost binary", "text": "LightGBM", "onnx": "ONNX"}[format], err)
 	}
 	return e, nil
 }
 
-// Recognise names the format of a file by its first bytes ("json", "ubjson", "text"), or says why it is none of them.
-// 64 bytes are enough. A JSON file of something else is found out only by Parse.
+// Recognise names the format of a file by its first bytes ("json", "ubjson", "binary", "text", "onnx"), or says why it
+// is none of them. 256 bytes are enough. A JSON or ONNX file of something else is found out only by Parse.
 func Recognise(head []byte) (string, error) { return recognise(head) }
 
 func recognise(data []byte) (string, error) {
@@ -57,10 +61,14 @@ func recognise(data []byte) (string, error) {
 		return "", fmt.Errorf("reading model: %w: the file is empty", ErrFormat)
 	case bytes.HasPrefix(data, []byte("tree\n")), bytes.HasPrefix(data, []byte("tree\r\n")):
 		return "text", nil
-	case bytes.HasPrefix(data, []byte("binf")):
-		return "", fmt.Errorf("reading model: %w: this is XGBoost's old binary format; save it again as .json or .ubj with XGBoost 1.0 to 3.0", ErrFormat)
-	case data[0] == 0x80:
-		return "", fmt.Errorf("reading model: %w: this looks like a Python pickle; save the booster itself with save_model", ErrFormat)
+	case bytes.HasPrefix(data, []byte(xgbMagic)), bytes.HasPrefix(data, []byte(xgbSnapshot)), isXGBoostBinary(data):
+		return "binary", nil
+	case isPickle(data):
+		return "", fmt.Errorf("reading model: %w: %s", ErrFormat, pickleRefusal(data))
+	case isTreelite(data):
+		return "", fmt.Errorf("reading model: %w: this looks like a Treelite checkpoint, which is not supported; give the model file that Treelite imported", ErrFormat)
+	case isONNX(data):
+		return "onnx", nil
 	}
 	text := bytes.TrimLeft(data, " \t\r\n")
 	if len(text) > 0 && text[0] == '{' {
@@ -74,5 +82,5 @@ func recognise(data []byte) (string, error) {
 			return "ubjson", nil
 		}
 	}
-	return "", fmt.Errorf("reading model: %w: it starts like none of XGBoost's JSON and UBJSON or LightGBM's text", ErrFormat)
+	return "", fmt.Errorf("reading model: %w: it starts like none of XGBoost's JSON, UBJSON and binary formats, LightGBM's text or ONNX", ErrFormat)
 }

@@ -48,8 +48,6 @@ func readFile(t testing.TB, name string) []byte {
 // refusal is what a model that is not supported must be refused with, or "".
 func refusal(name, file string) string {
 	switch {
-	case strings.HasSuffix(file, ".deprecated.model"):
-		return "old binary format"
 	case strings.HasPrefix(name, "gblinear"):
 		return "gblinear"
 	case strings.HasPrefix(name, "multi-output-tree"):
@@ -194,7 +192,7 @@ func TestRecognise(t *testing.T) {
 			t.Errorf("%q: got %q, %v; want %s", text, got, err, want)
 		}
 	}
-	for text, want := range map[string]string{"": "empty", "binf": "old binary", "\x80\x04": "pickle", "\x7fELF": "starts like none", "treebeard": "starts like none"} {
+	for text, want := range map[string]string{"": "empty", "\x80\x04": "pickle", "\x7fELF": "starts like none", "treebeard": "starts like none"} {
 		if _, err := ensemble.Recognise([]byte(text)); !errors.Is(err, ensemble.ErrFormat) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v; want %q", text, err, want)
 		}

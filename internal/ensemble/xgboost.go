@@ -23,6 +23,7 @@ type xgbModel struct {
 	weightDrop   []float32
 	maxFeature   int32
 	vectorLeaf   bool
+	baseIsMargin bool              // base_score is a margin already, as in binary files from before 1.0
 	params       map[string]string // learner_model_param
 	boosterParam map[string]string // gbtree_model_param
 	objective    string
@@ -257,6 +258,9 @@ func (m *xgbModel) base(e *Ensemble) error {
 	objective, toMargin, err := xgboostObjective(m.objective, m.version[0])
 	if err != nil {
 		return err
+	}
+	if m.baseIsMargin {
+		toMargin = func(score float32) float32 { return score }
 	}
 	e.Objective = objective
 	if t := objective.Transform; (t == Softmax || t == MaxIndex) && e.Classes < 2 {

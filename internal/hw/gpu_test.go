@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -17,16 +18,18 @@ const childMode = "PICKET_TEST_GPU_CHILD"
 func playChild(mode string) int {
 	switch mode {
 	case "report":
-		json.NewEncoder(os.Stdout).Encode(GPUReport{GPUs: []GPU{{Name: "NVIDIA T4", Memory: 16 << 30}}})
+		if json.NewEncoder(os.Stdout).Encode(GPUReport{GPUs: []GPU{{Name: "NVIDIA T4", Memory: 16 << 30}}}) != nil {
+			return 1
+		}
 	case "crash":
 		return 139
 	case "hang":
 		time.Sleep(time.Hour)
 	case "chatter":
-		os.Stdout.WriteString("loading driver...\n")
+		fmt.Println("loading driver...")
 	case "flood":
 		for range 64 {
-			os.Stdout.Write(bytes.Repeat([]byte(" "), maxReport/32))
+			fmt.Printf("%s", bytes.Repeat([]byte(" "), maxReport/32))
 		}
 	}
 	return 0

@@ -50,7 +50,8 @@ func askNVMLThrough(lib nvml.Interface) GPUReport {
 	default:
 		return GPUReport{Reason: "NVML does not start: " + describe(lib, ret)}
 	}
-	defer lib.Shutdown()
+	// A driver that does not shut down is none of the caller's business.
+	defer func() { _ = lib.Shutdown() }()
 
 	for _, name := range nvmlSymbols {
 		if err := lib.Extensions().LookupSymbol(name); err != nil {

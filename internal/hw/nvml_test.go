@@ -8,10 +8,11 @@ import (
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
 )
 
 // brokenDGX is the mock with the texts for errors, which it lacks.
-func brokenDGX() *dgxa100.Server {
+func brokenDGX() *server.Server {
 	s := dgxa100.New()
 	s.ErrorStringFunc = nvml.ErrorString
 	return s
@@ -23,7 +24,7 @@ func TestNVMLOnDGXA100(t *testing.T) {
 		t.Fatalf("%d GPUs, reason %q; want 8, none", len(r.GPUs), r.Reason)
 	}
 	for i, g := range r.GPUs {
-		if g.Index != i || g.Name != "Mock NVIDIA A100-SXM4-40GB" && g.Name != "NVIDIA A100-SXM4-40GB" ||
+		if g.Index != i || g.Name != "Mock NVIDIA A100-SXM4-40GB" ||
 			g.ComputeCapability != "8.0" || g.Memory < 40e9 || !strings.HasPrefix(g.UUID, "GPU-") ||
 			strings.Count(g.Driver, ".") < 1 || strings.Count(g.CUDA, ".") != 1 || g.Reason != "" {
 			t.Errorf("GPU %d = %+v", i, g)
@@ -34,7 +35,7 @@ func TestNVMLOnDGXA100(t *testing.T) {
 func TestNVMLFailsMidway(t *testing.T) {
 	s := brokenDGX()
 	s.SystemGetCudaDriverVersionFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
-	broken := s.Devices[1].(*dgxa100.Device)
+	broken := s.Devices[1].(*server.Device)
 	broken.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{}, nvml.ERROR_GPU_IS_LOST }
 	open := s.DeviceGetHandleByIndexFunc
 	s.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {

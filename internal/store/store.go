@@ -7,11 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/picket-ml/picket/engine"
@@ -22,6 +22,9 @@ type Options struct {
 	// Roots are the folders below which models must lie, absolute or relative
 	// to the working directory. Empty: models may lie anywhere.
 	Roots []string
+	// Also are single folders that may be opened wherever they lie, because the
+	// operator and not a client has named them. They do not restrict others.
+	Also []string
 	// Unsigned accepts packages without a signature. Loading one is logged.
 	// Signatures cannot be verified yet, so without it every package is refused.
 	Unsigned bool
@@ -32,7 +35,8 @@ type Options struct {
 // Store implements engine.Source over local folders. It may be used by many
 // goroutines at once.
 type Store struct {
-	roots    []string // absolute and clean
+	roots    []string // absolute and clean, as the next
+	also     []string
 	unsigned bool
 	log      *slog.Logger
 }
@@ -42,17 +46,22 @@ type Store struct {
 func New(o Options) (*Store, error) {
 	s := &Store{unsigned: o.Unsigned, log: o.Log}
 	if s.log == nil {
-		s.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		s.log = slog.New(slog.DiscardHandler)
 	}
-	for _, root := range o.Roots {
-		if root == "" {
-			return nil, errors.New("reading the model roots: one of them is empty")
+	for _, list := range []struct {
+		from []string
+		to   *[]string
+	}{{o.Roots, &s.roots}, {o.Also, &s.also}} {
+		for _, dir := range list.from {
+			if dir == "" {
+				return nil, errors.New("reading the model roots: one of them is empty")
+			}
+			abs, err := filepath.Abs(dir)
+			if err != nil {
+				return nil, fmt.Errorf("reading the model roots: %w", err)
+			}
+			*list.to = append(*list.to, abs)
 		}
-		abs, err := filepath.Abs(root)
-		if err != nil {
-			return nil, fmt.Errorf("reading the model roots: %w", err)
-		}
-		s.roots = append(s.roots, abs)
 	}
 	return s, nil
 }
@@ -79,12 +88,12 @@ func (s *Store) Open(ctx context.Context, url string) (*engine.Artifact, error) 
 	}
 	a, err := engine.NewArtifact(url, root)
 	if err != nil {
-		root.Close()
+		_ = root.Close()
 		return nil, fmt.Errorf("opening the package at %q: %w", url, err)
 	}
 	a.Dir = dir
 	if err := s.admit(a); err != nil {
-		a.Close()
+		_ = a.Close()
 		return nil, fmt.Errorf("opening the package at %q: %w", url, err)
 	}
 	return a, nil
@@ -93,7 +102,7 @@ func (s *Store) Open(ctx context.Context, url string) (*engine.Artifact, error) 
 // openDir opens the folder dir, an absolute and clean path, as the policy on
 // roots allows.
 func (s *Store) openDir(dir string) (*os.Root, error) {
-	if len(s.roots) == 0 {
+	if len(s.roots) == 0 || slices.Contains(s.also, dir) {
 		// Looked at first because opening a named pipe would wait for a writer.
 		info, err := os.Stat(dir)
 		if err != nil {

@@ -170,6 +170,25 @@ func TestOpenAnywhereWithoutRoots(t *testing.T) {
 	}
 }
 
+func TestFoldersThatTheOperatorNamed(t *testing.T) {
+	p := newPlace(t)
+	named := filepath.Join(p.top, "elsewhere")
+	s, err := New(Options{Roots: []string{filepath.Join(p.root, "deep")}, Also: []string{named}, Unsigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Open(context.Background(), named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	for _, url := range []string{filepath.Join(named, "below"), p.top, filepath.Join(p.root, "outside")} {
+		if _, err := s.Open(context.Background(), url); !errors.Is(err, engine.ErrTrust) {
+			t.Errorf("%q: %v, want %v", url, err, engine.ErrTrust)
+		}
+	}
+}
+
 func TestUnsignedPackages(t *testing.T) {
 	p := newPlace(t)
 	manifest := `{"metadata": {"model_name": "cards", "model_version": "7.2"}, "files": []}`

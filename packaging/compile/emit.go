@@ -10,9 +10,9 @@ import (
 	"github.com/picket-ml/picket/internal/ensemble"
 )
 
-// sumType is the C type in which the library of e adds leaf values.
+// sumType is the C type in which leaf values of e are added.
 func sumType(e *ensemble.Ensemble) string {
-	if e.Library == ensemble.LightGBM {
+	if e.Wide() {
 		return "double"
 	}
 	return "float"

@@ -147,19 +147,28 @@ func (p *plan) predict(b *bytes.Buffer) {
 // transform writes the C that turns the array m in place, in the sum's type. Functions of <math.h> carry the suffix of
 // that type, as the trainers' own do.
 func (p *plan) transform(b *bytes.Buffer) {
-	e, f := p.e, "f"
-	if sumType(e) == "double" {
+	e, f, all := p.e, "f", "double" // XGBoost adds softmax's float32 terms in float64, too
+	switch {
+	case e.Library == ensemble.ONNX: // ONNX Runtime transforms in float32, whatever it added in
+		all = "float"
+	case e.Wide():
 		f = ""
 	}
 	each := func(format string, args ...any) {
 		fmt.Fprintf(b, "for (int g = 0; g < %d; g++) m[g] = %s;\n", e.Groups, fmt.Sprintf(format, args...))
 	}
+	if e.Library == ensemble.ONNX && e.Wide() {
+		each("(float)m[g]")
+	}
 	switch e.Objective.Transform {
 	case ensemble.Identity:
 	case ensemble.Sigmoid:
-		if e.Library == ensemble.XGBoost { // 88.7 is XGBoost's own bound against overflow
+		switch e.Library {
+		case ensemble.XGBoost: // 88.7 is XGBoost's own bound against overflow
 			each("1.0f / (expf(-m[g] < 88.7f ? -m[g] : 88.7f) + 1.0f)")
-		} else {
+		case ensemble.ONNX: // 1 - y, which loses digits of small scores, is ONNX Runtime's own way, too
+			fmt.Fprintf(b, "for (int g = 0; g < %d; g++) { float y = 1.0f / (1.0f + expf(-fabsf(m[g]))); m[g] = m[g] < 0 ? 1.0f - y : y; }\n", e.Groups)
+		default:
 			each("1.0 / (1.0 + exp(-%s * m[g]))", p.literal(e.Objective.SigmoidAlpha))
 		}
 	case ensemble.Exponential:
@@ -170,8 +179,8 @@ func (p *plan) transform(b *bytes.Buffer) {
 		each("copysign%s(m[g] * m[g], m[g])", f)
 	case ensemble.LogOnePlusExp:
 		each("log1p%s(exp%s(m[g]))", f, f)
-	case ensemble.Softmax: // XGBoost adds its float32 terms in float64, too
-		fmt.Fprintf(b, "%s top = m[0];\ndouble all = 0;\n", sumType(e))
+	case ensemble.Softmax:
+		fmt.Fprintf(b, "%s top = m[0];\n%s all = 0;\n", sumType(e), all)
 		fmt.Fprintf(b, "for (int g = 1; g < %d; g++) if (m[g] > top) top = m[g];\n", e.Groups)
 		fmt.Fprintf(b, "for (int g = 0; g < %d; g++) { m[g] = exp%s(m[g] - top); all += m[g]; }\n", e.Groups, f)
 		each("m[g] / (%s)all", sumType(e))

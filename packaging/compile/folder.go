@@ -24,6 +24,10 @@ func sourceName(format string) string {
 		return sourceStem + ".xgbjson"
 	case "ubjson":
 		return sourceStem + ".ubj"
+	case "binary":
+		return sourceStem + ".model"
+	case "onnx":
+		return sourceStem + ".onnx"
 	}
 	return sourceStem + ".txt"
 }

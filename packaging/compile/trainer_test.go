@@ -42,8 +42,6 @@ func fixtures(t testing.TB) []fixture {
 // refusal is what a model that cannot be compiled must be refused with, or "".
 func refusal(f fixture) string {
 	switch {
-	case strings.HasSuffix(f.Files[0], ".deprecated.model"):
-		return "old binary format"
 	case strings.HasPrefix(f.Name, "gblinear"):
 		return "gblinear"
 	case strings.HasPrefix(f.Name, "multi-output-tree"):

@@ -1,5 +1,9 @@
 // Package gorgonia shows Picket's tensors as those of gorgonia.org/tensor and
 // the other way round, over the same bytes.
+//
+// gorgonia.org/tensor 0.9.24 needs go4.org/unsafe/assume-no-moving-gc at its commit
+// of 2023-11-21, which go.mod pins: with the one it asks for itself, programs panic
+// at start on today's Go.
 package gorgonia
 
 import (

@@ -18,11 +18,16 @@ const refusalLogInterval = 10 * time.Second
 type listener struct {
 	*net.UnixListener
 	log   *slog.Logger
-	limit int64
+	limit int
 
-	open     atomic.Int64
-	refused  atomic.Int64
-	lastSaid time.Time // used by Accept only, which grpc calls from one goroutine
+	mu       sync.Mutex
+	open     map[*connection]struct{}
+	refused  int
+	lastSaid time.Time
+}
+
+func newListener(l *net.UnixListener, limit int, log *slog.Logger) *listener {
+	return &listener{UnixListener: l, log: log, limit: limit, open: make(map[*connection]struct{})}
 }
 
 // Accept implements net.Listener.
@@ -32,29 +37,66 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= l.limit {
-			return &connection{UnixConn: conn, listener: l}, nil
+		if c := l.admit(conn); c != nil {
+			return c, nil
 		}
-		l.open.Add(-1)
-		conn.Close()
-		l.refused.Add(1)
-		if now := time.Now(); now.Sub(l.lastSaid) > refusalLogInterval {
-			l.lastSaid = now
-			l.log.Warn("refusing connections: as many clients are connected as limits.max_connections allows",
-				"socket", l.Addr().String(), "limit", l.limit, "refused", l.refused.Load())
+		_ = conn.Close()
+	}
+}
+
+// admit counts conn, or returns nil when there are too many.
+func (l *listener) admit(conn *net.UnixConn) *connection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) < l.limit {
+		c := &connection{UnixConn: conn, listener: l}
+		l.open[c] = struct{}{}
+		return c
+	}
+	l.refused++
+	if now := time.Now(); now.Sub(l.lastSaid) > refusalLogInterval {
+		l.lastSaid = now
+		l.log.Warn("refusing connections: as many clients are connected as limits.max_connections allows",
+			"socket", l.Addr().String(), "limit", l.limit, "refused", l.refused)
+	}
+	return nil
+}
+
+// closeSilent closes the connections over which no call can have come yet. gRPC
+// would wait for their clients to say something.
+func (l *listener) closeSilent() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		if c.got.Load() < prefaceBytes {
+			_ = c.UnixConn.Close() // c.Close, which takes it off the list, is gRPC's to call
 		}
 	}
 }
+
+// prefaceBytes is what every HTTP/2 client sends first.
+const prefaceBytes = 24
 
 // connection is an accepted connection that is counted until it is closed.
 type connection struct {
 	*net.UnixConn
 	listener *listener
-	closed   sync.Once
+	got      atomic.Int64 // bytes read, until they are as many as the preface
+}
+
+// Read implements net.Conn.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.UnixConn.Read(b)
+	if c.got.Load() < prefaceBytes {
+		c.got.Add(int64(n))
+	}
+	return n, err
 }
 
 // Close implements net.Conn; it may be called more than once.
 func (c *connection) Close() error {
-	c.closed.Do(func() { c.listener.open.Add(-1) })
+	c.listener.mu.Lock()
+	delete(c.listener.open, c)
+	c.listener.mu.Unlock()
 	return c.UnixConn.Close()
 }

@@ -38,8 +38,8 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 		return nil, status.Error(codes.NotFound, "nothing is at the url: it is longer than a path can be")
 	}
 	// Who asked is for the audit of what code the daemon was made to run.
-	log := s.log.With("model", in.GetName(), "url", in.GetUrl(), callerAttr(ctx))
-	log.Info("a client asks for a model to be loaded")
+	s.log.LogAttrs(ctx, slog.LevelInfo, "a client asks for a model to be loaded",
+		slog.String("model", in.GetName()), slog.String("url", in.GetUrl()), callerAttr(ctx))
 	d, err := s.engine.Load(ctx, in.GetName(), in.GetUrl(), engine.ModelOptions{})
 	if err != nil {
 		return nil, loadStatus(err)
@@ -55,7 +55,7 @@ func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelReque
 	if err := s.engine.Unload(ctx, in.GetName()); err != nil {
 		return nil, s.status("unloading a model", in.GetName(), err)
 	}
-	s.log.Info("a client had a model unloaded", "model", in.GetName(), callerAttr(ctx))
+	s.log.LogAttrs(ctx, slog.LevelInfo, "a client had a model unloaded", slog.String("model", in.GetName()), callerAttr(ctx))
 	return &agentapi.UnLoadModelResponse{}, nil
 }
 

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/picket-ml/picket/engine"
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 
 // kind is how one kind of failure is told to clients.
@@ -70,7 +73,7 @@ const (
 func (s *service) status(doing, model string, err error) error {
 	k := kindOf(err)
 	if k.code == codes.Internal {
-		s.log.Error(doing, "model", model, "error", err)
+		s.log.Error("a call failed", "doing", doing, "model", model, "error", err)
 		return status.Error(codes.Internal, doing+": the model failed; the reason is in the daemon's log")
 	}
 	return status.Error(k.code, shorten(err.Error(), maxMessageBytes))
@@ -78,7 +81,8 @@ func (s *service) status(doing, model string, err error) error {
 
 // loadStatus turns an error of LoadModel into a gRPC status whose message has no
 // digits: the error's own text where it has none, else the sentence of its kind.
-// The whole text is in the details. The engine has logged it.
+// The whole text is in the details, and so is the reason where policy refused the
+// package. The engine has logged it.
 func loadStatus(err error) error {
 	k := kindOf(err)
 	message := err.Error()
@@ -89,7 +93,11 @@ func loadStatus(err error) error {
 		message = k.load + "; the status details and the daemon's log say more"
 	}
 	st := status.New(k.code, shorten(message, maxMessageBytes))
-	if with, err := st.WithDetails(wrapperspb.String(shorten(err.Error(), maxDetailBytes))); err == nil {
+	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(wrapperspb.String(shorten(err.Error(), maxDetailBytes)))}
+	if errors.Is(err, engine.ErrTrust) {
+		details = append(details, protoadapt.MessageV1Of(&errdetails.ErrorInfo{Domain: agentapi.ErrorDomain, Reason: agentapi.ReasonNotTrusted}))
+	}
+	if with, err := st.WithDetails(details...); err == nil {
 		st = with
 	}
 	return st.Err()

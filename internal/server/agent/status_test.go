@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -112,6 +113,16 @@ func TestLoadModelDetails(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), "2.38 of glibc") {
 		t.Errorf("the log does not have the reason:\n%s", f.log)
+	}
+
+	f.source.errs["unsigned"] = fmt.Errorf("%w: it is not signed", engine.ErrTrust)
+	_, err = f.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "cards", Url: "unsigned"})
+	details = status.Convert(err).Details()
+	if len(details) != 2 {
+		t.Fatalf("%v has the details %v, want two", err, details)
+	}
+	if info, ok := details[1].(*errdetails.ErrorInfo); !ok || info.GetDomain() != agentapi.ErrorDomain || info.GetReason() != agentapi.ReasonNotTrusted {
+		t.Errorf("a refusal by policy has the details %v", details[1])
 	}
 }
 

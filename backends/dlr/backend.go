@@ -1,0 +1,141 @@
+package dlr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/picket-ml/picket/backends/neo"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/dl"
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// How well the backend suits a folder; see engine.Backend. For trees it comes
+// after the treelite backend, for the rest it is the only one.
+const (
+	matchTVM    = 100
+	matchTrees  = 50
+	matchBroken = 1
+)
+
+// Backend opens Neo artifacts through libdlr. It owns the libraries that it
+// opened, until Close.
+type Backend struct {
+	options  Options
+	log      *slog.Logger
+	runtimes runtimes // of this Backend, and with it closed
+}
+
+// New gives a backend that has opened nothing yet.
+func New(options Options) *Backend {
+	b := &Backend{options: options, log: options.Log}
+	if b.log == nil {
+		b.log = slog.Default()
+	}
+	b.options.Threads = max(1, options.Threads)
+	return b
+}
+
+// Name is "dlr".
+func (*Backend) Name() string { return "dlr" }
+
+// Probe fails where no libdlr can be loaded at all, or where the configured one
+// cannot. That the system has none is no failure, because an artifact may bring
+// its own: Library tells, and so does Open for an artifact that does not.
+func (b *Backend) Probe(*hw.Host) error {
+	if err := dl.Probe(); err != nil {
+		return err
+	}
+	if b.options.LibraryPath == "" {
+		return nil
+	}
+	_, err := b.general()
+	return err
+}
+
+// Library says, for people, which libdlr serves an artifact that brings none:
+// its path and version, or the reason why there is none.
+func (b *Backend) Library() (path, version string, err error) {
+	r, err := b.general()
+	if err != nil {
+		return "", "", err
+	}
+	return r.path, r.version, nil
+}
+
+// Match wants a folder that libdlr would open. Whether a library is there that
+// can is for Open to say, in a sentence.
+func (*Backend) Match(a *engine.Artifact) int {
+	layout, err := neo.ReadLayout(a.Files)
+	switch {
+	case layout.Kind == neo.None:
+		return 0
+	case err != nil:
+		return matchBroken
+	}
+	switch layout.Kind {
+	case neo.TVM, neo.RelayVM:
+		return matchTVM
+	case neo.Trees:
+		return matchTrees
+	}
+	return matchBroken
+}
+
+// Open opens the artifact's model with the libdlr that is to serve it. See
+// engine.Backend for the errors.
+func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.OpenOptions) (engine.Model, error) {
+	layout, err := neo.ReadLayout(a.Files)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case layout.Kind == neo.TensorFlow, layout.Kind == neo.Hexagon:
+		return nil, fmt.Errorf("%w: the folder holds %s, which the libdlr of no published package runs", engine.ErrUnsupported, layout.Kind)
+	case layout.Kind == neo.None:
+		return nil, fmt.Errorf("%w: the folder holds no model that Neo compiled: no .params, no .ro and no .so but libdlr.so", engine.ErrArtifact)
+	case layout.Library == "":
+		return nil, fmt.Errorf("%w: the folder holds %s without its library, a .so", engine.ErrArtifact, layout.Kind)
+	case layout.Kind == neo.TVM && layout.Graph == "":
+		return nil, fmt.Errorf("%w: the folder holds %s without its graph, a .json", engine.ErrArtifact, layout.Kind)
+	}
+	metadata, err := neo.ReadMetadata(a, layout)
+	if err != nil {
+		return nil, err
+	}
+	if err := metadata.CheckSupported(); err != nil {
+		return nil, err
+	}
+	if err := metadata.CheckHost(options.Host); err != nil {
+		return nil, err
+	}
+	made, err := inspectLibrary(a, layout, options.Host)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r, err := b.runtimeFor(a, layout, options.Host)
+	if err != nil {
+		return nil, err
+	}
+	if err := made.suits(r, layout.Library); err != nil {
+		return nil, err
+	}
+	f, err := openFolder(a, layout)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModel(r, f, layout, metadata, options)
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return m, nil
+}
+
+// Close closes the libraries that the backend opened. It is called once, when
+// every model is closed; what the loader keeps of them stays mapped.
+func (b *Backend) Close() error { return b.runtimes.close() }

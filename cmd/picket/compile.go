@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/packaging/compile"
+)
+
+func newCompile() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "compile MODEL -o DIR",
+		Short: "Make an artifact folder of an XGBoost or LightGBM model file",
+		Long: `Make an artifact folder of an XGBoost model (JSON, UBJSON) or a LightGBM model (text): compiled.so, compiled.meta
+and the model itself, in the layout of SageMaker Neo. It takes a C compiler.`,
+		Example: "  picket compile fraud.ubj -o fraud --target x86-64-v3",
+		Args:    cobra.ExactArgs(1),
+	}
+	var o compile.Options
+	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make")
+	c.Flags().StringVar(&o.Target, "target", "", "the machine to compile for: "+strings.Join(compile.Targets(), ", ")+" (default: the baseline of this machine's architecture)")
+	c.Flags().StringVar(&o.Engine, "engine", compile.EngineBranches, "how trees become code; branches is the only way so far")
+	c.Flags().BoolVar(&o.Force, "force", false, "replace an artifact that is there already")
+	asJSON := jsonFlag(c)
+	c.RunE = doing(func(c *cobra.Command, args []string) error {
+		switch {
+		case o.Out == "":
+			return usage("the artifact folder is not named: give it with -o DIR")
+		case o.Target != "" && !slices.Contains(compile.Targets(), o.Target):
+			return usage("target %q is not known; it may be %s", o.Target, strings.Join(compile.Targets(), ", "))
+		case o.Engine != compile.EngineBranches:
+			return usage("engine %q is not available; %s is the only one so far", o.Engine, compile.EngineBranches)
+		}
+		o.Source = args[0]
+		start, bar := time.Now(), newProgress(c.ErrOrStderr(), os.Getenv("TERM"))
+		o.Progress = bar.step
+		// The other commands have nothing to tidy up and end with the signal itself.
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		r, err := compile.Run(ctx, o)
+		bar.end()
+		if ctx.Err() != nil && err != nil {
+			return fmt.Errorf("compiling %s: interrupted; nothing was written to %s", o.Source, o.Out)
+		}
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return writeJSON(c.OutOrStdout(), compiled{
+				Dir: r.Dir, Library: r.Library, Target: r.Target, Compiler: r.Compiler, SHA256: r.SHA256,
+				Features: r.Features, Outputs: r.Outputs, Trees: r.Trees, Nodes: r.Nodes, Bytes: r.Bytes,
+			})
+		}
+		fmt.Fprintf(c.OutOrStdout(), "compiled %s to %s in %.1f s\n", o.Source, r.Dir, time.Since(start).Seconds())
+		fmt.Fprintf(c.OutOrStdout(), "  model   %s, features: %d, outputs: %d, trees: %d, nodes: %d\n", r.Library, r.Features, r.Outputs, r.Trees, r.Nodes)
+		fmt.Fprintf(c.OutOrStdout(), "  code    %.1f KiB for %s by %s\n", float64(r.Bytes)/1024, r.Target, r.Compiler)
+		fmt.Fprintf(c.OutOrStdout(), "  source  sha256:%s\n", r.SHA256)
+		return nil
+	})
+	return c
+}
+
+// compiled is what `picket compile --json` prints.
+type compiled struct {
+	Dir      string `json:"dir"`
+	Library  string `json:"library"` // that trained the model
+	Target   string `json:"target"`
+	Compiler string `json:"compiler"`
+	SHA256   string `json:"sha256"` // of the model file
+	Features int    `json:"features"`
+	Outputs  int    `json:"outputs"`
+	Trees    int    `json:"trees"`
+	Nodes    int    `json:"nodes"`
+	Bytes    int64  `json:"bytes"` // of compiled.so
+}

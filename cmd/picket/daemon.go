@@ -1,0 +1,104 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	controlapi "github.com/picket-ml/picket/internal/api/control"
+)
+
+// daemonFlags are for the commands that talk to the daemon. They may be written before the command too.
+type daemonFlags struct {
+	sockets string
+	timeout time.Duration
+}
+
+func addDaemonFlags(root *cobra.Command) *daemonFlags {
+	f := &daemonFlags{}
+	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory; also $PICKET_SOCKETS")
+	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
+	return f
+}
+
+// daemon is a connection to picketd. Close ends it.
+type daemon struct {
+	agent   agentapi.AgentClient
+	control controlapi.ControlClient
+	conn    *grpc.ClientConn
+	socket  string
+	timeout time.Duration
+
+	mu      sync.Mutex
+	dialErr error // why the last attempt to connect failed; gRPC itself keeps only its text
+}
+
+// dial prepares a connection, which the first call makes.
+func (f *daemonFlags) dial() (*daemon, error) {
+	if f.timeout <= 0 {
+		return nil, usage("--timeout %v leaves no time for an answer; it must be above 0", f.timeout)
+	}
+	dir, err := filepath.Abs(f.sockets)
+	if err != nil {
+		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
+	}
+	d := &daemon{socket: filepath.Join(dir, "agent.sock"), timeout: f.timeout}
+	d.conn, err = grpc.NewClient("passthrough:///picketd",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(d.connect),
+		// The daemon limits what it answers; the largest it can be set to is protobuf's own limit.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("preparing to connect to %s: %w", d.socket, err)
+	}
+	d.agent, d.control = agentapi.NewAgentClient(d.conn), controlapi.NewControlClient(d.conn)
+	return d, nil
+}
+
+func (d *daemon) connect(ctx context.Context, _ string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", d.socket)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dialErr = err
+	return conn, err
+}
+
+// Close ends the connection.
+func (d *daemon) Close() error { return d.conn.Close() }
+
+// call asks the daemon one question within the timeout. doing says what for: "listing the models".
+func call[In, Out any](c *cobra.Command, d *daemon, doing string, ask func(context.Context, In, ...grpc.CallOption) (Out, error), in In) (Out, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), d.timeout)
+	defer cancel()
+	out, err := ask(ctx, in)
+	if err != nil {
+		_, loads := any(in).(*agentapi.LoadModelRequest)
+		return out, d.explain(doing, loads, err)
+	}
+	return out, nil
+}
+
+// withDaemon makes the body of a command that talks to the daemon.
+func withDaemon(f *daemonFlags, body func(c *cobra.Command, d *daemon, args []string) error) func(*cobra.Command, []string) error {
+	return doing(func(c *cobra.Command, args []string) error {
+		d, err := f.dial()
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		return body(c, d, args)
+	})
+}

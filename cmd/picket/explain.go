@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	controlapi "github.com/picket-ml/picket/internal/api/control"
+)
+
+// explanation is what `picket explain --json` prints.
+type explanation struct {
+	Name       string      `json:"name"`
+	Chosen     string      `json:"chosen"` // "backend" or "backend/variant"
+	Candidates []candidate `json:"candidates"`
+}
+
+// candidate is one way to run a model.
+type candidate struct {
+	Backend  string   `json:"backend"`
+	Variant  string   `json:"variant"`
+	USPerRow *float64 `json:"us_per_row"` // null when it was not measured
+	Reason   string   `json:"reason"`
+	Chosen   bool     `json:"chosen"`
+}
+
+func newExplain(flags *daemonFlags) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain NAME",
+		Short: "Say which backend runs NAME, and why the others do not",
+		Args:  cobra.ExactArgs(1),
+	}
+	asJSON := jsonFlag(c)
+	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+		answer, err := call(c, d, fmt.Sprintf("explaining model %q", args[0]), d.control.Explain, &controlapi.ExplainRequest{Name: args[0]})
+		if err != nil {
+			return err
+		}
+		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}}
+		for _, one := range answer.GetCandidates() {
+			e.Candidates = append(e.Candidates, candidate{
+				Backend: one.GetBackend(), Variant: one.GetVariant(), USPerRow: one.UsPerRow, Reason: one.GetReason(), Chosen: one.GetChosen(),
+			})
+		}
+		if *asJSON {
+			return writeJSON(c.OutOrStdout(), e)
+		}
+		return e.write(c.OutOrStdout())
+	})
+	return c
+}
+
+func (e explanation) write(w io.Writer) error {
+	fmt.Fprintf(w, "%s is run by %s\n\n", e.Name, e.Chosen)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "BACKEND\tVARIANT\tUS/ROW\tREASON")
+	for _, one := range e.Candidates {
+		us := "-"
+		if one.USPerRow != nil {
+			us = strconv.FormatFloat(*one.USPerRow, 'f', 2, 64)
+		}
+		variant := one.Variant
+		if variant == "" {
+			variant = "-"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", one.Backend, variant, us, one.Reason)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing the explanation: %w", err)
+	}
+	return nil
+}

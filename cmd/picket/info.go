@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/backends"
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// backendStatus is what a backend's probe said of this host.
+type backendStatus struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason"` // why not, in a sentence; empty when it is ok
+}
+
+func newInfo() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "info",
+		Short: "Describe this host and say which backends work on it",
+		Long: `Describe this host as Picket may use it, and say which backends work on it. No daemon is asked.
+
+PICKET_CPU_MASK takes processor features away, PICKET_INSTANCE_TYPE names the instance type, and PICKET_IMDS=off keeps
+from asking the EC2 instance metadata service for it.`,
+		Args: cobra.NoArgs,
+	}
+	asJSON := jsonFlag(c)
+	c.RunE = doing(func(c *cobra.Command, _ []string) error {
+		host, err := detect(c.Context(), os.Getenv)
+		if err != nil {
+			return err
+		}
+		statuses := probe(host)
+		if *asJSON {
+			document, err := infoJSON(host, statuses)
+			if err != nil {
+				return err
+			}
+			return writeJSON(c.OutOrStdout(), document)
+		}
+		if err := host.WriteTable(c.OutOrStdout()); err != nil {
+			return err
+		}
+		return writeBackends(c.OutOrStdout(), statuses)
+	})
+	return c
+}
+
+// detect looks at the host, and meanwhile asks which instance it is.
+func detect(ctx context.Context, getenv func(string) string) (*hw.Host, error) {
+	options, err := hw.OptionsFromEnv(getenv)
+	if err != nil {
+		return nil, fmt.Errorf("reading the environment: %w", err)
+	}
+	if self, err := os.Executable(); err == nil {
+		options.GPUCommand = []string{self, gpuReportCommand}
+	}
+	instance := make(chan hw.Instance, 1)
+	go func() { instance <- hw.DetectInstance(ctx, options) }()
+	host := hw.Detect(ctx, options)
+	return host.WithInstance(<-instance), nil
+}
+
+// probe asks every backend whether it works on host.
+func probe(host *hw.Host) []backendStatus {
+	statuses := []backendStatus{}
+	for _, b := range backends.All(backends.Options{}) {
+		status := backendStatus{Name: b.Name(), OK: true}
+		if err := b.Probe(host); err != nil {
+			status.OK, status.Reason = false, err.Error()
+		}
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
+// infoJSON is the host's own document with the backends as its last member.
+func infoJSON(host *hw.Host, statuses []backendStatus) (json.RawMessage, error) {
+	document, err := json.Marshal(host)
+	if err != nil {
+		return nil, fmt.Errorf("describing the host: %w", err)
+	}
+	list, err := json.Marshal(statuses)
+	if err != nil {
+		return nil, fmt.Errorf("describing the backends: %w", err)
+	}
+	document = bytes.TrimSuffix(document, []byte("}"))
+	return fmt.Appendf(document, `,"backends":%s}`, list), nil
+}
+
+func writeBackends(w io.Writer, statuses []backendStatus) error {
+	table := tabwriter.NewWriter(w, 16, 0, 0, ' ', 0)
+	fmt.Fprintln(table, "\nBackends")
+	for _, s := range statuses {
+		text := "ok"
+		if !s.OK {
+			text = "no: " + s.Reason
+		}
+		fmt.Fprintf(table, "  %s\t%s\n", s.Name, text)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing the backends: %w", err)
+	}
+	return nil
+}

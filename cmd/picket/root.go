@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var failed *failure
+	if !errors.As(err, &failed) { // cobra's own errors are all about how the command was written
+		failed = usage("%s", oneLine(err.Error()))
+	}
+	fmt.Fprintf(stderr, "picket: %v", failed)
+	if failed.code == exitUsage {
+		fmt.Fprintf(stderr, "; see %s --help", command.CommandPath())
+	}
+	fmt.Fprintln(stderr)
+	return failed.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "picket",
+		Short: "Look at a host, compile models, and talk to a running picketd",
+		Long: `Look at a host, compile models, and talk to a running picketd.
+
+Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
+cannot be reached, 4 refused by policy (signature, trust, residency).`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	flags := addDaemonFlags(root)
+	root.AddCommand(
+		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newPredict(flags), newExplain(flags), newCompile(), newVersion(), newGPUReport())
+	root.InitDefaultCompletionCmd("completion")
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well
+		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	return root
+}
+
+// oneLine puts cobra's suggestions into the sentence.
+func oneLine(message string) string {
+	message, suggestions, found := strings.Cut(message, "\n\nDid you mean this?\n")
+	if found {
+		message += "; did you mean " + strings.Join(strings.Fields(suggestions), " or ")
+	}
+	return strings.Join(strings.Fields(message), " ")
+}
+
+// doing makes the body of a command. What it returns that is no failure already is one with exit code 1.
+func doing(body func(c *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		err := body(c, args)
+		var failed *failure
+		if err == nil || errors.As(err, &failed) {
+			return err
+		}
+		return &failure{exitFailed, err}
+	}
+}

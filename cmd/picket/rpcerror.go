@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/picket-ml/picket/internal/api/agent"
+)
+
+// explain turns the error of a call into a failure. doing says what the call was for; loads tells whether it was to load
+// a model.
+func (d *daemon) explain(doing string, loads bool, err error) *failure {
+	s := status.Convert(err)
+	message, code := s.Message(), exitFailed
+	for _, detail := range s.Details() {
+		switch detail := detail.(type) {
+		case *wrapperspb.StringValue:
+			// A status of LoadModel has no digits in its message, for the sake of an old client; the details have it whole.
+			if detail.GetValue() != "" {
+				message = detail.GetValue()
+			}
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == agent.ErrorDomain && detail.GetReason() == agent.ReasonNotTrusted {
+				code = exitPolicy
+			}
+		}
+	}
+	switch s.Code() {
+	case codes.Unavailable:
+		return &failure{exitUnreachable, fmt.Errorf("%s: %w", doing, d.unreachable(message))}
+	case codes.DeadlineExceeded:
+		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
+	case codes.NotFound:
+		if !loads {
+			message += "; picket list shows what is"
+		}
+	case codes.AlreadyExists:
+		message += ", and what is loaded keeps serving; unload it first, or choose another name"
+	case codes.Unimplemented:
+		message = "the daemon on " + d.socket + " does not know this call; it is older than this picket, or another program: install the same version of both"
+	}
+	return &failure{code, errors.New(sentence(doing, message))}
+}
+
+// sentence puts what was being done before the message unless the message says it already.
+func sentence(doing, message string) string {
+	message = oneLine(message)
+	verb, _, _ := strings.Cut(doing, " ")
+	if strings.HasPrefix(message, verb+" ") {
+		return message
+	}
+	return doing + ": " + strings.TrimPrefix(message, verb+": ")
+}
+
+// unreachable says why nobody answers, and what to do.
+func (d *daemon) unreachable(message string) error {
+	d.mu.Lock()
+	err := d.dialErr
+	d.mu.Unlock()
+	switch {
+	case err == nil:
+		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", d.socket, oneLine(message))
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", d.socket, filepath.Dir(d.socket))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", d.socket, filepath.Dir(d.socket))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", d.socket)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", d.socket)
+	}
+	return fmt.Errorf("connecting to %s: %w; check that picketd runs and name its directory with --sockets", d.socket, err)
+}

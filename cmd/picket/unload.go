@@ -1,0 +1,26 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
+)
+
+func newUnload(flags *daemonFlags) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "unload NAME",
+		Short: "Answer what NAME was asked already, then remove it",
+		Args:  cobra.ExactArgs(1),
+	}
+	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+		_, err := call(c, d, fmt.Sprintf("unloading model %q", args[0]), d.agent.UnLoadModel, &agentapi.UnLoadModelRequest{Name: args[0]})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.OutOrStdout(), "unloaded %s\n", args[0])
+		return nil
+	})
+	return c
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/server/agent"
+	"github.com/picket-ml/picket/internal/store"
+)
+
+// daemon is everything the process owns.
+type daemon struct {
+	config  *config.Config
+	log     *slog.Logger
+	host    atomic.Pointer[hw.Host] // replaced once the instance is known
+	engine  *engine.Engine
+	server  *agent.Server
+	sockets []*socket
+	serving sync.WaitGroup
+	failed  chan error // what ended a listener that nobody closed
+}
+
+// runDaemon serves until a signal asks it to stop.
+func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
+	started := time.Now()
+	// A log that nobody reads any more is no reason to end.
+	signal.Ignore(syscall.SIGPIPE)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
+	for _, warning := range c.Warnings {
+		d.log.Warn("the configuration has a flaw", "warning", warning)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	host := hw.Detect(ctx, o)
+	d.host.Store(host)
+	limitHeap(host.Memory.Cgroup, d.log)
+	if err := d.build(host, started); err != nil {
+		return err
+	}
+	defer d.closeSockets()
+	for _, path := range c.Sockets.Agent.Paths {
+		s, err := listen(path, c.Sockets.Agent.Mode, c.Sockets.Agent.Group, c.Sockets.Force)
+		if err != nil {
+			return fmt.Errorf("listening for the agent protocol: %w", err)
+		}
+		d.sockets = append(d.sockets, s)
+	}
+	go d.findInstance(ctx, o)
+
+	// Clients that connect now wait until the models are there.
+	loaded := make(chan int, 1)
+	go func() { loaded <- d.loadModels(ctx) }()
+	select {
+	case n := <-loaded:
+		d.serve()
+		d.log.Info("ready", "version", version, "models", n, "sockets", c.Sockets.Agent.Paths,
+			"took", time.Since(started).Round(10*time.Microsecond))
+		notify(d.log, fmt.Sprintf("READY=1\nSTATUS=Serving; %d of %d configured models were loaded.", n, len(c.Models)))
+		stopWatchdog := startWatchdog(d.log)
+		defer stopWatchdog()
+	case sig := <-signals:
+		d.log.Info("stopping before the models were loaded", "signal", sig.String())
+		notify(d.log, "STOPPING=1")
+		cancel()
+		d.server.Stop()
+		return d.closeEngine(time.Now().Add(c.Shutdown.Grace), signals)
+	}
+
+	select {
+	case sig := <-signals:
+		d.log.Info("stopping: calls under way are answered, new ones refused", "signal", sig.String(), "grace", c.Shutdown.Grace)
+		notify(d.log, "STOPPING=1")
+		return d.stop(signals)
+	case err := <-d.failed:
+		notify(d.log, "STOPPING=1")
+		d.log.Error("stopping: a socket failed", "error", err)
+		return errors.Join(err, d.stop(signals))
+	}
+}
+
+// build makes the engine and the server.
+func (d *daemon) build(host *hw.Host, started time.Time) error {
+	var named []string
+	for _, m := range d.config.Models {
+		named = append(named, m.Path)
+	}
+	source, err := store.New(store.Options{
+		Roots: d.config.ModelRoots, Also: named, Unsigned: d.config.Unsigned, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	defaults := modelOptions(d.config.ModelDefaults)
+	if defaults.Backend == "" {
+		defaults.Backend = d.config.Backends.Force
+	}
+	d.engine, err = engine.New(engine.Options{
+		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
+	})
+	if err != nil {
+		return usageError{err} // a backend that does not exist, options out of range
+	}
+	for _, b := range d.engine.Backends() {
+		if b.OK {
+			d.log.Debug("backend is usable", "backend", b.Name)
+		} else {
+			d.log.Info("backend is not usable", "backend", b.Name, "reason", b.Reason)
+		}
+	}
+	about := agent.Daemon{Version: version, Started: started, HostJSON: d.hostJSON}
+	for _, path := range d.config.Sockets.Agent.Paths {
+		about.Sockets = append(about.Sockets, agent.Socket{Protocol: "agent", Path: path})
+	}
+	limits := d.config.Limits
+	d.server, err = agent.New(agent.Options{
+		Engine: d.engine, Log: d.log, StrictTensors: d.config.StrictTensors,
+		MaxMessage: int64(limits.MaxMessage), MaxTensor: int64(limits.MaxTensor), MaxConnections: limits.MaxConnections,
+		Daemon: about,
+	})
+	return err
+}
+
+func (d *daemon) hostJSON() []byte {
+	data, err := json.Marshal(d.host.Load())
+	if err != nil {
+		d.log.Error("describing the host", "error", err)
+		return nil
+	}
+	return data
+}
+
+func modelOptions(r config.Run) engine.ModelOptions {
+	return engine.ModelOptions{
+		Backend: r.Backend, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
+		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin,
+	}
+}
+
+// loadModels loads the configured models and returns how many there are. The
+// engine logs those that fail.
+func (d *daemon) loadModels(ctx context.Context) int {
+	n := 0
+	for _, m := range d.config.Models {
+		if ctx.Err() != nil {
+			break
+		}
+		if _, err := d.engine.Load(ctx, m.Name, m.Path, modelOptions(m.Run)); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *daemon) serve() {
+	for _, s := range d.sockets {
+		d.serving.Go(func() {
+			if err := d.server.Serve(s.listener); err != nil {
+				d.failed <- err
+			}
+		})
+	}
+}
+
+// findInstance asks the metadata service, which may take long to not answer.
+func (d *daemon) findInstance(ctx context.Context, o hw.Options) {
+	i := hw.DetectInstance(ctx, o)
+	d.host.Store(d.host.Load().WithInstance(i))
+	if i.Type == "" {
+		d.log.Info("the instance type is not known", "reason", i.Reason)
+		return
+	}
+	d.log.Info("the instance is known", "type", i.Type, "outposts", i.Outposts, "source", i.Source)
+}
+
+// stop refuses what is new, answers what is under way, and closes the models.
+func (d *daemon) stop(signals <-chan os.Signal) error {
+	end := time.Now().Add(d.config.Shutdown.Grace)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- d.server.Shutdown(ctx) }()
+	var failed error
+	select {
+	case failed = <-drained:
+	case sig := <-signals:
+		return d.stopAtOnce(sig)
+	}
+	d.serving.Wait()
+	err := errors.Join(failed, d.closeEngine(end, signals))
+	if err == nil {
+		d.log.Info("stopped")
+	}
+	return err
+}
+
+// closing is what models get at least to close once no call is under way.
+const closing = time.Second
+
+func (d *daemon) closeEngine(end time.Time, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(end), closing))
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- d.engine.Close(ctx) }()
+	select {
+	case err := <-closed:
+		return err
+	case sig := <-signals:
+		return d.stopAtOnce(sig)
+	}
+}
+
+func (d *daemon) stopAtOnce(sig os.Signal) error {
+	// Not waited for: whoever signals twice does not want to wait. The end of
+	// the process closes what is left.
+	go d.server.Stop()
+	return fmt.Errorf("stopped at once by a second signal (%v): calls under way were cut off", sig)
+}
+
+func (d *daemon) closeSockets() {
+	for _, s := range slices.Backward(d.sockets) {
+		if err := s.close(); err != nil {
+			d.log.Warn("removing a socket", "error", err)
+		}
+	}
+}

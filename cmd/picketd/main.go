@@ -1,0 +1,12 @@
+// Picketd is the daemon: it reads its configuration, opens its sockets, loads
+// the models it was given, and serves until it is told to stop.
+package main
+
+import "os"
+
+// version is stamped by the linker.
+var version = "unversioned"
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
