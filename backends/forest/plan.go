@@ -62,7 +62,7 @@ type plan struct {
 
 // newPlan makes the plan of e, which it does not keep.
 func newPlan(e *ensemble.Ensemble) *plan {
-	p := &plan{features: e.NumFeature, groups: e.Groups, wide: e.Library == ensemble.LightGBM, baseLast: e.BaseLast}
+	p := &plan{features: e.NumFeature, groups: e.Groups, wide: e.Wide(), baseLast: e.BaseLast}
 	for _, b := range e.BaseMargin {
 		p.base = append(p.base, float64(b))
 	}

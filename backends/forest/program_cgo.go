@@ -56,7 +56,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 		slices = p.laySlices(&a, family.width)
 	}
 	order := a.room(2 * mostRows)
-	memory, err := alloc(a.align(), pin)
+	memory, err := alloc(int(a.align()), pin)
 	if err != nil {
 		return nil, err
 	}
@@ -90,20 +90,6 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 		return nil, err
 	}
 	return g, nil
-}
-
-func alloc[T ~int](n T, pin bool) (*tensor.Buffer, error) {
-	b, err := tensor.Alloc(int(n))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", engine.ErrMemory, err)
-	}
-	if pin {
-		if err := b.Pin(); err != nil {
-			b.Release()
-			return nil, fmt.Errorf("%w: %w", engine.ErrMemory, err)
-		}
-	}
-	return b, nil
 }
 
 func number(b bool) C.uint32_t { return C.uint32_t(flag(b)) }

@@ -43,8 +43,6 @@ static inline void ranks_of(const float *x, size_t stride, uint32_t n, const flo
 		rank[r] = (uint8_t)rank_of(x[r * stride], t);
 }
 
-static inline uint8_t missing_of(float x) { return x != x ? 255 : 0; }
-
 static inline int any_missing(const float *x, size_t n) {
 	__mmask16 m = 0;
 	size_t i = 0;
@@ -65,8 +63,13 @@ static inline struct slots slots_load(const uint8_t *rank, int registers) {
 	return s;
 }
 
-// Bytes of 8 blocks.
-static inline __attribute__((always_inline)) void patterns(uint8_t *to, const struct slots *s, int registers, V slot, V rank) {
+// Pattern of 8 blocks, a byte each; patterns of 64.
+typedef uint64_t P;
+struct patterns {
+	P of[8];
+};
+
+static inline __attribute__((always_inline)) P pattern(const struct slots *s, int registers, V slot, V rank) {
 	__m512i at = (__m512i)slot, have;
 	if (registers == 1)
 		have = _mm512_permutexvar_epi8(at, s->r[0]);
@@ -74,7 +77,14 @@ static inline __attribute__((always_inline)) void patterns(uint8_t *to, const st
 		have = _mm512_permutex2var_epi8(s->r[0], at, s->r[1]);
 	if (registers == 4)
 		have = _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), have, _mm512_permutex2var_epi8(s->r[2], at, s->r[3]));
-	*(uint64_t *)to = _mm512_cmp_epu8_mask(have, (__m512i)rank, _MM_CMPINT_NLT);
+	return _mm512_cmp_epu8_mask(have, (__m512i)rank, _MM_CMPINT_NLT);
+}
+
+// 16 bytes from each of four addresses, every other one.
+static inline V lanes(const uint8_t *const *at) {
+	__m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[0])), _mm_load_si128((const __m128i *)at[2]), 1);
+	__m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[4])), _mm_load_si128((const __m128i *)at[6]), 1);
+	return (V)_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
 }
 
 static const uint8_t exit_of[128] __attribute__((aligned(64))) = {
@@ -84,10 +94,13 @@ static const uint8_t exit_of[128] __attribute__((aligned(64))) = {
 	E3(0), E3(16), E3(32), E3(48), E3(64), E3(80), E3(96), E3(112),
 };
 
-static inline void exits(uint8_t *to, const uint8_t *pattern, uint32_t n) {
+// The exits of 64 blocks. The patterns go from register to register: stored one by one and loaded together, they would
+// have to be in the cache first.
+static inline void exits(uint8_t *to, struct patterns p) {
 	__m512i a = _mm512_load_si512(exit_of), b = _mm512_load_si512(exit_of + 64);
-	for (uint32_t i = 0; i < n; i += 64)
-		_mm512_store_si512(to + i, _mm512_permutex2var_epi8(a, _mm512_load_si512(pattern + i), b));
+	__m512i at = _mm512_set_epi64((long long)p.of[7], (long long)p.of[6], (long long)p.of[5], (long long)p.of[4], (long long)p.of[3],
+		(long long)p.of[2], (long long)p.of[1], (long long)p.of[0]);
+	_mm512_store_si512(to, _mm512_permutex2var_epi8(a, at, b));
 }
 
 #include "row.inc.h"

@@ -9,9 +9,12 @@ func (e *Ensemble) Transform(m []float64, rounds int) {
 			m[g] /= float64(rounds)
 		}
 	}
-	if e.Library == LightGBM {
+	switch e.Library {
+	case LightGBM:
 		e.Objective.apply64(m)
-	} else {
+	case ONNX:
+		e.Objective.applyONNX(m)
+	default:
 		e.Objective.apply32(m)
 	}
 }

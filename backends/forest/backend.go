@@ -1,0 +1,98 @@
+package forest
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/picket-ml/picket/backends/neo"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/ensemble"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// How well the backend suits a folder; see engine.Backend.
+const (
+	// matchModel is above what a compiled tree model gets from the backend that runs it: with the model file at hand, the
+	// answers are the trainer's and faster.
+	matchModel = 110
+	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
+	matchBroken = 1
+)
+
+// Backend opens model files of XGBoost and LightGBM. It has no state; the zero Backend works.
+type Backend struct{}
+
+// New gives the backend.
+func New() *Backend { return &Backend{} }
+
+// Name is "forest".
+func (*Backend) Name() string { return "forest" }
+
+// Probe never fails: without C, and on any processor, there is a kernel that works.
+func (*Backend) Probe(*hw.Host) error { return nil }
+
+// Match wants a folder with a model file that starts like one, alone or beside the library that it was compiled to.
+func (*Backend) Match(a *engine.Artifact) int {
+	s, err := findSource(a)
+	switch {
+	case err != nil:
+		return matchBroken
+	case s.name == "":
+		return 0
+	}
+	return matchModel
+}
+
+// Open reads the model and chooses its kernels, which takes some milliseconds and runs them on made-up rows. See
+// engine.Backend for the errors; a model that another backend might run all the same is engine.ErrUnsupported.
+func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.OpenOptions) (engine.Model, error) {
+	s, err := findSource(a)
+	if err != nil {
+		return nil, err
+	}
+	if s.name == "" {
+		return nil, fmt.Errorf("%w: the folder holds no model file of XGBoost (.json, .ubj) or LightGBM (.txt)", engine.ErrArtifact)
+	}
+	metadata, err := neo.ReadMetadata(a, s.layout)
+	if err != nil {
+		return nil, err
+	}
+	if err := metadata.CheckSupported(); err != nil {
+		return nil, err
+	}
+	if metadata.SparseInput {
+		return nil, fmt.Errorf("%w: its compiled.meta says that zeros are missing values (Model.SparseInput); the model file does not", engine.ErrUnsupported)
+	}
+	e, err := s.read(a)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := metadata.TreeSignature(int64(e.NumFeature), tensor.FP32, int64(e.Outputs()))
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return newModel(e, signature, options)
+}
+
+func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.OpenOptions) (*model, error) {
+	if e.NumFeature < 1 || e.Groups < 1 {
+		return nil, fmt.Errorf("%w: the model takes %d features and gives %d values; both must be at least one", engine.ErrArtifact, e.NumFeature, e.Groups)
+	}
+	p := newPlan(e)
+	program, err := newProgram(p, options.Host, options.Pin)
+	if err != nil {
+		return nil, err
+	}
+	m := &model{
+		program: program, signature: signature, pin: options.Pin,
+		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
+	}
+	// What the transform needs; the trees are laid out now.
+	m.head = *e
+	m.head.Trees = nil
+	return m, nil
+}

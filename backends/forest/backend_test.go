@@ -1,0 +1,260 @@
+package forest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/picket-ml/picket/backends/backendtest"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/packaging/compile"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// The models that the backend's promises are tried on: both libraries, one value and several.
+var promised = []string{"binary-3.2.0", "multi-softprob-3.2.0", "multi-softmax-1.7.6", "base-score-reg-1.7.6"}
+
+// TestArtifact opens what `picket compile` makes, and answers as the trainer does.
+func TestArtifact(t *testing.T) {
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	dir := filepath.Join(t.TempDir(), "artifact")
+	if _, err := compile.Run(t.Context(), compile.Options{Source: testkit.Path(t, f.Files[0]), Out: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if n := New().Match(backendtest.Artifact(t, dir)); n != matchModel {
+		t.Errorf("Match gives %d, want %d", n, matchModel)
+	}
+	m := backendtest.Open(t, New(), dir)
+	want := engine.Signature{
+		Inputs:  []engine.TensorSpec{{Name: "data", DType: tensor.FP32, Dims: []int64{-1, int64(f.Features)}}},
+		Outputs: []engine.TensorSpec{{Name: "output", DType: tensor.FP32, Dims: []int64{-1, int64(f.Outputs)}}},
+	}
+	if got := m.Signature(); !got.Equal(want) {
+		t.Errorf("the signature is %v, want %v", got, want)
+	}
+	if p := m.Properties(); !p.Inline || p.Variant == "" || p.Version != "3.2.0" {
+		t.Errorf("the properties are %+v", p)
+	}
+	r := backendtest.NewRunner(t, m)
+	defer r.Close()
+	got := r.Run(testkit.Rows(f.Rows, f.Features))
+	for i, want := range answers(t, f.Prediction) {
+		if math.Abs(float64(got[i])-want) > 2e-7 {
+			t.Fatalf("answer %d is %v, the trainer says %v", i, got[i], want)
+		}
+	}
+
+	// The file has to be the one that the library was made of.
+	name := filepath.Join(dir, "source_model"+filepath.Ext(f.Files[0]))
+	if filepath.Ext(name) == ".json" {
+		name = filepath.Join(dir, "source_model.xgbjson")
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, append(data, ' '), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options()); !errors.Is(err, engine.ErrArtifact) {
+		t.Errorf("with another source model, Open gives %v", err)
+	}
+}
+
+// TestPromises holds the backend to what engine.Backend, engine.Model and engine.Instance promise. backendtest.Run cannot
+// do it, because it damages machine code and here is none.
+func TestPromises(t *testing.T) {
+	for _, name := range promised {
+		f := testkit.ModelNamed(t, name)
+		dir := alone(t, f.Files[0])
+		rows := testkit.Rows(700, f.Features)
+		t.Run(name, func(t *testing.T) {
+			m := backendtest.Open(t, New(), dir)
+			r := backendtest.NewRunner(t, m)
+			defer r.Close()
+			var single []float32
+			for i := range 700 {
+				single = append(single, r.Run(rows[i*r.InRow:(i+1)*r.InRow])...)
+			}
+			t.Run("batches", func(t *testing.T) {
+				for _, n := range []int{2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257, 511, 512, 513, 577, 700} {
+					if !slices.Equal(r.Run(rows[:n*r.InRow]), single[:n*r.OutRow]) {
+						t.Errorf("a batch of %d rows is answered differently", n)
+					}
+				}
+			})
+			t.Run("side by side", func(t *testing.T) {
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						r := backendtest.NewRunner(t, m)
+						defer r.Close()
+						for range 5 {
+							if !slices.Equal(r.Run(rows), single) {
+								t.Error("an instance beside others answers differently")
+							}
+						}
+					})
+				}
+				wg.Wait()
+			})
+			t.Run("any address", func(t *testing.T) { checkAddresses(t, m, rows, single) })
+			t.Run("no allocations", func(t *testing.T) { checkAllocations(t, m) })
+		})
+	}
+}
+
+// checkAddresses runs on tensors that are aligned to an element only.
+func checkAddresses(t *testing.T, m engine.Model, rows, want []float32) {
+	s := m.Signature()
+	i, err := m.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	const n = 600
+	inRow, outRow := s.Inputs[0].Dims[1], s.Outputs[0].Dims[1]
+	in, err := tensor.New("data", tensor.FP32, tensor.MustShape(n+16, inRow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Buffer.Release()
+	out, err := tensor.New("output", tensor.FP32, tensor.MustShape(n+16, outRow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Buffer.Release()
+	for shift := range 16 {
+		a, err := tensor.In("data", tensor.FP32, tensor.MustShape(n, inRow), in.Buffer, 4*shift)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := tensor.In("output", tensor.FP32, tensor.MustShape(n, outRow), out.Buffer, 4*shift)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := tensor.View[float32](a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(values, rows)
+		if err := i.Run([]tensor.Tensor{a}, []tensor.Tensor{b}, n); err != nil {
+			t.Fatal(err)
+		}
+		got, err := tensor.View[float32](b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want[:len(got)]) {
+			t.Errorf("shifted by %d floats the answers differ", shift)
+		}
+	}
+}
+
+func checkAllocations(t *testing.T, m engine.Model) {
+	s := m.Signature()
+	i, err := m.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	for _, n := range []int{1, 600} {
+		in, err := tensor.New("data", tensor.FP32, tensor.MustShape(int64(n), s.Inputs[0].Dims[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Buffer.Release()
+		out, err := tensor.New("output", tensor.FP32, tensor.MustShape(int64(n), s.Outputs[0].Dims[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Buffer.Release()
+		clear(in.Bytes())
+		ins, outs := []tensor.Tensor{in}, []tensor.Tensor{out}
+		if got := testing.AllocsPerRun(100, func() {
+			if err := i.Run(ins, outs, n); err != nil {
+				t.Fatal(err)
+			}
+		}); got != 0 {
+			t.Errorf("Run of %d rows allocates %v times", n, got)
+		}
+		if err := i.Run(ins, outs, n+1); !errors.Is(err, engine.ErrInvalidInput) {
+			t.Errorf("Run of more rows than there are gives %v", err)
+		}
+	}
+}
+
+// TestOpenGivesBack opens and closes, also in vain.
+func TestOpenGivesBack(t *testing.T) {
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	dir := alone(t, f.Files[0])
+	before := tensor.MemoryUsage().Live
+	for range 20 {
+		m, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := m.NewInstance()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(i.Close(), m.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := New().Open(ctx, backendtest.Artifact(t, dir), backendtest.Options()); !errors.Is(err, context.Canceled) {
+		t.Errorf("Open on a cancelled context gives %v", err)
+	}
+	if now := tensor.MemoryUsage().Live; now != before {
+		t.Errorf("%d buffers before, %d after", before, now)
+	}
+}
+
+// TestDamagedFiles cuts a model off and fills it with noise: it opens or is refused, and nothing worse.
+func TestDamagedFiles(t *testing.T) {
+	for _, name := range []string{"binary-3.2.0", "multi-softprob-3.2.0"} {
+		f := testkit.ModelNamed(t, name)
+		data, err := os.ReadFile(testkit.Path(t, f.Files[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		random := rand.New(rand.NewPCG(1, 2))
+		try := func(data []byte) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "model.bin"), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			m, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+			if err == nil {
+				r := backendtest.NewRunner(t, m)
+				r.Run(testkit.Rows(3, r.InRow)[:3*r.InRow])
+				r.Close()
+				err = m.Close()
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, engine.ErrArtifact) {
+				t.Errorf("the error is of the wrong kind: %v", err)
+			}
+		}
+		for i := range 32 {
+			try(data[:len(data)*i/32])
+			noisy := slices.Clone(data)
+			for range 1 + i/8 {
+				noisy[random.IntN(len(noisy))] ^= byte(1 + random.IntN(255))
+			}
+			try(noisy)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package forest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/picket-ml/picket/backends/neo"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/ensemble"
+)
+
+// sourceStem is how `picket compile` calls the model file that it puts beside compiled.so, but for the extension.
+const sourceStem = "source_model"
+
+// source is the model file of an artifact.
+type source struct {
+	name   string // empty where the folder has none
+	beside bool   // beside a compiled library
+	layout neo.Layout
+}
+
+// Limits on what is read of the files: enough of its start to tell a model, and a compiled.meta.
+const (
+	headBytes     = 256
+	metadataBytes = 4 << 20
+)
+
+// findSource looks for the model file by name and first bytes: beside a compiled tree model, the file that `picket
+// compile` puts there; in a folder without any compiled model, whatever starts like a model. Two of them are an error that
+// wraps engine.ErrArtifact.
+func findSource(a *engine.Artifact) (source, error) {
+	layout, err := neo.ReadLayout(a.Files)
+	s := source{layout: layout, beside: layout.Kind == neo.Trees}
+	if layout.Kind != neo.Trees && layout.Kind != neo.None {
+		return source{}, nil
+	}
+	if s.beside && err != nil {
+		// The folder is ambiguous for its own runtime; the backend of compiled models says so.
+		return source{}, nil
+	}
+	for _, f := range a.Files {
+		stem := strings.TrimSuffix(f.Name, path.Ext(f.Name))
+		if s.beside && stem != sourceStem || !startsLikeModel(a, f.Name, s.beside) {
+			continue
+		}
+		if s.name != "" {
+			return source{}, fmt.Errorf("%w: the folder holds more than one model file, %s and %s; leave only one", engine.ErrArtifact, s.name, f.Name)
+		}
+		s.name = f.Name
+	}
+	return s, nil
+}
+
+// startsLikeModel reads the first bytes of a file. XGBoost's documents have the learner first. An ONNX file
+// is taken for trees only where it was compiled to trees.
+func startsLikeModel(a *engine.Artifact, name string, beside bool) bool {
+	f, err := a.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, headBytes)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.ErrUnexpectedEOF {
+		return false
+	}
+	format, err := ensemble.Recognise(head[:n])
+	switch {
+	case err != nil:
+		return false
+	case format == "json" || format == "ubjson":
+		return bytes.Contains(head[:n], []byte("learner"))
+	case format == "onnx":
+		return beside
+	}
+	return true
+}
+
+// read reads the model. Beside a library, the file has to be the one that the library was made of, if its compiled.meta
+// says which; and a model that cannot be read is left to the backend that runs the library.
+func (s source) read(a *engine.Artifact) (*ensemble.Ensemble, error) {
+	f, err := a.Open(s.name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	digest := sha256.New()
+	e, err := ensemble.Read(io.TeeReader(f, digest), ensemble.Limits{})
+	kind := engine.ErrArtifact
+	if s.beside {
+		want, err := s.digest(a)
+		if err != nil {
+			return nil, err
+		}
+		if got := hex.EncodeToString(digest.Sum(nil)); want != "" && got != want {
+			return nil, fmt.Errorf("%w: %s is not the model that %s was compiled from: its SHA-256 is %s, and %s says %s",
+				engine.ErrArtifact, s.name, s.layout.Library, got, s.layout.Metadata, want)
+		}
+		kind = engine.ErrUnsupported
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", kind, s.name, err)
+	}
+	return e, nil
+}
+
+// digest is the SHA-256 of the source model in hexadecimal as compiled.meta gives it, empty where it does not.
+func (s source) digest(a *engine.Artifact) (string, error) {
+	if s.layout.Metadata == "" {
+		return "", nil
+	}
+	data, err := a.ReadFile(s.layout.Metadata, metadataBytes)
+	if err != nil {
+		return "", err
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return "", nil
+	}
+	var d struct{ Picket struct{ SourceSHA256 string } }
+	// neo.ReadMetadata has bounded its depth.
+	if err := json.Unmarshal(data, &d); err != nil {
+		return "", fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, s.layout.Metadata, err)
+	}
+	if len(d.Picket.SourceSHA256) > 2*sha256.Size {
+		return "", fmt.Errorf("%w: reading %s: its Picket.SourceSHA256 is no SHA-256", engine.ErrArtifact, s.layout.Metadata)
+	}
+	return d.Picket.SourceSHA256, nil
+}
