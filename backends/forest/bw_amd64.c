@@ -1,7 +1,145 @@
 #include "forest.h"
-void picket_row_bw(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) { picket_walk(f,in,rows,out,scratch); }
-void picket_slice_bw(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) { picket_walk(f,in,rows,out,scratch); }
-void picket_order_bw(uint16_t *order) {(void)order;}
-void picket_row_avx2(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) { picket_walk(f,in,rows,out,scratch); }
-void picket_slice_avx2(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) { picket_walk(f,in,rows,out,scratch); }
-void picket_order_avx2(uint16_t *order) {(void)order;}
+
+// AVX-512 without byte permutes: Skylake-SP, Cascade Lake, Cooper Lake. 16 bytes are permuted at a time instead of 64.
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,popcnt,bmi2"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,popcnt,bmi2")
+#endif
+#include <immintrin.h>
+
+#define W 64
+typedef uint64_t V __attribute__((vector_size(64), may_alias));
+#define ROW picket_row_bw
+#define SLICE picket_slice_bw
+#define SLICE_ORDER picket_order_bw
+
+static inline V load(const void *p) { return (V)_mm512_load_si512(p); }
+static inline void store(void *p, V v) { _mm512_store_si512(p, (__m512i)v); }
+
+// Bits of b where m is set, else of a.
+static inline V sel(V m, V a, V b) { return (V)_mm512_ternarylogic_epi64((__m512i)m, (__m512i)b, (__m512i)a, 0xca); }
+static inline V low64(V a, V b) { return (V)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
+static inline V high64(V a, V b) { return (V)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
+static inline V unpack8lo(V a, V b) { return (V)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
+static inline V unpack8hi(V a, V b) { return (V)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
+static inline V unpack16lo(V a, V b) { return (V)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
+static inline V unpack16hi(V a, V b) { return (V)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+static inline V unpack32lo(V a, V b) { return (V)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b); }
+static inline V unpack32hi(V a, V b) { return (V)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b); }
+static inline void add32(uint8_t *to, V v) { _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), (__m512)v)); }
+static inline void add64(uint8_t *to, V v) { _mm512_store_pd(to, _mm512_add_pd(_mm512_load_pd(to), (__m512d)v)); }
+
+// How many of a unit's thresholds are <= x.
+static inline uint32_t rank_of(float x, const float *t) {
+	__m512 v = _mm512_set1_ps(x);
+	uint32_t b = (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(v, _mm512_load_ps(t), _CMP_GE_OQ));
+	return 16 * b + (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(v, _mm512_load_ps(t + 16 + 16 * b), _CMP_GE_OQ));
+}
+
+static inline void ranks_of(const float *x, size_t stride, uint32_t n, const float *t, uint8_t *rank) {
+	for (uint32_t r = 0; r < n; r++)
+		rank[r] = (uint8_t)rank_of(x[r * stride], t);
+}
+
+static inline int any_missing(const float *x, size_t n) {
+	__mmask16 m = 0;
+	size_t i = 0;
+	for (; i + 16 <= n; i += 16)
+		m |= _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i), _CMP_UNORD_Q);
+	__m512 last = _mm512_maskz_loadu_ps((__mmask16)((1u << (n - i)) - 1), x + i);
+	return (m | _mm512_cmp_ps_mask(last, last, _CMP_UNORD_Q)) != 0;
+}
+
+// The ranks, 16 bytes at a time, each in all four lanes.
+struct slots {
+	__m512i r[16];
+};
+
+static inline __attribute__((always_inline)) struct slots slots_load(const uint8_t *rank, int registers) {
+	struct slots s;
+	for (int i = 0; i < 4 * registers; i++)
+		s.r[i] = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(rank + 16 * i)));
+	return s;
+}
+
+// Pattern of 8 blocks, a byte each; patterns of 64.
+typedef uint64_t P;
+struct patterns {
+	P of[8];
+};
+
+static inline __attribute__((always_inline)) P pattern(const struct slots *s, int registers, V slot, V rank) {
+	__m512i have = _mm512_setzero_si512();
+	for (int i = 0; i < 4 * registers; i++) {
+		// Slots outside these 16 get their highest bit set, for which the shuffle gives 0.
+		__m512i at = _mm512_adds_epu8(_mm512_xor_si512((__m512i)slot, _mm512_set1_epi8((char)(16 * i))), _mm512_set1_epi8(0x70));
+		have = _mm512_or_si512(have, _mm512_shuffle_epi8(s->r[i], at));
+	}
+	return _mm512_cmp_epu8_mask(have, (__m512i)rank, _MM_CMPINT_NLT);
+}
+
+// 16 bytes from each of four addresses, every other one.
+static inline V lanes(const uint8_t *const *at) {
+	__m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[0])), _mm_load_si128((const __m128i *)at[2]), 1);
+	__m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[4])), _mm_load_si128((const __m128i *)at[6]), 1);
+	return (V)_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+}
+
+#include "bytes.inc.h"
+
+static inline void exits(uint8_t *to, struct patterns p) {
+	__m512i at = _mm512_set_epi64((long long)p.of[7], (long long)p.of[6], (long long)p.of[5], (long long)p.of[4], (long long)p.of[3],
+		(long long)p.of[2], (long long)p.of[1], (long long)p.of[0]);
+	*(bytes *)to = exits_of((bytes)at);
+}
+
+#include "row.inc.h"
+
+static inline V lookup(const uint8_t *table, V index) {
+	__m512i i = (__m512i)index, t[4];
+	for (int j = 0; j < 4; j++)
+		t[j] = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(table + 16 * j)));
+	__mmask64 bit4 = _mm512_test_epi8_mask(i, _mm512_set1_epi8(16)), bit5 = _mm512_test_epi8_mask(i, _mm512_set1_epi8(32));
+	__m512i low = _mm512_mask_shuffle_epi8(_mm512_shuffle_epi8(t[0], i), bit4, t[1], i);
+	__m512i high = _mm512_mask_shuffle_epi8(_mm512_shuffle_epi8(t[2], i), bit4, t[3], i);
+	return (V)_mm512_mask_blend_epi8(bit5, low, high);
+}
+// As lookup for the bytes of which in is set, else what was.
+static inline V lookup_in(V in, V was, const uint8_t *table, V index) {
+	return (V)_mm512_mask_blend_epi8(_mm512_movepi8_mask((__m512i)in), (__m512i)was, (__m512i)lookup(table, index));
+}
+
+// Bits of 512 bytes, the lowest first.
+static inline void bits_of(const uint8_t *byte, V *bit) {
+	uint64_t lines[8][8] __attribute__((aligned(64)));
+	for (int g = 0; g < 8; g++) {
+		__m512i v = _mm512_load_si512(byte + 64 * g);
+		for (int b = 0; b < 8; b++)
+			lines[b][g] = _mm512_test_epi8_mask(v, _mm512_set1_epi8((char)(1 << b)));
+	}
+	for (int b = 0; b < 8; b++)
+		bit[b] = load(lines[b]);
+}
+
+// The mask registers turn 64 bits into 64 bytes.
+static inline void transpose(const V *p, V *index) {
+	uint64_t lines[6][8] __attribute__((aligned(64)));
+	for (int b = 0; b < 6; b++)
+		store(lines[b], p[b]);
+	for (int g = 0; g < 8; g++) {
+		__m512i v = _mm512_maskz_set1_epi8(lines[0][g], 1);
+		for (int b = 1; b < 6; b++)
+			v = _mm512_mask_add_epi8(v, lines[b][g], v, _mm512_set1_epi8((char)(1 << b)));
+		index[g] = (V)v;
+	}
+}
+
+static inline V spread(const uint8_t *line, int i) { return (V)_mm512_movm_epi8(((const uint64_t *)line)[i]); }
+
+#include "slice.inc.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif

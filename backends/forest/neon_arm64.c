@@ -1,0 +1,116 @@
+#include "forest.h"
+
+// NEON, which every 64-bit Arm processor has.
+
+#include <arm_neon.h>
+
+#define W 16
+typedef uint64_t V __attribute__((vector_size(16), may_alias));
+#define ROW picket_row_neon
+#define SLICE picket_slice_neon
+#define SLICE_ORDER picket_order_neon
+
+static inline V load(const void *p) { return (V)vld1q_u8(p); }
+static inline void store(void *p, V v) { vst1q_u8(p, (uint8x16_t)v); }
+
+// Bits of b where m is set, else of a.
+static inline V sel(V m, V a, V b) { return (V)vbslq_u8((uint8x16_t)m, (uint8x16_t)b, (uint8x16_t)a); }
+static inline V low64(V a, V b) { return (V)vzip1q_u64((uint64x2_t)a, (uint64x2_t)b); }
+static inline V high64(V a, V b) { return (V)vzip2q_u64((uint64x2_t)a, (uint64x2_t)b); }
+static inline V unpack8lo(V a, V b) { return (V)vzip1q_u8((uint8x16_t)a, (uint8x16_t)b); }
+static inline V unpack8hi(V a, V b) { return (V)vzip2q_u8((uint8x16_t)a, (uint8x16_t)b); }
+static inline V unpack16lo(V a, V b) { return (V)vzip1q_u16((uint16x8_t)a, (uint16x8_t)b); }
+static inline V unpack16hi(V a, V b) { return (V)vzip2q_u16((uint16x8_t)a, (uint16x8_t)b); }
+static inline V unpack32lo(V a, V b) { return (V)vzip1q_u32((uint32x4_t)a, (uint32x4_t)b); }
+static inline V unpack32hi(V a, V b) { return (V)vzip2q_u32((uint32x4_t)a, (uint32x4_t)b); }
+static inline void add32(uint8_t *to, V v) { vst1q_f32((float *)to, vaddq_f32(vld1q_f32((float *)to), (float32x4_t)v)); }
+static inline void add64(uint8_t *to, V v) { vst1q_f64((double *)to, vaddq_f64(vld1q_f64((double *)to), (float64x2_t)v)); }
+
+static inline uint32_t not_above(float32x4_t v, const float *t) {
+	uint32x4_t n = vdupq_n_u32(0);
+	for (int i = 0; i < 4; i++)
+		n = vsubq_u32(n, vcgeq_f32(v, vld1q_f32(t + 4 * i)));
+	return vaddvq_u32(n);
+}
+
+// How many of a unit's thresholds are <= x.
+static inline uint32_t rank_of(float x, const float *t) {
+	float32x4_t v = vdupq_n_f32(x);
+	uint32_t b = not_above(v, t);
+	return 16 * b + not_above(v, t + 16 + 16 * b);
+}
+
+static inline void ranks_of(const float *x, size_t stride, uint32_t n, const float *t, uint8_t *rank) {
+	for (uint32_t r = 0; r < n; r++)
+		rank[r] = (uint8_t)rank_of(x[r * stride], t);
+}
+
+static inline int any_missing(const float *x, size_t n) {
+	int any = 0;
+	for (size_t i = 0; i < n; i++)
+		any |= x[i] != x[i];
+	return any;
+}
+
+struct slots {
+	uint8x16x4_t r[4];
+};
+
+static inline __attribute__((always_inline)) struct slots slots_load(const uint8_t *rank, int registers) {
+	struct slots s;
+	for (int i = 0; i < registers; i++)
+		s.r[i] = vld1q_u8_x4(rank + 64 * i);
+	return s;
+}
+
+// Pattern of 2 blocks, a byte each; patterns of 64.
+typedef uint16_t P;
+struct patterns {
+	P of[32] __attribute__((aligned(16)));
+};
+
+static inline __attribute__((always_inline)) P pattern(const struct slots *s, int registers, V slot, V rank) {
+	static const uint8_t weight[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+	uint8x16_t at = (uint8x16_t)slot, have = vqtbl4q_u8(s->r[0], at);
+	for (int i = 1; i < registers; i++)
+		have = vqtbx4q_u8(have, s->r[i], vsubq_u8(at, vdupq_n_u8((uint8_t)(64 * i))));
+	uint8x16_t bit = vandq_u8(vcgeq_u8(have, (uint8x16_t)rank), vld1q_u8(weight));
+	bit = vpaddq_u8(bit, bit);
+	bit = vpaddq_u8(bit, bit);
+	bit = vpaddq_u8(bit, bit);
+	return vgetq_lane_u16(vreinterpretq_u16_u8(bit), 0);
+}
+
+// 16 bytes from an address, every other one.
+static inline V lanes(const uint8_t *const *at) { return load(at[0]); }
+
+#include "bytes.inc.h"
+
+static inline void exits(uint8_t *to, struct patterns p) {
+	for (int i = 0; i < 4; i++)
+		*(bytes *)(to + 16 * i) = exits_of((bytes)load(p.of + 8 * i));
+}
+
+#include "row.inc.h"
+
+static inline V lookup(const uint8_t *table, V index) { return (V)vqtbl4q_u8(vld1q_u8_x4(table), (uint8x16_t)index); }
+// As lookup for the bytes of which in is set, else what was.
+static inline V lookup_in(V in, V was, const uint8_t *table, V index) {
+	return sel((V)vcltzq_s8((int8x16_t)in), was, lookup(table, index));
+}
+
+// Bits of 128 bytes, the lowest first.
+static inline void bits_of(const uint8_t *byte, V *bit) {
+	uint8_t turned[128] __attribute__((aligned(16))), lines[8][16] __attribute__((aligned(16)));
+	for (int g = 0; g < 8; g++)
+		store(turned + 16 * g, turn(load(byte + 16 * g)));
+	for (int b = 0; b < 8; b++) {
+		for (int g = 0; g < 16; g++)
+			lines[b][g] = turned[8 * g + b];
+		bit[b] = load(lines[b]);
+	}
+}
+
+#include "turned.inc.h"
+
+#include "slice.inc.h"
