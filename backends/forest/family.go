@@ -31,3 +31,6 @@ func familyOf(host *hw.Host) family {
 	}
 	return plainFamily
 }
+
+// Family names the kernels that the host gets: "avx512vbmi", "avx512bw", "avx2", "neon" or "portable".
+func Family(host *hw.Host) string { return familyOf(host).name }
