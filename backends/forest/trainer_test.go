@@ -15,7 +15,6 @@ import (
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
-	"github.com/picket-ml/picket/tensor"
 )
 
 // hosts are this host, and this host with features masked so that each family of kernels is the best one.
@@ -129,34 +128,53 @@ func checkPredictions(t *testing.T, e *ensemble.Ensemble, dir string, f testkit.
 	}
 }
 
-// margins gives the margins of the first n rows. What an earlier user left in scratch memory must not matter.
+// margins gives the margins of the first n rows. What an earlier user left in scratch memory must not matter, and nothing
+// beside scratch memory and margins may change.
 func margins(t testing.TB, g *program, p *plan, rows []float32, n int) []float64 {
 	t.Helper()
-	buffer := func(b *tensor.Buffer, err error) (*tensor.Buffer, unsafe.Pointer) {
-		t.Helper()
+	const guard, poison = 4096, 0xa5
+	var check []func()
+	buffer := func(size int) unsafe.Pointer {
+		b, err := alloc(size+guard, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range b.Bytes() {
-			b.Bytes()[i] = 0xa5
+			b.Bytes()[i] = poison
 		}
-		return b, unsafe.Pointer(unsafe.SliceData(b.Bytes()))
+		check = append(check, func() {
+			for i, v := range b.Bytes()[size:] {
+				if v != poison {
+					t.Errorf("byte %d behind %d was written", i, size)
+					break
+				}
+			}
+			b.Release()
+		})
+		return unsafe.Pointer(unsafe.SliceData(b.Bytes()))
 	}
-	scratch, scratchAt := buffer(g.newScratch(false))
-	defer scratch.Release()
-	in, inAt := buffer(alloc(4*n*p.features, false))
-	defer in.Release()
-	out, outAt := buffer(alloc(8*n*p.groups, false))
-	defer out.Release()
-	copy(unsafe.Slice((*float32)(inAt), n*p.features), rows)
-	g.run(inAt, outAt, scratchAt, n)
+	size := 4
+	if p.wide {
+		size = 8
+	}
+	scratch, err := g.newScratch(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratchAt, in, out := buffer(scratch.Len()), buffer(4*n*p.features), buffer(size*n*p.groups)
+	scratch.Release()
+	copy(unsafe.Slice((*float32)(in), n*p.features), rows)
+	g.run(in, out, scratchAt, n)
 	sums := make([]float64, n*p.groups)
 	for i := range sums {
 		if p.wide {
-			sums[i] = unsafe.Slice((*float64)(outAt), len(sums))[i]
+			sums[i] = unsafe.Slice((*float64)(out), len(sums))[i]
 		} else {
-			sums[i] = float64(unsafe.Slice((*float32)(outAt), len(sums))[i])
+			sums[i] = float64(unsafe.Slice((*float32)(out), len(sums))[i])
 		}
+	}
+	for _, f := range check {
+		f()
 	}
 	return sums
 }

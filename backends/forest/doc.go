@@ -1,0 +1,63 @@
+// Package forest is the backend that runs the file of a tree model itself, XGBoost's or LightGBM's, with kernels for the
+// processor it finds itself on.
+//
+// # What it opens
+//
+// A folder with one file that package ensemble reads and that starts like a model: XGBoost JSON, UBJSON or the old binary
+// format, or LightGBM text, under any name. Beside a compiled.so, it takes source_model.*, which `picket compile` puts
+// there; compiled.meta then says which file that has to be, and the digest is checked. Nothing of the folder is executed, so
+// an artifact compiled for another processor runs too.
+//
+// # What it answers
+//
+// One input, "data" FP32 [-1, features], and one output FP32 [-1, values], named as compiled.meta names them. Margins equal
+// the trainer's bit for bit, with every kernel: XGBoost's are float32 sums in tree order, LightGBM's float64 sums in tree
+// order, rounded to float32 after the transform. Transforms are computed in Go, with the arithmetic of package ensemble,
+// within two units in the last place of the trainer's. So the same row has the same answer in any batch and on any host
+// of one architecture. Every NaN is missing; what else is, the model says. Zero is a value, unless the model (LightGBM) says otherwise.
+//
+// # How it is fast
+//
+// Each column's distinct thresholds are sorted; a value's rank is how many of them are not above it, and every split becomes
+// a comparison of a rank, a byte, with a byte. Columns of more than 255 thresholds are several units of 255. Finding a rank
+// takes two vector comparisons: with 16 pivots, each the last of 16 thresholds, then with those 16. NaN has rank 0, which goes
+// left everywhere; where missing values go right, splits look at a second copy of the ranks, in which it is 255.
+//
+// Few rows go to the row kernel, one at a time. All ranks sit in one register of 64 bytes (up to 32 units), two (64) or four
+// (128). A tree is cut into blocks of seven splits in three levels. The top blocks of eight trees are compared at once: 64
+// bytes say where the ranks lie, one byte permute brings them, one comparison gives a byte per tree, and a permute with a
+// table of 128 bytes turns the bytes of 64 trees into their exits, 0 to 7. An exit leads to a line of 64 bytes that holds
+// the next seven splits, and for trees of at most six levels eight leaves; four 16-byte loads fill a register again. Patterns
+// stay in registers: a store of eight pieces that is loaded as a whole waits for the pieces to reach the cache, which had
+// doubled the time. For 500 trees of depth 6 this is, per tree, 16 bytes of the top and one line of 64: 40 KB a row, most of
+// it from the second-level cache; and about eight instructions, two of them to fetch and add the leaf. The additions of a
+// row's leaves wait for each other, 2 to 4 cycles each: 500 trees cannot take less than 1,000 to 2,000 cycles, because
+// exact sums keep the order. The next 64 trees are looked at meanwhile.
+//
+// Many rows go to the slice kernel: bit r of a register is row r, 512 rows at once with AVX-512. The ranks of a column are
+// turned into eight registers of bits; 16 masks of "low half at least l" and 17 of "high half at least h" give the mask of
+// any threshold by one three-way operation and a store. A complete tree of depth 6 loads its 63 masks, selects among them
+// 57 times, and has the six bits of all 512 leaf numbers; 22 interleavings and eight bit-matrix products make bytes of them,
+// and for each 64 rows four byte permutes fetch the four bytes of the leaves, eight interleavings join them, and four
+// additions follow. That is about 350 instructions for 512 rows and a tree, 0.7 a row and tree; 5,088 thresholds and their
+// masks are 326 KB, in the second-level cache. Where values are missing, a split also ors in the rows that are missing in
+// its column and go right, which is one load more. A tree of any other shape is walked from the root, keeping for every
+// node the mask of rows that reach it: two operations a split, and about three a leaf to make the numbers. Trees
+// of more than 64 leaves fetch leaves page by page.
+//
+// What remains goes to the plain kernel: models with categorical splits, of more than 128 units with few rows, and
+// processors without any of the instruction sets. It walks eight trees of a row in step, without branches.
+//
+// Which kernel is best for how many rows depends on the model and the host, so Open measures: the row kernel against the
+// plain one, and the number of rows from which the slice kernel is faster.
+//
+// # Instruction sets
+//
+// The same two kernels, row.inc.h and slice.inc.h, are compiled for AVX-512 with VBMI and GFNI, for AVX-512 BW, for AVX2 and
+// for NEON, all in one program; the host description (and with it PICKET_CPU_MASK) decides at load. Programs without C
+// use a kernel in Go, which is also what the others are tested against.
+//
+// # What is left to the backend of compiled trees
+//
+// Models that package ensemble does not read, and ONNX files on their own.
+package forest
