@@ -25,8 +25,10 @@ type worker struct {
 	in, out []tensor.Tensor // gathered batches, allocated at the first one
 	viewIn  []tensor.Tensor // the part of a batch or a request being run
 	viewOut []tensor.Tensor
-	ranRows int
-	ranNS   int64
+
+	// What it ran since the queue last asked, for the estimate at admission.
+	ranRows, ranTimes int
+	ranNS             int64
 }
 
 func newWorker(s *Snapshot) *worker {
@@ -217,6 +219,7 @@ func (w *worker) run(start int64, in, out []tensor.Tensor, rows int) (end int64,
 		}
 		end = clock()
 		w.ranRows += rows
+		w.ranTimes++
 		w.ranNS += end - start
 	}()
 	limit := w.snapshot.properties.MaxRows
@@ -272,7 +275,7 @@ func (w *worker) warmUp() error {
 			s.measured(w.timeRow(in, out))
 		}
 	}
-	w.ranRows, w.ranNS = 0, 0
+	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
 	return nil
 }
 
