@@ -124,7 +124,8 @@ func (w *worker) runBatch() {
 func (w *worker) runOne(r *Request) error {
 	start := clock()
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
-	w.snapshot.stats.ran(start-r.arrived, end-start)
+	w.snapshot.stats.queue.record(start - r.arrived)
+	w.snapshot.stats.ran(r.Rows, end-start)
 	return err
 }
 
@@ -149,8 +150,7 @@ func (w *worker) runTogether() {
 		return
 	}
 	scatter(w.batch, w.out)
-	w.snapshot.stats.runs.Add(1)
-	w.snapshot.stats.run.record(end - start)
+	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
 		w.snapshot.stats.queue.record(start - r.arrived)
 		w.snapshot.queue.finish(r, nil)
