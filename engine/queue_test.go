@@ -11,6 +11,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // A client that means "for ever" says it as the longest time there is.
@@ -152,5 +153,88 @@ func TestAdmissionErrsOnTheSideOfAdmitting(t *testing.T) {
 			r.Release()
 			wait()
 		})
+	}
+}
+
+// Requests of several inputs and outputs of different widths are put together
+// and taken apart, whole and in parts.
+func TestBatchesOfSeveralTensors(t *testing.T) {
+	spec := func(name string, width int64) engine.TensorSpec {
+		return engine.TensorSpec{Name: name, DType: tensor.FP32, Dims: []int64{engine.Variable, width}}
+	}
+	signature := &engine.Signature{
+		Inputs:  []engine.TensorSpec{spec("a", 3), spec("b", 1), spec("c", 5)},
+		Outputs: []engine.TensorSpec{spec("x", 2), spec("y", 1), spec("z", 7)},
+	}
+	for name, maxRows := range map[string]int{"whole": 0, "in parts": 4} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate()
+			e := newEngine(t, engine.Options{}, enginetest.New(enginetest.Script{
+				Signature: signature, Properties: engine.Properties{MaxRows: maxRows}, OnRun: g.run}))
+			load(t, e, "m", engine.ModelOptions{Instances: 1})
+			var wg sync.WaitGroup
+			for n := range 6 {
+				rows := n + 1
+				r := newRequest(t, e, "m", rows, 1)
+				for i, in := range r.Inputs {
+					values, err := tensor.View[float32](in)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for k := range values { // differs by request, input, row and column
+						values[k] = float32(100*n + 10*i + k)
+					}
+				}
+				wg.Go(func() {
+					defer r.Release()
+					if err := r.Predict(t.Context()); err != nil {
+						t.Error(err)
+						return
+					}
+					checkSeveral(t, r)
+				})
+				if n == 0 {
+					<-g.entered
+				}
+			}
+			eventually(t, "five wait", func() bool { return stats(t, e, "m").WaitingRequests == 5 })
+			close(g.open)
+			wg.Wait()
+			want := uint64(2) // the first, and all others together
+			if maxRows > 0 {
+				want = 6 // of 1 to 6 rows, no two of those that waited fit 4
+			}
+			if s := stats(t, e, "m"); s.Runs != want || s.RunRows != 21 {
+				t.Errorf("%d runs of %d rows, want %d of 21", s.Runs, s.RunRows, want)
+			}
+		})
+	}
+}
+
+// checkSeveral compares the outputs with what the fake computes of the inputs.
+func checkSeveral(t *testing.T, r *engine.Request) {
+	t.Helper()
+	for row := range r.Rows {
+		sum := float32(0)
+		for i, in := range r.Inputs {
+			values, err := tensor.View[float32](in.Rows(row, row+1))
+			if err != nil {
+				t.Error(err)
+			}
+			for _, v := range values {
+				sum += float32(i+1) * v
+			}
+		}
+		for o, out := range r.Outputs {
+			values, err := tensor.View[float32](out.Rows(row, row+1))
+			if err != nil {
+				t.Error(err)
+			}
+			for j, got := range values {
+				if want := sum + 1000*float32(o) + float32(j); got != want {
+					t.Errorf("request of %d rows: output %d, row %d, value %d is %v, want %v", r.Rows, o, row, j, got, want)
+				}
+			}
+		}
 	}
 }
