@@ -154,11 +154,7 @@ func (l *Library) LastError() (string, error) {
 	if l.c == nil {
 		return "", l.closed()
 	}
-	text := C.picket_dlr_last_error(l.c)
-	if text == nil {
-		return "", nil
-	}
-	return takeText(text), nil
+	return takeText(C.picket_dlr_last_error(l.c)), nil
 }
 
 // DeviceType is GetDLRDeviceType (since 1.4): the device, [CPU] for example, that the compiled.meta in a folder asks for.
@@ -245,9 +241,9 @@ func (l *Library) SetCustomAllocatorMemalign(function unsafe.Pointer) error {
 	return optionalError(name, C.picket_dlr_set_memalign(l.c, function))
 }
 
-// takeText copies a text that C allocated for us, and frees it.
+// takeText copies a problem or the last error, and frees it.
 func takeText(text *C.char) string {
-	defer C.free(unsafe.Pointer(text))
+	defer C.picket_dlr_free_text(text)
 	return C.GoString(text)
 }
 

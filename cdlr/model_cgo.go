@@ -75,8 +75,16 @@ func (m *Model) ready(name string, present bool) error {
 	return nil
 }
 
-// c returns the function table. An open model keeps its library open, so no lock is needed.
-func (m *Model) c() *C.picket_dlr { return m.library.c }
+// noFunctions is the function table of a closed model, whose library may be closed too. It stays empty.
+var noFunctions C.picket_dlr
+
+// c returns the function table. An open model keeps its library open, so no lock is needed; a closed one must not look.
+func (m *Model) c() *C.picket_dlr {
+	if m.handle == nil {
+		return &noFunctions
+	}
+	return m.library.c
+}
 
 // checkOutput guards the functions that do not check the index themselves.
 func (m *Model) checkOutput(name string, index int) error {

@@ -7,10 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+// What a problem says when there is no memory to say more. NULL would mean success, and the last caller's answer would
+// be taken for this one's.
+static char no_memory[] = "there was no memory left, not even for the reason";
+
+// problem_of returns a copy of text for picket_dlr_free_text; never NULL.
+static char *problem_of(const char *text) {
+	char *copy = strdup(text);
+	return copy != NULL ? copy : no_memory;
+}
+
+void picket_dlr_free_text(char *text) {
+	if (text != no_memory)
+		free(text);
+}
+
 // last_error returns a copy of this thread's last error.
 static char *last_error(const picket_dlr *dlr) {
 	const char *text = dlr->DLRGetLastError();
-	return strdup(text != NULL ? text : "");
+	return problem_of(text != NULL ? text : "");
 }
 
 // failed turns a function's answer into a problem: NULL for 0, else the reason.
@@ -25,10 +40,10 @@ static char *failed_quietly(const picket_dlr *dlr, int rc, char *before) {
 	char *problem = NULL;
 	if (rc != 0) {
 		problem = last_error(dlr);
-		if (problem != NULL && before != NULL && strcmp(problem, before) == 0)
+		if (problem != no_memory && strcmp(problem, before) == 0)
 			problem[0] = '\0';
 	}
-	free(before);
+	picket_dlr_free_text(before);
 	return problem;
 }
 
@@ -53,8 +68,6 @@ static void forget(terminated *name) {
 		free(name->text);
 }
 
-static char *out_of_memory(void) { return strdup("out of memory"); }
-
 picket_library picket_dlr_open(const char *path) {
 	picket_library result = {NULL, NULL};
 	dlerror();
@@ -63,13 +76,13 @@ picket_library picket_dlr_open(const char *path) {
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	if (handle == NULL) {
 		const char *text = dlerror();
-		result.problem = strdup(text != NULL ? text : "the loader gave no reason");
+		result.problem = problem_of(text != NULL ? text : "the loader gave no reason");
 		return result;
 	}
 	picket_dlr *dlr = calloc(1, sizeof *dlr);
 	if (dlr == NULL) {
 		dlclose(handle);
-		result.problem = out_of_memory();
+		result.problem = no_memory;
 		return result;
 	}
 	dlr->handle = handle;
@@ -137,7 +150,7 @@ char *picket_dlr_run(const picket_dlr *dlr, void *model) { return failed(dlr, dl
 char *picket_dlr_set_input(const picket_dlr *dlr, void *model, const char *name, size_t length, const int64_t *shape, const void *data, int dim) {
 	terminated t;
 	if (!terminate(&t, name, length))
-		return out_of_memory();
+		return no_memory;
 	char *problem = failed(dlr, dlr->SetDLRInput(&model, t.text, shape, data, dim));
 	forget(&t);
 	return problem;
@@ -147,7 +160,7 @@ char *picket_dlr_set_input(const picket_dlr *dlr, void *model, const char *name,
 char *picket_dlr_set_input_tensor(const picket_dlr *dlr, void *model, const char *name, size_t length, picket_tensor tensor, const int64_t *shape) {
 	terminated t;
 	if (!terminate(&t, name, length))
-		return out_of_memory();
+		return no_memory;
 	tensor.shape = (int64_t *)shape;
 	char *problem = failed(dlr, dlr->SetDLRInputTensor(&model, t.text, &tensor));
 	forget(&t);
@@ -157,7 +170,7 @@ char *picket_dlr_set_input_tensor(const picket_dlr *dlr, void *model, const char
 char *picket_dlr_set_input_zero_copy(const picket_dlr *dlr, void *model, const char *name, size_t length, picket_tensor tensor, const int64_t *shape) {
 	terminated t;
 	if (!terminate(&t, name, length))
-		return out_of_memory();
+		return no_memory;
 	tensor.shape = (int64_t *)shape;
 	char *problem = failed(dlr, dlr->SetDLRInputTensorZeroCopy(&model, t.text, &tensor));
 	forget(&t);
@@ -167,7 +180,7 @@ char *picket_dlr_set_input_zero_copy(const picket_dlr *dlr, void *model, const c
 char *picket_dlr_input(const picket_dlr *dlr, void *model, const char *name, size_t length, void *data) {
 	terminated t;
 	if (!terminate(&t, name, length))
-		return out_of_memory();
+		return no_memory;
 	char *problem = failed(dlr, dlr->GetDLRInput(&model, t.text, data));
 	forget(&t);
 	return problem;
@@ -176,7 +189,7 @@ char *picket_dlr_input(const picket_dlr *dlr, void *model, const char *name, siz
 char *picket_dlr_output_by_name(const picket_dlr *dlr, void *model, const char *name, size_t length, void *data) {
 	terminated t;
 	if (!terminate(&t, name, length))
-		return out_of_memory();
+		return no_memory;
 	char *problem = failed(dlr, dlr->GetDLROutputByName(&model, t.text, data));
 	forget(&t);
 	return problem;
@@ -186,7 +199,7 @@ picket_int picket_dlr_output_index(const picket_dlr *dlr, void *model, const cha
 	picket_int result = {NULL, -1};
 	terminated t;
 	if (!terminate(&t, name, length)) {
-		result.problem = out_of_memory();
+		result.problem = no_memory;
 		return result;
 	}
 	char *before = last_error(dlr);

@@ -99,7 +99,8 @@ typedef struct {
 #undef PICKET_DLR_MEMBER
 } picket_dlr;
 
-// Results. problem is NULL on success; else a text that the caller frees, empty if libdlr gave no reason.
+// Results. problem is NULL on success, and on success only; else a text that the caller gives to picket_dlr_free_text, empty if
+// libdlr gave no reason.
 typedef struct { char *problem; picket_dlr *library; } picket_library;
 typedef struct { char *problem; void *value; } picket_pointer;
 typedef struct { char *problem; const char *value; } picket_text;
@@ -109,7 +110,8 @@ typedef struct { char *problem; int64_t size; int dim; } picket_size;
 picket_library picket_dlr_open(const char *path);
 void picket_dlr_close(picket_dlr *);
 void *picket_dlr_symbol(const picket_dlr *, const char *name);
-char *picket_dlr_last_error(const picket_dlr *);
+char *picket_dlr_last_error(const picket_dlr *); // for picket_dlr_free_text
+void picket_dlr_free_text(char *);
 
 picket_pointer picket_dlr_create(const picket_dlr *, const char *path, int device_type, int device_id);
 picket_pointer picket_dlr_create_elems(const picket_dlr *, const picket_elem *, size_t count, int device_type, int device_id);

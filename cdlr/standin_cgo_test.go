@@ -354,6 +354,48 @@ func TestStandinFailures(t *testing.T) {
 	expectMessage(t, err, "GetDLROutputSizeDim", "1000 dimensions")
 }
 
+// outOfMemory is a library that makes strdup fail on texts about bad luck, as it does where the host does not overcommit.
+const outOfMemory = `
+#include <stdlib.h>
+#include <string.h>
+char *strdup(const char *text) {
+	if (strstr(text, "bad luck") != NULL)
+		return NULL;
+	size_t size = strlen(text) + 1;
+	char *copy = malloc(size);
+	return copy == NULL ? NULL : memcpy(copy, text, size);
+}`
+
+// A failure whose reason finds no memory is still a failure: taken for success, the last caller's answer would be given to this one.
+func TestFailureWithoutMemoryForItsReason(t *testing.T) {
+	const child = "PICKET_TEST_OUT_OF_MEMORY"
+	if os.Getenv(child) == "" {
+		dir := t.TempDir()
+		source, library := filepath.Join(dir, "strdup.c"), filepath.Join(dir, "strdup.so")
+		if err := os.WriteFile(source, []byte(outOfMemory), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := exec.Command("cc", "-shared", "-fPIC", "-O1", "-fno-builtin", "-o", library, source).CombinedOutput(); err != nil {
+			t.Fatalf("compiling: %v\n%s", err, text)
+		}
+		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		again.Env = append(os.Environ(), child+"=1", "LD_PRELOAD="+library)
+		if text, err := again.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		return
+	}
+	l := openStandin(t, standin)
+	m := create(t, l, "x")
+	if err := m.SetInput("data", []int64{1, 4}, floats(1, 2, 3, 4)); err != nil {
+		t.Fatal(err)
+	}
+	err := m.SetInput("bad luck", []int64{1, 4}, floats(5, 6, 7, 8))
+	expectMessage(t, err, "SetDLRInput", "no memory")
+	// A failure with memory for its reason comes through as ever.
+	expectMessage(t, m.SetInput("other", []int64{1, 4}, floats(5, 6, 7, 8)), "SetDLRInput", "no input other")
+}
+
 func TestStandinAllocatorsArePassedOn(t *testing.T) {
 	l := openStandin(t, standin)
 	for name, set := range map[string]func(unsafe.Pointer) error{
@@ -497,6 +539,36 @@ func TestLifetimes(t *testing.T) {
 	}
 	if _, err := l.Version(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Version after Close: %v", err)
+	}
+}
+
+// A model outlives its library only as a closed one: its methods say so even when there is no library left to ask.
+func TestModelOfAClosedLibrary(t *testing.T) {
+	l, err := Open(compileStandin(t, standin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := l.CreateModel("x", CPU, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []interface{ Close() error }{m, l} {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, numInputs := m.NumInputs()
+	_, inputName := m.InputName(0)
+	_, _, outputSize := m.OutputSizeDim(0)
+	_, shape := m.AppendOutputShape(nil, 0)
+	_, backend := m.Backend()
+	for name, err := range map[string]error{
+		"Run": m.Run(), "NumInputs": numInputs, "InputName": inputName, "OutputSizeDim": outputSize, "AppendOutputShape": shape,
+		"Backend": backend, "SetInput": m.SetInput("data", []int64{1, 4}, floats(1, 2, 3, 4)), "Output": m.Output(0, floats(0)),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

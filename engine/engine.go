@@ -33,7 +33,7 @@ type Engine struct {
 	mu      sync.Mutex
 	loading map[string]struct{} // names reserved by a Load under way
 	closed  bool
-	open    sync.WaitGroup // loads under way and snapshots that are not closed yet
+	live    sync.WaitGroup // loads under way and snapshots that are not closed yet
 }
 
 type probed struct {
@@ -157,8 +157,8 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	if err != nil {
 		return nil, err
 	}
-	e.open.Add(1)
-	s.onClose = e.open.Done
+	e.live.Add(1)
+	s.onClose = e.live.Done
 	if err := e.publish(s); err != nil {
 		s.Release()
 		return nil, err
@@ -181,7 +181,7 @@ func (e *Engine) reserve(name string, replace bool) error {
 	}
 	e.loading[name] = struct{}{}
 	// Under the lock, so that it is not counted after Close has begun to wait.
-	e.open.Add(1)
+	e.live.Add(1)
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (e *Engine) unreserve(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.loading, name)
-	e.open.Done()
+	e.live.Done()
 }
 
 // publish puts s under its name, in the place of the one that has it.
@@ -218,14 +218,14 @@ func (e *Engine) publish(s *Snapshot) error {
 // opens. Only ErrUnsupported sends it to the next: an artifact that is damaged
 // for one backend is not tried on others, whose libraries may be less careful.
 func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
-	candidates, order := e.rank(a, o.Backend)
+	candidates, order := e.rank(name, a, o.Backend)
 	cores := max(1, int(math.Ceil(e.host.CPU.CoresAllowed)))
 	unsupported := error(nil)
 	for n, i := range order {
 		if err := ctx.Err(); err != nil {
 			return nil, contextError(err)
 		}
-		model, err := e.backends[i].Open(ctx, a, OpenOptions{Host: e.host, Threads: o.Threads, Pin: o.Pin})
+		model, err := e.open(ctx, i, name, a, o)
 		if errors.Is(err, ErrUnsupported) {
 			candidates[i].Reason = err.Error()
 			unsupported = err
@@ -255,15 +255,18 @@ func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o Model
 }
 
 // rank is all backends as candidates, and the indices of those to try in order.
-func (e *Engine) rank(a *Artifact, forced string) (candidates []Candidate, order []int) {
+func (e *Engine) rank(name string, a *Artifact, forced string) (candidates []Candidate, order []int) {
 	matches := make([]int, len(e.backends))
 	candidates = make([]Candidate, len(e.backends))
 	for i, b := range e.backends {
 		candidates[i].Backend = b.Name()
-		matches[i] = b.Match(a)
+		var err error
+		matches[i], err = e.match(i, name, a)
 		switch {
 		case forced != "" && b.Name() != forced:
 			candidates[i].Reason = "not asked: backend " + forced + " was asked for"
+		case err != nil:
+			candidates[i].Reason = err.Error() + " while looking at the artifact"
 		case matches[i] == 0:
 			candidates[i].Reason = "the artifact is not of its format"
 		case b.unusable != nil:
@@ -274,6 +277,19 @@ func (e *Engine) rank(a *Artifact, forced string) (candidates []Candidate, order
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(matches[j], matches[i]) })
 	return candidates, order
+}
+
+// match asks backend i.
+func (e *Engine) match(i int, name string, a *Artifact) (fit int, err error) {
+	defer contain(e.log, name, &err)
+	return e.backends[i].Match(a), nil
+}
+
+// open opens a with backend i. What a backend had opened before a panic stays
+// open.
+func (e *Engine) open(ctx context.Context, i int, name string, a *Artifact, o ModelOptions) (m Model, err error) {
+	defer contain(e.log, name, &err)
+	return e.backends[i].Open(ctx, a, OpenOptions{Host: e.host, Threads: o.Threads, Pin: o.Pin})
 }
 
 // noneCan says in one sentence why no backend was tried.
@@ -359,7 +375,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	done := make(chan struct{})
 	go func() {
-		e.open.Wait()
+		e.live.Wait()
 		close(done)
 	}()
 	select {

@@ -20,19 +20,25 @@ import (
 func TestHammerReplace(t *testing.T) {
 	for name, c := range map[string]struct {
 		properties engine.Properties
+		mixed      bool // each version is of another kind than the one before
 		delay      time.Duration
 	}{
 		"inline":          {properties: inline},
 		"queued":          {},
 		"queued in parts": {properties: engine.Properties{MaxRows: 3}},
 		"with a delay":    {delay: 50 * time.Microsecond},
+		"of every kind":   {mixed: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const versions, replacements, callers = 4, 200, 6
 			var backends []*enginetest.Backend
 			for v := range versions {
+				properties := c.properties
+				if c.mixed {
+					properties = engine.Properties{Inline: v%2 == 0, MaxRows: v / 2 * 3}
+				}
 				backends = append(backends, enginetest.New(enginetest.Script{
-					Name: string(rune('a' + v)), Bias: float32(v+1) * 1000, Properties: c.properties}))
+					Name: string(rune('a' + v)), Bias: float32(v+1) * 1000, Properties: properties}))
 			}
 			e := newEngine(t, engine.Options{}, backends...)
 			o := engine.ModelOptions{MaxBatchRows: 8, BatchDelay: c.delay, Instances: 2, Backend: "a"}

@@ -38,7 +38,8 @@ type ModelOptions struct {
 	// to; a single larger request is still served. Default 64.
 	MaxBatchRows int
 	// BatchDelay is how long an idle instance waits for more requests to join a
-	// batch. Default 0: an idle instance never waits.
+	// batch; less when a request's deadline leaves no room for it. Default 0: an
+	// idle instance never waits.
 	BatchDelay time.Duration
 	// MaxQueue is how many requests may wait; more are refused with ErrBusy.
 	// Default 1024.

@@ -24,17 +24,23 @@ type queue struct {
 	idle      []*worker
 	instances int
 	collector *worker // an instance that waits for a batch to fill
+	urgent    int     // waiting requests whose deadline leaves no room for delay
 	closed    bool
-	// nsPerRow is a moving average of how long a row takes in a run, for the
-	// estimate at admission; 0 while unknown.
-	nsPerRow float64
+	// nsPerRow and nsPerRun are moving averages of how long a row takes in a run
+	// and a run takes in all, for the estimate at admission; 0 while unknown.
+	nsPerRow, nsPerRun float64
 }
 
 // requestList is a doubly linked list through the requests themselves, so that
 // a cancelled one leaves in constant time.
-type requestList struct{ head, tail *Request }
+type requestList struct {
+	head, tail     *Request
+	requests, rows int
+}
 
 func (l *requestList) push(r *Request) {
+	l.requests++
+	l.rows += r.Rows
 	r.prev, r.next = l.tail, nil
 	if l.tail == nil {
 		l.head = r
@@ -45,6 +51,8 @@ func (l *requestList) push(r *Request) {
 }
 
 func (l *requestList) remove(r *Request) {
+	l.requests--
+	l.rows -= r.Rows
 	if r.prev == nil {
 		l.head = r.next
 	} else {
@@ -76,26 +84,22 @@ func (q *queue) admit(r *Request) (*worker, error) {
 		return nil, fmt.Errorf("predicting: %w: %d requests are waiting already", ErrBusy, q.maxRequests)
 	}
 	if r.deadline != 0 && q.requests > 0 {
-		// Only what waits is counted: the runs under way end at a time that is
-		// not known, so the estimate errs on the side of admitting.
-		wait := int64(q.nsPerRow * float64(q.rows+r.Rows) / float64(q.instances))
-		if r.arrived+wait > r.deadline {
+		wait, left := q.estimate(r), time.Duration(r.deadline-r.arrived)
+		if wait > left {
 			q.mu.Unlock()
 			r.state = requestDone
 			return nil, fmt.Errorf("predicting: %w: the queue is %v long and the deadline is in %v", ErrBusy,
-				time.Duration(wait).Round(time.Microsecond), time.Duration(r.deadline-r.arrived).Round(time.Microsecond))
+				wait.Round(time.Microsecond), left.Round(time.Microsecond))
 		}
 	}
 	r.state = requestQueued
 	r.refs.Add(1)
-	q.levels[r.Priority].push(r)
-	q.requests++
-	q.rows += r.Rows
+	q.push(r)
 	w := q.collector
 	switch {
 	case w == nil && len(q.idle) > 0:
 		w = q.popIdle()
-	case w != nil && q.rows >= q.maxRows:
+	case w != nil && (q.rows >= q.maxRows || r.urgent):
 		q.collector = nil
 	default:
 		w = nil
@@ -107,6 +111,49 @@ func (q *queue) admit(r *Request) (*worker, error) {
 	return nil, nil
 }
 
+// estimate is how long it takes until r is answered if it is queued now. It
+// errs on the side of admitting: the runs under way end at a time that is not
+// known and are not counted, lower priorities are behind r, and of what the rows
+// ahead cost and what the batches they make cost the lesser is taken, because
+// some models take as long for many rows as for one. q.mu is held.
+func (q *queue) estimate(r *Request) time.Duration {
+	requests, rows := 1, r.Rows
+	for _, level := range order {
+		requests += q.levels[level].requests
+		rows += q.levels[level].rows
+		if level == r.Priority {
+			break
+		}
+	}
+	runs := requests
+	if q.batchable {
+		runs = (rows-1)/q.maxRows + 1
+	}
+	return time.Duration(min(q.nsPerRow*float64(rows), q.nsPerRun*float64(runs)) / float64(q.instances))
+}
+
+// push adds r to those that wait. q.mu is held.
+func (q *queue) push(r *Request) {
+	q.levels[r.Priority].push(r)
+	q.requests++
+	q.rows += r.Rows
+	if r.urgent = q.delay > 0 && r.deadline != 0 && r.deadline-r.arrived < int64(q.delay)+int64(q.nsPerRow*float64(r.Rows)); r.urgent {
+		q.urgent++
+	}
+}
+
+// remove is the reverse of push. q.mu is held.
+func (q *queue) remove(r *Request) {
+	q.levels[r.Priority].remove(r)
+	q.requests--
+	q.rows -= r.Rows
+	if r.urgent {
+		q.urgent--
+	}
+}
+
+// popIdle takes an instance off the idle list, which is not empty. Its wake has
+// room for the one token that it is owed from now on. q.mu is held.
 func (q *queue) popIdle() *worker {
 	last := len(q.idle) - 1
 	w := q.idle[last]
@@ -134,13 +181,18 @@ func (q *queue) observe(w *worker) {
 	if w.ranRows == 0 {
 		return
 	}
-	ns := float64(w.ranNS) / float64(w.ranRows)
-	if q.nsPerRow == 0 {
-		q.nsPerRow = ns
+	average(&q.nsPerRow, float64(w.ranNS)/float64(w.ranRows))
+	average(&q.nsPerRun, float64(w.ranNS)/float64(w.ranTimes))
+	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
+}
+
+// average moves a moving average, 0 while unknown, towards a new value.
+func average(have *float64, ns float64) {
+	if *have == 0 {
+		*have = ns
 	} else {
-		q.nsPerRow += (ns - q.nsPerRow) / 8
+		*have += (ns - *have) / 8
 	}
-	w.ranRows, w.ranNS = 0, 0
 }
 
 // take blocks until there is a batch for w and appends it to w.batch, or
@@ -171,6 +223,11 @@ func (q *queue) take(w *worker) bool {
 			}
 			q.collect(w, now)
 			if len(w.batch)+len(w.expired) > 0 {
+				if q.requests > 0 && q.collector == nil && len(q.idle) > 0 {
+					// What the batch had no room for. While w waited for the batch
+					// to fill, nobody was woken for it.
+					q.popIdle().wake <- struct{}{}
+				}
 				return true
 			}
 		}
@@ -186,7 +243,7 @@ func (q *queue) take(w *worker) bool {
 
 // worthWaiting is how long an instance may still wait for the batch to fill.
 func (q *queue) worthWaiting(now int64) time.Duration {
-	if q.delay == 0 || !q.batchable || q.rows >= q.maxRows || q.collector != nil || q.closed {
+	if q.delay == 0 || !q.batchable || q.rows >= q.maxRows || q.urgent > 0 || q.collector != nil || q.closed {
 		return 0
 	}
 	oldest := now
@@ -203,16 +260,13 @@ func (q *queue) worthWaiting(now int64) time.Duration {
 func (q *queue) collect(w *worker, now int64) {
 	rows := 0
 	for _, level := range order {
-		list := &q.levels[level]
-		for r := list.head; r != nil; {
+		for r := q.levels[level].head; r != nil; {
 			next := r.next
 			expired := r.deadline != 0 && now >= r.deadline
 			if !expired && len(w.batch) > 0 && (!q.batchable || rows+r.Rows > q.maxRows) {
 				return
 			}
-			list.remove(r)
-			q.requests--
-			q.rows -= r.Rows
+			q.remove(r)
 			r.state = requestRunning
 			if expired {
 				w.expired = append(w.expired, r)
@@ -232,9 +286,7 @@ func (q *queue) abandon(r *Request) bool {
 	q.mu.Lock()
 	switch r.state {
 	case requestQueued:
-		q.levels[r.Priority].remove(r)
-		q.requests--
-		q.rows -= r.Rows
+		q.remove(r)
 		r.state = requestDone
 		q.mu.Unlock()
 		r.unref()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,7 @@ type Request struct {
 	prev, next *Request
 	arrived    int64 // nanoseconds of clock
 	deadline   int64 // nanoseconds of clock, 0 for none
+	urgent     bool  // while it waits: its deadline leaves no room for the batch delay
 	err        error
 	done       chan struct{} // one token when the engine is done with it
 	timer      *time.Timer   // for deadlines that no context carries
@@ -142,11 +144,11 @@ func (r *Request) takeDeadline(ctx context.Context) error {
 	}
 	deadline, ok := ctx.Deadline()
 	if ok && (r.Deadline.IsZero() || deadline.Before(r.Deadline)) {
-		r.deadline = r.arrived + int64(time.Until(deadline))
+		r.deadline = after(r.arrived, time.Until(deadline))
 	} else if !r.Deadline.IsZero() {
-		r.deadline = r.arrived + int64(time.Until(r.Deadline))
+		r.deadline = after(r.arrived, time.Until(r.Deadline))
 	} else if t := r.snapshot.options.Timeout; t > 0 {
-		r.deadline = r.arrived + int64(t)
+		r.deadline = after(r.arrived, t)
 	} else {
 		return nil
 	}
@@ -154,6 +156,16 @@ func (r *Request) takeDeadline(ctx context.Context) error {
 		return fmt.Errorf("predicting: the %w before it was admitted", ErrDeadline)
 	}
 	return nil
+}
+
+// after is d after a reading of the clock. Clients say the longest duration
+// there is when they mean to wait for ever, so the sum may not fit; then it is
+// the end of time.
+func after(clock int64, d time.Duration) int64 {
+	if int64(d) > math.MaxInt64-clock {
+		return math.MaxInt64
+	}
+	return clock + int64(d)
 }
 
 // wait returns when the engine is done with r, or ctx or the deadline ends.

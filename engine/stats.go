@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -9,18 +10,21 @@ import (
 
 // Stats is what one model has done since it was loaded.
 type Stats struct {
-	Requests uint64 // answered, with or without an error
+	Requests uint64 // answered, with or without an error, and Refused ones
 	Rows     uint64 // in requests answered without an error
-	// Runs is how many times the backend was called; InlineRuns is how many of
-	// the requests ran on the thread that brought them.
-	Runs, InlineRuns uint64
+	// Runs is how many runs there were, RunRows how many rows they had, whether
+	// anybody still wanted the answer or not. A run in parts counts once; a batch
+	// that failed counts as the single runs that were made of it. InlineRuns is
+	// how many of the runs were on the thread that brought the request.
+	Runs, RunRows, InlineRuns uint64
 	// Failed counts requests by the kind of failure.
 	Failed map[string]uint64
 	// Waiting is how many requests and rows wait now.
 	WaitingRequests, WaitingRows int
 	// Queue is the time from a request's arrival to the start of its run; Run
 	// is that of one run, which may be of several requests, with gathering;
-	// Total is from arrival to the answer, whatever it was.
+	// Total is from arrival to the answer, whatever it was, of requests that were
+	// not Refused.
 	Queue, Run, Total Histogram
 }
 
@@ -29,6 +33,7 @@ var failureKinds = [...]struct {
 	name string
 	err  error
 }{
+	{"input", ErrInvalidInput},
 	{"busy", ErrBusy},
 	{"deadline", ErrDeadline},
 	{"canceled", ErrCanceled},
@@ -39,19 +44,25 @@ var failureKinds = [...]struct {
 
 // counters are the live form of Stats.
 type counters struct {
-	requests, rows, runs, inlineRuns atomic.Uint64
-	failed                           [len(failureKinds)]atomic.Uint64
-	queue, run, total                histogram
+	requests, rows, runs, runRows, inlineRuns atomic.Uint64
+	failed                                    [len(failureKinds)]atomic.Uint64
+	queue, run, total                         histogram
 }
 
 // outcome records what a caller got, ns after it asked.
 func (c *counters) outcome(rows int, ns int64, err error) {
-	c.requests.Add(1)
 	c.total.record(ns)
 	if err == nil {
+		c.requests.Add(1)
 		c.rows.Add(uint64(rows))
 		return
 	}
+	c.refused(err)
+}
+
+// refused records a request without an answer.
+func (c *counters) refused(err error) {
+	c.requests.Add(1)
 	for i, kind := range failureKinds {
 		if kind.err == nil || errors.Is(err, kind.err) {
 			c.failed[i].Add(1)
@@ -60,17 +71,17 @@ func (c *counters) outcome(rows int, ns int64, err error) {
 	}
 }
 
-// ran records one run of one request; a caller that gave up meanwhile has its
-// outcome recorded already.
-func (c *counters) ran(queuedNS, runNS int64) {
+// ran records a run. Callers that gave up meanwhile have their outcomes recorded
+// already.
+func (c *counters) ran(rows int, ns int64) {
 	c.runs.Add(1)
-	c.queue.record(queuedNS)
-	c.run.record(runNS)
+	c.runRows.Add(uint64(rows))
+	c.run.record(ns)
 }
 
 func (c *counters) snapshot() Stats {
 	s := Stats{
-		Requests: c.requests.Load(), Rows: c.rows.Load(), Runs: c.runs.Load(), InlineRuns: c.inlineRuns.Load(),
+		Requests: c.requests.Load(), Rows: c.rows.Load(), Runs: c.runs.Load(), RunRows: c.runRows.Load(), InlineRuns: c.inlineRuns.Load(),
 		Failed: make(map[string]uint64, len(failureKinds)),
 		Queue:  c.queue.snapshot(), Run: c.run.snapshot(), Total: c.total.snapshot(),
 	}
@@ -144,7 +155,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		return 0
 	}
 	// The bucket that holds the value of this rank, counted from 1.
-	rank := max(uint64(q*float64(total)+0.5), 1)
+	rank := max(uint64(math.Ceil(q*float64(total))), 1)
 	for i, n := range h.buckets {
 		if rank <= n {
 			return time.Duration(upperBound(i))

@@ -43,6 +43,15 @@ func TestHistogramQuantiles(t *testing.T) {
 			t.Errorf("quantile %v is %v, exactly %v", q, time.Duration(got), time.Duration(exact))
 		}
 	}
+	// The fifth of six values does not exceed it for a fraction of 0.83 only.
+	var six histogram
+	for _, v := range []int64{1, 1, 1, 1, 1, 100} {
+		six.record(v)
+	}
+	sixTaken := six.snapshot()
+	if got := sixTaken.Quantile(0.9); got < 100 {
+		t.Errorf("nine tenths of five times 1 ns and once 100 ns are below %v", got)
+	}
 	if empty := (&Histogram{}).Quantile(0.5); empty != 0 {
 		t.Errorf("the median of nothing is %v", empty)
 	}

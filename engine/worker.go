@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/picket-ml/picket/tensor"
@@ -25,8 +24,10 @@ type worker struct {
 	in, out []tensor.Tensor // gathered batches, allocated at the first one
 	viewIn  []tensor.Tensor // the part of a batch or a request being run
 	viewOut []tensor.Tensor
-	ranRows int
-	ranNS   int64
+
+	// What it ran since the queue last asked, for the estimate at admission.
+	ranRows, ranTimes int
+	ranNS             int64
 }
 
 func newWorker(s *Snapshot) *worker {
@@ -46,22 +47,33 @@ func (w *worker) serve(ready chan<- error) {
 		// whatever a native library has left in thread-local storage.
 		runtime.LockOSThread()
 	}
-	instance, err := w.snapshot.model.NewInstance()
+	err := w.start()
+	if w.instance != nil {
+		defer w.close()
+	}
+	ready <- err
 	if err != nil {
-		ready <- fmt.Errorf("making an instance: %w", err)
 		return
 	}
-	w.instance = instance
-	defer w.close()
-	if err := w.warmUp(); err != nil {
-		ready <- fmt.Errorf("warming up: %w", err)
-		return
-	}
-	ready <- nil
 	for w.snapshot.queue.take(w) {
 		w.answerExpired()
 		w.runBatch()
 	}
+}
+
+// start makes the instance and warms it up. After an error there may be an
+// instance all the same.
+func (w *worker) start() (err error) {
+	defer contain(w.snapshot.log, w.snapshot.name, &err)
+	instance, err := w.snapshot.model.NewInstance()
+	if err != nil {
+		return fmt.Errorf("making an instance: %w", err)
+	}
+	w.instance = instance
+	if err := w.warmUp(); err != nil {
+		return fmt.Errorf("warming up: %w", err)
+	}
+	return nil
 }
 
 func (w *worker) close() {
@@ -122,7 +134,8 @@ func (w *worker) runBatch() {
 func (w *worker) runOne(r *Request) error {
 	start := clock()
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
-	w.snapshot.stats.ran(start-r.arrived, end-start)
+	w.snapshot.stats.queue.record(start - r.arrived)
+	w.snapshot.stats.ran(r.Rows, end-start)
 	return err
 }
 
@@ -147,8 +160,7 @@ func (w *worker) runTogether() {
 		return
 	}
 	scatter(w.batch, w.out)
-	w.snapshot.stats.runs.Add(1)
-	w.snapshot.stats.run.record(end - start)
+	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
 		w.snapshot.stats.queue.record(start - r.arrived)
 		w.snapshot.queue.finish(r, nil)
@@ -209,14 +221,12 @@ func scatter(batch []*Request, out []tensor.Tensor) {
 // reading of the clock is a tenth of what the engine costs in all.
 func (w *worker) run(start int64, in, out []tensor.Tensor, rows int) (end int64, err error) {
 	defer func() {
-		// A backend that panics has a bug, but the other models are not at
-		// fault: this run fails and the daemon goes on.
 		if p := recover(); p != nil {
-			w.snapshot.log.Error("a backend panicked", "model", w.snapshot.name, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("%w: the backend panicked", ErrRun)
+			err = fmt.Errorf("%w: %w", ErrRun, panicked(w.snapshot.log, w.snapshot.name, p))
 		}
 		end = clock()
 		w.ranRows += rows
+		w.ranTimes++
 		w.ranNS += end - start
 	}()
 	limit := w.snapshot.properties.MaxRows
@@ -272,7 +282,7 @@ func (w *worker) warmUp() error {
 			s.measured(w.timeRow(in, out))
 		}
 	}
-	w.ranRows, w.ranNS = 0, 0
+	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
 	return nil
 }
 

@@ -14,6 +14,8 @@
 
 // Blocks are powers of two of UNIT, cut from the front of the arena and kept in a
 // list per size once freed; libdlr asks for the same few sizes again and again.
+// Everything but the blocks themselves is under lock, base and size included: an
+// arena may be given while another library's threads are already freeing.
 struct block {
   struct block *next;
 };
@@ -80,13 +82,16 @@ void *picket_arena_memalign(size_t alignment, size_t size) {
 void *picket_arena_malloc(size_t size) { return picket_arena_memalign(UNIT, size); }
 
 void picket_arena_free(void *address) {
+  if (address == NULL)
+    return;
+  pthread_mutex_lock(&arena.lock);
   // Without an arena base and size are 0, and no address is within.
   uintptr_t offset = (uintptr_t)address - (uintptr_t)arena.base;
-  if (address == NULL || offset >= arena.size) {
+  if (offset >= arena.size) {
+    pthread_mutex_unlock(&arena.lock);
     free(address);
     return;
   }
-  pthread_mutex_lock(&arena.lock);
   int class = arena.class_of[offset / UNIT];
   struct block *b = address;
   b->next = arena.free[class];

@@ -16,28 +16,32 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-// arenaOnce guards the arena, which is the process's as libdlr's allocator is.
-var arenaOnce sync.Once
+// pinned is the outcome of the one attempt to give the process an arena: the first
+// Backend decides its size, and what kept it from one keeps the others.
+var pinned struct {
+	once sync.Once
+	err  error
+}
 
-// useArena has libdlr allocate through our functions, which serve from one pinned
-// Buffer of that size first; pinned 0 or less is for none. The functions are C's:
-// libdlr calls them on its own threads and often.
-func useArena(library *cdlr.Library, pinned int) error {
+// useAllocator has libdlr allocate through our functions. They are C's: libdlr
+// calls them on its own threads and often.
+func useAllocator(library *cdlr.Library) error {
+	// All three or none: what one of them made, its own kin has to free.
 	for _, name := range []string{"SetDLRCustomAllocatorMalloc", "SetDLRCustomAllocatorFree", "SetDLRCustomAllocatorMemalign"} {
 		if err := library.Have(name); err != nil {
 			return err
 		}
 	}
-	var err error
-	if pinned > 0 {
-		arenaOnce.Do(func() { err = fillArena(pinned) })
-	}
-	// All three or none: what one of them made, its own kin has to free. Without
-	// an arena they are aligned all the same.
-	return errors.Join(err,
+	return errors.Join(
 		library.SetCustomAllocatorMalloc(C.picket_arena_malloc),
 		library.SetCustomAllocatorFree(C.picket_arena_free),
 		library.SetCustomAllocatorMemalign(C.picket_arena_memalign))
+}
+
+// pinArena has those functions serve from one pinned Buffer of n bytes first.
+func pinArena(n int) error {
+	pinned.once.Do(func() { pinned.err = fillArena(n) })
+	return pinned.err
 }
 
 // fillArena gives the arena a pinned Buffer, for good.

@@ -7,5 +7,8 @@ import (
 	"github.com/picket-ml/picket/internal/dl"
 )
 
-// useArena fails with the reason why no library can be loaded.
-func useArena(*cdlr.Library, int) error { return dl.Probe() }
+// useAllocator fails with the reason why no library can be loaded.
+func useAllocator(*cdlr.Library) error { return dl.Probe() }
+
+// pinArena fails as useAllocator does.
+func pinArena(int) error { return dl.Probe() }

@@ -3,9 +3,12 @@
 package dlr_test
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/picket-ml/picket/backends/backendtest"
@@ -38,5 +41,26 @@ func TestAlignedAllocator(t *testing.T) {
 	got := r.Run(testkit.ReadF32(t, dir+"/input.f32"))
 	if !slices.EqualFunc(got, want, func(a, b float32) bool { return max(a-b, b-a) < 1e-6 }) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// An arena that cannot be had is told by every Backend that asked for one, not by the first alone, and without saying that
+// libdlr keeps its own allocator, for it has the aligned one.
+func TestArenaThatCannotBe(t *testing.T) {
+	if os.Getenv(childVariable) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestArenaThatCannotBe$", "-test.v")
+		cmd.Env = append(os.Environ(), childVariable+"=1")
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		return
+	}
+	for i := range 2 {
+		var log bytes.Buffer
+		b := dlr.New(dlr.Options{LibraryPath: testkit.LibDLR(t), AlignedAllocator: true, PinnedBytes: 1 << 50, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		backendtest.Open(t, b, testkit.Path(t, "tvm/mlp_b1-v3"))
+		if text := log.String(); !strings.Contains(text, "making a pinned arena for libdlr") || strings.Contains(text, "its own allocator") {
+			t.Errorf("backend %d logs: %s", i, text)
+		}
 	}
 }

@@ -111,7 +111,7 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	if err := metadata.CheckHost(options.Host); err != nil {
 		return nil, err
 	}
-	made, err := inspectLibrary(a, layout, options.Host)
+	made, err := inspectLibrary(a, layout, metadata, options.Host, b.log)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package dlr
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
@@ -20,7 +21,8 @@ type made struct {
 // inspectLibrary reads the model's library, and the first bytes of what libdlr
 // would not check itself, before libdlr sees them: it loads what it is given, and
 // ends the process over some kinds of damage.
-func inspectLibrary(a *engine.Artifact, layout neo.Layout, host *hw.Host) (made, error) {
+// What cannot be told beforehand goes to log.
+func inspectLibrary(a *engine.Artifact, layout neo.Layout, metadata neo.Metadata, host *hw.Host, log *slog.Logger) (made, error) {
 	m := made{trees: layout.Kind == neo.Trees}
 	file, err := a.Open(layout.Library)
 	if err != nil {
@@ -32,6 +34,9 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, host *hw.Host) (made,
 		return m, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, layout.Library, err)
 	}
 	check := neo.CheckLibrary(layout.Library, host, func(o *dl.Object) error {
+		if doubt := metadata.Doubt(host, o); doubt != "" {
+			log.Warn("the model may not run on this processor", "reason", doubt)
+		}
 		if !m.trees {
 			return nil
 		}

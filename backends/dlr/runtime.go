@@ -132,8 +132,12 @@ func (b *Backend) open(key, name, path string, file *os.File) (*libdlr, error) {
 		}
 	}
 	if b.options.AlignedAllocator {
-		if err := useArena(library, b.options.PinnedBytes); err != nil {
+		if err := useAllocator(library); err != nil {
 			b.log.Warn("libdlr keeps its own allocator", "library", name, "version", r.version, "reason", err)
+		} else if b.options.PinnedBytes > 0 {
+			if err := pinArena(b.options.PinnedBytes); err != nil {
+				b.log.Warn("libdlr's memory is aligned but not pinned", "library", name, "version", r.version, "reason", err)
+			}
 		}
 	}
 	if b.runtimes.opened == nil {

@@ -34,7 +34,7 @@ type Metadata struct {
 	DeviceType string
 	// TargetDevice is what the compilation job was asked for, such as "ml_c5".
 	// Compilers took different liberties with the same name, so it is for
-	// people to read and not for programs to decide by.
+	// people to read and not for programs to decide by; see Doubt.
 	TargetDevice string
 	// CPULevel is the instruction set the code was compiled for. `picket compile`
 	// writes it; Neo does not, and then it is empty.

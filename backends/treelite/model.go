@@ -11,6 +11,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"unsafe"
 
@@ -36,6 +37,10 @@ func open(file *os.File, name string, metadata neo.Metadata, options engine.Open
 	var made generation
 	library, err := dl.OpenFile(file, name, neo.CheckLibrary(name, options.Host, func(object *dl.Object) (err error) {
 		made, err = generationOf(object)
+		// Before any of its code runs: afterwards there may be no process to say it.
+		if doubt := metadata.Doubt(options.Host, object); doubt != "" && err == nil {
+			slog.Default().Warn("the model may not run on this processor", "reason", doubt)
+		}
 		return err
 	}))
 	if err != nil {

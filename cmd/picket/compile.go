@@ -17,9 +17,10 @@ import (
 func newCompile() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compile MODEL -o DIR",
-		Short: "Make an artifact folder of an XGBoost or LightGBM model file",
-		Long: `Make an artifact folder of an XGBoost model (JSON, UBJSON) or a LightGBM model (text): compiled.so, compiled.meta
-and the model itself, in the layout of SageMaker Neo. It takes a C compiler.`,
+		Short: "Make an artifact folder of an XGBoost, LightGBM or ONNX model file",
+		Long: `Make an artifact folder of a tree model: compiled.so, compiled.meta and the model itself, in the layout of SageMaker
+Neo. The model is XGBoost's (JSON, UBJSON, or the binary format that SageMaker leaves as xgboost-model), LightGBM's (text),
+or an ONNX file with one tree ensemble, as skl2onnx writes. It takes a C compiler.`,
 		Example: "  picket compile fraud.ubj -o fraud --target x86-64-v3",
 		Args:    cobra.ExactArgs(1),
 	}

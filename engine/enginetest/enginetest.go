@@ -21,7 +21,9 @@ import (
 const Columns = 3
 
 // Script says how a Backend and its models behave. The zero Script is a model
-// that works, is not inline, and sums a row.
+// that works, is not inline, and sums a row. With several tensors, all of FP32,
+// value j of a row of output o is the sum over the inputs i of i+1 times that of
+// input i's row, plus Bias, 1000*o and j.
 type Script struct {
 	Name       string // default "fake"
 	Match      int    // default 1
@@ -187,18 +189,38 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 			return err
 		}
 	}
-	y, err := tensor.View[float32](out[0])
-	if err != nil {
-		return err
-	}
-	width := len(x) / rows
 	for r := range rows {
-		y[r] = b.script.Bias
-		for _, v := range x[r*width : (r+1)*width] {
-			y[r] += v
+		sum := b.script.Bias
+		for n := range in {
+			values, err := row(in[n], r, rows)
+			if err != nil {
+				return err
+			}
+			for _, v := range values {
+				sum += float32(n+1) * v
+			}
+		}
+		for o := range out {
+			values, err := row(out[o], r, rows)
+			if err != nil {
+				return err
+			}
+			for j := range values {
+				values[j] = sum + 1000*float32(o) + float32(j)
+			}
 		}
 	}
 	return nil
+}
+
+// row is row r of rows of t.
+func row(t tensor.Tensor, r, rows int) ([]float32, error) {
+	values, err := tensor.View[float32](t)
+	if err != nil {
+		return nil, err
+	}
+	width := len(values) / rows
+	return values[r*width : (r+1)*width], nil
 }
 
 func (i *instance) Close() error {

@@ -20,6 +20,7 @@ const (
 	maxSymbols        = 1 << 21
 	maxStringTable    = 64 << 20
 	maxSymbolName     = 16 << 10
+	maxSymbolNames    = maxStringTable // all names of symbols together: entries may share a name, and each is sorted
 	maxVersionNeeds   = 1 << 12
 	maxNotes          = 64 << 10
 )
@@ -356,6 +357,7 @@ func (in *inspector) readSymbols() error {
 			return err
 		}
 	}
+	nameBytes := 0
 	// Entry 0 is the null symbol.
 	for i := uint64(1); i < count; i++ {
 		entry := table[i*symbolSize:]
@@ -366,6 +368,9 @@ func (in *inspector) readSymbols() error {
 		name, err := in.name(uint64(binary.LittleEndian.Uint32(entry)))
 		if err != nil {
 			return err
+		}
+		if nameBytes += len(name); nameBytes > maxSymbolNames {
+			return in.errorf("is damaged: the names of its symbols have more than %d bytes", maxSymbolNames)
 		}
 		defined := elf.SectionIndex(binary.LittleEndian.Uint16(entry[6:])) != elf.SHN_UNDEF
 		if !defined {

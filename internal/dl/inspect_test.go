@@ -315,6 +315,46 @@ func TestInspectAgreesWithDebugELF(t *testing.T) {
 	}
 }
 
+// Two million symbols that share a few long names are a file of 50 MB, and would be tens of gigabytes to read and to sort.
+func TestInspectBoundsSharedNames(t *testing.T) {
+	const (
+		longest   = maxSymbolName - 1
+		symbolsAt = 4096
+		stringsAt = symbolsAt + maxSymbols*symbolSize
+		hashAt    = stringsAt + maxSymbolName
+		dynamicAt = hashAt + 8
+		entries   = 5
+		size      = dynamicAt + entries*dynamicEntrySize
+	)
+	le := binary.LittleEndian
+	file := make([]byte, size)
+	copy(file[stringsAt+1:], bytes.Repeat([]byte("a"), longest-1))
+	for i := 1; i < maxSymbols; i++ {
+		entry := file[symbolsAt+i*symbolSize:]
+		le.PutUint32(entry, uint32(1+i%400))
+		entry[4] = elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC)
+		le.PutUint16(entry[6:], 1)
+	}
+	le.PutUint32(file[hashAt+4:], maxSymbols)
+	copy(file[dynamicAt:], encode([entries]elf.Dyn64{
+		{Tag: int64(elf.DT_STRTAB), Val: stringsAt}, {Tag: int64(elf.DT_STRSZ), Val: maxSymbolName},
+		{Tag: int64(elf.DT_SYMTAB), Val: symbolsAt}, {Tag: int64(elf.DT_HASH), Val: hashAt},
+	}))
+	header := elf.Header64{Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: headerSize, Phentsize: programHeaderSize, Phnum: 2}
+	copy(header.Ident[:], elf.ELFMAG)
+	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
+	copy(file, encode(header))
+	copy(file[headerSize:], encode([]elf.Prog64{
+		{Type: uint32(elf.PT_LOAD), Filesz: size, Memsz: size},
+		{Type: uint32(elf.PT_DYNAMIC), Off: dynamicAt, Filesz: entries * dynamicEntrySize},
+	}))
+	o, err := inspectBytes(file)
+	if o != nil {
+		t.Error("it was accepted")
+	}
+	expectProblem(t, err, "compiled.so is damaged: the names of its symbols have more than 67108864 bytes")
+}
+
 func TestInspectFileRefusesDirectories(t *testing.T) {
 	f, err := os.Open(t.TempDir())
 	if err != nil {

@@ -283,6 +283,10 @@ func explainOpen(name, loaded string, err error) error {
 		return fmt.Errorf("opening library %s: it is mapped through %s, which cannot be reached; mount /proc: %w", name, loaded, statErr)
 	}
 	text := err.Error()
+	// The loader's words; it has no numbers. They are in English, because no Go program sets a locale.
+	if strings.Contains(text, "Cannot allocate memory") {
+		return fmt.Errorf("opening library %s: mapping its segments: %w", name, unix.ENOMEM)
+	}
 	if strings.Contains(text, "failed to map segment") {
 		return fmt.Errorf("opening library %s: the kernel does not let this process run code from a memory file; "+
 			"allow it in the security policy (SELinux execmem, seccomp) of the service: %s", name, text)

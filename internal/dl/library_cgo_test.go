@@ -275,6 +275,24 @@ func TestErrorsBelongToTheirCaller(t *testing.T) {
 	group.Wait()
 }
 
+// What the loader says of a failed mapping has two causes with two remedies.
+func TestExplainsFailedMappings(t *testing.T) {
+	for problem, want := range map[string]string{
+		"Operation not permitted": "opening library x.so: the kernel does not let this process run code from a memory file; " +
+			"allow it in the security policy (SELinux execmem, seccomp) of the service: failed to map segment from shared object: Operation not permitted",
+		"Cannot allocate memory": "opening library x.so: mapping its segments: cannot allocate memory",
+	} {
+		// The root stands for a descriptor that can be reached.
+		err := explainOpen("x.so", "/", errors.New("failed to map segment from shared object: "+problem))
+		if err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+		if memory := problem == "Cannot allocate memory"; errors.Is(err, unix.ENOMEM) != memory {
+			t.Errorf("%v: whether memory is short is %v", err, !memory)
+		}
+	}
+}
+
 func TestGlibcVersion(t *testing.T) {
 	v := GlibcVersion()
 	if parts := parseVersion(v); len(parts) < 2 || parts[0] != 2 {

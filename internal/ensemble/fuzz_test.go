@@ -57,3 +57,24 @@ func FuzzLightGBM(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) { fuzzed(t, data, "text") })
 }
+
+func FuzzBinary(f *testing.F) {
+	f.Add(binaryStump(0))
+	f.Add(binaryStump(1))
+	for seed := range uint64(3) {
+		f.Add(xgboostBinary(numericEnsemble(rand.New(rand.NewPCG(seed, 6))), 1, 7))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { fuzzed(t, data, "binary") })
+}
+
+func FuzzONNX(f *testing.F) {
+	f.Add(onnxStump().bytes())
+	classes := onnxStump()
+	classes.classifier()
+	f.Add(classes.bytes())
+	for seed := range uint64(4) {
+		e, bundle := randomONNX(rand.New(rand.NewPCG(seed, 7)))
+		f.Add(onnxOf(e, bundle, seed%2 == 0, true, seed < 2).bytes())
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { fuzzed(t, data, "onnx") })
+}

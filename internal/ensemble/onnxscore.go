@@ -73,9 +73,9 @@ func (a *onnxTrees) twoClasses(e *Ensemble) error {
 		positive = positive && a.weights[w] >= 0
 	}
 	switch {
-	case used[1] && (!used[0] || len(a.base) == 2), len(a.base) > 2:
-		return fmt.Errorf("scores of the second of two classes with %d base values are not supported: ONNX Runtime's versions disagree about them", len(a.base))
-	case used[1] || len(a.base) == 2:
+	case len(a.base) > 1, used[1] && !used[0]:
+		return fmt.Errorf("%d base values for two classes, or scores for the second class alone, are not supported: ONNX Runtime's versions disagree about them", len(a.base))
+	case used[1]:
 		return nil
 	}
 	// One score s. ONNX Runtime gives 1 - s and s when no weight is negative, whatever the transform; otherwise, without
@@ -85,6 +85,16 @@ func (a *onnxTrees) twoClasses(e *Ensemble) error {
 		e.Objective.Transform = Identity
 	}
 	return nil
+}
+
+// mustScore says whether ONNX Runtime's answer depends on whether a row has a score for group g at all: it adds no base
+// value where there is none (but for classifiers of more than two classes), and gives another number of columns where
+// the second of two classes has none.
+func (a *onnxTrees) mustScore(e *Ensemble, g int) bool {
+	if a.classifier && len(a.labels) > 2 {
+		return false
+	}
+	return g < len(a.base) && a.base[g] != 0 || a.classifier && g == 1
 }
 
 // finish fills in what depends on all trees; n is how many the file has.

@@ -279,18 +279,20 @@ func (a *onnxTrees) fill(e *Ensemble, m *onnxModel) error {
 	if err := a.scores(e, m.limits.Groups); err != nil {
 		return err
 	}
-	b := onnxBuilder{onnxTrees: a, start: start, indices: indices, limits: m.limits, budget: 1<<12 + m.size/3, seen: make([]int32, e.Groups)}
+	b := onnxBuilder{onnxTrees: a, start: start, indices: indices, limits: m.limits, budget: 1<<12 + m.size/3,
+		leaves: make([]int32, e.Groups), always: make([]bool, e.Groups)}
 	highest := int32(-1)
-	always := false // some tree gives every row a score for the second class
 	for i := range list {
-		h, all, err := b.add(e, &list[i])
+		h, err := b.add(e, &list[i])
 		if err != nil {
 			return fmt.Errorf("tree %d: %w", a.treeIDs[list[i].from], err)
 		}
-		highest, always = max(highest, h), always || all
+		highest = max(highest, h)
 	}
-	if a.classifier && e.Groups == 2 && len(a.base) < 2 && !always {
-		return errors.New("some rows would have no score for the second of two classes, for which ONNX Runtime's answer depends on the row: this is not supported")
+	for g := range e.Groups {
+		if a.mustScore(e, g) && !b.always[g] {
+			return fmt.Errorf("some rows have no score for class or target %d, to which ONNX Runtime then adds no base value: this is not supported", g)
+		}
 	}
 	if e.NumFeature < 0 {
 		e.NumFeature = max(1, int(highest)+1)
@@ -307,83 +309,84 @@ type onnxBuilder struct {
 	start, indices []int32
 	limits         Limits
 	budget         int     // nodes that may still be made
-	seen           []int32 // per group: the number of the last tree that adds to it
-	tree           int32
-	groups         []int32
+	groups         []int32 // those that the tree at hand adds to
+	leaves         []int32 // per group: leaves of the tree at hand that add to it, 0 between trees
+	always         []bool  // per group: some tree adds to it whichever way a row takes
 }
 
-// add appends the trees that t becomes. all says whether every leaf has a score for the second class.
-func (b *onnxBuilder) add(e *Ensemble, t *onnxTree) (highest int32, all bool, err error) {
+var errTooWide = errors.New("its leaves add to many classes or targets: that needs more memory than a file of this size may take")
+
+// add appends the trees that t becomes and gives the highest feature used.
+func (b *onnxBuilder) add(e *Ensemble, t *onnxTree) (highest int32, err error) {
 	if b.budget -= t.to - t.from; b.budget < 0 {
-		return 0, false, errTooWide
+		return 0, errTooWide
 	}
 	nodes, err := b.structure(t)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	if all, err = b.groupsOf(e, t); err != nil {
-		return 0, false, err
+	if err := b.groupsOf(e, t); err != nil {
+		return 0, err
 	}
 	if len(b.groups) == 0 { // it adds nothing, but must be a tree all the same
 		shape := Tree{Nodes: nodes}
-		highest, err = shape.settle(b.limits.Depth)
-		return highest, false, err
+		return shape.settle(b.limits.Depth)
 	}
 	for k, g := range b.groups {
 		out := Tree{Group: int(g), Scale: 1, Nodes: nodes}
 		if k < len(b.groups)-1 {
 			if b.budget -= len(nodes); b.budget < 0 {
-				return 0, false, errTooWide
+				return 0, errTooWide
 			}
 			out.Nodes = append([]Node(nil), nodes...)
 		}
-		if err := b.leaves(out.Nodes, t, g); err != nil {
-			return 0, false, err
+		if err := b.weigh(out.Nodes, t, g); err != nil {
+			return 0, err
 		}
 		if highest, err = out.settle(b.limits.Depth); err != nil {
-			return 0, false, err
+			return 0, err
 		}
 		if len(e.Trees) >= b.limits.Trees {
-			return 0, false, errTooWide
+			return 0, errTooWide
 		}
 		e.Trees = append(e.Trees, out)
 	}
-	return highest, all, nil
+	return highest, nil
 }
 
-var errTooWide = errors.New("its leaves add to many classes or targets: that needs more memory than a file of this size may take")
-
-// groupsOf finds the groups that t's leaves add to, and whether every leaf adds to the second.
-func (b *onnxBuilder) groupsOf(e *Ensemble, t *onnxTree) (all bool, err error) {
-	b.tree++
-	b.groups, all = b.groups[:0], true
+// groupsOf finds the groups that t's leaves add to, and those that every leaf adds to.
+func (b *onnxBuilder) groupsOf(e *Ensemble, t *onnxTree) error {
+	b.groups = b.groups[:0]
+	all := int32(0)
 	for i := t.from; i < t.to; i++ {
 		if string(b.modes[i]) != "LEAF" {
 			continue
 		}
+		all++
 		of := b.indices[b.start[i]:b.start[i+1]]
 		if len(of) == 0 && !b.classifier && e.Groups == 1 {
-			return false, fmt.Errorf("leaf %d has no weight", b.nodeIDs[i])
+			return fmt.Errorf("leaf %d has no weight", b.nodeIDs[i])
 		}
-		second := false
 		for _, w := range of {
 			g := b.weightGroups[w]
 			if g < 0 || int(g) >= e.Groups {
-				return false, fmt.Errorf("a leaf adds to class or target %d; there are %d", g, e.Groups)
+				return fmt.Errorf("a leaf adds to class or target %d; there are %d", g, e.Groups)
 			}
-			second = second || g == 1
-			if b.seen[g] != b.tree {
-				b.seen[g] = b.tree
+			if b.leaves[g] == 0 {
 				b.groups = append(b.groups, g)
 			}
+			b.leaves[g]++
 		}
-		all = all && second
 	}
-	return all, nil
+	for _, g := range b.groups { // a leaf that adds twice is refused later
+		b.always[g] = b.always[g] || b.leaves[g] == all
+		b.leaves[g] = 0
+	}
+	return nil
 }
 
-// leaves puts the weights for group g into the leaves; leaves without one add 0.
-func (b *onnxBuilder) leaves(nodes []Node, t *onnxTree, g int32) error {
+// weigh puts the weights for group g into the leaves; leaves without one add 0.
+func (b *onnxBuilder) weigh(nodes []Node, t *onnxTree, g int32) error {
 	for i := range nodes {
 		if nodes[i].Op != Leaf {
 			continue

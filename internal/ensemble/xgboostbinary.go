@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// XGBoost's binary format, which it wrote by default to 1.x and no longer reads since 3.1. Everything is little-endian
+// XGBoost's binary format, which it wrote by default before 1.0 and on request up to 3.0, and reads no longer. Everything is little-endian
 // and without padding; a text is its length in eight bytes, then its bytes.
 //
 //	"binf"            since 1.0; files of 0.90 start with the next line
@@ -33,8 +33,6 @@ const (
 	xgbTreeBytes    = 148
 	xgbNodeBytes    = 20
 	xgbStatBytes    = 16
-	// xgbBinaryHead is how many bytes tell a file without xgbMagic from anything else.
-	xgbBinaryHead = xgbLearnerBytes + 8 + 64
 )
 
 // binaryReader takes fields off the front of a file.

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// Model is a committed model file with the answers of the library that wrote it.
+// Model is a committed model file with the answers of the library that wrote it, or of ONNX Runtime.
 type Model struct {
 	// Name is unique and ends in the library's version: "binary-1.7.6".
 	Name string `json:"name"`
-	// Library is "xgboost" or "lightgbm".
+	// Library is "xgboost", "lightgbm" or "onnx"; Version is that of ONNX Runtime there.
 	Library string `json:"library"`
 	Version string `json:"version"`
-	// Objective is the training objective in the library's own words.
+	// Objective is the training objective in the library's own words; for ONNX what was converted.
 	Objective string `json:"objective"`
 	// Features and Rows say which rows the answers are for: Rows(Rows, Features).
 	Features int `json:"features"`
@@ -22,7 +22,7 @@ type Model struct {
 	Margins int `json:"margins"`
 	Outputs int `json:"outputs"`
 	// Files are the same model in each committed format, told by extension: .json,
-	// .ubj, .deprecated.model (XGBoost's old binary format) or .txt (LightGBM).
+	// .ubj, .deprecated.model (XGBoost's old binary format), .txt (LightGBM) or .onnx.
 	Files []string `json:"files"`
 	// Margin and Prediction are fixtures for ReadF32, or ReadF64 for LightGBM:
 	// the raw score and the transformed one, row-major. They are the same file

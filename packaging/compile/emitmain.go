@@ -127,13 +127,24 @@ func (p *plan) margins(b *bytes.Buffer) {
 func (p *plan) predict(b *bytes.Buffer) {
 	e, sum := p.e, sumType(p.e)
 	if e.Groups == 1 {
-		fmt.Fprintf(b, "float predict(union Entry *data, int pred_margin) {\n%s m[1];\nmargins(data, m);\nif (!pred_margin) {\n", sum)
+		b.WriteString("float predict(union Entry *data, int pred_margin) {\n")
 	} else {
-		fmt.Fprintf(b, "size_t predict_multiclass(union Entry *data, int pred_margin, float *result) {\n%s m[%d];\n"+
-			"margins(data, m);\nif (!pred_margin) {\n", sum, e.Groups)
+		b.WriteString("size_t predict_multiclass(union Entry *data, int pred_margin, float *result) {\n")
 	}
-	if e.Average {
-		fmt.Fprintf(b, "for (int g = 0; g < %d; g++) m[g] /= %d;\n", e.Groups, e.Rounds())
+	average := func(array string) {
+		if e.Average {
+			fmt.Fprintf(b, "for (int g = 0; g < %d; g++) %s[g] /= %d;\n", e.Groups, array, e.Rounds())
+		}
+	}
+	if transformType(e) == sum {
+		fmt.Fprintf(b, "%s m[%d];\nmargins(data, m);\nif (!pred_margin) {\n", sum, e.Groups)
+		average("m")
+	} else {
+		// Rounded into an array of its own: GCC 12 with vectors leaves out rounding in place.
+		fmt.Fprintf(b, "%s sums[%d];\nmargins(data, sums);\nif (!pred_margin) {\n", sum, e.Groups)
+		average("sums")
+		fmt.Fprintf(b, "}\n%s m[%d];\nfor (int g = 0; g < %d; g++) m[g] = (%s)sums[g];\nif (!pred_margin) {\n",
+			transformType(e), e.Groups, e.Groups, transformType(e))
 	}
 	p.transform(b)
 	b.WriteString("}\n")
@@ -144,21 +155,27 @@ func (p *plan) predict(b *bytes.Buffer) {
 	fmt.Fprintf(b, "for (int g = 0; g < %d; g++) result[g] = (float)m[g];\nreturn %d;\n}\n", e.Groups, e.Groups)
 }
 
-// transform writes the C that turns the array m in place, in the sum's type. Functions of <math.h> carry the suffix of
+// transformType is the C type in which the transform is computed: that of the sum, but ONNX Runtime transforms in float
+// whatever it added in.
+func transformType(e *ensemble.Ensemble) string {
+	if e.Library == ensemble.ONNX {
+		return "float"
+	}
+	return sumType(e)
+}
+
+// transform writes the C that turns the array m in place, in transformType. Functions of <math.h> carry the suffix of
 // that type, as the trainers' own do.
 func (p *plan) transform(b *bytes.Buffer) {
 	e, f, all := p.e, "f", "double" // XGBoost adds softmax's float32 terms in float64, too
 	switch {
-	case e.Library == ensemble.ONNX: // ONNX Runtime transforms in float32, whatever it added in
+	case e.Library == ensemble.ONNX:
 		all = "float"
 	case e.Wide():
 		f = ""
 	}
 	each := func(format string, args ...any) {
 		fmt.Fprintf(b, "for (int g = 0; g < %d; g++) m[g] = %s;\n", e.Groups, fmt.Sprintf(format, args...))
-	}
-	if e.Library == ensemble.ONNX && e.Wide() {
-		each("(float)m[g]")
 	}
 	switch e.Objective.Transform {
 	case ensemble.Identity:
@@ -180,10 +197,10 @@ func (p *plan) transform(b *bytes.Buffer) {
 	case ensemble.LogOnePlusExp:
 		each("log1p%s(exp%s(m[g]))", f, f)
 	case ensemble.Softmax:
-		fmt.Fprintf(b, "%s top = m[0];\n%s all = 0;\n", sumType(e), all)
+		fmt.Fprintf(b, "%s top = m[0];\n%s all = 0;\n", transformType(e), all)
 		fmt.Fprintf(b, "for (int g = 1; g < %d; g++) if (m[g] > top) top = m[g];\n", e.Groups)
 		fmt.Fprintf(b, "for (int g = 0; g < %d; g++) { m[g] = exp%s(m[g] - top); all += m[g]; }\n", e.Groups, f)
-		each("m[g] / (%s)all", sumType(e))
+		each("m[g] / (%s)all", transformType(e))
 	case ensemble.MaxIndex:
 		fmt.Fprintf(b, "int best = 0;\nfor (int g = 1; g < %d; g++) if (m[g] > m[best]) best = g;\n", e.Groups)
 		b.WriteString("result[0] = (float)best;\nreturn 1;\n")

@@ -7,7 +7,7 @@ const EngineBranches = "branches"
 
 // Options say what to compile, for which machine and where to.
 type Options struct {
-	Source string // the model file: XGBoost JSON or UBJSON, LightGBM text
+	Source string // the model file, in any format that internal/ensemble reads
 	Out    string // the artifact folder to make; its parent must exist
 	// Force replaces an artifact that is already there. A folder that holds anything else is never replaced.
 	Force bool

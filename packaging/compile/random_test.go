@@ -43,12 +43,17 @@ func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth 
 }
 
 func randomEnsemble(r *rand.Rand) *ensemble.Ensemble {
-	lib := []ensemble.Library{ensemble.XGBoost, ensemble.LightGBM}[r.IntN(2)]
+	lib := []ensemble.Library{ensemble.XGBoost, ensemble.LightGBM, ensemble.ONNX}[r.IntN(3)]
 	e := &ensemble.Ensemble{Library: lib, NumFeature: 1 + r.IntN(40), Groups: 1 + 2*r.IntN(2), BaseLast: lib == ensemble.XGBoost && r.IntN(4) == 0,
 		Average: lib == ensemble.LightGBM && r.IntN(2) == 0}
 	kinds := []ensemble.Transform{ensemble.Identity, ensemble.Sigmoid, ensemble.Exponential, ensemble.Softmax, ensemble.MaxIndex, ensemble.Hinge}
 	if lib == ensemble.LightGBM {
 		kinds = []ensemble.Transform{ensemble.Identity, ensemble.Sigmoid, ensemble.Exponential, ensemble.Softmax, ensemble.SignedSquare, ensemble.LogOnePlusExp}
+	}
+	if lib == ensemble.ONNX {
+		e.Double = r.IntN(2) == 0
+		e.BaseLast, e.Average = !e.Double, r.IntN(4) == 0
+		kinds = []ensemble.Transform{ensemble.Identity, ensemble.Sigmoid, ensemble.Sigmoid, ensemble.Softmax, ensemble.Softmax}
 	}
 	if e.Groups == 1 {
 		kinds[3], kinds[4] = ensemble.Identity, ensemble.Sigmoid
@@ -60,7 +65,7 @@ func randomEnsemble(r *rand.Rand) *ensemble.Ensemble {
 	used := 1 + r.IntN(e.NumFeature) // not every column need be used
 	e.BaseMargin = make([]float32, e.Groups)
 	for g := range e.BaseMargin {
-		if lib == ensemble.XGBoost {
+		if lib == ensemble.XGBoost || e.BaseLast {
 			e.BaseMargin[g] = float32(r.NormFloat64())
 		}
 	}
@@ -70,9 +75,26 @@ func randomEnsemble(r *rand.Rand) *ensemble.Ensemble {
 			t.Scale = r.Float32()
 		}
 		grow(r, &t, lib, used, r.IntN(9))
+		if lib == ensemble.ONNX {
+			asONNX(r, &t, e.Double)
+		}
 		e.Trees = append(e.Trees, t)
 	}
 	return e
+}
+
+// asONNX makes t one that the reader of ONNX files could give: both comparisons, float64 only where the model is.
+func asONNX(r *rand.Rand, t *ensemble.Tree, double bool) {
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		n.Missing = ensemble.MissingNaN
+		if n.Op != ensemble.Leaf && r.IntN(2) == 0 {
+			n.Op = ensemble.Less
+		}
+		if !double || n.Op == ensemble.Less {
+			n.Value = float64(float32(n.Value))
+		}
+	}
 }
 
 // cell is a value at, just below or just above a threshold of e, or one that is special.
@@ -97,7 +119,7 @@ func cell(r *rand.Rand, e *ensemble.Ensemble) float32 {
 // TestRandomEnsembles compiles models that no trainer would make and compares with the reference on values chosen to
 // fall on the edges: margins bit for bit.
 func TestRandomEnsembles(t *testing.T) {
-	for seed := range uint64(24) {
+	for seed := range uint64(36) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 11))

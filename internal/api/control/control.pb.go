@@ -376,8 +376,7 @@ type ModelStats struct {
 	BatchRows uint64 `protobuf:"varint,13,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	// Requests run on the thread that read them, without the queue.
 	InlineRuns uint64 `protobuf:"varint,14,opt,name=inline_runs,json=inlineRuns,proto3" json:"inline_runs,omitempty"`
-	// From the last byte of the request read to the first byte of the answer
-	// handed to the socket.
+	// From the decoded request to the answer or the refusal of the engine.
 	Latency *LatencyQuantiles `protobuf:"bytes,15,opt,name=latency,proto3" json:"latency,omitempty"`
 	// Executors of the model.
 	Instances     uint32 `protobuf:"varint,16,opt,name=instances,proto3" json:"instances,omitempty"`

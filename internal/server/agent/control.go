@@ -86,7 +86,7 @@ func (c *Control) Stats(context.Context, *controlapi.StatsRequest) (*controlapi.
 
 // errorReasons are the names of the service for the engine's kinds of failure.
 var errorReasons = map[string]string{
-	"busy": "queue full", "canceled": "cancelled", "run": "backend",
+	"input": "bad input", "busy": "queue full", "canceled": "cancelled", "run": "backend",
 }
 
 func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
@@ -98,7 +98,7 @@ func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
 		QueueLength: uint64(s.WaitingRequests),
 		QueueRows:   uint64(s.WaitingRows),
 		Batches:     s.Runs,
-		BatchRows:   s.Rows,
+		BatchRows:   s.RunRows,
 		InlineRuns:  s.InlineRuns,
 		Latency:     quantiles(&s.Total),
 		Instances:   uint32(d.Options.Instances),

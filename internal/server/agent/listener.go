@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -62,35 +61,43 @@ func (l *listener) admit(conn *net.UnixConn) *connection {
 	return nil
 }
 
-// closeSilent closes the connections over which no call can have come yet. gRPC
-// would wait for their clients to say something.
-func (l *listener) closeSilent() {
+// closeSilent closes the connections that were not greeted within patience of
+// the first call of closeSilent that saw them: no call can have come over them
+// yet, and gRPC would wait for their clients to say something.
+func (l *listener) closeSilent(patience time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
 	for c := range l.open {
-		if c.got.Load() < prefaceBytes {
+		if c.greeted {
+			continue
+		}
+		if c.noticed.IsZero() {
+			c.noticed = now
+		}
+		if now.Sub(c.noticed) >= patience {
 			_ = c.UnixConn.Close() // c.Close, which takes it off the list, is gRPC's to call
 		}
 	}
 }
 
-// prefaceBytes is what every HTTP/2 client sends first.
-const prefaceBytes = 24
-
 // connection is an accepted connection that is counted until it is closed.
 type connection struct {
 	*net.UnixConn
 	listener *listener
-	got      atomic.Int64 // bytes read, until they are as many as the preface
+
+	// Guarded by the listener's lock.
+	greeted bool      // HTTP/2's greeting is complete, calls can come
+	noticed time.Time // when closeSilent first saw it not greeted
 }
 
-// Read implements net.Conn.
-func (c *connection) Read(b []byte) (int, error) {
-	n, err := c.UnixConn.Read(b)
-	if c.got.Load() < prefaceBytes {
-		c.got.Add(int64(n))
-	}
-	return n, err
+// SetDeadline implements net.Conn. gRPC sets a deadline for the greeting and
+// takes it away once that is complete: nothing else tells.
+func (c *connection) SetDeadline(t time.Time) error {
+	c.listener.mu.Lock()
+	c.greeted = t.IsZero()
+	c.listener.mu.Unlock()
+	return c.UnixConn.SetDeadline(t)
 }
 
 // Close implements net.Conn; it may be called more than once.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 
+	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 
@@ -15,25 +16,12 @@ func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*ag
 	}
 	defer model.Release()
 
-	var few [4]input // most models have one input; these stay on the stack
-	inputs, err := s.bind(few[:0], model.Signature(), in.GetTensors())
+	request, err := s.newRequest(ctx, model, in.GetTensors())
 	if err != nil {
-		return nil, s.status(doing, in.GetName(), err)
-	}
-	rows, err := s.measure(ctx, inputs)
-	if err != nil {
-		return nil, s.status(doing, in.GetName(), err)
-	}
-	request, err := model.NewRequest(rows)
-	if err != nil {
+		model.Refused(err)
 		return nil, s.status(doing, in.GetName(), err)
 	}
 	defer request.Release()
-	for i := range inputs {
-		if err := inputs[i].fill(request.Inputs[i].Bytes()); err != nil {
-			return nil, s.status(doing, in.GetName(), err)
-		}
-	}
 	if err := request.Predict(ctx); err != nil {
 		return nil, s.status(doing, in.GetName(), err)
 	}
@@ -42,4 +30,29 @@ func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*ag
 		out.Tensors[i] = answer(t)
 	}
 	return out, nil
+}
+
+// newRequest turns what a client sent into a filled request, which the caller
+// releases. Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
+func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensors []*agentapi.Tensor) (*engine.Request, error) {
+	var few [4]input // most models have one input; these stay on the stack
+	inputs, err := s.bind(few[:0], model.Signature(), tensors)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.measure(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	request, err := model.NewRequest(rows)
+	if err != nil {
+		return nil, err
+	}
+	for i := range inputs {
+		if err := inputs[i].fill(request.Inputs[i].Bytes()); err != nil {
+			request.Release()
+			return nil, err
+		}
+	}
+	return request, nil
 }

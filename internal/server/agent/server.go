@@ -49,9 +49,11 @@ const (
 	// maxHeaderBytes bounds the metadata of a call; known clients send a few
 	// hundred bytes.
 	maxHeaderBytes = 16 << 10
-	// prefaceTimeout is how long a connection may say nothing before its HTTP/2
-	// preface, so that idle ones do not use up MaxConnections.
+	// prefaceTimeout is how long a connection may take for HTTP/2's greeting, so
+	// that silent ones do not use up MaxConnections.
 	prefaceTimeout = 10 * time.Second
+	// greetingPatience is what is left of it once the server is shutting down.
+	greetingPatience = 100 * time.Millisecond
 	// keepaliveMinTime is how often clients may ping. grpc-go's own five minutes
 	// disconnect clients whose settings the original agent accepted.
 	keepaliveMinTime = time.Second
@@ -150,8 +152,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-drained:
 			return nil
 		case <-silent.C:
-			s.closeSilent()
+			s.closeSilent(greetingPatience)
 		case <-ctx.Done():
+			s.closeSilent(0)
 			s.grpc.Stop()
 			<-drained
 			return fmt.Errorf("stopping the agent interface: calls were cut off: %w", ctx.Err())
@@ -159,11 +162,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (s *Server) closeSilent() {
+func (s *Server) closeSilent(patience time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
-		l.closeSilent()
+		l.closeSilent(patience)
 	}
 }
 

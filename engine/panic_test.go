@@ -1,0 +1,74 @@
+package engine_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/engine/enginetest"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// panicky is a backend that panics in one place while a model is loaded.
+type panicky struct {
+	*enginetest.Backend
+	in string
+}
+
+func (p panicky) Name() string { return "panics-in-" + p.in }
+
+func (p panicky) at(place string) {
+	if place == p.in {
+		panic("index out of range")
+	}
+}
+
+func (p panicky) Match(a *engine.Artifact) int { p.at("match"); return p.Backend.Match(a) }
+
+func (p panicky) Open(ctx context.Context, a *engine.Artifact, o engine.OpenOptions) (engine.Model, error) {
+	p.at("open")
+	m, err := p.Backend.Open(ctx, a, o)
+	return panickyModel{m, p}, err
+}
+
+type panickyModel struct {
+	engine.Model
+	panicky
+}
+
+func (m panickyModel) NewInstance() (engine.Instance, error) {
+	m.at("instance")
+	i, err := m.Model.NewInstance()
+	return &panickyInstance{Instance: i, panicky: m.panicky}, err
+}
+
+type panickyInstance struct {
+	engine.Instance
+	panicky
+	runs int
+}
+
+func (i *panickyInstance) Run(in, out []tensor.Tensor, rows int) error {
+	if i.runs++; i.runs == 2 {
+		i.at("timing")
+	}
+	return i.Instance.Run(in, out, rows)
+}
+
+// A backend that stumbles over an artifact does not take the other models along,
+// wherever it stumbles.
+func TestBackendPanicWhileLoading(t *testing.T) {
+	for _, place := range []string{"match", "open", "instance", "timing"} {
+		t.Run(place, func(t *testing.T) {
+			b := enginetest.New(enginetest.Script{})
+			e := newEngine(t, engine.Options{Backends: []engine.Backend{panicky{b, place}}}, b)
+			_, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{Backend: "panics-in-" + place})
+			if err == nil || !strings.Contains(err.Error(), "panicked") || strings.Contains(err.Error(), "index") {
+				t.Errorf("loading: %v", err)
+			}
+			load(t, e, "m", engine.ModelOptions{Backend: "fake"})
+			predict(t, e, "m", 2, 1, 0)
+		})
+	}
+}
