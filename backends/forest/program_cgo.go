@@ -143,9 +143,9 @@ func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 	}
 	defer scratch.Release()
 	fillTypical(p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))), n*p.features))
+	at := func(b *tensor.Buffer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b.Bytes())) }
 	time := func(family, slice, rows int) float64 {
-		return float64(C.picket_forest_time(g.forest, C.int(family), C.int(slice), (*C.float)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))),
-			C.size_t(rows), unsafe.Pointer(unsafe.SliceData(out.Bytes())), (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(scratch.Bytes()))), calibrationRuns))
+		return g.time(family, slice, at(in), at(out), at(scratch), rows, calibrationRuns)
 	}
 	few := max(4, min(64, calibrationNodes/(64+len(p.leaves))))
 	perRow := time(0, 0, few) / float64(few)
@@ -167,6 +167,11 @@ func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 		}
 	}
 	return nil
+}
+
+// time is the shortest time of several runs of a kernel, in nanoseconds.
+func (g *program) time(family, slice int, in, out, scratch unsafe.Pointer, rows, runs int) float64 {
+	return float64(C.picket_forest_time(g.forest, C.int(family), C.int(slice), (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch), C.int(runs)))
 }
 
 // fillTypical makes rows of values at and beside the model's thresholds, so that splits go both ways; one in 20 is

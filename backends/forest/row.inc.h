@@ -17,13 +17,13 @@ struct sums {
 	double sum64;
 };
 
-static inline void sums_begin(struct sums *s) {
+static inline __attribute__((always_inline)) void sums_begin(struct sums *s) {
 	s->sum64 = s->f->base_last ? 0 : s->f->base[s->group];
 	s->sum32 = (float)s->sum64;
 }
 
 // Ends the groups whose last tree is before t.
-static inline void sums_pass(struct sums *s, uint32_t t) {
+static inline __attribute__((always_inline)) void sums_pass(struct sums *s, uint32_t t) {
 	while (s->group < s->f->groups && s->f->group_first[s->group + 1] <= t) {
 		if (s->f->wide)
 			((double *)s->out)[s->group] = s->sum64;
@@ -56,56 +56,69 @@ static inline __attribute__((always_inline)) P block_pattern(const uint8_t *cons
 	return pattern(s, registers, low64(a, b), high64(a, b));
 }
 
+// Adds the leaves of n trees from t on, the first of which is the i-th of its 64.
+static inline __attribute__((always_inline)) void two_add(struct sums *s, uint32_t t, uint32_t n, const uint16_t *offset, uint32_t stride,
+	int wide) {
+	const uint8_t *base = s->f->blocks + (size_t)t * 8 * stride;
+	for (uint32_t end = t + n; t < end;) {
+		uint32_t run = sums_run(s, t, end);
+		if (run == 8) {
+#pragma GCC unroll 8
+			for (int k = 0; k < 8; k++)
+				if (wide)
+					s->sum64 += *(const double *)(base + (size_t)k * 8 * stride + offset[k]);
+				else
+					s->sum32 += *(const float *)(base + (size_t)k * 8 * stride + offset[k]);
+		} else
+			for (uint32_t k = 0; k < run; k++)
+				if (wide)
+					s->sum64 += *(const double *)(base + (size_t)k * 8 * stride + offset[k]);
+				else
+					s->sum32 += *(const float *)(base + (size_t)k * 8 * stride + offset[k]);
+		base += (size_t)run * 8 * stride;
+		offset += run;
+		t += run;
+		if (t == s->f->group_first[s->group + 1])
+			sums_pass(s, t);
+	}
+}
+
 // Every tree two blocks deep.
 static inline __attribute__((always_inline)) void row_two(const picket_forest *f, const struct slots *slots, int registers,
 	uint32_t stride, int wide, uint8_t *scratch, struct sums *sums) {
-	uint8_t *first = scratch, *second = scratch + 64;
-	uint16_t(*offset)[64] = (uint16_t(*)[64])(scratch + 128);
+	uint16_t(*offset)[64] = (uint16_t(*)[64])scratch;
+	uint8_t *second = scratch + 256, *exit = scratch + 320; // of all trees
 	const uint32_t value = wide ? 64 : 16, shift = wide ? 3 : 2;
+	for (uint32_t from = 0; from < f->trees; from += 64)
+		exits(exit + from, top_patterns(f, from, slots, registers));
 	for (uint32_t from = 0; from < f->trees + 64; from += 64) {
-		if (from < f->trees) {
-			exits(first, top_patterns(f, from, slots, registers));
-			const uint8_t *base = f->blocks + (size_t)from * 8 * stride;
-			struct patterns p;
-			for (uint32_t i = 0; i < 512 / W; i++) {
+		// The additions wait for each other, so those of the last 64 trees are strewn among the work on the next.
+		uint32_t before = from - 64, left = from == 0 ? 0 : f->trees - before < 64 ? f->trees - before : 64;
+		const uint16_t *done = offset[(from / 64 + 1) & 1];
+		if (from >= f->trees) {
+			for (uint32_t i = 0; i < left; i += 8)
+				two_add(sums, before + i, left - i < 8 ? left - i : 8, done + i, stride, wide);
+			break;
+		}
+		const uint8_t *base = f->blocks + (size_t)from * 8 * stride, *first = exit + from;
+		struct patterns p;
+#pragma GCC unroll 2
+		for (uint32_t i = 0; i < 64; i += 8) {
+#pragma GCC unroll 4
+			for (uint32_t j = i; j < i + 8; j += W / 8) {
 				const uint8_t *at[W / 8];
-				for (uint32_t j = 0; j < W / 8; j++, base += (size_t)8 * stride)
-					at[j] = base + (uint32_t)first[i * W / 8 + j] * stride;
-				p.of[i] = block_pattern(at, slots, registers);
+#pragma GCC unroll 8
+				for (uint32_t k = 0; k < W / 8; k++, base += (size_t)8 * stride)
+					at[k] = base + (size_t)first[j + k] * stride;
+				p.of[j * 8 / W] = block_pattern(at, slots, registers);
 			}
-			exits(second, p);
-			uint16_t *o = offset[(from / 64) & 1];
-			for (uint32_t i = 0; i < 64; i++)
-				o[i] = (uint16_t)(first[i] * stride + value + (second[i] << shift));
+			if (i < left) // all 64 of them, as more trees follow
+				two_add(sums, before + i, 8, done + i, stride, wide);
 		}
-		// The additions wait for each other; meanwhile the next trees are looked at.
-		if (from >= 64) {
-			const uint16_t *o = offset[(from / 64 - 1) & 1];
-			uint32_t t = from - 64, end = from < f->trees ? from : f->trees;
-			while (t < end) {
-				uint32_t n = sums_run(sums, t, end), j = 0;
-				const uint8_t *base = f->blocks + (size_t)t * 8 * stride;
-				const uint16_t *at = o + t % 64;
-				if (wide) {
-					double sum = sums->sum64;
-					for (; j + 8 <= n; j += 8, at += 8, base += (size_t)64 * stride)
-						for (int k = 0; k < 8; k++)
-							sum += *(const double *)(base + (size_t)k * 8 * stride + at[k]);
-					for (; j < n; j++, at++, base += (size_t)8 * stride)
-						sum += *(const double *)(base + *at);
-					sums->sum64 = sum;
-				} else {
-					float sum = sums->sum32;
-					for (; j + 8 <= n; j += 8, at += 8, base += (size_t)64 * stride)
-						for (int k = 0; k < 8; k++)
-							sum += *(const float *)(base + (size_t)k * 8 * stride + at[k]);
-					for (; j < n; j++, at++, base += (size_t)8 * stride)
-						sum += *(const float *)(base + *at);
-					sums->sum32 = sum;
-				}
-				sums_pass(sums, t += n);
-			}
-		}
+		exits(second, p);
+		uint16_t *o = offset[(from / 64) & 1];
+		for (uint32_t i = 0; i < 64; i++)
+			o[i] = (uint16_t)(first[i] * stride + value + (second[i] << shift));
 	}
 }
 
@@ -128,6 +141,7 @@ static inline __attribute__((always_inline)) void row_any(const picket_forest *f
 			struct patterns p = {0};
 			for (uint32_t i = 0; i * (W / 8) < n; i++) {
 				const uint8_t *at[W / 8];
+#pragma GCC unroll 8
 				for (uint32_t j = 0; j < W / 8; j++) { // the first one instead of those that are no more
 					uint32_t k = i * (W / 8) + j;
 					at[j] = f->blocks + (size_t)block[k < n ? k : 0] * PICKET_BLOCK;
