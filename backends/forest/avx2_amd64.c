@@ -49,15 +49,16 @@ static inline void ranks_of(const float *x, size_t stride, uint32_t n, const flo
 		rank[r] = (uint8_t)rank_of(x[r * stride], t);
 }
 
-static inline int any_missing(const float *x, size_t n) {
-	__m256 m = _mm256_setzero_ps();
-	int last = 0;
-	size_t i = 0;
-	for (; i + 8 <= n; i += 8)
-		m = _mm256_or_ps(m, _mm256_cmp_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(x + i), _CMP_UNORD_Q));
-	for (; i < n; i++)
-		last |= x[i] != x[i];
-	return _mm256_movemask_ps(m) | last;
+// Bits of the first 16 of n floats that are NaN.
+static inline uint32_t missing_bits(const float *x, uint32_t n) {
+	uint32_t bits = 0;
+	if (n >= 16) {
+		__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
+		return (uint32_t)(_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) | _mm256_movemask_ps(_mm256_cmp_ps(b, b, _CMP_UNORD_Q)) << 8);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		bits |= (uint32_t)(x[i] != x[i]) << i;
+	return bits;
 }
 
 // The ranks, 16 bytes at a time, each in both lanes.

@@ -68,6 +68,7 @@ typedef struct {
 	// Units: at most 255 thresholds of a view. rank(x) is how many of them are <= x, and 0 of a missing value.
 	uint32_t units;
 	const uint32_t *unit_view, *unit_size;
+	const uint32_t *view_unit; // views + 1: first unit of a view
 	const float *thresholds; // units * PICKET_UNIT
 
 	// The row layout: ranks of all units in at most 4 registers of 64 bytes, once with 0 and once with 255 for missing.
@@ -87,7 +88,7 @@ typedef struct {
 	const uint32_t *slice_mask;        // of a node: offset of its mask
 	const uint32_t *slice_side;        // of a node: offset of what is to be added where values are missing
 	const uint32_t *slice_to;          // of a node of any shape: offsets of reach: own, left, right
-	const uint16_t *slice_order;       // place of a row of a register among the sums
+	const uint16_t *slice_order;       // of each row: its place among the sums; then of each row: the byte that its bit is in
 	const uint8_t *slice_leaves;       // tables of 64 bytes: byte 0 of 64 leaves, byte 1, ...
 } picket_forest;
 

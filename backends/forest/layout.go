@@ -79,7 +79,7 @@ func (p *plan) leafBytes() int {
 type plainTables struct {
 	base, groupFirst, viewColumn, viewRule      offset
 	nodes, roots, depths, setsIn, words, leaves offset
-	unitView, unitSize, thresholds              offset
+	unitView, unitSize, viewUnit, thresholds    offset
 }
 
 // Bits of a node's what, as in forest.h.
@@ -156,6 +156,14 @@ func (p *plan) layPlain(a *arena) plainTables {
 			thresholds = append(thresholds, at(i))
 		}
 	}
+	viewUnit := make([]uint32, len(p.views)+1)
+	for _, u := range p.units { // in the order of their views
+		viewUnit[u.view+1]++
+	}
+	for i := range p.views {
+		viewUnit[i+1] += viewUnit[i]
+	}
+	t.viewUnit = a.u32(viewUnit)
 	t.unitView, t.unitSize, t.thresholds = a.u32(unitView), a.u32(unitSize), a.f32(thresholds)
 	return t
 }

@@ -45,11 +45,12 @@ static inline void ranks_of(const float *x, size_t stride, uint32_t n, const flo
 		rank[r] = (uint8_t)rank_of(x[r * stride], t);
 }
 
-static inline int any_missing(const float *x, size_t n) {
-	int any = 0;
-	for (size_t i = 0; i < n; i++)
-		any |= x[i] != x[i];
-	return any;
+// Bits of the first 16 of n floats that are NaN.
+static inline uint32_t missing_bits(const float *x, uint32_t n) {
+	uint32_t bits = 0;
+	for (uint32_t i = 0; i < n && i < 16; i++)
+		bits |= (uint32_t)(x[i] != x[i]) << i;
+	return bits;
 }
 
 struct slots {

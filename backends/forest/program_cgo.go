@@ -55,7 +55,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 		rows = p.layRows(&a)
 		slices = p.laySlices(&a, family.width)
 	}
-	order := a.room(2 * mostRows)
+	order := a.room(2 * 2 * mostRows)
 	memory, err := alloc(int(a.align()), pin)
 	if err != nil {
 		return nil, err
@@ -75,6 +75,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 	f.roots, f.depths, f.sets_in, f.words = u32(plain.roots), u32(plain.depths), u8(plain.setsIn), u32(plain.words)
 	f.leaves32, f.leaves64 = f32(plain.leaves), f64(plain.leaves)
 	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(plain.unitView), u32(plain.unitSize), f32(plain.thresholds)
+	f.view_unit = u32(plain.viewUnit)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
 	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)

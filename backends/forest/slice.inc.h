@@ -3,7 +3,7 @@
 // For every distinct threshold there is one mask, of the rows that go right there; it is computed once, from the bits of
 // the rows' ranks. A tree then selects among masks, level by level, which gives the bits of the rows' leaf numbers; eight
 // of these registers are turned into bytes, and byte permutes bring the leaves. Whoever includes this has defined W, V,
-// load, store, sel, unpack8lo ... unpack32hi, transpose, lookup, lookup_in, bits_of, rank_of; see vbmi.c.
+// load, store, sel, unpack8lo ... unpack32hi, transpose, lookup, lookup_in, bits_of, ranks_of and missing_bits; see vbmi_amd64.c.
 
 enum { ROWS = W * 8 };
 
@@ -92,13 +92,13 @@ INLINE void complete(const struct slice *s, const uint32_t *mask, const uint32_t
 // Adds the leaves of a tree to the sums of its group. page says, line by line, which rows end in the second, third ...
 // 64 leaves.
 INLINE void add_leaves(const struct slice *s, const picket_slice_tree *t, const V *plane, const uint8_t *page, uint32_t pages,
-	int wide) {
+	int wide, uint32_t rows) {
 	const uint8_t *table = s->f->slice_leaves + (size_t)t->table * 64;
 	V index[8];
 	transpose(plane, index);
 	int bytes = wide ? 8 : 4;
 	uint8_t *sums = s->sums + (size_t)t->group * ROWS * bytes;
-	for (int i = 0; i < 8; i++) {
+	for (uint32_t i = 0; i * W < rows; i++) {
 		if (wide) {
 			V b[8];
 			for (int j = 0; j < 8; j++)
@@ -176,7 +176,7 @@ INLINE uint32_t any_shape(const struct slice *s, const picket_slice_tree *t, int
 }
 #undef M
 
-INLINE void trees(const struct slice *s, int missing, int wide) {
+INLINE void trees(const struct slice *s, int missing, int wide, uint32_t rows) {
 	const picket_forest *f = s->f;
 	uint8_t *page = s->reach + (size_t)f->reach * W;
 	for (uint32_t i = 0; i < f->trees; i++) {
@@ -201,17 +201,18 @@ INLINE void trees(const struct slice *s, int missing, int wide) {
 			complete(s, mask, side, missing, 6, plane);
 			break;
 		}
-		add_leaves(s, t, plane, page, pages, wide);
+		add_leaves(s, t, plane, page, pages, wide, rows);
 	}
 }
 
 // Functions of their own, because each is large.
-static __attribute__((noinline)) void trees32(const struct slice *s) { trees(s, 0, 0); }
-static __attribute__((noinline)) void trees64(const struct slice *s) { trees(s, 0, 1); }
-static __attribute__((noinline)) void trees32_missing(const struct slice *s) { trees(s, 1, 0); }
-static __attribute__((noinline)) void trees64_missing(const struct slice *s) { trees(s, 1, 1); }
+static __attribute__((noinline)) void trees32(const struct slice *s, uint32_t rows) { trees(s, 0, 0, rows); }
+static __attribute__((noinline)) void trees64(const struct slice *s, uint32_t rows) { trees(s, 0, 1, rows); }
+static __attribute__((noinline)) void trees32_missing(const struct slice *s, uint32_t rows) { trees(s, 1, 0, rows); }
+static __attribute__((noinline)) void trees64_missing(const struct slice *s, uint32_t rows) { trees(s, 1, 1, rows); }
 
-// Where the sum of bit r of a register comes to lie: found by sending the numbers of the bits through the network.
+// Writes for each row where its sum comes to lie, and then for each row in which byte of a register its bit is; bit r % 8 of
+// that byte. Found by sending the numbers of the bits through the network.
 void SLICE_ORDER(uint16_t *order) {
 	uint8_t lines[6 * W] __attribute__((aligned(64))), table[64] __attribute__((aligned(64)));
 	uint32_t sums[ROWS] __attribute__((aligned(64)));
@@ -240,8 +241,20 @@ void SLICE_ORDER(uint16_t *order) {
 		for (int p = 0; p < ROWS; p++)
 			number[p] |= (uint16_t)(sums[p] << (part ? 6 : 0));
 	}
+	// The groups of 8 rows that make the first register of leaf numbers come first, so that a few rows need only that.
+	uint8_t place[ROWS / 8];
+	int next[8] = {0};
+	uint16_t sum_of[ROWS];
 	for (int p = 0; p < ROWS; p++)
-		order[number[p]] = (uint16_t)p;
+		sum_of[number[p]] = (uint16_t)p;
+	for (int g = 0; g < ROWS / 8; g++) {
+		int i = sum_of[8 * g] / W;
+		place[i * (W / 8) + next[i]++] = (uint8_t)g;
+	}
+	for (int r = 0; r < ROWS; r++) {
+		order[r] = sum_of[8 * place[r / 8] + r % 8];
+		order[ROWS + r] = place[r / 8];
+	}
 }
 
 // The order of doubles follows from that of floats: the halves of a register of floats become two registers, lane by lane.
@@ -265,6 +278,8 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 		uint32_t n = rows - from < ROWS ? (uint32_t)(rows - from) : ROWS;
 		const float *v = picket_views(f, in + from * f->features, n, view);
 		uint32_t width = f->plain ? f->features : f->views;
+		const uint16_t *place = f->slice_order + ROWS;
+		memset(s.missing + W, 0, (size_t)f->units * W);
 		int missing = 0;
 		// A few rows at a time, so that they stay in the nearest cache while every unit looks at them.
 		for (uint32_t first = 0; first < n; first += 64) {
@@ -272,24 +287,22 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 			for (uint32_t u = 0; u < f->units; u++) {
 				const float *t = f->thresholds + (size_t)u * PICKET_UNIT, *x = v + (size_t)first * width + f->unit_view[u];
 				uint8_t *rank = s.ranks + (size_t)u * ROWS;
-				ranks_of(x, width, last - first, t, rank + first);
+				for (uint32_t r = first; r < last; r += 8, x += 8 * width)
+					ranks_of(x, width, last - r < 8 ? last - r : 8, t, rank + 8 * place[r]);
 			}
-			missing |= any_missing(v + (size_t)first * width, (size_t)(last - first) * width);
-		}
-		for (uint32_t u = 0; u < f->units; u++) {
-			unit_masks(s.ranks + (size_t)u * ROWS, f->unit_size[u], s.masks + (size_t)f->unit_first[u] * W);
-			if (missing) {
-				uint64_t *line = (uint64_t *)(s.missing + ((size_t)u + 1) * W);
-				const float *x = v + f->unit_view[u];
-				for (uint32_t q = 0; q < W / 8; q++) {
-					uint64_t bits = 0;
-					uint32_t stop = 64 * q + 64 < n ? 64 * q + 64 : n;
-					for (uint32_t r = 64 * q; r < stop; r++)
-						bits |= (uint64_t)(x[(size_t)r * width] != x[(size_t)r * width]) << (r & 63);
-					line[q] = bits;
+			for (uint32_t r = first; r < last; r++)
+				for (uint32_t c = 0; c < width; c += 16) {
+					uint32_t bits = missing_bits(v + (size_t)r * width + c, width - c);
+					missing |= bits != 0;
+					for (; bits; bits &= bits - 1) {
+						uint32_t view = c + (uint32_t)__builtin_ctz(bits);
+						for (uint32_t u = f->view_unit[view]; u < f->view_unit[view + 1]; u++)
+							s.missing[((size_t)u + 1) * W + place[r]] |= (uint8_t)(1 << (r & 7));
+					}
 				}
-			}
 		}
+		for (uint32_t u = 0; u < f->units; u++)
+			unit_masks(s.ranks + (size_t)u * ROWS, f->unit_size[u], s.masks + (size_t)f->unit_first[u] * W);
 		for (uint32_t g = 0; g < f->groups; g++)
 			for (uint32_t r = 0; r < ROWS; r++) {
 				double base = f->base_last ? 0 : f->base[g];
@@ -298,7 +311,7 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 				else
 					((float *)s.sums)[(size_t)g * ROWS + r] = (float)base;
 			}
-		(missing ? f->wide ? trees64_missing : trees32_missing : f->wide ? trees64 : trees32)(&s);
+		(missing ? f->wide ? trees64_missing : trees32_missing : f->wide ? trees64 : trees32)(&s, n);
 		for (uint32_t g = 0; g < f->groups; g++) {
 			float base = (float)f->base[g];
 			for (uint32_t r = 0; r < n; r++) {

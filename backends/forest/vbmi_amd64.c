@@ -43,13 +43,10 @@ static inline void ranks_of(const float *x, size_t stride, uint32_t n, const flo
 		rank[r] = (uint8_t)rank_of(x[r * stride], t);
 }
 
-static inline int any_missing(const float *x, size_t n) {
-	__mmask16 m = 0;
-	size_t i = 0;
-	for (; i + 16 <= n; i += 16)
-		m |= _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i), _CMP_UNORD_Q);
-	__m512 last = _mm512_maskz_loadu_ps((__mmask16)((1u << (n - i)) - 1), x + i);
-	return (m | _mm512_cmp_ps_mask(last, last, _CMP_UNORD_Q)) != 0;
+// Bits of the first 16 of n floats that are NaN.
+static inline uint32_t missing_bits(const float *x, uint32_t n) {
+	__m512 v = _mm512_maskz_loadu_ps(n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff, x);
+	return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
 }
 
 struct slots {
