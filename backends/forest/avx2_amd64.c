@@ -44,9 +44,12 @@ static inline uint32_t rank_of(float x, const float *t) {
 	return 16 * b + not_above(v, t + 16 + 16 * b);
 }
 
-static inline void ranks_of(const float *x, size_t stride, uint32_t n, const float *t, uint8_t *rank) {
+// Ranks of up to 64 values of unit u, eight of them from rank + 8 * place[0] on, the next eight from rank + 8 * place[8] on.
+static inline void ranks_of(const picket_forest *f, uint32_t u, const float *x, size_t stride, uint32_t n, uint8_t *rank,
+	const uint16_t *place) {
+	const float *t = f->thresholds + (size_t)u * PICKET_UNIT;
 	for (uint32_t r = 0; r < n; r++)
-		rank[r] = (uint8_t)rank_of(x[r * stride], t);
+		rank[8 * place[r] + r % 8] = (uint8_t)rank_of(x[r * stride], t);
 }
 
 // Bits of the first 16 of n floats that are NaN.

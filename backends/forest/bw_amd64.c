@@ -38,9 +38,40 @@ static inline uint32_t rank_of(float x, const float *t) {
 	return 16 * b + (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(v, _mm512_load_ps(t + 16 + 16 * b), _CMP_GE_OQ));
 }
 
-static inline void ranks_of(const float *x, size_t stride, uint32_t n, const float *t, uint8_t *rank) {
-	for (uint32_t r = 0; r < n; r++)
-		rank[r] = (uint8_t)rank_of(x[r * stride], t);
+#include "columns.inc.h"
+
+// Ranks of up to 64 values of unit u, which lie side by side, eight of them from rank + 8 * place[0] on, the next eight from rank + 8 * place[8] on.
+// Sixteen go down the heap of thresholds together: a level is at most eight registers, and a permute looks values up in two.
+static inline void ranks_of(const picket_forest *f, uint32_t u, const float *x, uint32_t n, uint8_t *rank, const uint16_t *place) {
+	const float *heap = f->search + (size_t)u * 256;
+	const __m512i one = _mm512_set1_epi32(1);
+	__m512 t[16];
+	for (int i = 0; i < 16; i++)
+		t[i] = _mm512_load_ps(heap + 16 * i);
+	for (uint32_t r = 0; r < n; r += 16) {
+		__mmask16 have = n - r < 16 ? (__mmask16)((1u << (n - r)) - 1) : (__mmask16)0xffff;
+		__m512 v = _mm512_maskz_loadu_ps(have, x + r);
+		__m512i at = one;
+#define DOWN(threshold) at = _mm512_mask_add_epi32(_mm512_add_epi32(at, at), _mm512_cmp_ps_mask(v, threshold, _CMP_GE_OQ), _mm512_add_epi32(at, at), one)
+		DOWN(_mm512_permutexvar_ps(at, t[0]));
+		DOWN(_mm512_permutexvar_ps(at, t[0]));
+		DOWN(_mm512_permutexvar_ps(at, t[0]));
+		DOWN(_mm512_permutexvar_ps(at, t[0]));
+		DOWN(_mm512_permutexvar_ps(at, t[1]));
+		DOWN(_mm512_permutex2var_ps(t[2], at, t[3]));
+		__mmask16 bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+		DOWN(_mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[4], at, t[5]), _mm512_permutex2var_ps(t[6], at, t[7])));
+		bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+		__mmask16 bit6 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+		__m512 low = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[8], at, t[9]), _mm512_permutex2var_ps(t[10], at, t[11]));
+		__m512 high = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[12], at, t[13]), _mm512_permutex2var_ps(t[14], at, t[15]));
+		DOWN(_mm512_mask_blend_ps(bit6, low, high));
+#undef DOWN
+		__m128i ranks = _mm512_cvtepi32_epi8(at); // 256 + rank
+		_mm_storel_epi64((__m128i *)(rank + 8 * place[r]), ranks);
+		if (n - r > 8)
+			_mm_storel_epi64((__m128i *)(rank + 8 * place[r + 8]), _mm_unpackhi_epi64(ranks, ranks));
+	}
 }
 
 // Bits of the first 16 of n floats that are NaN.

@@ -70,6 +70,7 @@ typedef struct {
 	const uint32_t *unit_view, *unit_size;
 	const uint32_t *view_unit; // views + 1: first unit of a view
 	const float *thresholds; // units * PICKET_UNIT
+	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1, for AVX-512
 
 	// The row layout: ranks of all units in at most 4 registers of 64 bytes, once with 0 and once with 255 for missing.
 	uint32_t row_registers; // 1, 2 or 4; 0: there is no row layout

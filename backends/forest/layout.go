@@ -79,7 +79,8 @@ func (p *plan) leafBytes() int {
 type plainTables struct {
 	base, groupFirst, viewColumn, viewRule      offset
 	nodes, roots, depths, setsIn, words, leaves offset
-	unitView, unitSize, viewUnit, thresholds    offset
+	unitView, unitSize, viewUnit                offset
+	thresholds, search                          offset
 }
 
 // Bits of a node's what, as in forest.h.
@@ -140,7 +141,7 @@ func (p *plan) layPlain(a *arena) plainTables {
 		t.leaves = a.f32(narrow(p.leaves))
 	}
 
-	var thresholds []float32
+	var thresholds, search []float32
 	for _, u := range p.units {
 		unitView, unitSize = append(unitView, uint32(u.view)), append(unitSize, uint32(len(u.thresholds)))
 		at := func(i int) float32 {
@@ -155,6 +156,13 @@ func (p *plan) layPlain(a *arena) plainTables {
 		for i := range 256 {
 			thresholds = append(thresholds, at(i))
 		}
+		// A node of level l has the middle one of 2^(8-l) - 1 thresholds.
+		search = append(search, nan32)
+		for l := range 8 {
+			for i := range 1 << l {
+				search = append(search, at(i<<(8-l)+1<<(7-l)-1))
+			}
+		}
 	}
 	viewUnit := make([]uint32, len(p.views)+1)
 	for _, u := range p.units { // in the order of their views
@@ -164,7 +172,7 @@ func (p *plan) layPlain(a *arena) plainTables {
 		viewUnit[i+1] += viewUnit[i]
 	}
 	t.viewUnit = a.u32(viewUnit)
-	t.unitView, t.unitSize, t.thresholds = a.u32(unitView), a.u32(unitSize), a.f32(thresholds)
+	t.unitView, t.unitSize, t.thresholds, t.search = a.u32(unitView), a.u32(unitSize), a.f32(thresholds), a.f32(search)
 	return t
 }
 

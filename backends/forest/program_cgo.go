@@ -75,7 +75,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 	f.roots, f.depths, f.sets_in, f.words = u32(plain.roots), u32(plain.depths), u8(plain.setsIn), u32(plain.words)
 	f.leaves32, f.leaves64 = f32(plain.leaves), f64(plain.leaves)
 	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(plain.unitView), u32(plain.unitSize), f32(plain.thresholds)
-	f.view_unit = u32(plain.viewUnit)
+	f.view_unit, f.search = u32(plain.viewUnit), f32(plain.search)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
 	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)
@@ -106,7 +106,7 @@ func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
 		n = max(n, views+256+2*all+2048)
 	}
 	if w := slices.width; w != 0 {
-		m := len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w
+		m := len(p.views)*64*4 + len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w
 		if !p.plain {
 			m += lines(4 * len(p.views) * 8 * w)
 		}

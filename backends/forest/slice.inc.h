@@ -267,6 +267,10 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 	struct slice s = {.f = f};
 	float *view = (float *)scratch;
 	scratch += f->plain ? 0 : (((size_t)f->views * 4 * ROWS) + 63) / 64 * 64;
+#ifdef COLUMNS
+	float *column = (float *)scratch;
+	scratch += (size_t)(f->plain ? f->features : f->views) * 64 * 4;
+#endif
 	s.ranks = scratch, scratch += (size_t)f->units * ROWS;
 	s.missing = scratch, scratch += ((size_t)f->units + 1) * W;
 	s.masks = scratch, scratch += (size_t)f->masks * W;
@@ -284,11 +288,16 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 		// A few rows at a time, so that they stay in the nearest cache while every unit looks at them.
 		for (uint32_t first = 0; first < n; first += 64) {
 			uint32_t last = first + 64 < n ? first + 64 : n;
+#ifdef COLUMNS
+			columns(v + (size_t)first * width, width, last - first, column);
+#endif
 			for (uint32_t u = 0; u < f->units; u++) {
-				const float *t = f->thresholds + (size_t)u * PICKET_UNIT, *x = v + (size_t)first * width + f->unit_view[u];
-				uint8_t *rank = s.ranks + (size_t)u * ROWS;
-				for (uint32_t r = first; r < last; r += 8, x += 8 * width)
-					ranks_of(x, width, last - r < 8 ? last - r : 8, t, rank + 8 * place[r]);
+				uint8_t *ranks = s.ranks + (size_t)u * ROWS;
+#ifdef COLUMNS
+				ranks_of(f, u, column + (size_t)f->unit_view[u] * 64, last - first, ranks, place + first);
+#else
+				ranks_of(f, u, v + (size_t)first * width + f->unit_view[u], width, last - first, ranks, place + first);
+#endif
 			}
 			for (uint32_t r = first; r < last; r++)
 				for (uint32_t c = 0; c < width; c += 16) {
