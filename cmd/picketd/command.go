@@ -39,8 +39,9 @@ PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these
 flags; the later wins. A model that cannot be loaded at start is logged and left
 out, and the others are served. The log goes to standard error.
 
-SIGTERM and SIGINT stop it: calls under way are answered first, for as long as
-shutdown.grace allows. A second signal stops it at once.
+SIGTERM, SIGINT and SIGHUP stop it, unless it was started with them ignored, as
+nohup does: calls under way are answered first, for as long as shutdown.grace
+allows. A second signal stops it at once.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong command line or configuration.`
 

@@ -40,7 +40,13 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		// What was ignored when the process began stays ignored: nohup, and a
+		// shell that starts it in the background, mean it.
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
 	defer signal.Stop(signals)
 
 	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
