@@ -700,6 +700,21 @@ func TestRequestRefusals(t *testing.T) {
 		t.Errorf("an input of another shape: %v", err)
 	}
 	wrong.Buffer.Release()
+	wide, err := tensor.Alloc(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := tensor.In("data", tensor.FP32, tensor.MustShape(4, 3), wide, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetInput(0, odd); !errors.Is(err, engine.ErrInvalidInput) {
+		t.Errorf("an input that is not aligned: %v", err)
+	}
+	if err := r.SetInput(0, tensor.Tensor{DType: tensor.FP32, Shape: tensor.MustShape(4, 3)}); !errors.Is(err, engine.ErrInvalidInput) {
+		t.Errorf("an input without memory: %v", err)
+	}
+	wide.Release()
 	right, err := tensor.New("other", tensor.FP32, tensor.MustShape(4, 3))
 	if err != nil {
 		t.Fatal(err)

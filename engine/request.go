@@ -77,11 +77,15 @@ func clock() int64 { return int64(time.Since(epoch)) + 1 }
 
 // SetInput puts t in the place of input i and takes over the caller's reference
 // on its Buffer, on success only. Its element type and shape must be the
-// Signature's for r.Rows rows. The memory must not be the Go heap's.
+// Signature's for r.Rows rows, and it must start at an address aligned to
+// tensor.Alignment. The memory must not be the Go heap's.
 func (r *Request) SetInput(i int, t tensor.Tensor) error {
 	have := &r.Inputs[i]
 	if t.DType != have.DType || t.Shape != have.Shape {
 		return fmt.Errorf("%w: input %q is %s %s, want %s %s", ErrInvalidInput, have.Name, t.DType, t.Shape, have.DType, have.Shape)
+	}
+	if t.Size() != have.Size() || uintptr(tensor.Pointer(t))%tensor.Alignment != 0 {
+		return fmt.Errorf("%w: input %q has no memory, or none that is aligned to %d bytes", ErrInvalidInput, have.Name, tensor.Alignment)
 	}
 	t.Name = have.Name
 	have.Buffer.Release()

@@ -58,6 +58,9 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	host := hw.Detect(ctx, o)
 	d.host.Store(host)
 	limitHeap(host.Memory.Cgroup, d.log)
+	if c.Unsigned {
+		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
+	}
 	if err := d.build(host, started); err != nil {
 		return err
 	}

@@ -245,6 +245,9 @@ func TestUnsignedPackagesAreRefused(t *testing.T) {
 // starting.
 func TestModelThatDoesNotLoadAtStart(t *testing.T) {
 	p := startDaemon(t, t.TempDir(), "--unsigned", "--model", "fraud=/nowhere/at/all")
+	if !strings.Contains(p.stderr.String(), "packages without a signature are accepted") {
+		t.Errorf("the log does not say at start that the daemon takes unsigned packages:\n%s", &p.stderr)
+	}
 	if !strings.Contains(p.stderr.String(), "level=ERROR") || !strings.Contains(p.stderr.String(), "nothing is there") {
 		t.Errorf("the log does not say what happened:\n%s", &p.stderr)
 	}
