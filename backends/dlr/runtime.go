@@ -81,6 +81,9 @@ func (b *Backend) bundled(file *os.File, name string, host *hw.Host) (*libdlr, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, name, err)
 	}
+	if info.Size() > dl.MaxFileSize {
+		return nil, fmt.Errorf("%w: %s has %d bytes, more than the %d that fit a library", engine.ErrArtifact, name, info.Size(), dl.MaxFileSize)
+	}
 	check := neo.CheckLibrary(name, host, func(o *dl.Object) error {
 		if err := o.Require("CreateDLRModel", "RunDLRModel"); err != nil {
 			return fmt.Errorf("%w: %w", engine.ErrArtifact, err)
