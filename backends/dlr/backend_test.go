@@ -5,6 +5,7 @@ package dlr_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -155,6 +156,26 @@ func TestRefusesHugeBundledLibrary(t *testing.T) {
 	}
 	if want := "libdlr.so has 1073741825 bytes, more than the 1073741824 that fit a library"; !errors.Is(err, engine.ErrArtifact) || !strings.Contains(err.Error(), want) {
 		t.Errorf("the error does not say %q: %v", want, err)
+	}
+}
+
+// A libdlr that the system has and cannot load is not one that it lacks.
+func TestTellsWhyTheSystemsLibraryDoesNotLoad(t *testing.T) {
+	if os.Getenv(childVariable) == "" {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "libdlr.so"), []byte("no library"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), childVariable+"=1", "LD_LIBRARY_PATH="+dir)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		return
+	}
+	_, _, err := dlr.New(dlr.Options{}).Library()
+	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "libdlr.so cannot be loaded") || !strings.Contains(err.Error(), "file too short") {
+		t.Errorf("got %v", err)
 	}
 }
 

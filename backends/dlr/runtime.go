@@ -54,6 +54,10 @@ func (b *Backend) general() (*libdlr, error) {
 			return b.open(path, path, path, nil)
 		}
 	}
+	// The loader found one and could not use it: its reason helps, "install one" does not.
+	if !strings.Contains(err.Error(), systemName+": cannot open shared object file") {
+		return nil, err
+	}
 	return nil, fmt.Errorf("%w: there is no libdlr: none is configured, and neither the loader nor %s has a %s; install one or name its path in the configuration",
 		engine.ErrUnsupported, strings.Join(systemFolders, ", "), systemName)
 }
