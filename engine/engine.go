@@ -158,6 +158,10 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	}
 	e.live.Add(1)
 	s.onClose = e.live.Done
+	if err := ctx.Err(); err != nil {
+		s.Release() // whoever gave up will not expect the model to be there
+		return nil, contextError(err)
+	}
 	if err := e.publish(s); err != nil {
 		s.Release()
 		return nil, err

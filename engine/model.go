@@ -142,7 +142,7 @@ func (s *Snapshot) Signature() *Signature { return &s.signature }
 
 // Refused counts a request that did not become one, for the reason err: what its
 // client sent does not fit the model, or there was no memory for it.
-func (s *Snapshot) Refused(err error) { s.stats.refused(err) }
+func (s *Snapshot) Refused(err error) { s.stats.refuse(err) }
 
 // Stats is what the model has done.
 func (s *Snapshot) Stats() Stats {

@@ -144,7 +144,7 @@ func (r *Request) prepare(ctx context.Context) error {
 // takeDeadline settles r.deadline and fails when it is over already.
 func (r *Request) takeDeadline(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return contextError(err)
+		return fmt.Errorf("predicting: %w", contextError(err))
 	}
 	deadline, ok := ctx.Deadline()
 	if ok && (r.Deadline.IsZero() || deadline.Before(r.Deadline)) {
@@ -190,7 +190,7 @@ func (r *Request) wait(ctx context.Context) error {
 	case <-r.done:
 		return r.err
 	case <-ctx.Done():
-		err = contextError(ctx.Err())
+		err = fmt.Errorf("predicting: %w", contextError(ctx.Err()))
 	case <-expired:
 		err = fmt.Errorf("predicting: %w", ErrDeadline)
 	}
@@ -202,11 +202,12 @@ func (r *Request) wait(ctx context.Context) error {
 	return err
 }
 
+// contextError is the package's word for the end of a context.
 func contextError(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("predicting: %w", ErrDeadline)
+		return ErrDeadline
 	}
-	return fmt.Errorf("predicting: %w by the caller", ErrCanceled)
+	return fmt.Errorf("%w by the caller", ErrCanceled)
 }
 
 // Release gives the request and its tensors back. The caller must not use
