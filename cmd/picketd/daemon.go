@@ -39,15 +39,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	started := time.Now()
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 2)
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		// What was ignored when the process began stays ignored: nohup, and a
-		// shell that starts it in the background, mean it.
-		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
-		}
-	}
-	defer signal.Stop(signals)
+	signals, stopListening := stopWishes()
+	defer stopListening()
 
 	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
 	for _, warning := range c.Warnings {
@@ -60,6 +53,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	limitHeap(host.Memory.Cgroup, d.log)
 	if c.Unsigned {
 		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
+	} else {
+		d.log.Warn("every package will be refused: signatures cannot be verified yet, so none counts as signed; start with --unsigned to accept packages without one")
 	}
 	if err := d.build(host, started); err != nil {
 		return err

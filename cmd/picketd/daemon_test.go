@@ -77,6 +77,9 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"--bogus"}, "--bogus"},
 		{[]string{"--model", "fraud"}, "NAME=PATH"},
 		{[]string{"--model", "a_b=/tmp"}, "a_b"},
+		{[]string{"--model", "a=/tmp", "--model", "a=/var"}, "a is named twice"},
+		{[]string{"-a", ""}, "--agent-socket"},
+		{[]string{"--config="}, "--config"},
 		{[]string{"-m", "many"}, "many"},
 		{[]string{"-c", filepath.Join(dir, "nowhere.yaml")}, "no such file"},
 		{[]string{"-c", bad}, "did you mean force?"},
@@ -234,6 +237,9 @@ func TestLegacyCommandLine(t *testing.T) {
 
 func TestUnsignedPackagesAreRefused(t *testing.T) {
 	p := startDaemon(t, t.TempDir())
+	if !strings.Contains(p.stderr.String(), "every package will be refused") {
+		t.Errorf("the log does not say at start that no package will do:\n%s", &p.stderr)
+	}
 	_, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "fraud", Url: t.TempDir()})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("LoadModel of an unsigned package: %v", err)

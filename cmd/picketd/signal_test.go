@@ -1,10 +1,14 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // A daemon started with nohup survives its terminal.
@@ -27,5 +31,48 @@ func TestHangUpStops(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 	if code := p.wait(t); code != exitDone {
 		t.Errorf("the daemon ended with %d after SIGHUP:\n%s", code, &p.stderr)
+	}
+}
+
+// Signals that come together are one wish to stop; a later one is the wish to
+// do so at once.
+func TestSignalsThatComeTogether(t *testing.T) {
+	const term, hup = syscall.SIGTERM, syscall.SIGHUP
+	type sent struct {
+		sig  os.Signal
+		wait time.Duration // before it
+	}
+	for _, test := range []struct {
+		name string
+		sent []sent
+		want []os.Signal
+	}{
+		{"one", []sent{{term, 0}}, []os.Signal{term}},
+		{"two at once", []sent{{term, 0}, {hup, 0}}, []os.Signal{term}},
+		{"many within the time", []sent{{term, 0}, {hup, time.Millisecond}, {hup, sameWish - 2*time.Millisecond}}, []os.Signal{term}},
+		{"a later one", []sent{{term, 0}, {hup, sameWish}}, []os.Signal{term, hup}},
+		{"a later one after two at once", []sent{{term, 0}, {term, 0}, {hup, sameWish}, {term, time.Hour}}, []os.Signal{term, hup}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				signals, wishes := make(chan os.Signal), make(chan os.Signal, 2)
+				go func() {
+					defer close(wishes)
+					forwardWishes(signals, wishes)
+				}()
+				for _, one := range test.sent {
+					time.Sleep(one.wait)
+					signals <- one.sig
+				}
+				close(signals)
+				var got []os.Signal
+				for sig := range wishes {
+					got = append(got, sig)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("the daemon is told of %v, want %v", got, test.want)
+				}
+			})
+		})
 	}
 }
