@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -159,6 +158,10 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	}
 	e.live.Add(1)
 	s.onClose = e.live.Done
+	if err := ctx.Err(); err != nil {
+		s.Release() // whoever gave up will not expect the model to be there
+		return nil, contextError(err)
+	}
 	if err := e.publish(s); err != nil {
 		s.Release()
 		return nil, err
@@ -219,7 +222,6 @@ func (e *Engine) publish(s *Snapshot) error {
 // for one backend is not tried on others, whose libraries may be less careful.
 func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
 	candidates, order := e.rank(name, a, o.Backend)
-	cores := max(1, int(math.Ceil(e.host.CPU.CoresAllowed)))
 	unsupported := error(nil)
 	for n, i := range order {
 		if err := ctx.Err(); err != nil {
@@ -242,7 +244,7 @@ func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o Model
 			candidates[j].Reason = "not tried: " + e.backends[i].Name() + " matches the artifact better"
 		}
 		description := Description{Name: name, URL: a.URL, Backend: e.backends[i].Name(), Candidates: candidates}
-		s, err := startSnapshot(model, description, o, cores, e.log)
+		s, err := startSnapshot(model, description, o, e.host, e.log)
 		if err != nil {
 			return nil, fmt.Errorf("starting it with backend %s: %w", e.backends[i].Name(), err)
 		}

@@ -481,21 +481,25 @@ func TestBatchDelay(t *testing.T) {
 	b := enginetest.New(enginetest.Script{Properties: inline, OnRun: func(rows int) error { sizes <- rows; return nil }})
 	e := newEngine(t, engine.Options{}, b)
 	load(t, e, "m", engine.ModelOptions{Instances: 2, MaxBatchRows: 8, BatchDelay: time.Minute})
-	var wg sync.WaitGroup
-	for i := range 8 {
-		r := newRequest(t, e, "m", 1, float32(i+1))
-		wg.Go(func() {
-			defer r.Release()
-			if err := r.Predict(t.Context()); err != nil {
-				t.Error(err)
-				return
-			}
-			checkScores(t, r, float32(i+1), 0)
-		})
-	}
-	wg.Wait() // well before the minute: the eighth fills the batch
-	if rows := <-sizes; rows != 8 {
-		t.Errorf("the batch had %d rows, want 8", rows)
+	// Many times, because an instance that is woken for the second request must
+	// not take it away from the one that waits with the first.
+	for range 50 {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			r := newRequest(t, e, "m", 1, float32(i+1))
+			wg.Go(func() {
+				defer r.Release()
+				if err := r.Predict(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
+				checkScores(t, r, float32(i+1), 0)
+			})
+		}
+		wg.Wait() // well before the minute: the eighth fills the batch
+		if rows := <-sizes; rows != 8 {
+			t.Fatalf("the batch had %d rows, want 8", rows)
+		}
 	}
 	// One that is abandoned while an instance waits for company.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -700,6 +704,21 @@ func TestRequestRefusals(t *testing.T) {
 		t.Errorf("an input of another shape: %v", err)
 	}
 	wrong.Buffer.Release()
+	wide, err := tensor.Alloc(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := tensor.In("data", tensor.FP32, tensor.MustShape(4, 3), wide, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetInput(0, odd); !errors.Is(err, engine.ErrInvalidInput) {
+		t.Errorf("an input that is not aligned: %v", err)
+	}
+	if err := r.SetInput(0, tensor.Tensor{DType: tensor.FP32, Shape: tensor.MustShape(4, 3)}); !errors.Is(err, engine.ErrInvalidInput) {
+		t.Errorf("an input without memory: %v", err)
+	}
+	wide.Release()
 	right, err := tensor.New("other", tensor.FP32, tensor.MustShape(4, 3))
 	if err != nil {
 		t.Fatal(err)

@@ -3,9 +3,11 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -58,7 +60,7 @@ type Candidate struct {
 
 // startSnapshot starts and warms up the instances of an opened model, which it
 // takes over: after an error model is closed.
-func startSnapshot(model Model, description Description, options ModelOptions, cores int, log *slog.Logger) (*Snapshot, error) {
+func startSnapshot(model Model, description Description, options ModelOptions, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
 	s := &Snapshot{
 		name: description.Name, description: description, model: model, log: log,
 		signature: model.Signature(), properties: model.Properties(), closed: make(chan struct{}),
@@ -70,11 +72,15 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 	if options.Instances == 0 {
 		options.Instances = 1
 		if s.properties.Inline {
-			options.Instances = cores
+			options.Instances = max(1, int(math.Ceil(host.CPU.CoresAllowed)))
 		}
 	}
 	if limit := s.properties.MaxInstances; limit > 0 {
 		options.Instances = min(options.Instances, limit)
+	}
+	if err := s.signature.fits(options, &host.Memory); err != nil {
+		s.closeModel()
+		return nil, fmt.Errorf("%w: %w", ErrMemory, err)
 	}
 	s.options = options
 	s.queue = queue{
@@ -136,7 +142,7 @@ func (s *Snapshot) Signature() *Signature { return &s.signature }
 
 // Refused counts a request that did not become one, for the reason err: what its
 // client sent does not fit the model, or there was no memory for it.
-func (s *Snapshot) Refused(err error) { s.stats.refused(err) }
+func (s *Snapshot) Refused(err error) { s.stats.refuse(err) }
 
 // Stats is what the model has done.
 func (s *Snapshot) Stats() Stats {

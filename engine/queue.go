@@ -204,32 +204,20 @@ func (q *queue) take(w *worker) bool {
 	q.observe(w)
 	for {
 		now := clock()
-		if q.requests > 0 {
-			if wait := q.worthWaiting(now); wait > 0 {
-				q.collector = w
-				q.mu.Unlock()
-				woken := w.sleep(wait)
-				q.mu.Lock()
-				if q.collector == w {
-					q.collector = nil
-				} else if !woken {
-					// Whoever took w out of collector has sent it a token, or is
-					// about to; left behind, it would wake w once too often.
-					q.mu.Unlock()
-					<-w.wake
-					q.mu.Lock()
-				}
-				continue
-			}
+		switch wait := q.worthWaiting(now); {
+		case q.requests == 0:
+		case wait == 0:
 			q.collect(w, now)
-			if len(w.batch)+len(w.expired) > 0 {
-				if q.requests > 0 && q.collector == nil && len(q.idle) > 0 {
-					// What the batch had no room for. While w waited for the batch
-					// to fill, nobody was woken for it.
-					q.popIdle().wake <- struct{}{}
-				}
-				return true
+			if q.requests > 0 && q.collector == nil && len(q.idle) > 0 {
+				// What the batch had no room for. While w waited for the batch to
+				// fill, nobody was woken for it.
+				q.popIdle().wake <- struct{}{}
 			}
+			return true
+		case q.collector == nil:
+			q.sleepUntilFull(w, wait)
+			continue
+		default: // another instance waits for the batch to fill
 		}
 		if q.closed {
 			return false
@@ -241,9 +229,28 @@ func (q *queue) take(w *worker) bool {
 	}
 }
 
-// worthWaiting is how long an instance may still wait for the batch to fill.
+// sleepUntilFull makes w the collector until the batch is full, or for d. q.mu is
+// held, but not while w sleeps.
+func (q *queue) sleepUntilFull(w *worker, d time.Duration) {
+	q.collector = w
+	q.mu.Unlock()
+	woken := w.sleep(d)
+	q.mu.Lock()
+	if q.collector == w {
+		q.collector = nil
+	} else if !woken {
+		// Whoever took w out of collector has sent it a token, or is about to;
+		// left behind, it would wake w once too often.
+		q.mu.Unlock()
+		<-w.wake
+		q.mu.Lock()
+	}
+}
+
+// worthWaiting is how long an instance may still wait for the batch to fill,
+// never negative. q.mu is held.
 func (q *queue) worthWaiting(now int64) time.Duration {
-	if q.delay == 0 || !q.batchable || q.rows >= q.maxRows || q.urgent > 0 || q.collector != nil || q.closed {
+	if q.delay == 0 || !q.batchable || q.rows >= q.maxRows || q.urgent > 0 || q.closed {
 		return 0
 	}
 	oldest := now

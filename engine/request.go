@@ -77,11 +77,15 @@ func clock() int64 { return int64(time.Since(epoch)) + 1 }
 
 // SetInput puts t in the place of input i and takes over the caller's reference
 // on its Buffer, on success only. Its element type and shape must be the
-// Signature's for r.Rows rows. The memory must not be the Go heap's.
+// Signature's for r.Rows rows, and it must start at an address aligned to
+// tensor.Alignment. The memory must not be the Go heap's.
 func (r *Request) SetInput(i int, t tensor.Tensor) error {
 	have := &r.Inputs[i]
 	if t.DType != have.DType || t.Shape != have.Shape {
 		return fmt.Errorf("%w: input %q is %s %s, want %s %s", ErrInvalidInput, have.Name, t.DType, t.Shape, have.DType, have.Shape)
+	}
+	if t.Size() != have.Size() || uintptr(tensor.Pointer(t))%tensor.Alignment != 0 {
+		return fmt.Errorf("%w: input %q has no memory, or none that is aligned to %d bytes", ErrInvalidInput, have.Name, tensor.Alignment)
 	}
 	t.Name = have.Name
 	have.Buffer.Release()
@@ -140,7 +144,7 @@ func (r *Request) prepare(ctx context.Context) error {
 // takeDeadline settles r.deadline and fails when it is over already.
 func (r *Request) takeDeadline(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return contextError(err)
+		return fmt.Errorf("predicting: %w", contextError(err))
 	}
 	deadline, ok := ctx.Deadline()
 	if ok && (r.Deadline.IsZero() || deadline.Before(r.Deadline)) {
@@ -186,7 +190,7 @@ func (r *Request) wait(ctx context.Context) error {
 	case <-r.done:
 		return r.err
 	case <-ctx.Done():
-		err = contextError(ctx.Err())
+		err = fmt.Errorf("predicting: %w", contextError(ctx.Err()))
 	case <-expired:
 		err = fmt.Errorf("predicting: %w", ErrDeadline)
 	}
@@ -198,11 +202,12 @@ func (r *Request) wait(ctx context.Context) error {
 	return err
 }
 
+// contextError is the package's word for the end of a context.
 func contextError(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("predicting: %w", ErrDeadline)
+		return ErrDeadline
 	}
-	return fmt.Errorf("predicting: %w by the caller", ErrCanceled)
+	return fmt.Errorf("%w by the caller", ErrCanceled)
 }
 
 // Release gives the request and its tensors back. The caller must not use

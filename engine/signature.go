@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -104,6 +105,37 @@ func (s Signature) check() error {
 				return fmt.Errorf("two tensors are named %q", spec.Name)
 			}
 		}
+	}
+	return nil
+}
+
+// fits refuses signatures whose tensors, for the largest batches of all
+// instances, are more than the machine has or the process may use. The kernel
+// would lend that memory and kill the process once it is written to.
+func (s Signature) fits(o ModelOptions, memory *hw.Memory) error {
+	limit := memory.Total
+	if group := memory.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
+		limit = group.Bytes
+	}
+	if limit == 0 {
+		return nil // unknown
+	}
+	var need float64 // because the product may not fit 64 bits
+	for _, specs := range [][]TensorSpec{s.Inputs, s.Outputs} {
+		for i := range specs {
+			bytes, err := specs[i].RowBytes()
+			if err != nil {
+				return err
+			}
+			rows := 1
+			if specs[i].HasRows() && s.Batchable() {
+				rows = o.MaxBatchRows
+			}
+			need += float64(bytes) * float64(rows) * float64(o.Instances)
+		}
+	}
+	if need > float64(limit) {
+		return fmt.Errorf("the tensors of %d rows in %d instances take %.0f MiB, the process may use %d MiB in all", o.MaxBatchRows, o.Instances, need/(1<<20), limit>>20)
 	}
 	return nil
 }

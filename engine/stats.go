@@ -42,27 +42,31 @@ var failureKinds = [...]struct {
 	{"other", nil},
 }
 
-// counters are the live form of Stats.
+// counters are the live form of Stats. How many runs there were and how many
+// requests were not refused is what the histograms count.
 type counters struct {
-	requests, rows, runs, runRows, inlineRuns atomic.Uint64
-	failed                                    [len(failureKinds)]atomic.Uint64
-	queue, run, total                         histogram
+	refused, rows, runRows, inlineRuns atomic.Uint64
+	failed                             [len(failureKinds)]atomic.Uint64
+	queue, run, total                  histogram
 }
 
 // outcome records what a caller got, ns after it asked.
 func (c *counters) outcome(rows int, ns int64, err error) {
 	c.total.record(ns)
 	if err == nil {
-		c.requests.Add(1)
 		c.rows.Add(uint64(rows))
 		return
 	}
-	c.refused(err)
+	c.fail(err)
 }
 
-// refused records a request without an answer.
-func (c *counters) refused(err error) {
-	c.requests.Add(1)
+// refuse records what did not become a request.
+func (c *counters) refuse(err error) {
+	c.refused.Add(1)
+	c.fail(err)
+}
+
+func (c *counters) fail(err error) {
 	for i, kind := range failureKinds {
 		if kind.err == nil || errors.Is(err, kind.err) {
 			c.failed[i].Add(1)
@@ -74,17 +78,17 @@ func (c *counters) refused(err error) {
 // ran records a run. Callers that gave up meanwhile have their outcomes recorded
 // already.
 func (c *counters) ran(rows int, ns int64) {
-	c.runs.Add(1)
 	c.runRows.Add(uint64(rows))
 	c.run.record(ns)
 }
 
 func (c *counters) snapshot() Stats {
 	s := Stats{
-		Requests: c.requests.Load(), Rows: c.rows.Load(), Runs: c.runs.Load(), RunRows: c.runRows.Load(), InlineRuns: c.inlineRuns.Load(),
+		Rows: c.rows.Load(), RunRows: c.runRows.Load(), InlineRuns: c.inlineRuns.Load(),
 		Failed: make(map[string]uint64, len(failureKinds)),
 		Queue:  c.queue.snapshot(), Run: c.run.snapshot(), Total: c.total.snapshot(),
 	}
+	s.Requests, s.Runs = s.Total.Count+c.refused.Load(), s.Run.Count
 	for i, kind := range failureKinds {
 		s.Failed[kind.name] = c.failed[i].Load()
 	}

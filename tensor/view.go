@@ -8,7 +8,7 @@ import (
 // Element is the Go types that a tensor's elements can be seen as. FP16 and
 // BF16 are seen as their uint16 bit patterns.
 type Element interface {
-	~bool | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~int8 | ~int16 | ~int32 | ~int64 | ~float32 | ~float64
+	bool | uint8 | uint16 | uint32 | uint64 | int8 | int16 | int32 | int64 | float32 | float64
 }
 
 // elementType is the DType that T is the native form of.

@@ -5,6 +5,7 @@ package dlr_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/dl"
 	"github.com/picket-ml/picket/internal/testkit"
 )
 
@@ -131,6 +133,49 @@ func TestRefusesDamagedBundledLibrary(t *testing.T) {
 		if !errors.Is(err, engine.ErrArtifact) || !strings.Contains(err.Error(), "libdlr.so") {
 			t.Errorf("%d/16 of it: %v", i, err)
 		}
+	}
+}
+
+// A sound libdlr may be followed by any number of zeros that cost its maker nothing, and would be read here to the end.
+func TestRefusesHugeBundledLibrary(t *testing.T) {
+	dir := testkit.CopyDir(t, testkit.Path(t, "treelite/fraud-tl0.93"))
+	path := filepath.Join(dir, "libdlr.so")
+	copyFile(t, testkit.LibDLR(t), path)
+	if err := os.Truncate(path, dl.MaxFileSize+1); err != nil {
+		t.Fatal(err)
+	}
+	b := dlr.New(dlr.Options{})
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	m, err := b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+	if err == nil {
+		t.Fatal("it was loaded, and the model closed with", m.Close())
+	}
+	if want := "libdlr.so has 1073741825 bytes, more than the 1073741824 that fit a library"; !errors.Is(err, engine.ErrArtifact) || !strings.Contains(err.Error(), want) {
+		t.Errorf("the error does not say %q: %v", want, err)
+	}
+}
+
+// A libdlr that the system has and cannot load is not one that it lacks.
+func TestTellsWhyTheSystemsLibraryDoesNotLoad(t *testing.T) {
+	if os.Getenv(childVariable) == "" {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "libdlr.so"), []byte("no library"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), childVariable+"=1", "LD_LIBRARY_PATH="+dir)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		return
+	}
+	_, _, err := dlr.New(dlr.Options{}).Library()
+	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "libdlr.so cannot be loaded") || !strings.Contains(err.Error(), "file too short") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -54,6 +54,10 @@ func (b *Backend) general() (*libdlr, error) {
 			return b.open(path, path, path, nil)
 		}
 	}
+	// The loader found one and could not use it: its reason helps, "install one" does not.
+	if !strings.Contains(err.Error(), systemName+": cannot open shared object file") {
+		return nil, err
+	}
 	return nil, fmt.Errorf("%w: there is no libdlr: none is configured, and neither the loader nor %s has a %s; install one or name its path in the configuration",
 		engine.ErrUnsupported, strings.Join(systemFolders, ", "), systemName)
 }
@@ -80,6 +84,9 @@ func (b *Backend) bundled(file *os.File, name string, host *hw.Host) (*libdlr, e
 	info, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, name, err)
+	}
+	if info.Size() > dl.MaxFileSize {
+		return nil, fmt.Errorf("%w: %s has %d bytes, more than the %d that fit a library", engine.ErrArtifact, name, info.Size(), dl.MaxFileSize)
 	}
 	check := neo.CheckLibrary(name, host, func(o *dl.Object) error {
 		if err := o.Require("CreateDLRModel", "RunDLRModel"); err != nil {

@@ -1,7 +1,15 @@
 // Command agent measures predictions over agent.sock against an empty grpc-go
 // server: the same messages of the same sizes, a handler that returns a ready
-// answer. Both are processes of their own on Unix sockets, and every client
-// takes turns between them. JSON goes to standard output.
+// answer. Both are processes of their own on Unix sockets, and the clients take
+// turns between them, all at once, so that neither server ever works while the
+// other is measured. JSON goes to standard output.
+//
+// A client makes its next call when the last was answered (a closed loop): a
+// server that stalls is asked less while it does, so the 99th percentiles leave out
+// most of the waiting that callers with a schedule of their own would see (this is
+// known as coordinated omission), and the rows per second are those of so many
+// callers and no capacity. What is compared is what the two servers cost the same
+// caller. The clients share the cores with the server, as local clients do.
 package main
 
 import (
@@ -20,12 +28,14 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
 	api "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 func main() {
@@ -83,7 +93,7 @@ func run() (err error) {
 	for _, m := range []models.Model{demo, large} {
 		for _, rows := range []int{1, 64} {
 			for _, outstanding := range []int{1, 16} {
-				serving, err := measure(ctx, m, rows, outstanding, []string{emptySocket, filepath.Join(dir, "agent.sock")})
+				serving, err := measure(ctx, m, rows, outstanding, [2]string{emptySocket, filepath.Join(dir, "agent.sock")})
 				if err != nil {
 					return fmt.Errorf("measuring model %s: %w", m.Name, err)
 				}
@@ -158,87 +168,127 @@ func serveEmpty(ctx context.Context, socket string) error {
 }
 
 const (
-	warmUpCalls = 200
-	callsEach   = 4000 // per socket and outstanding client, at most
-	turnTime    = 6 * time.Second
+	warmUpCalls = 200  // per client and socket, not counted
+	callsEach   = 4000 // per client and socket, at most
+	measureTime = 12 * time.Second
+	// A server that has ended would be waited for without end.
+	patience = time.Minute
 )
 
-// measure has outstanding clients, each with one connection to each socket,
-// call them in turn. The results are in the order of the sockets.
-func measure(ctx context.Context, m models.Model, rows, outstanding int, sockets []string) ([]report.Serving, error) {
+// client is one caller with a connection of its own to each socket.
+type client struct {
+	agents [2]api.AgentClient
+	random *rand.Rand
+	took   [2][]time.Duration
+	answer [2]int // size of the last answer as a message
+	err    error
+}
+
+// calls makes n calls, one after the other, to socket i.
+func (c *client) calls(ctx context.Context, m models.Model, data tensor.Tensor, rows, i, n int) {
+	for range n {
+		first := c.random.IntN(models.TestRows - rows + 1)
+		request := &api.PredictRequest{Name: m.Name, Tensors: []*api.Tensor{{
+			TensorMetadata: &api.TensorMetadata{Name: []byte("data"), DataType: api.DataType_FLOAT32, Shape: []int32{int32(rows), int32(m.Features)}},
+			Data:           &api.Tensor_ByteData{ByteData: data.Rows(first, first+rows).Bytes()},
+		}}}
+		start := time.Now()
+		answer, err := c.agents[i].Predict(ctx, request, grpc.WaitForReady(true))
+		took := time.Since(start)
+		if err != nil {
+			c.err = err
+			return
+		}
+		if got := len(answer.Tensors[0].GetByteData()); got != 4*rows {
+			c.err = fmt.Errorf("an answer of %d bytes for %d rows", got, rows)
+			return
+		}
+		c.took[i] = append(c.took[i], took)
+		c.answer[i] = proto.Size(answer)
+	}
+}
+
+// measure has outstanding clients call one socket and then the other, in random
+// order, again and again: call by call where there is one, else a few dozen calls
+// each before all change over together. The results are in the order of the
+// sockets.
+func measure(ctx context.Context, m models.Model, rows, outstanding int, sockets [2]string) ([]report.Serving, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	data, err := models.Rows(m.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
 
-	type client struct {
-		took [2][]time.Duration
-		err  error
-	}
 	clients := make([]client, outstanding)
-	var wg sync.WaitGroup
 	for n := range clients {
-		wg.Go(func() {
-			c := &clients[n]
-			var agents [2]api.AgentClient
-			for i, socket := range sockets {
-				conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-				if err != nil {
-					c.err = err
-					return
-				}
-				defer conn.Close()
-				agents[i] = api.NewAgentClient(conn)
+		clients[n].random = rand.New(rand.NewPCG(1, uint64(n)))
+		for i, socket := range sockets {
+			conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				return nil, fmt.Errorf("connecting to %s: %w", socket, err)
 			}
-			random := rand.New(rand.NewPCG(1, uint64(n)))
-			deadline := time.Now().Add(turnTime)
-			for call := 0; call < warmUpCalls+callsEach && (call < warmUpCalls || time.Now().Before(deadline)); call++ {
-				first := random.IntN(models.TestRows - rows + 1)
-				request := &api.PredictRequest{Name: m.Name, Tensors: []*api.Tensor{{
-					TensorMetadata: &api.TensorMetadata{Name: []byte("data"), DataType: api.DataType_FLOAT32, Shape: []int32{int32(rows), int32(m.Features)}},
-					Data:           &api.Tensor_ByteData{ByteData: data.Rows(first, first+rows).Bytes()},
-				}}}
-				for _, i := range random.Perm(len(agents)) {
-					start := time.Now()
-					answer, err := agents[i].Predict(ctx, request, grpc.WaitForReady(true))
-					took := time.Since(start)
-					if err != nil {
-						c.err = err
-						return
-					}
-					if got := len(answer.Tensors[0].GetByteData()); got != 4*rows {
-						c.err = fmt.Errorf("an answer of %d bytes for %d rows", got, rows)
-						return
-					}
-					if call >= warmUpCalls {
-						c.took[i] = append(c.took[i], took)
-					}
-				}
-			}
-		})
+			defer conn.Close()
+			clients[n].agents[i] = api.NewAgentClient(conn)
+		}
 	}
-	wg.Wait()
+	// turn has every client make n calls to socket i and says how long that took.
+	turn := func(i, n int) (time.Duration, error) {
+		start := time.Now()
+		var wg sync.WaitGroup
+		for k := range clients {
+			wg.Go(func() { clients[k].calls(ctx, m, data, rows, i, n) })
+		}
+		wg.Wait()
+		took := time.Since(start)
+		for k := range clients {
+			if clients[k].err != nil {
+				return 0, clients[k].err
+			}
+		}
+		return took, nil
+	}
+
+	for i := range sockets {
+		if _, err := turn(i, warmUpCalls); err != nil {
+			return nil, err
+		}
+		for n := range clients {
+			clients[n].took[i] = nil
+		}
+	}
+	// An answer of another size would be another message to encode and to send.
+	if a := clients[0].answer; a[0] != a[1] {
+		return nil, fmt.Errorf("the empty server answers with messages of %d bytes, picketd of %d", a[0], a[1])
+	}
+	callsATurn := 1
+	if outstanding > 1 {
+		callsATurn = 40
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var busy [2]time.Duration
+	deadline := time.Now().Add(measureTime)
+	for calls := 0; calls < callsEach && time.Now().Before(deadline); calls += callsATurn {
+		for _, i := range random.Perm(len(sockets)) {
+			took, err := turn(i, callsATurn)
+			if err != nil {
+				return nil, err
+			}
+			busy[i] += took
+		}
+	}
 
 	var results []report.Serving
 	for i, target := range []string{"empty grpc-go server", "picketd"} {
 		var all []time.Duration
-		var busy time.Duration
 		for n := range clients {
-			if clients[n].err != nil {
-				return nil, clients[n].err
-			}
-			for _, d := range clients[n].took[i] {
-				busy += d
-			}
 			all = append(all, clients[n].took[i]...)
 		}
 		us := func(q float64) float64 { return float64(interleave.Quantile(all, q).Nanoseconds()) / 1e3 }
 		results = append(results, report.Serving{
 			Target: target, Protocol: "agent", Model: m.Name, Outstanding: outstanding, Rows: rows, P50US: us(0.5), P99US: us(0.99),
-			// Time spent waiting for this target alone, as the clients share
-			// the machine with the other one too.
-			RowsPerS: float64(len(all)*rows) * float64(outstanding) / busy.Seconds(),
+			RowsPerS: float64(len(all)*rows) / busy[i].Seconds(),
 		})
 	}
 	return results, nil

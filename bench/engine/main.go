@@ -3,6 +3,13 @@
 // Command engine measures what the engine adds to a prediction: one row through
 // Acquire, NewRequest, Predict and Release, against a C loop that calls the same
 // artifact's predict function. JSON goes to standard output.
+//
+// Counted are finding the model, memory for the request, copying the row in and
+// the answer out, the call from Go into C, and the accounting. Not counted are a
+// server around it, and requests that meet: there is one caller, and a model
+// that runs inline does not wait for a batch. Both subjects open the same file,
+// each through a mapping of its own, so neither warms the other's code. In the
+// shuffled condition they take turns every callRows rows, not every row.
 package main
 
 import (

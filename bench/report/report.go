@@ -50,8 +50,11 @@ type Serving struct {
 	Outstanding int     `json:"outstanding"`
 	Rows        int     `json:"rows"` // per request
 	P50US       float64 `json:"p50_us"`
-	P99US       float64 `json:"p99_us"`
-	RowsPerS    float64 `json:"rows_per_s"`
+	// P99US is of a closed loop, which leaves out waiting that callers with a
+	// schedule of their own would see.
+	P99US float64 `json:"p99_us"`
+	// RowsPerS is what Outstanding callers get who wait for each answer.
+	RowsPerS float64 `json:"rows_per_s"`
 }
 
 // Figure is a number a promise is made about.

@@ -39,8 +39,10 @@ PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these
 flags; the later wins. A model that cannot be loaded at start is logged and left
 out, and the others are served. The log goes to standard error.
 
-SIGTERM and SIGINT stop it: calls under way are answered first, for as long as
-shutdown.grace allows. A second signal stops it at once.
+SIGTERM, SIGINT and SIGHUP stop it, unless it was started with them ignored, as
+nohup does: calls under way are answered first, for as long as shutdown.grace
+allows. A second signal, half a second after the first or later, stops it at
+once.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong command line or configuration.`
 
@@ -64,7 +66,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 			}
 			return nil
 		},
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkGiven(cmd); err != nil {
+				return usageError{err}
+			}
 			if showVersion {
 				_, err := fmt.Fprintln(stdout, "picketd", version)
 				return err
@@ -86,7 +91,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	f.SortFlags = false
 	f.StringVarP(&flags.Config, "config", "c", "", "read `FILE`: YAML, or the JSON of the Edge Manager agent")
 	f.StringVar(&flags.SocketsDir, "sockets", "", "put all sockets into `DIR` (default /run/picket)")
-	f.StringVarP(&flags.AgentSocket, "agent-socket", "a", "", "serve the agent protocol on `SOCKET`, wherever it lies")
+	f.StringVarP(&flags.AgentSocket, "agent-socket", "a", "", "serve the agent protocol on `SOCKET`, wherever it lies;\nwith --sockets, on DIR/agent.sock as well")
 	f.BoolVarP(&flags.Force, "force", "f", false, "take over sockets that another process answers on")
 	f.StringArrayVar(&flags.Models, "model", nil, "load a model at start, as `NAME=PATH`; may be repeated")
 	f.BoolVar(&flags.Unsigned, "unsigned", false, "allow packages without a signature; each is logged")
@@ -120,6 +125,18 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// checkGiven refuses flags that were given without a value, as of a variable
+// that is not set: the default is not what was meant.
+func checkGiven(cmd *cobra.Command) error {
+	var mistakes []error
+	for _, name := range []string{"config", "sockets", "agent-socket", "max-message"} {
+		if value, err := cmd.Flags().GetString(name); err == nil && value == "" && cmd.Flags().Changed(name) {
+			mistakes = append(mistakes, fmt.Errorf("--%s was given an empty value: name one, or leave the flag out", name))
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // hostOptions is how the host is to be looked at: the environment's wishes that

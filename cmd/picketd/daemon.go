@@ -39,9 +39,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	started := time.Now()
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	signals, stopListening := stopWishes()
+	defer stopListening()
 
 	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
 	for _, warning := range c.Warnings {
@@ -52,6 +51,11 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	host := hw.Detect(ctx, o)
 	d.host.Store(host)
 	limitHeap(host.Memory.Cgroup, d.log)
+	if c.Unsigned {
+		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
+	} else {
+		d.log.Warn("every package will be refused: signatures cannot be verified yet, so none counts as signed; start with --unsigned to accept packages without one")
+	}
 	if err := d.build(host, started); err != nil {
 		return err
 	}

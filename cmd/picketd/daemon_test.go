@@ -77,6 +77,9 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"--bogus"}, "--bogus"},
 		{[]string{"--model", "fraud"}, "NAME=PATH"},
 		{[]string{"--model", "a_b=/tmp"}, "a_b"},
+		{[]string{"--model", "a=/tmp", "--model", "a=/var"}, "a is named twice"},
+		{[]string{"-a", ""}, "--agent-socket"},
+		{[]string{"--config="}, "--config"},
 		{[]string{"-m", "many"}, "many"},
 		{[]string{"-c", filepath.Join(dir, "nowhere.yaml")}, "no such file"},
 		{[]string{"-c", bad}, "did you mean force?"},
@@ -234,6 +237,9 @@ func TestLegacyCommandLine(t *testing.T) {
 
 func TestUnsignedPackagesAreRefused(t *testing.T) {
 	p := startDaemon(t, t.TempDir())
+	if !strings.Contains(p.stderr.String(), "every package will be refused") {
+		t.Errorf("the log does not say at start that no package will do:\n%s", &p.stderr)
+	}
 	_, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "fraud", Url: t.TempDir()})
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("LoadModel of an unsigned package: %v", err)
@@ -245,6 +251,9 @@ func TestUnsignedPackagesAreRefused(t *testing.T) {
 // starting.
 func TestModelThatDoesNotLoadAtStart(t *testing.T) {
 	p := startDaemon(t, t.TempDir(), "--unsigned", "--model", "fraud=/nowhere/at/all")
+	if !strings.Contains(p.stderr.String(), "packages without a signature are accepted") {
+		t.Errorf("the log does not say at start that the daemon takes unsigned packages:\n%s", &p.stderr)
+	}
 	if !strings.Contains(p.stderr.String(), "level=ERROR") || !strings.Contains(p.stderr.String(), "nothing is there") {
 		t.Errorf("the log does not say what happened:\n%s", &p.stderr)
 	}

@@ -79,6 +79,14 @@ func launch(t *testing.T, path string, env []string, args ...string) *process {
 	p := &process{path: path, exited: make(chan error, 1)}
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Env = append([]string{"PICKET_IMDS=off", "PATH=" + os.Getenv("PATH")}, env...)
+	p.run(t)
+	return p
+}
+
+// run starts the command, collects what it writes and kills it at the end of the
+// test if it still runs.
+func (p *process) run(t *testing.T) {
+	t.Helper()
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -90,7 +98,6 @@ func launch(t *testing.T, path string, env []string, args ...string) *process {
 			p.conn.Close()
 		}
 	})
-	return p
 }
 
 // startDaemon launches a daemon on dir/agent.sock and waits until it is ready.

@@ -166,6 +166,24 @@ func TestFormatByNameThenByContent(t *testing.T) {
 	}
 }
 
+// A byte order mark, as editors on Windows write it, is no part of the text.
+func TestByteOrderMark(t *testing.T) {
+	for name, text := range map[string]string{
+		"agent.json": `{"sagemaker_edge_core_device_name": "host-1"}`,
+		"agent":      `{"sagemaker_edge_core_device_name": "host-1"}`,
+		"c.yaml":     "unsigned: true\n",
+	} {
+		c, _, err := parse(name, []byte("\ufeff"+text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if legacy := c.Legacy != nil && c.Legacy.DeviceName == "host-1"; !legacy && !c.Unsigned {
+			t.Errorf("%s: nothing of it was read: %+v", name, c)
+		}
+	}
+}
+
 func TestWarningsAreBounded(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(complete)

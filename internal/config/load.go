@@ -42,6 +42,8 @@ func read(path string) (*Config, origin, error) {
 
 func parse(path string, data []byte) (*Config, map[string]int, error) {
 	c := Default()
+	// Editors on Windows put a byte order mark first.
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if isLegacy(path, data) {
 		return c, nil, parseLegacy(data, c)
 	}

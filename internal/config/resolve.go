@@ -126,10 +126,20 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 		c.Limits.MaxMessage = size
 		from.replaced("limits.max_message")
 	}
+	seen := map[string]bool{}
 	for _, text := range flags.Models {
-		if err := c.addModel(text, from); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("--model: %w", err))
+		name, path, found := strings.Cut(text, "=")
+		switch {
+		case !found || name == "" || path == "":
+			mistakes = append(mistakes, fmt.Errorf("--model %s must be NAME=PATH, such as fraud=/var/lib/picket/models/fraud", quote(text)))
+		case seen[name]:
+			mistakes = append(mistakes, fmt.Errorf("--model: %s is named twice; give one of the two another name", name))
+		default:
+			if err := c.addModel(name, path, from); err != nil {
+				mistakes = append(mistakes, fmt.Errorf("--model: %w", err))
+			}
 		}
+		seen[name] = true
 	}
 	return errors.Join(mistakes...)
 }
@@ -148,11 +158,7 @@ func (c *Config) moveSockets(dir string, from origin) error {
 	return nil
 }
 
-func (c *Config) addModel(text string, from origin) error {
-	name, path, found := strings.Cut(text, "=")
-	if !found || name == "" || path == "" {
-		return fmt.Errorf("%s must be NAME=PATH", quote(text))
-	}
+func (c *Config) addModel(name, path string, from origin) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err

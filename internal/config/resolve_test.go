@@ -130,8 +130,9 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 		getenv func(string) string
 		want   string
 	}{
-		{Flags{Models: []string{"fraud"}}, noEnv, `--model: "fraud" must be NAME=PATH`},
-		{Flags{Models: []string{"=x"}}, noEnv, `--model: "=x" must be NAME=PATH`},
+		{Flags{Models: []string{"fraud"}}, noEnv, `--model "fraud" must be NAME=PATH, such as fraud=/var/lib/picket/models/fraud`},
+		{Flags{Models: []string{"a=x", "b=x", "a=y"}}, noEnv, "--model: a is named twice; give one of the two another name"},
+		{Flags{Models: []string{"=x"}}, noEnv, `--model "=x" must be NAME=PATH, such as fraud=/var/lib/picket/models/fraud`},
 		{Flags{Models: []string{"-=/x"}}, noEnv, `models[0].name: "-" is not a model name: letters, digits and inner hyphens are allowed`},
 		{Flags{MaxMessage: "lots"}, noEnv, `-m: "lots" is not a size: write a whole number with a unit, such as 80MiB`},
 		{Flags{MaxMessage: "1"}, noEnv, `limits.max_message: 1B is outside 64KiB to 2147483647B`},

@@ -147,7 +147,11 @@ func cpuQuota(root fs.FS) Quota {
 			q.Cores, q.Group = cores, name
 		}
 	})
-	if q.Cores == 0 && q.Reason == "" {
+	switch {
+	case q.Cores > 0:
+		// It binds, whatever could not be read of the other groups.
+		q.Reason = ""
+	case q.Reason == "":
 		q.Reason = "no CPU quota is set"
 	}
 	return q
@@ -227,5 +231,9 @@ func memoryLimit(root fs.FS) Limit {
 			limit.Unlimited, limit.Bytes = false, n
 		}
 	})
+	if !limit.Unlimited {
+		// It binds, whatever could not be read of the other groups.
+		limit.Reason = ""
+	}
 	return limit
 }

@@ -108,6 +108,15 @@ func TestControlGroupLimits(t *testing.T) {
 			cores: 2.5, group: "/a", memory: Limit{Bytes: 2 * gib},
 		},
 		{
+			name: "a limit holds whatever the group above says",
+			root: map[string]string{
+				"proc/self/cgroup": "0::/a/x\n", "proc/self/mountinfo": mountV2,
+				"sys/fs/cgroup/a/x/cpu.max": "200000 100000\n", "sys/fs/cgroup/a/x/memory.max": "1073741824\n",
+				"sys/fs/cgroup/a/cpu.max": "0 100000\n", "sys/fs/cgroup/a/memory.max": "lots\n",
+			},
+			cores: 2, group: "/a/x", memory: Limit{Bytes: gib},
+		},
+		{
 			name: "damaged files widen nothing and are named",
 			root: map[string]string{
 				"proc/self/cgroup": "0::/x\n", "proc/self/mountinfo": mountV2,

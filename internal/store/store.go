@@ -35,7 +35,7 @@ type Options struct {
 // Store implements engine.Source over local folders. It may be used by many
 // goroutines at once.
 type Store struct {
-	roots    []string // absolute and clean, as the next
+	roots    []string // absolute and clean, as the next; longest first
 	also     []string
 	unsigned bool
 	log      *slog.Logger
@@ -63,6 +63,8 @@ func New(o Options) (*Store, error) {
 			*list.to = append(*list.to, abs)
 		}
 	}
+	// The innermost first: it may be a link that leads out of the others.
+	slices.SortFunc(s.roots, func(a, b string) int { return len(b) - len(a) })
 	return s, nil
 }
 

@@ -283,3 +283,29 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// A root that is a link inside another root leads where the operator allowed,
+// whichever of the two comes first.
+func TestRootInsideARoot(t *testing.T) {
+	p := newPlace(t)
+	inner := filepath.Join(p.root, "outside") // a link to elsewhere
+	for _, roots := range [][]string{{p.root, inner}, {inner, p.root}} {
+		s, err := New(Options{Roots: roots, Unsigned: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for url, want := range map[string]error{
+			inner:                             nil,
+			filepath.Join(p.root, "fraud"):    nil,
+			filepath.Join(p.root, "absolute"): engine.ErrTrust,
+		} {
+			a, err := s.Open(context.Background(), url)
+			if !errors.Is(err, want) {
+				t.Errorf("roots %q: opening %q: %v, want %v", roots, url, err, want)
+			}
+			if a != nil {
+				a.Close()
+			}
+		}
+	}
+}

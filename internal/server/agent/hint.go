@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
@@ -42,6 +43,13 @@ func readHint(m *agentapi.TensorMetadata) (hint, error) {
 	return h, nil
 }
 
+// leavesRowsOpen says whether the shape, if there is one, leaves the number of
+// rows to follow from the number of bytes.
+func (h hint) leavesRowsOpen(spec *engine.TensorSpec) bool {
+	names := len(h.shape) == len(spec.Dims) && h.shape[0] > 0
+	return !names && (len(h.shape) == 0 || h.open > 0)
+}
+
 // rows is the number of rows that the shape names for spec, 1 if it names none.
 func (h hint) rows(spec *engine.TensorSpec) uint32 {
 	if len(h.shape) == len(spec.Dims) && h.shape[0] > 0 {
@@ -66,10 +74,10 @@ func (h hint) allows(spec *engine.TensorSpec, rows int) error {
 			return fmt.Errorf("its data_type is %s where %s is wanted, which leaves the number of rows open: send the right type, or the whole shape", h.dataType, spec)
 		}
 		if len(h.shape) > 0 && (h.elements <= 0 || elements%h.elements != 0) {
-			return fmt.Errorf("its shape %v does not fit the %d elements that its bytes are for %s", short(h.shape), elements, spec)
+			return fmt.Errorf("its shape %s does not fit the %s that its bytes are for %s", short(h.shape), counted(int(elements), "element"), spec)
 		}
 	case h.elements != elements:
-		return fmt.Errorf("its shape %v is not that of the %d rows that its bytes are for %s", short(h.shape), rows, spec)
+		return fmt.Errorf("its shape %s is not that of the %s that its bytes are for %s", short(h.shape), counted(rows, "row"), spec)
 	}
 	return nil
 }
@@ -84,14 +92,14 @@ func (h hint) matches(spec *engine.TensorSpec, rows int) error {
 		return fmt.Errorf("its data_type is %s where %s is wanted", h.dataType, want)
 	}
 	if len(h.shape) != len(spec.Dims) {
-		return fmt.Errorf("its shape %v has %d dimensions where %s is wanted", short(h.shape), len(h.shape), spec)
+		return fmt.Errorf("its shape %s has %s where %s is wanted", short(h.shape), counted(len(h.shape), "dimension"), spec)
 	}
 	for i, want := range spec.Dims {
 		if want == engine.Variable {
 			want = int64(rows)
 		}
 		if got := h.shape[i]; got != -1 && int64(got) != want {
-			return fmt.Errorf("its shape %v has %d in dimension %d where its bytes for %s make %d", short(h.shape), got, i, spec, want)
+			return fmt.Errorf("its shape %s has %d in dimension %d where its bytes for %s make %d", short(h.shape), got, i, spec, want)
 		}
 	}
 	return nil
@@ -108,7 +116,10 @@ func elementsOf(spec *engine.TensorSpec, rows int) int64 {
 }
 
 // short is as much of a shape as belongs into a sentence.
-func short(shape []int32) []int32 {
+func short(shape []int32) string {
 	const limit = 8
-	return shape[:min(len(shape), limit)]
+	if len(shape) <= limit {
+		return fmt.Sprint(shape)
+	}
+	return strings.TrimSuffix(fmt.Sprint(shape[:limit]), "]") + " …]"
 }

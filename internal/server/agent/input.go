@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"strconv"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
@@ -31,7 +32,7 @@ type input struct {
 func (s *service) bind(dst []input, signature *engine.Signature, tensors []*agentapi.Tensor) ([]input, error) {
 	specs := signature.Inputs
 	if len(tensors) != len(specs) {
-		return nil, fmt.Errorf("%w: %d tensors were sent, the model has %d inputs", engine.ErrInvalidInput, len(tensors), len(specs))
+		return nil, fmt.Errorf("%w: the request has %s, the model has %s", engine.ErrInvalidInput, counted(len(tensors), "tensor"), counted(len(specs), "input"))
 	}
 	for i := range specs {
 		dst = append(dst, input{spec: &specs[i]})
@@ -82,6 +83,14 @@ func named(specs []engine.TensorSpec, name []byte) int {
 // clip shortens what a client sent so that it can be sent back in a sentence.
 func clip(name []byte) string { return shorten(string(name), 64) }
 
+// counted is a number with its noun: "1 row", "2 rows".
+func counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.Itoa(n) + " " + noun
+}
+
 // measure finds out how many bytes each input has and how many rows all of them
 // have. Nothing is read or allocated yet. Errors wrap engine.ErrInvalidInput.
 func (s *service) measure(ctx context.Context, inputs []input) (rows int, err error) {
@@ -96,7 +105,7 @@ func (s *service) measure(ctx context.Context, inputs []input) (rows int, err er
 		case rows == 0:
 			rows = n
 		case rows != n:
-			return 0, fmt.Errorf("%w: input %q has %d rows where another has %d", engine.ErrInvalidInput, in.spec.Name, n, rows)
+			return 0, fmt.Errorf("%w: input %q has %s where another has %d", engine.ErrInvalidInput, in.spec.Name, counted(n, "row"), rows)
 		}
 	}
 	return max(rows, 1), nil
@@ -127,10 +136,10 @@ func (s *service) measureOne(ctx context.Context, in *input) (int, error) {
 	switch {
 	case !in.spec.HasRows():
 		if in.size != rowBytes {
-			return 0, fmt.Errorf("it has %d bytes, %s takes %d", in.size, in.spec, rowBytes)
+			return 0, fmt.Errorf("it has %s, %s takes %d", counted(in.size, "byte"), in.spec, rowBytes)
 		}
 	case rowBytes == 0 || in.size == 0 || in.size%rowBytes != 0:
-		return 0, fmt.Errorf("it has %d bytes, %s takes a multiple of %d, one or more rows", in.size, in.spec, rowBytes)
+		return 0, fmt.Errorf("it has %s, %s takes a multiple of %d, one or more rows", counted(in.size, "byte"), in.spec, rowBytes)
 	default:
 		rows = in.size / rowBytes
 	}
@@ -149,8 +158,10 @@ func (s *service) measureShared(ctx context.Context, in *input, wire *agentapi.S
 	}
 	in.shared, in.caller = true, who
 	in.handle = shm.Handle{ID: wire.GetSegmentId(), Offset: wire.GetOffset(), Size: wire.GetSize()}
-	// Without a size the tensor takes what its shape needs; with a shape that
-	// leaves the rows open, one row.
+	if in.handle.Size == 0 && in.spec.HasRows() && rowBytes > 0 && h.leavesRowsOpen(in.spec) {
+		return s.measureRest(in, rowBytes)
+	}
+	// Without a size the tensor takes what its shape needs.
 	need := uint64(rowBytes)
 	if in.spec.HasRows() {
 		high, low := bits.Mul64(need, uint64(h.rows(in.spec)))
@@ -169,6 +180,23 @@ func (s *service) measureShared(ctx context.Context, in *input, wire *agentapi.S
 		return &shm.Error{Kind: shm.ErrTooSmall}
 	}
 	return nil
+}
+
+// measureRest settles in.size where neither size nor shape say how many rows
+// there are: the segment does, as the number of bytes does in a message.
+func (s *service) measureRest(in *input, rowBytes int) error {
+	available, err := shm.Available(in.handle, in.caller)
+	if err != nil {
+		return err
+	}
+	if available == 0 {
+		return &shm.Error{Kind: shm.ErrTooSmall}
+	}
+	if available%uint64(rowBytes) != 0 {
+		return fmt.Errorf("its segment holds %d bytes from the offset, %s takes a multiple of %d: send the size, or the number of rows in the shape", available, in.spec, rowBytes)
+	}
+	in.size, err = in.handle.Length(available, s.maxTensor)
+	return err
 }
 
 // fill copies the tensor's bytes to dst, which has in.size of them.

@@ -95,6 +95,7 @@ func TestSharedMemory(t *testing.T) {
 	f := startRowsOf3(t, Options{MaxTensor: 1 << 20})
 	contents := pattern(120)
 	id := ownSegment(t, contents)
+	large := ownSegment(t, make([]byte, 12<<20))
 	const ok, no = codes.OK, codes.InvalidArgument
 	tests := []struct {
 		what   string
@@ -105,8 +106,12 @@ func TestSharedMemory(t *testing.T) {
 	}{
 		{"a size", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 24}, ok, contents[:24]},
 		{"a size and an offset", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 24, Offset: 96}, ok, contents[96:]},
-		{"no size", nil, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents[:12]},
-		{"no size, open rows", []int32{-1, 3}, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents[:12]},
+		{"no size", nil, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents},
+		{"no size, open rows", []int32{-1, 3}, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents},
+		{"no size, all open", []int32{-1, -1}, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents},
+		{"no size, open rows, an offset", []int32{-1, 3}, &agentapi.SharedMemoryHandle{SegmentId: id, Offset: 96}, ok, contents[96:]},
+		{"no size, one row", []int32{1, 3}, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents[:12]},
+		{"no size, rows and an open dimension", []int32{2, -1}, &agentapi.SharedMemoryHandle{SegmentId: id}, ok, contents[:24]},
 		{"no size, rows of the shape", []int32{7, 3}, &agentapi.SharedMemoryHandle{SegmentId: id, Offset: 12}, ok, contents[12:96]},
 		{"an unaligned offset", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 12, Offset: 1}, ok, contents[1:13]},
 
@@ -118,6 +123,8 @@ func TestSharedMemory(t *testing.T) {
 		{"a size behind the end", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 132}, no, nil},
 		{"a size that overflows", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 1<<64 - 12, Offset: 24}, no, nil},
 		{"a size above the limit", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 12 << 20}, no, nil},
+		{"no size and no whole row", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Offset: 1}, no, nil},
+		{"no size and a segment above the limit", nil, &agentapi.SharedMemoryHandle{SegmentId: large}, no, nil},
 		{"more rows than there are", []int32{11, 3}, &agentapi.SharedMemoryHandle{SegmentId: id}, no, nil},
 		{"two billion rows", []int32{1<<31 - 1, 3}, &agentapi.SharedMemoryHandle{SegmentId: id}, no, nil},
 		{"a size of no whole row", nil, &agentapi.SharedMemoryHandle{SegmentId: id, Size: 13}, no, nil},

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// sameWish is how long after the first signal others are taken for the same
+// wish to stop: timeout and service managers signal a process and then its
+// whole group, so that it gets two at once.
+const sameWish = 500 * time.Millisecond
+
+// stopWishes sends the first of the signals that ask the daemon to stop, and one
+// that comes later than sameWish after it, which asks it not to wait. The caller
+// calls done when it listens no more.
+func stopWishes() (wishes <-chan os.Signal, done func()) {
+	signals := make(chan os.Signal, 8)
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		// What was ignored when the process began stays ignored: nohup, and a
+		// shell that starts it in the background, mean it.
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	distinct := make(chan os.Signal, 2)
+	go forwardWishes(signals, distinct)
+	return distinct, func() {
+		signal.Stop(signals) // after which nothing is sent
+		close(signals)
+	}
+}
+
+// forwardWishes forwards at most two signals, until signals is closed. It never
+// waits for to, which must have room for two.
+func forwardWishes(signals <-chan os.Signal, to chan<- os.Signal) {
+	var first time.Time
+	forwarded := 0
+	for sig := range signals {
+		switch {
+		case forwarded == 0:
+			first = time.Now()
+		case forwarded == 2 || time.Since(first) < sameWish:
+			continue
+		}
+		forwarded++
+		to <- sig
+	}
+}
