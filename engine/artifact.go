@@ -28,6 +28,8 @@ type Artifact struct {
 	// Files are the regular files at the top level, sorted by name. Links are
 	// followed where they stay below Root; others, and folders, are left out.
 	Files []ArtifactFile
+	// LeftOut is the rest of what the folder holds, sorted by name, for messages.
+	LeftOut []LeftOut
 }
 
 // ArtifactFile is one file of an Artifact.
@@ -35,6 +37,15 @@ type ArtifactFile struct {
 	Name string
 	Size int64
 }
+
+// LeftOut is a thing in an artifact's folder that is no file of the Artifact.
+type LeftOut struct {
+	Name   string
+	Reason string // "it is a folder"
+}
+
+// String names it and says why it was left out.
+func (l LeftOut) String() string { return fmt.Sprintf("%q was left out: %s", l.Name, l.Reason) }
 
 // Source gives artifacts to the engine. It decides what may be loaded: whether
 // the place is allowed and whether the package is trusted.
@@ -62,14 +73,58 @@ func NewArtifact(url string, root *os.Root) (*Artifact, error) {
 	}
 	a := &Artifact{URL: url, Root: root, Dir: root.Name()}
 	for _, name := range names {
-		// An error is a link out of the folder or a file that went away: in
-		// both cases it is not part of the artifact.
-		if info, err := root.Stat(name); err == nil && info.Mode().IsRegular() {
+		info, err := root.Stat(name)
+		if err == nil && info.Mode().IsRegular() {
 			a.Files = append(a.Files, ArtifactFile{Name: name, Size: info.Size()})
+		} else if reason := whyLeftOut(root, name, info, err); reason != "" {
+			a.LeftOut = append(a.LeftOut, LeftOut{Name: name, Reason: reason})
 		}
 	}
+	slices.SortFunc(a.LeftOut, func(x, y LeftOut) int { return strings.Compare(x.Name, y.Name) })
 	slices.SortFunc(a.Files, func(x, y ArtifactFile) int { return strings.Compare(x.Name, y.Name) })
 	return a, nil
+}
+
+// whyLeftOut says why name, of which root.Stat said info or err, is no file of
+// an artifact. It is empty for what went away since the listing. Where a link
+// leads is not said, because that may be a path of the host's.
+func whyLeftOut(root *os.Root, name string, info fs.FileInfo, err error) string {
+	switch {
+	case err == nil && info.IsDir():
+		return "it is a folder"
+	case err == nil:
+		return "it is not a regular file"
+	}
+	own, ownErr := root.Lstat(name)
+	switch {
+	case errors.Is(ownErr, fs.ErrNotExist):
+		return ""
+	case ownErr != nil || own.Mode().Type() != fs.ModeSymlink || errors.Is(err, fs.ErrPermission):
+		return "it cannot be looked at"
+	case errors.Is(err, fs.ErrNotExist):
+		return "it is a link to nothing"
+	case errors.Is(err, syscall.ELOOP):
+		return "it is a link that leads back to itself"
+	}
+	return "it is a link out of the folder"
+}
+
+// maxNamedLeftOut is how many things LeftOutText names: a model has few files,
+// and a message is read by people.
+const maxNamedLeftOut = 3
+
+// LeftOutText ends a message that misses a file: "; " and what was left out of
+// the artifact, or nothing where it is whole.
+func (a *Artifact) LeftOutText() string {
+	var text strings.Builder
+	for i, l := range a.LeftOut {
+		if i == maxNamedLeftOut {
+			fmt.Fprintf(&text, "; and %d more", len(a.LeftOut)-i)
+			break
+		}
+		fmt.Fprintf(&text, "; %v", l)
+	}
+	return text.String()
 }
 
 // Open opens a regular file of the artifact for reading. The caller closes it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -26,6 +27,8 @@ func TestArtifactStaysInItsFolder(t *testing.T) {
 		"pipe.so":   func(p string) error { return syscall.Mkfifo(p, 0o600) },
 		"folder.so": func(p string) error { return os.Mkdir(p, 0o700) },
 		"loop.so":   func(p string) error { return os.Symlink("loop.so", p) },
+		"gone.so":   func(p string) error { return os.Symlink("absent.so", p) },
+		"away.so":   func(p string) error { return os.Symlink("folder.so", p) },
 	} {
 		if err := make(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -42,6 +45,21 @@ func TestArtifactStaysInItsFolder(t *testing.T) {
 	defer a.Close()
 	if len(a.Files) != 2 || a.Files[0].Name != "inner.so" || a.Files[1] != (engine.ArtifactFile{Name: "model.so", Size: 5}) {
 		t.Errorf("the artifact lists %v", a.Files)
+	}
+	want := []engine.LeftOut{
+		{Name: "away.so", Reason: "it is a folder"},
+		{Name: "escape.so", Reason: "it is a link out of the folder"},
+		{Name: "folder.so", Reason: "it is a folder"},
+		{Name: "gone.so", Reason: "it is a link to nothing"},
+		{Name: "loop.so", Reason: "it is a link that leads back to itself"},
+		{Name: "pipe.so", Reason: "it is not a regular file"},
+		{Name: "up.so", Reason: "it is a link out of the folder"},
+	}
+	if !slices.Equal(a.LeftOut, want) {
+		t.Errorf("left out are %v, want %v", a.LeftOut, want)
+	}
+	if text, want := a.LeftOutText(), `; "away.so" was left out: it is a folder; "escape.so" was left out: it is a link out of the folder; "folder.so" was left out: it is a folder; and 4 more`; text != want {
+		t.Errorf("the text is %q, want %q", text, want)
 	}
 	if !a.Has("model.so") || a.Has("escape.so") {
 		t.Error("Has disagrees with the listing")

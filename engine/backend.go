@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
@@ -97,4 +98,15 @@ type Properties struct {
 	Variant string
 	// Version is the model's own version if the artifact tells one.
 	Version string
+	// Notes is what an operator should know of the model's answers. The engine
+	// logs each with the name of the model, and adds it to the reason of the
+	// chosen Candidate.
+	Notes []Note
+}
+
+// Note is one thing to know of how a model answers.
+type Note struct {
+	// Level is slog.LevelWarn where the answers may not be those of the trainer.
+	Level slog.Level
+	Text  string // as the end of a sentence
 }

@@ -126,6 +126,9 @@ func (e *Engine) load(ctx context.Context, name, url string, o ModelOptions, rep
 	d := s.description
 	e.log.Info("model loaded", "model", name, "url", url, "backend", d.Backend, "variant", d.Variant, "version", d.Version,
 		"instances", d.Options.Instances, "took", time.Since(start).Round(time.Microsecond))
+	for _, n := range s.properties.Notes {
+		e.log.Log(ctx, n.Level, "how the model answers", "model", name, "url", url, "backend", d.Backend, "note", n.Text)
+	}
 	return d, nil
 }
 
@@ -253,7 +256,7 @@ func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o Model
 	if unsupported != nil {
 		return nil, unsupported
 	}
-	return nil, fmt.Errorf("%w: %s", ErrArtifact, noneCan(candidates))
+	return nil, fmt.Errorf("%w: %s", ErrArtifact, noneCan(a, candidates))
 }
 
 // rank is all backends as candidates, and the indices of those to try in order.
@@ -295,12 +298,16 @@ func (e *Engine) open(ctx context.Context, i int, name string, a *Artifact, o Mo
 }
 
 // noneCan says in one sentence why no backend was tried.
-func noneCan(candidates []Candidate) string {
+func noneCan(a *Artifact, candidates []Candidate) string {
+	empty := ""
+	if len(a.Files)+len(a.LeftOut) == 0 {
+		empty = "the folder is empty, and "
+	}
 	reasons := make([]string, len(candidates))
 	for i, c := range candidates {
 		reasons[i] = c.Backend + " (" + c.Reason + ")"
 	}
-	return "no backend can run it: " + strings.Join(reasons, "; ")
+	return empty + "no backend can run it: " + strings.Join(reasons, "; ") + a.LeftOutText()
 }
 
 // Unload takes the name away; new requests for it fail at once. It returns when

@@ -1,9 +1,13 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -592,6 +596,61 @@ func TestChoosingABackend(t *testing.T) {
 	}
 	if _, err := e.Load(t.Context(), "x", "somewhere", engine.ModelOptions{Backend: "newer"}); !errors.Is(err, engine.ErrUnsupported) {
 		t.Errorf("forced to a backend that does not support it: %v", err)
+	}
+}
+
+// TestNoBackendSaysWhatIsWrongWithTheFolder: that a file is not of any format is no help where there is none to read.
+func TestNoBackendSaysWhatIsWrongWithTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	e, err := engine.New(engine.Options{
+		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Source: enginetest.Source{Dir: dir},
+		Backends: []engine.Backend{enginetest.New(enginetest.Script{Name: "other", Match: -1})},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close(t.Context())
+	const none = "no backend can run it: other (the artifact is not of its format)"
+	refused := func(want string) {
+		t.Helper()
+		if _, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{}); !errors.Is(err, engine.ErrArtifact) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	refused(": the folder is empty, and " + none)
+	if err := os.Symlink(filepath.Join(t.TempDir(), "compiled.so"), filepath.Join(dir, "compiled.so")); err != nil {
+		t.Fatal(err)
+	}
+	refused(": " + none + `; "compiled.so" was left out: it is a link out of the folder`)
+	if err := os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "compiled.so")); err != nil {
+		t.Fatal(err)
+	}
+	refused(": " + none)
+}
+
+// TestNotesOnHowAModelAnswers are in the log, with the model's name, and in the reason of what was chosen.
+func TestNotesOnHowAModelAnswers(t *testing.T) {
+	var log bytes.Buffer
+	notes := []engine.Note{{Level: slog.LevelWarn, Text: "sevens are taken as eights"}, {Level: slog.LevelInfo, Text: "nines too"}}
+	e := newEngine(t, engine.Options{Log: slog.New(slog.NewTextHandler(&log, nil))},
+		enginetest.New(enginetest.Script{Properties: engine.Properties{Notes: notes}}))
+	d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reason, want := d.Candidates[0].Reason, "chosen: it matches the artifact best; sevens are taken as eights; nines too"; reason != want {
+		t.Errorf("the reason is %q, want %q", reason, want)
+	}
+	for _, want := range []string{
+		`level=WARN msg="how the model answers" model=m url=somewhere backend=fake note="sevens are taken as eights"`,
+		`level=INFO msg="how the model answers" model=m url=somewhere backend=fake note="nines too"`,
+	} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("the log does not say once %s: %s", want, log.String())
+		}
 	}
 }
 

@@ -118,6 +118,9 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {
 			c.Variant, c.USPerRow = s.properties.Variant, float64(s.rowNS.Load())/1e3
+			for _, n := range s.properties.Notes {
+				c.Reason += "; " + n.Text
+			}
 		}
 	}
 	return s, nil

@@ -95,11 +95,11 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	case layout.Kind == neo.TensorFlow, layout.Kind == neo.Hexagon:
 		return nil, fmt.Errorf("%w: the folder holds %s, which the libdlr of no published package runs", engine.ErrUnsupported, layout.Kind)
 	case layout.Kind == neo.None:
-		return nil, fmt.Errorf("%w: the folder holds no model that Neo compiled: no .params, no .ro and no .so but libdlr.so", engine.ErrArtifact)
+		return nil, fmt.Errorf("%w: the folder holds no model that Neo compiled: no .params, no .ro and no .so but libdlr.so%s", engine.ErrArtifact, a.LeftOutText())
 	case layout.Library == "":
-		return nil, fmt.Errorf("%w: the folder holds %s without its library, a .so", engine.ErrArtifact, layout.Kind)
+		return nil, fmt.Errorf("%w: the folder holds %s without its library, a .so%s", engine.ErrArtifact, layout.Kind, a.LeftOutText())
 	case layout.Kind == neo.TVM && layout.Graph == "":
-		return nil, fmt.Errorf("%w: the folder holds %s without its graph, a .json", engine.ErrArtifact, layout.Kind)
+		return nil, fmt.Errorf("%w: the folder holds %s without its graph, a .json%s", engine.ErrArtifact, layout.Kind, a.LeftOutText())
 	}
 	metadata, err := neo.ReadMetadata(a, layout)
 	if err != nil {

@@ -3,7 +3,9 @@
 package dlr_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,7 +182,8 @@ func TestTellsWhyTheSystemsLibraryDoesNotLoad(t *testing.T) {
 }
 
 func TestTellsHowToGetALibrary(t *testing.T) {
-	b := dlr.New(dlr.Options{})
+	var log bytes.Buffer
+	b := dlr.New(dlr.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	defer func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
@@ -196,5 +199,8 @@ func TestTellsHowToGetALibrary(t *testing.T) {
 	}
 	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "install one or name its path") {
 		t.Errorf("without a libdlr: %v", err)
+	}
+	if strings.Contains(err.Error(), "/") || !strings.Contains(log.String(), "/usr/local/lib, ") {
+		t.Errorf("the places belong in the log and not in the answer: %v; %s", err, log.String())
 	}
 }

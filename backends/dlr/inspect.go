@@ -33,6 +33,11 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, metadata neo.Metadata
 	if err != nil {
 		return m, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, layout.Library, err)
 	}
+	// libdlr opens the file once more, by its name, so this finds what was damaged
+	// before and not what a writer of the folder does in between.
+	if err := metadata.CheckDigest(layout)(file, info.Size()); err != nil {
+		return m, err
+	}
 	check := neo.CheckLibrary(layout.Library, host, func(o *dl.Object) error {
 		if doubt := metadata.Doubt(host, o); doubt != "" {
 			log.Warn("the model may not run on this processor", "reason", doubt)

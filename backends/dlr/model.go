@@ -33,7 +33,9 @@ func newModel(r *libdlr, f *folder, layout neo.Layout, metadata neo.Metadata, op
 		// back, so there are no more of them than can run at once.
 		properties: engine.Properties{MaxInstances: max(1, int(options.Host.CPU.CoresAllowed)), Variant: string(metadata.CPULevel)},
 	}
-	if m.kind != neo.Trees {
+	if m.kind == neo.Trees {
+		m.properties.Notes = r.zerosNotes(metadata)
+	} else {
 		m.typed = r.library.Have("SetDLRInputTensor") == nil
 		m.zeroCopy = m.kind == neo.TVM && r.library.Have("SetDLRInputTensorZeroCopy") == nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,8 +59,10 @@ func (b *Backend) general() (*libdlr, error) {
 	if !strings.Contains(err.Error(), systemName+": cannot open shared object file") {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: there is no libdlr: none is configured, and neither the loader nor %s has a %s; install one or name its path in the configuration",
-		engine.ErrUnsupported, strings.Join(systemFolders, ", "), systemName)
+	// The answer goes to clients, for whom the host's folders are no business.
+	b.log.Info("no libdlr was found", "file", systemName, "searched", "the loader's folders, "+strings.Join(systemFolders, ", "))
+	return nil, fmt.Errorf("%w: there is no libdlr: none is configured and none is installed; install one or name its path in the configuration, as backends.libdlr",
+		engine.ErrUnsupported)
 }
 
 // runtimeFor is the libdlr that serves the artifact.
@@ -171,6 +174,17 @@ func (r *runtimes) close() error {
 		delete(r.opened, key)
 	}
 	return errors.Join(errs...)
+}
+
+// zerosNotes says what the library makes of exact zeros in the input of a tree
+// model, where that is not what a trainer makes of them.
+func (l *libdlr) zerosNotes(metadata neo.Metadata) []engine.Note {
+	if !l.before(7) || metadata.SparseInput {
+		return metadata.ZerosNotes()
+	}
+	return []engine.Note{{Level: slog.LevelWarn, Text: fmt.Sprintf(
+		"libdlr %s takes exact zeros for missing values, which this model's metadata does not ask for; "+
+			"where a zero is a value, run the model with backend treelite or libdlr 1.7 or later", l.version)}}
 }
 
 // before tells whether the library is older than that release of DLR 1.

@@ -42,6 +42,7 @@ const (
 	bundledLibrary = "libdlr.so"
 	librarySuffix  = ".so"
 	hexagonSuffix  = "_hexagon_model.so"
+	metadataSuffix = ".meta"
 )
 
 // isAuxiliary tells the .json files that are not the model's graph.
@@ -104,7 +105,7 @@ func (l *Layout) part(name string) (field *string, what string) {
 		return &l.Graph, "graph (.json)"
 	case strings.HasSuffix(name, ".params"):
 		return &l.Params, "parameter file (.params)"
-	case strings.HasSuffix(name, ".meta"):
+	case strings.HasSuffix(name, metadataSuffix):
 		return &l.Metadata, "metadata file (.meta)"
 	case strings.HasSuffix(name, ".ro"):
 		return &l.Relay, "Relay VM program (.ro)"

@@ -39,6 +39,10 @@ type Metadata struct {
 	// CPULevel is the instruction set the code was compiled for. `picket compile`
 	// writes it; Neo does not, and then it is empty.
 	CPULevel hw.Level
+	// LibrarySHA256 is the digest of the library that the file was written for, in
+	// lower-case hexadecimal; see CheckDigest. `picket compile` writes it; Neo does
+	// not, and then it is empty.
+	LibrarySHA256 string
 	// Transforms names the data transforms that the runtime would apply around
 	// the model, by their place in the file.
 	Transforms []string
@@ -61,7 +65,8 @@ type document struct {
 	}
 	// Picket is what `picket compile` adds; the runtime ignores it.
 	Picket struct {
-		CPU string
+		CPU           string
+		LibrarySHA256 *string // nil where the file has none; empty is malformed
 	}
 }
 
@@ -72,10 +77,16 @@ type tensorEntry struct {
 }
 
 // ReadMetadata reads the metadata file of the layout. Without one, or with an
-// empty one, which the runtime takes for none, it is the zero Metadata.
-// Errors wrap engine.ErrArtifact and name the file.
+// empty one, which the runtime takes for none, it is the zero Metadata. One that
+// is there and may not be read is an error, because without it the model could
+// answer differently. Errors wrap engine.ErrArtifact and name the file.
 func ReadMetadata(a *engine.Artifact, l Layout) (Metadata, error) {
 	if l.Metadata == "" {
+		for _, o := range a.LeftOut {
+			if strings.HasSuffix(o.Name, metadataSuffix) {
+				return Metadata{}, fmt.Errorf("%w: %v", engine.ErrArtifact, o)
+			}
+		}
 		return Metadata{}, nil
 	}
 	data, err := a.ReadFile(l.Metadata, maxMetadataBytes)
@@ -121,6 +132,11 @@ func ParseMetadata(data []byte) (Metadata, error) {
 		}
 	}
 	var err error
+	if digest := d.Picket.LibrarySHA256; digest != nil {
+		if m.LibrarySHA256, err = parseDigest(*digest); err != nil {
+			return Metadata{}, fmt.Errorf("its Picket.LibrarySHA256 %w", err)
+		}
+	}
 	if m.Inputs, err = specs("Inputs", d.Model.Inputs); err != nil {
 		return Metadata{}, err
 	}
@@ -205,7 +221,8 @@ func checkDepth(data []byte) error {
 }
 
 // checkKinds refuses, among the keys that libdlr reads, values of other kinds
-// than it expects: it ends the process over them, null included.
+// than it expects: it ends the process over them, null included. The digest is
+// ours; a null in its place is no digest and not the lack of one.
 func checkKinds(data []byte) error {
 	var root any
 	if err := json.Unmarshal(data, &root); err != nil {
@@ -227,6 +244,7 @@ func checkKinds(data []byte) error {
 		{[]string{"DataTransform"}, false},
 		{[]string{"DataTransform", "Input"}, false},
 		{[]string{"DataTransform", "Output"}, false},
+		{[]string{"Picket", "LibrarySHA256"}, true},
 	} {
 		value, found := root, true
 		for _, step := range key.path {

@@ -29,6 +29,7 @@ func TestParseMetadata(t *testing.T) {
 		"sparse trees":  {`{"Model": {"SparseInput": "1"}}`, Metadata{SparseInput: true}},
 		"dense trees":   {`{"Model": {"SparseInput": "0"}}`, Metadata{}},
 		"our own level": {`{"Picket": {"CPU": "x86-64-v3"}}`, Metadata{CPULevel: hw.X86V3}},
+		"a digest":      {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0aF9", 16) + `"}}`, Metadata{LibrarySHA256: strings.Repeat("0af9", 16)}},
 		"any processor": {`{"Picket": {"CPU": "x86-64"}}`, Metadata{CPULevel: hw.X86V1}},
 		"transforms": {`{"DataTransform": {"Input": {"ColumnTransform": []}, "Output": {"1": {"CategoricalString": {}}, "0": {"CategoricalString": {}}, "2": {"Other": 1}}}}`,
 			Metadata{Transforms: []string{"DataTransform.Input.ColumnTransform", "DataTransform.Output.0.CategoricalString", "DataTransform.Output.1.CategoricalString"}}},
@@ -63,6 +64,12 @@ func TestParseMetadataRefuses(t *testing.T) {
 		"huge dimensions":   {input(`{"name": "a", "dtype": "float32", "shape": [99999999999999999999]}`), "not the JSON"},
 		"twins":             {input(`{"name": "a", "dtype": "int8"}, {"name": "a", "dtype": "int8"}`), "named"},
 		"many tensors":      {input(strings.TrimSuffix(strings.Repeat(`{},`, maxTensors+1), ",")), "257 tensors"},
+		"no digest":         {`{"Picket": {"LibrarySHA256": ""}}`, "its Picket.LibrarySHA256 is not a SHA-256 digest"},
+		"a null digest":     {`{"Picket": {"LibrarySHA256": null}}`, "its Picket.LibrarySHA256 is not a string"},
+		"a number":          {`{"Picket": {"LibrarySHA256": 5}}`, "its Picket.LibrarySHA256 is not a string"},
+		"a short digest":    {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 63) + `"}}`, "which is 64 hexadecimal digits"},
+		"a long digest":     {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 66) + `"}}`, "which is 64 hexadecimal digits"},
+		"other digits":      {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("g", 64) + `"}}`, "which is 64 hexadecimal digits"},
 		"an evil device":    {`{"Requirements": {"TargetDeviceType": "\u0000"}}`, "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,6 +148,9 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add([]byte(`{"Requirements": {"TargetDevice": "ML_C5", "TargetDeviceType": "cpu"}, "Model": {"Inputs": [{"name": "input", "dtype": "float32", "shape": [1, -1]}], "SparseInput": "1"}}`))
 	f.Add([]byte(`{"DataTransform": {"Input": {"ColumnTransform": []}, "Output": {"0": {"CategoricalString": {}}}}}`))
 	f.Add([]byte(`{"Model": {"Inputs": [{"name": "a", "dtype": "FP16", "shape": [9223372036854775807]}]}}`))
+	f.Add([]byte(`{"Picket": {"CPU": "x86-64", "LibrarySHA256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}`))
+	f.Add([]byte(`{"Picket": {"LibrarySHA256": "E3B0"}}`))
+	f.Add([]byte(`{"Picket": {"LibrarySHA256": null, "librarysha256": ""}}`))
 	f.Add([]byte(`[[[[`))
 	f.Add([]byte(`"\`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -160,6 +170,9 @@ func FuzzParseMetadata(f *testing.F) {
 					t.Fatalf("a tensor beyond the limits: %+v", s)
 				}
 			}
+		}
+		if n := len(m.LibrarySHA256); n != 0 && n != 64 || strings.Trim(m.LibrarySHA256, "0123456789abcdef") != "" {
+			t.Fatalf("a digest of another form: %q", m.LibrarySHA256)
 		}
 		if s, err := m.TreeSignature(3, tensor.FP32, 1); err == nil {
 			if d := s.Inputs[0].Dims; len(d) != 2 || d[0] != engine.Variable || d[1] != 3 {

@@ -68,5 +68,5 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 		return nil, err
 	}
 	defer file.Close()
-	return open(file, layout.Library, metadata, options)
+	return open(file, layout, metadata, options)
 }

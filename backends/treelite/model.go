@@ -33,9 +33,9 @@ type model struct {
 }
 
 // open loads the library in file, which stays the caller's.
-func open(file *os.File, name string, metadata neo.Metadata, options engine.OpenOptions) (engine.Model, error) {
+func open(file *os.File, layout neo.Layout, metadata neo.Metadata, options engine.OpenOptions) (engine.Model, error) {
 	var made generation
-	library, err := dl.OpenFile(file, name, neo.CheckLibrary(name, options.Host, func(object *dl.Object) (err error) {
+	library, err := dl.OpenFile(file, layout.Library, metadata.CheckDigest(layout), neo.CheckLibrary(layout.Library, options.Host, func(object *dl.Object) (err error) {
 		made, err = generationOf(object)
 		// Before any of its code runs: afterwards there may be no process to say it.
 		if doubt := metadata.Doubt(options.Host, object); doubt != "" && err == nil {
@@ -69,7 +69,7 @@ func newModel(library *dl.Library, made generation, metadata neo.Metadata, optio
 			wide:     flag(f.wide),
 			zeros:    flag(metadata.SparseInput),
 		},
-		properties: engine.Properties{Inline: true, Variant: string(metadata.CPULevel)},
+		properties: engine.Properties{Inline: true, Variant: string(metadata.CPULevel), Notes: metadata.ZerosNotes()},
 		pin:        options.Pin,
 	}
 	symbol := "predict"

@@ -11,6 +11,6 @@ import (
 )
 
 // open fails with the reason why this program cannot load libraries.
-func open(*os.File, string, neo.Metadata, engine.OpenOptions) (engine.Model, error) {
+func open(*os.File, neo.Layout, neo.Metadata, engine.OpenOptions) (engine.Model, error) {
 	return nil, neo.LibraryError(dl.Probe())
 }

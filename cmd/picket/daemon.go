@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,8 @@ type daemon struct {
 	timeout time.Duration
 
 	mu      sync.Mutex
-	dialErr error // why the last attempt to connect failed; gRPC itself keeps only its text
+	dialErr error         // why the last attempt to connect failed; gRPC itself keeps only its text
+	last    *listenedConn // the connection that the last attempt made
 }
 
 // dial prepares a connection, which the first call makes.
@@ -73,7 +75,26 @@ func (d *daemon) connect(ctx context.Context, _ string) (net.Conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dialErr = err
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	d.last = &listenedConn{Conn: conn}
+	return d.last, nil
+}
+
+// listenedConn knows whether the other end ever said anything: a daemon that has as many clients as it may closes a
+// connection without a word.
+type listenedConn struct {
+	net.Conn
+	heard atomic.Bool
+}
+
+func (c *listenedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	return n, err
 }
 
 // Close ends the connection.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -250,5 +251,28 @@ func TestInterruptedCompile(t *testing.T) {
 		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
 			t.Errorf("left in %s: %v, %v", folder, left, err)
 		}
+	}
+}
+
+// A daemon that has as many clients as it may says nothing to one more; picket finds the likely reason.
+func TestDaemonWithAllItsClients(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(config, []byte("limits: {max_connections: 1}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sockets, _ := startDaemon(t, "--config", config)
+	// What startDaemon asked with may still be on the daemon's list for a moment; who is on it is greeted.
+	for greeted := false; !greeted; {
+		only, err := net.Dial("unix", filepath.Join(sockets, "agent.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer only.Close()
+		_, _ = only.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // HTTP/2's greeting
+		n, _ := only.Read(make([]byte, 1))
+		greeted = n == 1
+	}
+	for range 10 { // in whatever order the end of the connection and the first write come
+		fails(t, picket(t, "", "list", "--sockets", sockets), exitUnreachable, "listing the models", "limits.max_connections")
 	}
 }

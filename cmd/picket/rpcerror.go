@@ -64,9 +64,11 @@ func sentence(doing, message string) string {
 // unreachable says why nobody answers, and what to do.
 func (d *daemon) unreachable(message string) error {
 	d.mu.Lock()
-	err := d.dialErr
+	err, last := d.dialErr, d.last
 	d.mu.Unlock()
 	switch {
+	case err == nil && last != nil && !last.heard.Load():
+		return fmt.Errorf("what listens on %s closed the connection at once; it may have as many clients as limits.max_connections allows, or be stopping: try again later, and look at the daemon's log", d.socket)
 	case err == nil:
 		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", d.socket, oneLine(message))
 	case errors.Is(err, fs.ErrNotExist):

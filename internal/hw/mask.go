@@ -57,7 +57,8 @@ func (s Features) usable() Features {
 }
 
 // ParseMask reads a comma-separated list of features ("avx512f,f16c") and
-// levels ("x86-64-v3", which takes away everything above it) for processors
+// levels ("x86-64-v3", which takes away everything above it; "x86-64" is
+// another name of "x86-64-v1") for processors
 // of arch (a GOARCH) and returns the features to take away, including those
 // that need one that goes. Features of the other architecture are accepted
 // and change nothing, so that one setting serves a mixed fleet. Case and
@@ -73,6 +74,9 @@ func ParseMask(spec, arch string) (Features, error) {
 		if f, ok := featureNamed(name); ok {
 			keep &^= FeaturesOf(f)
 			continue
+		}
+		if name == "x86-64" {
+			name = string(X86V1) // as compilers call it
 		}
 		above, err := aboveLevel(Level(name), arch)
 		if err != nil {
@@ -93,7 +97,7 @@ func aboveLevel(level Level, arch string) (Features, error) {
 	case level == AArch64 || level.rank() >= 0:
 		return 0, fmt.Errorf("level %s does not exist on %s; name the features instead", level, arch)
 	}
-	return 0, fmt.Errorf("unknown feature or level %q; use x86-64-v1 to x86-64-v4, aarch64, or any of %s",
+	return 0, fmt.Errorf("unknown feature or level %q; use x86-64-v1 (or x86-64) to x86-64-v4, aarch64, or any of %s",
 		string(level), strings.Join((x86Features|armFeatures).List(), " "))
 }
 

@@ -26,6 +26,7 @@ func TestMask(t *testing.T) {
 		{"x86-64-v3", X86V3, []Feature{AVX512F, GFNI, AMXBF16}, []Feature{AVX2, FMA, BMI2, F16C}},
 		{"x86-64-v3,fma", X86V2, []Feature{FMA, AVX512F}, []Feature{AVX2}},
 		{"x86-64-v1", X86V1, []Feature{SSE42, AVX, BMI2}, nil},
+		{"x86-64", X86V1, []Feature{SSE42, AVX, BMI2}, nil},
 		{"sve,neon", X86V4, nil, []Feature{AVX512F}},
 	}
 	for _, tt := range tests {
@@ -55,6 +56,7 @@ func TestMaskErrors(t *testing.T) {
 	for _, tt := range []struct{ mask, arch, want string }{
 		{"avx51f", "amd64", `unknown feature or level "avx51f"`},
 		{"avx2,x86-64-v5", "amd64", `unknown feature or level "x86-64-v5"`},
+		{"x86-64", "arm64", "level x86-64-v1 does not exist on arm64"},
 		{"x86-64-v3", "arm64", "level x86-64-v3 does not exist on arm64"},
 		{"aarch64", "amd64", "level aarch64 does not exist on amd64"},
 	} {

@@ -2,7 +2,9 @@ package compile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"debug/elf"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -112,6 +114,13 @@ func TestLayout(t *testing.T) {
 	if m.Picket.SourceSHA256 != result.SHA256 || len(result.SHA256) != 64 || m.Picket.CPU != result.Target || m.Picket.Compiler == "" ||
 		m.Picket.SourceModel != "source_model.xgbjson" || m.Picket.Transform != "sigmoid" || m.Picket.LibraryVersion != "3.2.0" {
 		t.Errorf("compiled.meta says %s", data)
+	}
+	library, err := os.ReadFile(filepath.Join(dir, libraryName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(library); m.Picket.LibrarySHA256 != hex.EncodeToString(sum[:]) {
+		t.Errorf("compiled.meta has the digest %q; compiled.so has %x", m.Picket.LibrarySHA256, sum)
 	}
 }
 

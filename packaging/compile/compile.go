@@ -67,9 +67,8 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	sum := sha256.Sum256(data)
-	digest, source := hex.EncodeToString(sum[:]), sourceName(e.Format)
-	meta, err := metadata(e, t, version, source, digest)
+	digest, source := digestOf(data), sourceName(e.Format)
+	meta, err := metadata(e, t, version, source, digest, digestOf(library))
 	if err != nil {
 		return r, err
 	}
@@ -86,6 +85,12 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 		Dir: o.Out, Library: e.Library.String(), Target: t.name, Compiler: version, SHA256: digest,
 		Features: e.NumFeature, Outputs: e.Outputs(), Trees: len(e.Trees), Nodes: e.Nodes(), Bytes: int64(len(library)),
 	}, nil
+}
+
+// digestOf is the SHA-256 of data in hexadecimal.
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // readModel reads the model file once, so that what is compiled and what is copied are the same bytes.

@@ -43,10 +43,11 @@ type detail struct {
 	Margins        int      // per row
 	SourceModel    string   // name of the model file beside this one
 	SourceSHA256   string   // its digest
+	LibrarySHA256  string   // the digest of compiled.so, which a host checks before it loads that
 	FeatureNames   []string `json:",omitempty"`
 }
 
-func metadata(e *ensemble.Ensemble, t target, compiler, sourceName, digest string) ([]byte, error) {
+func metadata(e *ensemble.Ensemble, t target, compiler, sourceName, sourceDigest, libraryDigest string) ([]byte, error) {
 	var m meta
 	m.Requirements.TargetDevice, m.Requirements.TargetDeviceType = t.name, "cpu"
 	m.Model.Inputs = []port{{"data", "float32", []int{-1, e.NumFeature}}}
@@ -55,7 +56,7 @@ func metadata(e *ensemble.Ensemble, t target, compiler, sourceName, digest strin
 		Engine: EngineBranches, CPU: t.name, Compiler: compiler,
 		Library: e.Library.String(), LibraryVersion: e.Version, Objective: e.Objective.Name, Transform: transformName(e),
 		Trees: len(e.Trees), Nodes: e.Nodes(), Margins: e.Groups,
-		SourceModel: sourceName, SourceSHA256: digest, FeatureNames: e.FeatureNames,
+		SourceModel: sourceName, SourceSHA256: sourceDigest, LibrarySHA256: libraryDigest, FeatureNames: e.FeatureNames,
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	return append(data, '\n'), err

@@ -13,8 +13,8 @@ import (
 func TestSentencesOfRefusals(t *testing.T) {
 	f := startRowsOf3(t, Options{})
 	for want, tensors := range map[string][]*agentapi.Tensor{
-		"the request has 0 tensors, the model has 1 input":                 {},
-		"it has 1 byte, ":                                                  {tensorOf("", 0, nil, pattern(1))},
+		"the request has 0 tensors, the model has 1 input": {},
+		"it has 1 byte, ": {tensorOf("", 0, nil, pattern(1))},
 		"its shape [2 3] is not that of the 1 row that":                    {tensorOf("data", f32, []int32{2, 3}, pattern(12))},
 		"its shape [1 1 1 1 1 1 1 1 …] is not that of the 2 rows that its": {tensorOf("data", f32, []int32{1, 1, 1, 1, 1, 1, 1, 1, 3}, pattern(24))},
 	} {

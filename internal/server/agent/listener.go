@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +25,7 @@ type listener struct {
 	open     map[*connection]struct{}
 	refused  int
 	lastSaid time.Time
+	starved  time.Time // when it was last said that there are no file descriptors
 }
 
 func newListener(l *net.UnixListener, limit int, log *slog.Logger) *listener {
@@ -34,12 +37,28 @@ func (l *listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
+			l.sayWhy(err)
 			return nil, err
 		}
 		if c := l.admit(conn); c != nil {
 			return c, nil
 		}
 		_ = conn.Close()
+	}
+}
+
+// sayWhy logs what the operator can mend. gRPC tries again after such an error,
+// many times a second, and says nothing.
+func (l *listener) sayWhy(err error) {
+	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.starved) > refusalLogInterval {
+		l.starved = now
+		l.log.Error("accepting a connection: there are no file descriptors left; raise LimitNOFILE (ulimit -n), or lower limits.max_connections",
+			"socket", l.Addr().String(), "clients", len(l.open), "error", err)
 	}
 }
 
