@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestUsageErrors(t *testing.T) {
@@ -29,6 +32,8 @@ func TestUsageErrors(t *testing.T) {
 		"other protocol":       {[]string{"predict", "m", "--protocol", "lane"}, []string{"lane", "not available yet"}},
 		"no protocol":          {[]string{"predict", "m", "--protocol", "soap"}, []string{`"soap"`, "agent"}},
 		"compile to nowhere":   {[]string{"compile", "m.ubj"}, []string{"-o DIR", "see picket compile --help"}},
+		"load from a bucket":   {[]string{"load", "m", "s3://bucket/m"}, []string{"s3://bucket/m", "local folders"}},
+		"load by an address":   {[]string{"load", "m", "file:///models/m"}, []string{"local folders"}},
 		"compile for a vax":    {[]string{"compile", "m.ubj", "-o", "x", "--target", "vax"}, []string{`"vax"`, "x86-64-v3"}},
 		"compile some way":     {[]string{"compile", "m.ubj", "-o", "x", "--engine", "simd"}, []string{`"simd"`, "branches"}},
 		"completion for a vax": {[]string{"completion", "vax"}, []string{"vax"}},
@@ -182,8 +187,40 @@ func TestCompileFailures(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("not a model"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, picket(t, "", "compile", junk, "-o", out), exitFailed, "compiling junk.ubj")
+	fails(t, picket(t, "", "compile", junk, "-o", out), exitFailed, "compiling "+junk+": ")
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a failed compile left a folder")
+	}
+}
+
+// Help and tables fit a terminal of the usual width.
+func TestWidth(t *testing.T) {
+	for _, command := range []string{"info", "load", "unload", "list", "predict", "explain", "compile", "version"} {
+		for line := range strings.Lines(ok(t, "", command, "--help")) {
+			if len(strings.TrimRight(line, "\n")) > 80 {
+				t.Errorf("picket %s --help: more than 80 columns: %q", command, line)
+			}
+		}
+	}
+	for line := range strings.Lines(ok(t, "", "info")) {
+		if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > 80 {
+			t.Errorf("picket info: more than 80 columns: %q", line)
+		}
+	}
+	if got := wrap("it is  not here", 5); !slices.Equal(got, []string{"it is", "not", "here"}) {
+		t.Errorf("wrapped as %q", got)
+	}
+}
+
+func TestSeveralErrorsMakeOneSentence(t *testing.T) {
+	full := errors.New("no space left on device")
+	for want, err := range map[string]error{
+		"one: no space left on device":                    errors.Join(fmt.Errorf("one: %w", full), fmt.Errorf("two: %w", full), fmt.Errorf("three: %w", full)),
+		"one: no space left on device; two: not a folder": errors.Join(fmt.Errorf("one: %w", full), errors.New("two: not a folder")),
+		"plain": errors.New("plain"),
+	} {
+		if got := joined(err.Error()); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

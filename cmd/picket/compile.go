@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,9 +19,11 @@ func newCompile() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compile MODEL -o DIR",
 		Short: "Make an artifact folder of an XGBoost, LightGBM or ONNX model file",
-		Long: `Make an artifact folder of a tree model: compiled.so, compiled.meta and the model itself, in the layout of SageMaker
-Neo. The model is XGBoost's (JSON, UBJSON, or the binary format that SageMaker leaves as xgboost-model), LightGBM's (text),
-or an ONNX file with one tree ensemble, as skl2onnx writes. It takes a C compiler.`,
+		Long: `Make an artifact folder of a tree model: compiled.so, compiled.meta and the
+model itself, in the layout of SageMaker Neo. The model is XGBoost's (JSON,
+UBJSON, or the binary format that SageMaker leaves as xgboost-model), LightGBM's
+(text), or an ONNX file with one tree ensemble, as skl2onnx writes. It takes a C
+compiler.`,
 		Example: "  picket compile fraud.ubj -o fraud --target x86-64-v3",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -51,6 +54,10 @@ or an ONNX file with one tree ensemble, as skl2onnx writes. It takes a C compile
 			return fmt.Errorf("compiling %s: interrupted; nothing was written to %s", o.Source, o.Out)
 		}
 		if err != nil {
+			// The package knows the file's own name alone, which says nothing of a pipe like /dev/fd/63.
+			if reason := errors.Unwrap(err); reason != nil && strings.HasPrefix(err.Error(), "compiling ") {
+				return fmt.Errorf("compiling %s: %w", o.Source, reason)
+			}
 			return err
 		}
 		if *asJSON {

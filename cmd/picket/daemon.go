@@ -28,7 +28,7 @@ type daemonFlags struct {
 
 func addDaemonFlags(root *cobra.Command) *daemonFlags {
 	f := &daemonFlags{}
-	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory; also $PICKET_SOCKETS")
+	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
 	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
 	return f
 }

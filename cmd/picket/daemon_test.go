@@ -171,7 +171,9 @@ func TestAModelFromFileToAnswers(t *testing.T) {
 	}
 	fails(t, picket(t, "", "load", "not_valid", dir), exitFailed, `"not_valid"`, "hyphens")
 	fails(t, picket(t, "", "load", "gone", filepath.Join(dir, "nowhere-1234")), exitFailed, "nowhere-1234", "not found")
-	ok(t, "", "unload", "sums")
+	if text := ok(t, "", "unload", "sums", "--json"); text != "{\n  \"unloaded\": \"sums\"\n}\n" {
+		t.Errorf("unload --json prints %s", text)
+	}
 	if text := ok(t, "", "list"); !strings.Contains(text, "no model is loaded") {
 		t.Error(text)
 	}

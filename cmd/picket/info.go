@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -26,10 +28,12 @@ func newInfo() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "info",
 		Short: "Describe this host and say which backends work on it",
-		Long: `Describe this host as Picket may use it, and say which backends work on it. No daemon is asked.
+		Long: `Describe this host as Picket may use it, and say which backends work on it. No
+daemon is asked.
 
-PICKET_CPU_MASK takes processor features away, PICKET_INSTANCE_TYPE names the instance type, and PICKET_IMDS=off keeps
-from asking the EC2 instance metadata service for it.`,
+PICKET_CPU_MASK takes processor features away (avx2, or all above x86-64-v3),
+PICKET_INSTANCE_TYPE names the instance type, and PICKET_IMDS=off keeps from
+asking the EC2 instance metadata service for it.`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)
@@ -104,10 +108,29 @@ func writeBackends(w io.Writer, statuses []backendStatus) error {
 		if !s.OK {
 			text = "no: " + s.Reason
 		}
-		fmt.Fprintf(table, "  %s\t%s\n", s.Name, text)
+		for i, line := range wrap(text, 80-16) {
+			name := "  " + s.Name
+			if i > 0 {
+				name = ""
+			}
+			fmt.Fprintf(table, "%s\t%s\n", name, line)
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("writing the backends: %w", err)
 	}
 	return nil
+}
+
+// wrap breaks text at blanks into lines of at most width characters, except for words that are longer.
+func wrap(text string, width int) []string {
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }

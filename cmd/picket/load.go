@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,9 @@ func newLoad(flags *daemonFlags) *cobra.Command {
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+		if scheme, _, found := strings.Cut(args[1], "://"); found && !strings.Contains(scheme, "/") {
+			return usage("loading model %q: %s is an address, but the daemon loads local folders only; fetch it and name the folder's path", args[0], args[1])
+		}
 		// The daemon's working directory is not ours.
 		path, err := filepath.Abs(args[1])
 		if err != nil {

@@ -21,15 +21,19 @@ func newPredict(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "predict NAME",
 		Short: "Run NAME on rows of numbers",
-		Long: `Run NAME on rows of numbers from a file or standard input, and print a line per row.
+		Long: `Run NAME on rows of numbers from a file or standard input, and print a line per
+row.
 
-CSV has no header; an empty field or nan is a missing value, and blank lines are skipped. JSON is an array of rows, or
-rows one after the other; a row is an array of numbers, or an object with such an array for each input by name, and null
-is a missing value. Which of the two it is, is seen from the first character. A row of a model without a variable first
-dimension is its whole tensor, flattened.
+CSV has no header; an empty field or nan is a missing value, and blank lines are
+skipped. JSON is an array of rows, or rows one after the other; a row is an
+array of numbers, or an object with such an array for each input by name, and
+null is a missing value. Which of the two it is, is seen from the first
+character. A row of a model without a variable first dimension is its whole
+tensor, flattened.
 
-Lines are numbers separated by commas (tabs between several outputs), in the shortest form that gives the same number
-back. With --json they are {"outputs":{"<name>":[...]}}, with null for what is not finite.
+Lines are numbers separated by commas (tabs between several outputs), in the
+shortest form that gives the same number back. With --json they are
+{"outputs":{"<name>":[...]}}, with null for what is not finite.
 
 Every answer before a bad row is printed.`,
 		Example: `  picket predict fraud --input transactions.csv

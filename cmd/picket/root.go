@@ -25,7 +25,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if !errors.As(err, &failed) { // cobra's own errors are all about how the command was written
 		failed = usage("%s", oneLine(err.Error()))
 	}
-	fmt.Fprintf(stderr, "picket: %v", failed)
+	fmt.Fprintf(stderr, "picket: %s", joined(failed.Error()))
 	if failed.code == exitUsage {
 		fmt.Fprintf(stderr, "; see %s --help", command.CommandPath())
 	}
@@ -45,6 +45,8 @@ cannot be reached, 4 refused by policy (signature, trust, residency).`,
 		SilenceUsage:  true,
 	}
 	flags := addDaemonFlags(root)
+	// Terminals are not wider as a rule.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(
 		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newPredict(flags), newExplain(flags), newCompile(), newVersion(), newGPUReport())
 	root.InitDefaultCompletionCmd("completion")
@@ -62,6 +64,25 @@ func oneLine(message string) string {
 		message += "; did you mean " + strings.Join(strings.Fields(suggestions), " or ")
 	}
 	return strings.Join(strings.Fields(message), " ")
+}
+
+// joined makes one sentence of an error that is several, one a line. Those that have the cause of the one before, as all
+// do when a disk is full, add nothing.
+func joined(message string) string {
+	var sentence, last string
+	for line := range strings.Lines(message) {
+		line = strings.Join(strings.Fields(line), " ")
+		cause := line[strings.LastIndex(line, ": ")+1:]
+		switch {
+		case line == "" || cause == last:
+			continue
+		case sentence != "":
+			sentence += "; "
+		}
+		sentence += line
+		last = cause
+	}
+	return sentence
 }
 
 // doing makes the body of a command. What it returns that is no failure already is one with exit code 1.

@@ -14,10 +14,16 @@ func newUnload(flags *daemonFlags) *cobra.Command {
 		Short: "Answer what NAME was asked already, then remove it",
 		Args:  cobra.ExactArgs(1),
 	}
+	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		_, err := call(c, d, fmt.Sprintf("unloading model %q", args[0]), d.agent.UnLoadModel, &agentapi.UnLoadModelRequest{Name: args[0]})
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			return writeJSON(c.OutOrStdout(), struct {
+				Unloaded string `json:"unloaded"`
+			}{args[0]})
 		}
 		fmt.Fprintf(c.OutOrStdout(), "unloaded %s\n", args[0])
 		return nil

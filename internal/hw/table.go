@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// The table's two columns. Values are wrapped so that a terminal of 100
+// The table's two columns. Values are wrapped so that a terminal of 80
 // columns does not break them.
 const (
 	labelWidth = 14
-	valueWidth = 82
+	valueWidth = 64
 )
 
 // table collects lines; the first section's title comes without a blank line.

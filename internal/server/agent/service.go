@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,6 +45,9 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 		slog.String("model", in.GetName()), slog.String("url", in.GetUrl()), callerAttr(ctx))
 	d, err := s.engine.Load(ctx, in.GetName(), in.GetUrl(), engine.ModelOptions{})
 	if err != nil {
+		if errors.Is(err, engine.ErrNotFound) && strings.Contains(in.GetUrl(), "://") {
+			err = fmt.Errorf("%w: the url must be the path of a local folder", engine.ErrNotFound)
+		}
 		return nil, loadStatus(err)
 	}
 	return &agentapi.LoadModelResponse{Model: describe(d)}, nil

@@ -27,7 +27,7 @@ type kind struct {
 var kinds = [...]kind{
 	{engine.ErrNotFound, codes.NotFound, "nothing is at the url"},
 	{engine.ErrExists, codes.AlreadyExists, "a model of that name is loaded and keeps serving: unload it first, or choose another name"},
-	{engine.ErrInvalidName, codes.InvalidArgument, "the model name is not valid: letters, digits and inner hyphens are allowed"},
+	{engine.ErrInvalidName, codes.InvalidArgument, "the model name is not valid: it is too long, or has other characters than letters, digits and inner hyphens"},
 	{engine.ErrInvalidInput, codes.InvalidArgument, "the request does not fit"},
 	{engine.ErrBusy, codes.ResourceExhausted, "the daemon is busy: try again later"},
 	{engine.ErrMemory, codes.ResourceExhausted, "there is not enough memory for the model"},

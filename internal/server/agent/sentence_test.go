@@ -24,3 +24,17 @@ func TestSentencesOfRefusals(t *testing.T) {
 		}
 	}
 }
+
+// What LoadModel says of a request has no digits, and still says what is wrong.
+func TestSentencesOfLoadModel(t *testing.T) {
+	f := startRowsOf3(t, Options{})
+	for want, in := range map[string]*agentapi.LoadModelRequest{
+		"too long":     {Name: strings.Repeat("a", 300), Url: "fraud"},
+		"local folder": {Name: "cards", Url: "s3://bucket/cards"},
+	} {
+		_, err := f.LoadModel(t.Context(), in)
+		if got := status.Convert(err).Message(); !strings.Contains(got, want) || strings.ContainsAny(got, "0123456789") {
+			t.Errorf("the message is %q, which does not say %q, or has digits", got, want)
+		}
+	}
+}
