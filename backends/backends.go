@@ -3,6 +3,7 @@ package backends
 
 import (
 	"github.com/picket-ml/picket/backends/dlr"
+	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/backends/treelite"
 	"github.com/picket-ml/picket/engine"
 )
@@ -13,10 +14,12 @@ type Options struct {
 }
 
 // All gives every backend, in the order in which a tie between them is decided:
-// those that run artifacts directly before the one that goes through libdlr.
+// those that run artifacts and model files directly before the one that goes
+// through libdlr.
 func All(options Options) []engine.Backend {
 	return []engine.Backend{
 		treelite.New(),
+		forest.New(),
 		dlr.New(options.DLR),
 	}
 }

@@ -13,9 +13,12 @@ import (
 
 // How well the backend suits a folder; see engine.Backend.
 const (
-	// matchModel is above what a compiled tree model gets from the backend that runs it: with the model file at hand, the
-	// answers are the trainer's and faster.
-	matchModel = 110
+	// matchModel is for a folder that holds just a model file.
+	matchModel = 100
+	// matchBeside is for a model file beside the library it was compiled to: below what the backend that runs the library
+	// gives. This one is faster, but which of two backends runs a model is to be settled by timing both, which the engine
+	// does not do yet; until then this one is there for the asking.
+	matchBeside = 90
 	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
 	matchBroken = 1
 )
@@ -40,6 +43,8 @@ func (*Backend) Match(a *engine.Artifact) int {
 		return matchBroken
 	case s.name == "":
 		return 0
+	case s.beside:
+		return matchBeside
 	}
 	return matchModel
 }

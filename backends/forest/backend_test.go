@@ -28,8 +28,8 @@ func TestArtifact(t *testing.T) {
 	if _, err := compile.Run(t.Context(), compile.Options{Source: testkit.Path(t, f.Files[0]), Out: dir}); err != nil {
 		t.Fatal(err)
 	}
-	if n := New().Match(backendtest.Artifact(t, dir)); n != matchModel {
-		t.Errorf("Match gives %d, want %d", n, matchModel)
+	if n := New().Match(backendtest.Artifact(t, dir)); n != matchBeside {
+		t.Errorf("Match gives %d, want %d", n, matchBeside)
 	}
 	m := backendtest.Open(t, New(), dir)
 	want := engine.Signature{

@@ -50,7 +50,7 @@
 //     16 bytes of the top and one line of 64 a tree, 40 KB, most of it from the second-level cache, and takes about nine
 //     instructions a tree, two of them to fetch and add the leaf. Exact sums keep the order, so the additions wait for each
 //     other, 2 cycles each: 0.26 us that nothing can take away. They are strewn among the work on the next 64 trees.
-//   - 512 rows, 0.07 to 0.08 us a row, 0.10 to 0.11 with missing values: about 0.05 for the trees (0.07 with missing values), 0.005 for
+//   - 512 rows, 0.08 us a row, 0.11 to 0.13 with missing values: about 0.05 for the trees (0.07 with missing values), 0.005 for
 //     the masks, the rest for the ranks. A tree is about 340 instructions for 512 rows and reads 63 lines of masks, 4 KB, which
 //     come from the second-level cache, as all masks are 326 KB: at a line in 2 cycles that is 126 of the 200 cycles it takes.
 //

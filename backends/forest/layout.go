@@ -91,9 +91,6 @@ const (
 	maxViews     = 1 << 29
 )
 
-// unitFloats is how many floats the thresholds of a unit take: 16 pivots, each the last of 16 thresholds, and those.
-const unitFloats = 16 + 256
-
 func (p *plan) layPlain(a *arena) plainTables {
 	var t plainTables
 	t.base = a.f64(p.base)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -40,8 +41,8 @@ func findSource(a *engine.Artifact) (source, error) {
 	if layout.Kind != neo.Trees && layout.Kind != neo.None {
 		return source{}, nil
 	}
-	if s.beside && err != nil {
-		// The folder is ambiguous for its own runtime; the backend of compiled models says so.
+	if ambiguous := err != nil; s.beside && ambiguous {
+		// For its own runtime, that is; the backend of compiled models says so.
 		return source{}, nil
 	}
 	for _, f := range a.Files {
@@ -67,7 +68,7 @@ func startsLikeModel(a *engine.Artifact, name string, beside bool) bool {
 	defer f.Close()
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false
 	}
 	format, err := ensemble.Recognise(head[:n])

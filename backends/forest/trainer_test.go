@@ -210,12 +210,12 @@ func TestKinds(t *testing.T) {
 		"an unreadable model beside a library": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
-		}, matchModel, engine.ErrUnsupported},
+		}, matchBeside, engine.ErrUnsupported},
 		"another model than the library's": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Picket": {"SourceSHA256": "00"}}`)(dir)
-		}, matchModel, engine.ErrArtifact},
+		}, matchBeside, engine.ErrArtifact},
 		"zeros for missing": {func(dir string) {
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Model": {"SparseInput": "1"}}`)(dir)

@@ -188,7 +188,8 @@ func open(ctx context.Context, m models.Model, rows tensor.Tensor, failed *error
 // addLibDLR adds libdlr where it was fetched.
 func addLibDLR(m models.Model, add func(string, bool, func(tensor.Tensor, tensor.Tensor, int) error, func() error) error) error {
 	path := filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so")
-	if _, err := os.Stat(path); err != nil {
+	_, err := os.Stat(path)
+	if missing := err != nil; missing {
 		fmt.Fprintln(os.Stderr, "bench-forest: without libdlr, which is not there (make fixtures fetches it)")
 		return nil
 	}

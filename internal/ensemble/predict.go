@@ -100,19 +100,7 @@ func (e *Ensemble) Predict(row []float32, out []float32) error {
 	if err := e.Margin64(row, m); err != nil {
 		return err
 	}
-	if e.Average {
-		for g := range m {
-			m[g] /= float64(e.Rounds())
-		}
-	}
-	switch e.Library {
-	case LightGBM:
-		e.Objective.apply64(m)
-	case ONNX:
-		e.Objective.applyONNX(m)
-	default:
-		e.Objective.apply32(m)
-	}
+	e.Transform(m, e.Rounds())
 	for i := range out {
 		out[i] = float32(m[i])
 	}
