@@ -41,9 +41,8 @@ func findSource(a *engine.Artifact) (source, error) {
 	if layout.Kind != neo.Trees && layout.Kind != neo.None {
 		return source{}, nil
 	}
-	if ambiguous := err != nil; s.beside && ambiguous {
-		// For its own runtime, that is; the backend of compiled models says so.
-		return source{}, nil
+	if s.beside && err != nil {
+		return source{}, nil //nolint:nilerr // ambiguous for its own runtime: the backend of compiled models says so
 	}
 	for _, f := range a.Files {
 		stem := strings.TrimSuffix(f.Name, path.Ext(f.Name))
