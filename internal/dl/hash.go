@@ -93,9 +93,7 @@ func (in *inspector) readGNUHash(address uint64) (count uint64, defined bool, er
 	if err != nil {
 		return 0, false, err
 	}
-	// The buckets ascend, and the chain of each goes on to where that of the next begins.
 	last := uint64(0)
-	starts := make([]uint64, 0, buckets)
 	for ; len(raw) >= 4; raw = raw[4:] {
 		start := uint64(binary.LittleEndian.Uint32(raw))
 		if start == 0 {
@@ -105,9 +103,8 @@ func (in *inspector) readGNUHash(address uint64) (count uint64, defined bool, er
 			return 0, false, in.errorf("is damaged: its symbol hash table leads to symbol %d, and begins at %d", start, first)
 		}
 		last = max(last, start)
-		starts = append(starts, start)
 	}
-	if len(starts) == 0 {
+	if last == 0 {
 		return first, false, nil
 	}
 	// Every chain ends where the lowest bit of an entry says so; the highest is the last to. Blocks, because the end is unknown.

@@ -15,10 +15,14 @@ const (
 	maxInterpreter  = 4096
 )
 
-// Program header types that debug/elf does not name in a useful way.
+// The range of program header types that systems and processors may add to.
 const (
-	lowestOSType  = 0x60000000 // PT_LOOS
-	highestType   = 0x7fffffff // PT_HIPROC
+	lowestOSType = 0x60000000 // PT_LOOS
+	highestType  = 0x7fffffff // PT_HIPROC
+)
+
+// Sentences.
+const (
 	bssIsTheRest  = "is damaged: segment %d has memory without contents, which can only be written, and is not writable"
 	sharesAPage   = "is damaged: segments %d and %d lie in the same page, or in the wrong order"
 	gapTooWide    = "is damaged: nothing fills the %d bytes between its segments at addresses %#x and %#x"
