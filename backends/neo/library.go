@@ -45,7 +45,7 @@ func LibraryError(err error) error {
 		return err
 	case errors.Is(err, dl.ErrUnavailable):
 		return fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
-	case errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EMFILE):
+	case errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return fmt.Errorf("%w: %w", engine.ErrMemory, err)
 	// What the loader says when a library that this one needs is not installed.
 	case strings.Contains(err.Error(), "cannot open shared object file"):

@@ -10,6 +10,9 @@
 //     [Object.Require], which say what the loader would say, only earlier and in words.
 //  3. dlopen maps the copy.
 //
+// A library that has passed has tables that the loader can follow. Nothing can tell whether what they lead to is the
+// code that was meant, nor whether the code is undamaged: a signature does that.
+//
 // Libraries that belong to the host (libdlr, the CUDA driver) are trusted like any other system file: [Open].
 //
 // Without cgo, or on a system that is not Linux, Inspect works and everything that would load fails with the

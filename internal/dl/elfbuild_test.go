@@ -26,7 +26,7 @@ type specNeed struct {
 	weak     bool
 }
 
-// build lays the parts out in one read-only segment that starts at address 0 and file offset 0, so that addresses
+// build lays the parts out in one segment of code and data that starts at address 0 and file offset 0, so that addresses
 // are file offsets.
 func (s elfSpec) build() []byte {
 	le := binary.LittleEndian
@@ -179,7 +179,7 @@ func (s elfSpec) build() []byte {
 	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA], header.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
 	copy(file, encode(header))
 	programs := []elf.Prog64{
-		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R), Filesz: at, Memsz: at, Align: 4096},
+		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X), Filesz: at, Memsz: at, Align: 4096},
 		{Type: uint32(elf.PT_DYNAMIC), Flags: uint32(elf.PF_R), Off: dynamicAt, Vaddr: dynamicAt, Filesz: uint64(len(dynamic)), Memsz: uint64(len(dynamic)), Align: 8},
 		{Type: uint32(elf.PT_GNU_PROPERTY), Flags: uint32(elf.PF_R), Off: propertyAt, Vaddr: propertyAt, Filesz: uint64(len(property)), Memsz: uint64(len(property)), Align: 8},
 	}

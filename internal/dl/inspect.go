@@ -83,51 +83,34 @@ type inspector struct {
 	size   uint64
 	object *Object
 
-	segments    []segment
-	stringTable string // the dynamic string table
+	header      elf.Header64
+	segments    []segment // ascending
+	stringTable string    // the dynamic string table
 	dynamic     dynamicTable
-}
 
-// A segment is a part of the file that the loader maps.
-type segment struct {
-	address, offset, size uint64
-}
-
-// A dynamicTable holds the entries of the dynamic section that matter here; zero means absent.
-type dynamicTable struct {
-	stringTable, stringSize   uint64
-	symbolTable, symbolSize   uint64
-	hash, gnuHash             uint64
-	versions                  uint64
-	versionNeeds, needsCount  uint64
-	flags1                    uint64
-	soname                    uint64
-	hasSoname                 bool
-	needed                    []uint64
-	hasStringTable, hasSymtab bool
+	dynamicSection  segment
+	protected       segment // whole pages that cannot be written after relocation
+	threadMemory    uint64  // bytes of thread-local variables per thread
+	hasThreadMemory bool
+	constructors    []constructorTable
+	relocations     uint64 // seen so far
+	highestSymbol   uint64 // that a relocation refers to
+	functions       map[uint64]bool
 }
 
 func (in *inspector) read() error {
-	headers, err := in.readHeader()
+	headers, table, err := in.readHeader()
 	if err != nil || headers == nil {
 		return err
 	}
 	var dynamic, property *elf.Prog64
 	for i := range headers {
 		p := &headers[i]
-		end, ok := add(p.Off, p.Filesz)
 		switch elf.ProgType(p.Type) {
 		case elf.PT_LOAD:
-			if !ok || end > in.size {
-				return in.truncated(fmt.Sprintf("segment %d", i), p.Off, p.Filesz)
+			if err := in.checkSegment(i, p); err != nil {
+				return err
 			}
-			if p.Filesz > p.Memsz {
-				return in.errorf("is damaged: segment %d is larger in the file than in memory", i)
-			}
-			if _, ok := add(p.Vaddr, p.Memsz); !ok {
-				return in.errorf("is damaged: segment %d reaches beyond the address space", i)
-			}
-			in.segments = append(in.segments, segment{address: p.Vaddr, offset: p.Off, size: p.Filesz})
 		case elf.PT_DYNAMIC:
 			dynamic = p
 		case elf.PT_GNU_PROPERTY:
@@ -142,29 +125,55 @@ func (in *inspector) read() error {
 	if dynamic == nil {
 		return in.errorf("is damaged: it has no dynamic section")
 	}
+	if len(in.segments) == 0 {
+		return in.errorf("is damaged: it has no segments")
+	}
 	if err := in.readDynamic(dynamic); err != nil {
 		return err
 	}
-	return in.readSymbols()
+	if err := in.checkHeaders(headers, table); err != nil {
+		return err
+	}
+	in.dynamicSection = segment{address: dynamic.Vaddr, memory: dynamic.Filesz}
+	if err := in.doubt(in.readRelocations()); err != nil {
+		return err
+	}
+	if err := in.readSymbols(); err != nil {
+		return err
+	}
+	return in.doubt(in.checkSections())
 }
 
-// readHeader fills the fields every ELF file has and returns the program headers, or nil if the object is one
-// that is not looked into.
-func (in *inspector) readHeader() ([]elf.Prog64, error) {
+// doubt keeps what CheckHost has to say of a library that is for this host. What it is about looks wrong in a program,
+// and in a library for another machine than its header says; those have better reasons to be refused.
+func (in *inspector) doubt(err error) error {
+	var problem *ObjectError
+	if !errors.As(err, &problem) {
+		return err
+	}
+	if in.object.unsound == nil {
+		in.object.unsound = problem
+	}
+	return nil
+}
+
+// readHeader fills the fields every ELF file has and returns the program headers and where they lie, or nil if the
+// object is one that is not looked into.
+func (in *inspector) readHeader() (headers []elf.Prog64, table uint64, err error) {
 	var ident [elf.EI_NIDENT]byte
 	head, err := in.bytes("the ELF header", 0, min(in.size, uint64(len(ident))))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	copy(ident[:], head)
 	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
 		if in.size == 0 {
-			return nil, in.errorf("is empty")
+			return nil, 0, in.errorf("is empty")
 		}
-		return nil, in.errorf("is not an ELF library")
+		return nil, 0, in.errorf("is not an ELF library")
 	}
 	if in.size < uint64(len(ident)) {
-		return nil, in.truncated("the ELF header", 0, headerSize)
+		return nil, 0, in.truncated("the ELF header", 0, headerSize)
 	}
 	o := in.object
 	o.Class, o.ByteOrder = elf.Class(ident[elf.EI_CLASS]), elf.Data(ident[elf.EI_DATA])
@@ -175,43 +184,47 @@ func (in *inspector) readHeader() ([]elf.Prog64, error) {
 	case elf.ELFDATA2MSB:
 		order = binary.BigEndian
 	default:
-		return nil, in.errorf("is damaged: byte order %d does not exist", ident[elf.EI_DATA])
+		return nil, 0, in.errorf("is damaged: byte order %d does not exist", ident[elf.EI_DATA])
 	}
 	if o.Class != elf.ELFCLASS32 && o.Class != elf.ELFCLASS64 {
-		return nil, in.errorf("is damaged: class %d does not exist", ident[elf.EI_CLASS])
+		return nil, 0, in.errorf("is damaged: class %d does not exist", ident[elf.EI_CLASS])
 	}
 	// Type and machine sit at the same place in both classes.
 	kind, err := in.bytes("the ELF header", elf.EI_NIDENT, 4)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	o.Type, o.Machine = elf.Type(order.Uint16(kind)), elf.Machine(order.Uint16(kind[2:]))
 	if o.Class != elf.ELFCLASS64 || o.ByteOrder != elf.ELFDATA2LSB || o.Type != elf.ET_DYN {
-		return nil, nil
+		return nil, 0, nil
 	}
 
 	var h elf.Header64
 	if err := in.decode("the ELF header", 0, headerSize, &h); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	// The loader does not need section headers, but they come last in the files linkers write: where they are
 	// missing, the end of the file is.
 	if h.Shoff != 0 {
 		length := uint64(h.Shnum) * sectionHeaderSize
 		if end, ok := add(h.Shoff, length); !ok || end > in.size {
-			return nil, in.truncated("the section header table", h.Shoff, length)
+			return nil, 0, in.truncated("the section header table", h.Shoff, length)
+		}
+		if h.Shnum > 0 && h.Shentsize != sectionHeaderSize {
+			return nil, 0, in.errorf("is damaged: its section headers are %d bytes each, not %d", h.Shentsize, sectionHeaderSize)
 		}
 	}
 	switch {
 	case h.Phnum == 0:
-		return nil, in.errorf("is damaged: it has no program headers")
+		return nil, 0, in.errorf("is damaged: it has no program headers")
 	case h.Phentsize != programHeaderSize:
-		return nil, in.errorf("is damaged: its program headers are %d bytes each, not %d", h.Phentsize, programHeaderSize)
+		return nil, 0, in.errorf("is damaged: its program headers are %d bytes each, not %d", h.Phentsize, programHeaderSize)
 	case h.Phnum > maxProgramHeaders:
-		return nil, in.errorf("is damaged: it has %d program headers, more than %d", h.Phnum, maxProgramHeaders)
+		return nil, 0, in.errorf("is damaged: it has %d program headers, more than %d", h.Phnum, maxProgramHeaders)
 	}
-	headers := make([]elf.Prog64, h.Phnum)
-	return headers, in.decode("the program header table", h.Phoff, uint64(h.Phnum)*programHeaderSize, headers)
+	in.header = h
+	headers = make([]elf.Prog64, h.Phnum)
+	return headers, h.Phoff, in.decode("the program header table", h.Phoff, uint64(h.Phnum)*programHeaderSize, headers)
 }
 
 // readProperties looks for the x86 instruction set level in the GNU property note. Its absence is no error.
@@ -263,78 +276,10 @@ func (in *inspector) readX86Level(properties []byte) {
 	}
 }
 
-func (in *inspector) readDynamic(p *elf.Prog64) error {
-	if p.Filesz/dynamicEntrySize > maxDynamicEntries {
-		return in.errorf("is damaged: its dynamic section has %d entries, more than %d", p.Filesz/dynamicEntrySize, maxDynamicEntries)
-	}
-	raw, err := in.bytes("the dynamic section", p.Off, p.Filesz)
-	if err != nil {
-		return err
-	}
-	d := &in.dynamic
-	for ; len(raw) >= dynamicEntrySize; raw = raw[dynamicEntrySize:] {
-		tag, value := elf.DynTag(binary.LittleEndian.Uint64(raw)), binary.LittleEndian.Uint64(raw[8:])
-		if tag == elf.DT_NULL {
-			break
-		}
-		switch tag {
-		case elf.DT_STRTAB:
-			d.stringTable, d.hasStringTable = value, true
-		case elf.DT_STRSZ:
-			d.stringSize = value
-		case elf.DT_SYMTAB:
-			d.symbolTable, d.hasSymtab = value, true
-		case elf.DT_SYMENT:
-			d.symbolSize = value
-		case elf.DT_HASH:
-			d.hash = value
-		case elf.DT_GNU_HASH:
-			d.gnuHash = value
-		case elf.DT_VERSYM:
-			d.versions = value
-		case elf.DT_VERNEED:
-			d.versionNeeds = value
-		case elf.DT_VERNEEDNUM:
-			d.needsCount = value
-		case elf.DT_FLAGS_1:
-			d.flags1 = value
-		case elf.DT_SONAME:
-			d.soname, d.hasSoname = value, true
-		case elf.DT_NEEDED:
-			d.needed = append(d.needed, value)
-		}
-	}
-	in.object.PIE = d.flags1&flags1PIE != 0
-	if !d.hasStringTable || !d.hasSymtab {
-		return in.errorf("is damaged: its dynamic section names no symbols")
-	}
-	if d.stringSize > maxStringTable {
-		return in.errorf("is damaged: its string table has %d bytes, more than %d", d.stringSize, maxStringTable)
-	}
-	table, err := in.mapped("the string table", d.stringTable, d.stringSize)
-	if err != nil {
-		return err
-	}
-	in.stringTable = string(table)
-	if d.hasSoname {
-		if in.object.Soname, err = in.name(d.soname); err != nil {
-			return err
-		}
-	}
-	for _, at := range d.needed {
-		library, err := in.name(at)
-		if err != nil {
-			return err
-		}
-		in.object.Needed = append(in.object.Needed, library)
-	}
-	return nil
-}
-
 func (in *inspector) readSymbols() error {
 	d, o := &in.dynamic, in.object
-	if d.symbolSize != 0 && d.symbolSize != symbolSize {
-		return in.errorf("is damaged: its symbols are %d bytes each, not %d", d.symbolSize, symbolSize)
+	if size := d.value(elf.DT_SYMENT); d.has(elf.DT_SYMENT) && size != symbolSize {
+		return in.errorf("is damaged: its symbols are %d bytes each, not %d", size, symbolSize)
 	}
 	count, err := in.countSymbols()
 	if err != nil {
@@ -343,7 +288,12 @@ func (in *inspector) readSymbols() error {
 	if count > maxSymbols {
 		return in.errorf("is damaged: it has %d dynamic symbols, more than %d", count, maxSymbols)
 	}
-	table, err := in.mapped("the symbol table", d.symbolTable, count*symbolSize)
+	if in.highestSymbol >= max(count, 1) {
+		if err := in.doubt(in.errorf("is damaged: a relocation is about symbol %d of %d", in.highestSymbol, count)); err != nil {
+			return err
+		}
+	}
+	table, err := in.mapped("the symbol table", d.value(elf.DT_SYMTAB), count*symbolSize)
 	if err != nil {
 		return err
 	}
@@ -352,16 +302,36 @@ func (in *inspector) readSymbols() error {
 		return err
 	}
 	var versions []byte
-	if d.versions != 0 {
-		if versions, err = in.mapped("the symbol version table", d.versions, count*2); err != nil {
+	// The loader takes either as a promise of the other.
+	if d.has(elf.DT_VERSYM) != (d.has(elf.DT_VERNEED) || d.has(elf.DT_VERDEF)) {
+		return in.errorf("is damaged: its dynamic section does not say all about its symbol versions")
+	}
+	if d.has(elf.DT_VERSYM) {
+		if versions, err = in.mapped("the symbol version table", d.value(elf.DT_VERSYM), count*2); err != nil {
 			return err
 		}
+		highest, err := in.readVersionDefinitions()
+		if err != nil {
+			return err
+		}
+		for index := range needs {
+			highest = max(highest, index)
+		}
+		for i := range count {
+			if version := binary.LittleEndian.Uint16(versions[i*2:]) & versionIndexMask; version > highest {
+				return in.errorf("is damaged: symbol %d is of version %d of %d", i, version, highest)
+			}
+		}
 	}
+	in.functions = make(map[uint64]bool)
 	nameBytes := 0
 	// Entry 0 is the null symbol.
 	for i := uint64(1); i < count; i++ {
 		entry := table[i*symbolSize:]
 		binding, kind := elf.ST_BIND(entry[4]), elf.ST_TYPE(entry[4])
+		if err := in.doubt(in.checkSymbol(i, entry)); err != nil {
+			return err
+		}
 		if binding != elf.STB_GLOBAL && binding != elf.STB_WEAK && binding != bindingGNUUnique {
 			continue
 		}
@@ -398,72 +368,19 @@ func (in *inspector) readSymbols() error {
 	return nil
 }
 
-// countSymbols finds the length of the dynamic symbol table, which is written nowhere: the old hash table has one
-// chain entry per symbol, the GNU one covers a tail of the table whose last symbol ends the highest chain.
-func (in *inspector) countSymbols() (uint64, error) {
-	d := &in.dynamic
-	if d.hash != 0 {
-		head, err := in.mapped("the symbol hash table", d.hash, 8)
-		if err != nil {
-			return 0, err
-		}
-		return uint64(binary.LittleEndian.Uint32(head[4:])), nil
-	}
-	if d.gnuHash == 0 {
-		return 0, in.errorf("is damaged: it has no symbol hash table")
-	}
-	head, err := in.mapped("the symbol hash table", d.gnuHash, 16)
-	if err != nil {
-		return 0, err
-	}
-	buckets := uint64(binary.LittleEndian.Uint32(head))
-	first := uint64(binary.LittleEndian.Uint32(head[4:]))
-	filters := uint64(binary.LittleEndian.Uint32(head[8:]))
-	if buckets > maxSymbols || filters > maxSymbols || first > maxSymbols {
-		return 0, in.errorf("is damaged: its symbol hash table has %d buckets for symbols from %d", buckets, first)
-	}
-	at, ok := add(d.gnuHash, 16+filters*8)
-	if !ok {
-		return 0, in.errorf("is damaged: its symbol hash table lies outside its segments")
-	}
-	raw, err := in.mapped("the symbol hash table", at, buckets*4)
-	if err != nil {
-		return 0, err
-	}
-	last := uint64(0)
-	for ; len(raw) >= 4; raw = raw[4:] {
-		last = max(last, uint64(binary.LittleEndian.Uint32(raw)))
-	}
-	if last < first {
-		return first, nil // no symbol is defined
-	}
-	// Walk the highest chain to its end, which the lowest bit of an entry marks. Blocks, because the end is unknown.
-	for chain := at + buckets*4 + (last-first)*4; last < maxSymbols; {
-		block, err := in.mappedUpTo("the symbol hash table", chain, 4096)
-		if err != nil {
-			return 0, err
-		}
-		for ; len(block) >= 4; block = block[4:] {
-			last++
-			chain += 4
-			if block[0]&1 != 0 {
-				return last, nil
-			}
-		}
-	}
-	return 0, in.errorf("is damaged: it has more than %d dynamic symbols", maxSymbols)
-}
-
 // readVersionNeeds fills Versions and returns where the need with a given version index stands in it.
 func (in *inspector) readVersionNeeds() (map[uint16]int, error) {
 	d, o := &in.dynamic, in.object
-	if d.versionNeeds == 0 || d.needsCount == 0 {
+	if d.has(elf.DT_VERNEED) != d.has(elf.DT_VERNEEDNUM) {
+		return nil, in.errorf("is damaged: its dynamic section does not say all about its symbol versions")
+	}
+	if !d.has(elf.DT_VERNEED) {
 		return nil, nil
 	}
 	const what = "the version table"
 	places := make(map[uint16]int)
 	total := 0
-	for at, left := d.versionNeeds, d.needsCount; left > 0; left-- {
+	for at, left := d.value(elf.DT_VERNEED), d.value(elf.DT_VERNEEDNUM); ; left-- {
 		var need verneed
 		if err := in.decodeMapped(what, at, &need); err != nil {
 			return nil, err
@@ -472,9 +389,16 @@ func (in *inspector) readVersionNeeds() (map[uint16]int, error) {
 		if err != nil {
 			return nil, err
 		}
+		// The loader goes by the links and trusts that the library has been loaded.
+		if need.Version != 1 || left == 0 || need.Count == 0 || !slices.Contains(o.Needed, library) {
+			return nil, in.errorf("is damaged: it needs versions of %q, which it does not need", library)
+		}
 		auxAt := at
 		step := need.Aux
-		for range need.Count {
+		for remaining := need.Count; ; remaining-- {
+			if remaining == 0 {
+				return nil, in.errorf("is damaged: it needs more versions of %s than it says", library)
+			}
 			if total++; total > maxVersionNeeds {
 				return nil, in.errorf("is damaged: it needs more than %d symbol versions", maxVersionNeeds)
 			}

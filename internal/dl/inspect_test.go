@@ -168,7 +168,7 @@ func TestInspectNamesDamage(t *testing.T) {
 		{"strings beyond the segment", setDynamic(elf.DT_STRSZ, 4096), "does not fit its segment"},
 		{"hash", setDynamic(elf.DT_HASH, 1<<50), "is damaged: the symbol hash table (address 0x4000000000000) lies outside its segments"},
 		{"no hash", setDynamic(elf.DT_HASH, 0), "is damaged: it has no symbol hash table"},
-		{"hash elsewhere", setDynamic(elf.DT_HASH, 1), "does not fit its segment"}, // takes bytes of the ELF header for a count
+		{"hash elsewhere", setDynamic(elf.DT_HASH, 1), "is damaged: its symbol hash table has"}, // takes bytes of the ELF header for a count
 		{"versions", setDynamic(elf.DT_VERSYM, 1<<50), "is damaged: the symbol version table (address"},
 		{"needs", setDynamic(elf.DT_VERNEED, 1<<50), "is damaged: the version table (address"},
 		{"name", setDynamic(elf.DT_SONAME, 1<<50), "is damaged: a name lies outside its string table"},
@@ -322,7 +322,7 @@ func TestInspectBoundsSharedNames(t *testing.T) {
 		symbolsAt = 4096
 		stringsAt = symbolsAt + maxSymbols*symbolSize
 		hashAt    = stringsAt + maxSymbolName
-		dynamicAt = hashAt + 8
+		dynamicAt = hashAt + 16 + maxSymbols*4
 		entries   = 5
 		size      = dynamicAt + entries*dynamicEntrySize
 	)
@@ -335,6 +335,7 @@ func TestInspectBoundsSharedNames(t *testing.T) {
 		entry[4] = elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC)
 		le.PutUint16(entry[6:], 1)
 	}
+	le.PutUint32(file[hashAt:], 1)
 	le.PutUint32(file[hashAt+4:], maxSymbols)
 	copy(file[dynamicAt:], encode([entries]elf.Dyn64{
 		{Tag: int64(elf.DT_STRTAB), Val: stringsAt}, {Tag: int64(elf.DT_STRSZ), Val: maxSymbolName},
@@ -345,8 +346,8 @@ func TestInspectBoundsSharedNames(t *testing.T) {
 	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
 	copy(file, encode(header))
 	copy(file[headerSize:], encode([]elf.Prog64{
-		{Type: uint32(elf.PT_LOAD), Filesz: size, Memsz: size},
-		{Type: uint32(elf.PT_DYNAMIC), Off: dynamicAt, Filesz: entries * dynamicEntrySize},
+		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Filesz: size, Memsz: size, Align: pageSize},
+		{Type: uint32(elf.PT_DYNAMIC), Off: dynamicAt, Vaddr: dynamicAt, Filesz: entries * dynamicEntrySize},
 	}))
 	o, err := inspectBytes(file)
 	if o != nil {

@@ -287,6 +287,11 @@ func explainOpen(name, loaded string, err error) error {
 	if strings.Contains(text, "Cannot allocate memory") {
 		return fmt.Errorf("opening library %s: mapping its segments: %w", name, unix.ENOMEM)
 	}
+	for words, problem := range map[string]error{"Too many open files": unix.EMFILE, "Too many open files in system": unix.ENFILE} {
+		if strings.HasSuffix(text, words) {
+			return fmt.Errorf("opening library %s: %w", name, tooManyFiles(problem))
+		}
+	}
 	if strings.Contains(text, "failed to map segment") {
 		return fmt.Errorf("opening library %s: the kernel does not let this process run code from a memory file; "+
 			"allow it in the security policy (SELinux execmem, seccomp) of the service: %s", name, text)

@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(flipChild); path != "" {
+		runFlipChild(path)
+	}
 	code := m.Run()
 	if n := OpenCount(); n != 0 {
 		fmt.Fprintf(os.Stderr, "%d libraries were left open\n", n)
@@ -290,6 +293,41 @@ func TestExplainsFailedMappings(t *testing.T) {
 		if memory := problem == "Cannot allocate memory"; errors.Is(err, unix.ENOMEM) != memory {
 			t.Errorf("%v: whether memory is short is %v", err, !memory)
 		}
+	}
+}
+
+// A process that has no descriptor left is told so, whoever asks for one: the copy or the loader.
+func TestExplainsTooManyFiles(t *testing.T) {
+	const remedy = "raise LimitNOFILE (ulimit -n): too many open files"
+	loader := explainOpen("x.so", "/", errors.New("libm.so.6: cannot open shared object file: Too many open files"))
+	if !errors.Is(loader, unix.EMFILE) || !strings.HasSuffix(loader.Error(), remedy) {
+		t.Errorf("the loader: %v", loader)
+	}
+	if err := explainOpen("x.so", "/", errors.New("libm.so.6: cannot open shared object file: Too many open files in system")); !errors.Is(err, unix.ENFILE) {
+		t.Errorf("the loader: %v", err)
+	}
+	f, err := os.Open(cCompile(t, "files", "int answer(void) { return 42; }"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// Descriptors in use stay; the next would be above the limit.
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := OpenFile(f, "x.so")
+	if restored := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); restored != nil {
+		t.Fatal(restored)
+	}
+	if l != nil {
+		l.Close()
+	}
+	if !errors.Is(err, unix.EMFILE) || !strings.HasSuffix(err.Error(), remedy) {
+		t.Errorf("the copy: %v", err)
 	}
 }
 

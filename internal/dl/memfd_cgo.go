@@ -56,9 +56,20 @@ func createMemfd(name string) (int, error) {
 		return noFile, errors.New("this host forbids executable memory files; set the sysctl vm.memfd_noexec to 0 or 1")
 	}
 	if err != nil {
-		return noFile, fmt.Errorf("creating a memory file: %w", err)
+		return noFile, fmt.Errorf("creating a memory file: %w", tooManyFiles(err))
 	}
 	return memfd, nil
+}
+
+// tooManyFiles adds to an error of that kind what to do; others it returns as they are.
+func tooManyFiles(err error) error {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("this process has as many files open as it may; raise LimitNOFILE (ulimit -n): %w", err)
+	case errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("this host has as many files open as it may; raise the sysctl fs.file-max, or LimitNOFILE (ulimit -n) of fewer services: %w", err)
+	}
+	return err
 }
 
 func copyAndSeal(memfd int, f *os.File, size int64) error {

@@ -35,6 +35,9 @@ type Object struct {
 	// X86Level is the x86-64 level (1 to 4) that the object's property note demands, or 0 if it says nothing.
 	// Compilers write the note only when asked to (-mneeded), so 0 does not mean that level 1 will do.
 	X86Level int
+
+	// unsound is why loading would end the process, or nil; CheckHost tells.
+	unsound *ObjectError
 }
 
 // A VersionNeed is one symbol version that an object needs of one library.
@@ -91,6 +94,8 @@ func (o *Object) CheckHost(host Host) error {
 		return o.errorf("is an executable program, not a shared library")
 	case o.Type != elf.ET_DYN:
 		return o.errorf("is not a shared library (ELF type %d)", uint16(o.Type))
+	case o.unsound != nil:
+		return o.errorf("%s", o.unsound.Problem)
 	case host.X86Level > 0 && o.X86Level > host.X86Level:
 		return o.errorf("needs an x86-64-v%d processor, this host has x86-64-v%d", o.X86Level, host.X86Level)
 	}
