@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -49,8 +50,15 @@ type BackendStatus struct {
 
 // New makes an engine and probes the backends.
 func New(o Options) (*Engine, error) {
-	if o.Host == nil || o.Source == nil {
-		return nil, errors.New("making an engine: it needs a host and a source")
+	if o.Source == nil {
+		return nil, errors.New("making an engine: it needs a source")
+	}
+	if o.Host == nil {
+		detect, err := hw.OptionsFromEnv(os.Getenv)
+		if err != nil {
+			return nil, fmt.Errorf("making an engine: %w", err)
+		}
+		o.Host = hw.Detect(context.Background(), detect)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -569,6 +569,24 @@ func TestLoadRefusals(t *testing.T) {
 	}
 }
 
+func TestNewLooksAtTheHostItself(t *testing.T) {
+	if _, err := engine.New(engine.Options{}); err == nil {
+		t.Error("an engine without a source was made")
+	}
+	source := enginetest.Source{Dir: t.TempDir()}
+	e, err := engine.New(engine.Options{Source: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host := e.Host(); host == nil || host.CPU.CoresAllowed <= 0 {
+		t.Errorf("the host is %+v", host)
+	}
+	t.Setenv("PICKET_CPU_MASK", "no-such-feature")
+	if _, err := engine.New(engine.Options{Source: source}); err == nil {
+		t.Error("a mask that means nothing was taken")
+	}
+}
+
 func TestChoosingABackend(t *testing.T) {
 	newer := enginetest.New(enginetest.Script{Name: "newer", Match: 5, Open: fmt.Errorf("%w: a kind of tree it has no code for", engine.ErrUnsupported)})
 	fast := enginetest.New(enginetest.Script{Name: "fast", Match: 3, Properties: engine.Properties{Variant: "x86-64-v3"}})

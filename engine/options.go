@@ -11,11 +11,12 @@ import (
 
 // Options is what an Engine is made of.
 type Options struct {
-	// Host is what models will run on.
+	// Host is what models will run on. Nil to look at this machine, as programs
+	// outside this module have to, minding PICKET_CPU_MASK.
 	Host *hw.Host
 	// Backends are asked in this order; see backends.All.
 	Backends []Backend
-	// Source opens artifacts.
+	// Source opens artifacts; see NewArtifact.
 	Source Source
 	// Log gets one line for each model that comes and goes. Nil for none.
 	Log *slog.Logger

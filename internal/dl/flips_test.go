@@ -30,7 +30,6 @@ func runFlipChild(path string) {
 	if err != nil {
 		panic(err)
 	}
-	defer os.Remove(victim.Name())
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var at, bit int
@@ -49,6 +48,9 @@ func runFlipChild(path string) {
 			l.Close()
 		}
 		fmt.Println("survived")
+	}
+	if err := os.Remove(victim.Name()); err != nil {
+		panic(err)
 	}
 	os.Exit(0)
 }
