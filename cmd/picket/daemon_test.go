@@ -147,7 +147,7 @@ func TestAModelFromFileToAnswers(t *testing.T) {
 	for _, c := range explained.Candidates {
 		if c.Chosen {
 			chosen++
-			if !strings.HasPrefix(explained.Chosen, c.Backend) {
+			if explained.Chosen != c.Backend {
 				t.Errorf("chosen is %q, but the candidate is %+v", explained.Chosen, c)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 // explanation is what `picket explain --json` prints.
 type explanation struct {
 	Name       string      `json:"name"`
-	Chosen     string      `json:"chosen"` // "backend" or "backend/variant"
+	Chosen     string      `json:"chosen"` // the backend
 	Candidates []candidate `json:"candidates"`
 }
 

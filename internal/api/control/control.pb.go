@@ -127,8 +127,8 @@ func (x *ExplainRequest) GetName() string {
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What runs the model, as "backend" or "backend/variant"; empty when the
-	// model has not been opened.
+	// The name of the backend that runs the model; empty when the model has not
+	// been opened. The chosen candidate has the variant.
 	Chosen string `protobuf:"bytes,2,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// Every backend and variant that was considered, in the order of preference.
 	Candidates    []*Candidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`

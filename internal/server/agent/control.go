@@ -54,9 +54,6 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 	defer model.Release()
 	d := model.Describe()
 	out := &controlapi.ExplainResponse{Name: d.Name, Chosen: d.Backend}
-	if d.Variant != "" {
-		out.Chosen += "/" + d.Variant
-	}
 	for _, candidate := range d.Candidates {
 		one := &controlapi.Candidate{
 			Backend: candidate.Backend, Variant: validText(candidate.Variant),

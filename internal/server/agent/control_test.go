@@ -30,7 +30,7 @@ func TestControl(t *testing.T) {
 	checkStatus(t, "a run that fails", err, codes.Internal)
 
 	explained, err := f.control.Explain(t.Context(), &controlapi.ExplainRequest{Name: "fraud"})
-	if err != nil || explained.GetChosen() != "copy/x86-64-v3" || len(explained.GetCandidates()) != 1 || !explained.Candidates[0].GetChosen() || explained.Candidates[0].GetReason() == "" {
+	if err != nil || explained.GetChosen() != "copy" || len(explained.GetCandidates()) != 1 || !explained.Candidates[0].GetChosen() || explained.Candidates[0].GetReason() == "" {
 		t.Errorf("Explain answers %v, %v", explained, err)
 	}
 	for _, name := range []string{"", "cards", strings.Repeat("a", 1<<16)} {
