@@ -121,16 +121,13 @@ func measure(ctx context.Context, m models.Model, out *report.Report) (results [
 
 	subjects := []interleave.Subject{{Name: "C loop", Run: direct}, {Name: "engine", Run: through}}
 	plan := interleave.Plan{TestRows: models.TestRows, Rows: callRows, Rounds: 15, Turn: 100 * time.Millisecond, Calls: 1000, Seed: 1}
-	for _, c := range []struct {
-		name    string
-		measure func([]interleave.Subject, interleave.Plan) []time.Duration
-	}{{"hot", interleave.Hot}, {"shuffled", interleave.Shuffled}} {
+	for _, c := range interleave.Conditions() {
 		var us [2]float64
-		for i, d := range c.measure(subjects, plan) {
+		for i, d := range c.Measure(subjects, plan) {
 			us[i] = float64(d.Nanoseconds()) / 1e3 / callRows
-			results = append(results, report.Kernel{Model: m.Name, Engine: subjects[i].Name, Condition: c.name, Rows: 1, Cores: 1, USPerRow: us[i]})
+			results = append(results, report.Kernel{Model: m.Name, Engine: subjects[i].Name, Condition: c.Name, Rows: 1, Cores: 1, USPerRow: us[i]})
 		}
-		out.Promise(fmt.Sprintf("engine above a C loop, %s by %s, 1 row, %s (C %.2f us)", m.Name, m.Made, c.name, us[0]), us[1]-us[0], "us", 1.5)
+		out.Promise(fmt.Sprintf("engine above a C loop, %s by %s, 1 row, %s (C %.2f us)", m.Name, m.Made, c.Name, us[0]), us[1]-us[0], "us", 1.5)
 	}
 	if failed != nil {
 		return nil, failed

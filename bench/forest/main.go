@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -116,19 +115,16 @@ func measure(ctx context.Context, m models.Model, kind string, values []float32,
 		if n == manyRows {
 			plan.Rounds, plan.Calls = 3, 5
 		}
-		for _, c := range []struct {
-			name    string
-			measure func([]interleave.Subject, interleave.Plan) []time.Duration
-		}{{"hot", interleave.Hot}, {"shuffled", interleave.Shuffled}} {
+		for _, c := range interleave.Conditions() {
 			us := map[string]float64{}
-			for i, d := range c.measure(turn, plan) {
+			for i, d := range c.Measure(turn, plan) {
 				us[turn[i].Name] = float64(d.Nanoseconds()) / 1e3 / float64(n)
-				results = append(results, report.Kernel{Model: m.Name + ", " + kind, Engine: turn[i].Name, Condition: c.name, Rows: n, Cores: 1, USPerRow: us[turn[i].Name]})
+				results = append(results, report.Kernel{Model: m.Name + ", " + kind, Engine: turn[i].Name, Condition: c.Name, Rows: n, Cores: 1, USPerRow: us[turn[i].Name]})
 			}
 			for _, s := range turn {
-				out.Tell(fmt.Sprintf("%s, %s, %d rows, %s, %s", m.Name, kind, n, c.name, s.Name), math.Round(1000*us[s.Name])/1000, "us a row")
+				out.Tell(fmt.Sprintf("%s, %s, %d rows, %s, %s", m.Name, kind, n, c.Name, s.Name), math.Round(1000*us[s.Name])/1000, "us a row")
 			}
-			out.Promise(fmt.Sprintf("%s to treelite, %s, %s, %d rows, %s", turn[0].Name, m.Name, kind, n, c.name),
+			out.Promise(fmt.Sprintf("%s to treelite, %s, %s, %d rows, %s", turn[0].Name, m.Name, kind, n, c.Name),
 				math.Round(10000*us[turn[0].Name]/us["treelite"])/10000, "ratio", 1)
 		}
 	}
@@ -151,7 +147,7 @@ func open(ctx context.Context, m models.Model, rows tensor.Tensor, failed *error
 		return nil
 	}
 	backend := func(name string, slow bool, b engine.Backend, mask string) error {
-		instance, close, err := openInstance(ctx, b, m.Dir, mask)
+		instance, close, err := models.Open(ctx, b, m.Dir, mask)
 		if err != nil {
 			return err
 		}
@@ -187,7 +183,7 @@ func open(ctx context.Context, m models.Model, rows tensor.Tensor, failed *error
 
 // addLibDLR adds libdlr where it was fetched.
 func addLibDLR(m models.Model, add func(string, bool, func(tensor.Tensor, tensor.Tensor, int) error, func() error) error) error {
-	path := filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so")
+	path := models.LibDLR()
 	if _, err := os.Stat(path); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-forest: without libdlr, which is not there (make fixtures fetches it)")
 		return nil //nolint:nilerr // a peer that is absent is left out
@@ -212,28 +208,6 @@ func addLibDLR(m models.Model, add func(string, bool, func(tensor.Tensor, tensor
 		}
 		return err
 	}, func() error { return errors.Join(dlr.Close(), library.Close()) })
-}
-
-func openInstance(ctx context.Context, b engine.Backend, dir, mask string) (engine.Instance, func() error, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the artifact: %w", err)
-	}
-	a, err := engine.NewArtifact(dir, root)
-	if err != nil {
-		return nil, nil, errors.Join(err, root.Close())
-	}
-	defer a.Close()
-	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true, Mask: mask})
-	model, err := b.Open(ctx, a, engine.OpenOptions{Host: host, Threads: 1})
-	if err != nil {
-		return nil, nil, err
-	}
-	instance, err := model.NewInstance()
-	if err != nil {
-		return nil, nil, errors.Join(err, model.Close())
-	}
-	return instance, func() error { return errors.Join(instance.Close(), model.Close()) }, nil
 }
 
 // compare wants the same answers of all, or the times mean nothing: the kernels of this program the same bits, the others

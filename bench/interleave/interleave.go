@@ -33,6 +33,15 @@ type Plan struct {
 	Seed     uint64
 }
 
+// Condition is one way to take turns.
+type Condition struct {
+	Name    string
+	Measure func([]Subject, Plan) []time.Duration
+}
+
+// Conditions are the two that every benchmark reports: see Hot and Shuffled.
+func Conditions() []Condition { return []Condition{{"hot", Hot}, {"shuffled", Shuffled}} }
+
 // Hot is the median time of one call of each subject when it has the machine
 // to itself for a while: in every round each subject, in random order, is called
 // again and again on consecutive rows, and the round's median counts.

@@ -3,12 +3,14 @@ package models
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 
+	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/packaging/compile"
@@ -62,6 +64,33 @@ func compiled(ctx context.Context, name, source string) (Model, error) {
 		return Model{}, err
 	}
 	return Model{Name: name, Made: "picket", Dir: dir, Features: result.Features}, nil
+}
+
+// LibDLR is where make fixtures puts the real libdlr 1.6.0.
+func LibDLR() string { return filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so") }
+
+// Open makes an instance of the artifact in dir with one backend, on this host
+// less what mask names. The caller calls the function to close both.
+func Open(ctx context.Context, b engine.Backend, dir, mask string) (engine.Instance, func() error, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the artifact: %w", err)
+	}
+	a, err := engine.NewArtifact(dir, root)
+	if err != nil {
+		return nil, nil, errors.Join(err, root.Close())
+	}
+	defer a.Close()
+	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true, Mask: mask})
+	model, err := b.Open(ctx, a, engine.OpenOptions{Host: host, Threads: 1})
+	if err != nil {
+		return nil, nil, err
+	}
+	instance, err := model.NewInstance()
+	if err != nil {
+		return nil, nil, errors.Join(err, model.Close())
+	}
+	return instance, func() error { return errors.Join(instance.Close(), model.Close()) }, nil
 }
 
 // Rows is TestRows rows for a model of that many features, with 5% of the

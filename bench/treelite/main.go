@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -24,9 +23,6 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/cdlr"
-	"github.com/picket-ml/picket/engine"
-	"github.com/picket-ml/picket/internal/hw"
-	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -53,7 +49,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	library, err := cdlr.Open(filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so"))
+	library, err := cdlr.Open(models.LibDLR())
 	if err != nil {
 		return fmt.Errorf("%w (make fixtures fetches it)", err)
 	}
@@ -85,7 +81,7 @@ func measure(ctx context.Context, m models.Model, library *cdlr.Library, out *re
 	defer ours.Buffer.Release()
 	defer theirs.Buffer.Release()
 
-	instance, closeOurs, err := openTreelite(ctx, m.Dir)
+	instance, closeOurs, err := models.Open(ctx, treelite.New(), m.Dir, "")
 	if err != nil {
 		return nil, err
 	}
@@ -136,16 +132,13 @@ func measure(ctx context.Context, m models.Model, library *cdlr.Library, out *re
 
 	for _, n := range []int{1, 8, 64, 1024} {
 		plan := interleave.Plan{TestRows: models.TestRows, Rows: n, Rounds: 15, Turn: 30 * time.Millisecond, Calls: 300 + 3000/n, Seed: 1}
-		for _, c := range []struct {
-			name    string
-			measure func([]interleave.Subject, interleave.Plan) []time.Duration
-		}{{"hot", interleave.Hot}, {"shuffled", interleave.Shuffled}} {
+		for _, c := range interleave.Conditions() {
 			var us [2]float64
-			for i, d := range c.measure(subjects, plan) {
+			for i, d := range c.Measure(subjects, plan) {
 				us[i] = float64(d.Nanoseconds()) / 1e3 / float64(n)
-				results = append(results, report.Kernel{Model: m.Name, Engine: subjects[i].Name, Condition: c.name, Rows: n, Cores: 1, USPerRow: us[i]})
+				results = append(results, report.Kernel{Model: m.Name, Engine: subjects[i].Name, Condition: c.Name, Rows: n, Cores: 1, USPerRow: us[i]})
 			}
-			out.Promise(fmt.Sprintf("treelite to libdlr, %s by %s, %d rows, %s (%.2f to %.2f us a row)", m.Name, m.Made, n, c.name, us[0], us[1]),
+			out.Promise(fmt.Sprintf("treelite to libdlr, %s by %s, %d rows, %s (%.2f to %.2f us a row)", m.Name, m.Made, n, c.Name, us[0], us[1]),
 				math.Round(1000*us[0]/us[1])/1000, "ratio", 1)
 		}
 	}
@@ -161,26 +154,4 @@ func twoAnswers() (a, b tensor.Tensor, err error) {
 		a.Buffer.Release()
 	}
 	return a, b, err
-}
-
-func openTreelite(ctx context.Context, dir string) (engine.Instance, func() error, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the artifact: %w", err)
-	}
-	a, err := engine.NewArtifact(dir, root)
-	if err != nil {
-		return nil, nil, errors.Join(err, root.Close())
-	}
-	defer a.Close()
-	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true})
-	model, err := treelite.New().Open(ctx, a, engine.OpenOptions{Host: host, Threads: 1})
-	if err != nil {
-		return nil, nil, err
-	}
-	instance, err := model.NewInstance()
-	if err != nil {
-		return nil, nil, errors.Join(err, model.Close())
-	}
-	return instance, func() error { return errors.Join(instance.Close(), model.Close()) }, nil
 }
