@@ -1,0 +1,97 @@
+//go:build cgo && linux
+
+package forest
+
+/*
+#include "forest.h"
+*/
+import "C"
+
+import (
+	"math/rand/v2"
+	"unsafe"
+
+	"github.com/picket-ml/picket/tensor"
+)
+
+// How long a calibration may take one kernel, roughly, and how often it is run.
+const (
+	calibrationRuns  = 5
+	calibrationNodes = 1 << 19 // rows times nodes beyond which fewer rows are tried
+)
+
+// calibrate times the kernels on rows of thresholds of the model and values beside them.
+func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
+	if rows.registers == 0 && slices.width == 0 {
+		return nil
+	}
+	atOnce := 8 * slices.width
+	n := max(atOnce, 64)
+	in, err := alloc(4*n*p.features, false)
+	if err != nil {
+		return err
+	}
+	defer in.Release()
+	out, err := alloc(8*n*p.groups, false)
+	if err != nil {
+		return err
+	}
+	defer out.Release()
+	scratch, err := g.newScratch(false)
+	if err != nil {
+		return err
+	}
+	defer scratch.Release()
+	fillTypical(p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))), n*p.features))
+	at := func(b *tensor.Buffer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b.Bytes())) }
+	time := func(family, slice, rows int) float64 {
+		return g.time(family, slice, at(in), at(out), at(scratch), rows, calibrationRuns)
+	}
+	few := max(4, min(64, calibrationNodes/(64+len(p.leaves))))
+	perRow := time(0, 0, few) / float64(few)
+	if rows.registers != 0 {
+		if t := time(g.family.number, 0, few) / float64(few); t < perRow {
+			g.choice.few, perRow = C.int(g.family.number), t
+		}
+	}
+	if slices.width != 0 {
+		some, all := time(g.family.number, 1, 8), time(g.family.number, 1, atOnce)
+		if all < perRow*float64(atOnce) {
+			// Its time grows in proportion to the rows from a large first step; where the lines cross, it takes over.
+			slope := max(0, (all-some)/float64(atOnce-8))
+			from := atOnce
+			if perRow > slope {
+				from = min(atOnce, max(1, int((some-8*slope)/(perRow-slope))+1))
+			}
+			g.choice.many, g.choice.manyFrom, g.choice.manyAtOne = C.int(g.family.number), from, atOnce
+		}
+	}
+	return nil
+}
+
+// time is the shortest time of several runs of a kernel, in nanoseconds.
+func (g *program) time(family, slice int, in, out, scratch unsafe.Pointer, rows, runs int) float64 {
+	return float64(C.picket_forest_time(g.forest, C.int(family), C.int(slice), (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch), C.int(runs)))
+}
+
+// fillTypical makes rows of values at and beside the model's thresholds, so that splits go both ways; one in 20 is
+// missing. The same model gives the same rows.
+func fillTypical(p *plan, rows []float32) {
+	random := rand.New(rand.NewPCG(1, 2))
+	of := make([][]float32, p.features)
+	for _, u := range p.units {
+		c := p.views[u.view].column
+		of[c] = append(of[c], u.thresholds...)
+	}
+	for i := range rows {
+		t := of[i%p.features]
+		switch {
+		case random.IntN(20) == 0:
+			rows[i] = nan32
+		case len(t) > 0:
+			rows[i] = t[random.IntN(len(t))]
+		default:
+			rows[i] = 0
+		}
+	}
+}
