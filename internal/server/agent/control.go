@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/server/failure"
 )
 
 // Daemon is what the control service says of the process it runs in.
@@ -49,7 +50,7 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 	}
 	model, err := c.engine.Acquire(in.GetName())
 	if err != nil {
-		return nil, status.Error(kindOf(err).code, shorten(err.Error(), maxMessageBytes))
+		return nil, status.Error(failure.Code(err), failure.Shorten(err.Error(), failure.MaxSentence))
 	}
 	defer model.Release()
 	d := model.Describe()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/shm"
 )
 
@@ -81,7 +82,7 @@ func named(specs []engine.TensorSpec, name []byte) int {
 }
 
 // clip shortens what a client sent so that it can be sent back in a sentence.
-func clip(name []byte) string { return shorten(string(name), 64) }
+func clip(name []byte) string { return failure.Shorten(string(name), 64) }
 
 // counted is a number with its noun: "1 row", "2 rows".
 func counted(n int, noun string) string {

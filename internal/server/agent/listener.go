@@ -1,83 +1,36 @@
 package agent
 
 import (
-	"errors"
-	"log/slog"
 	"net"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
-// refusalLogInterval keeps a client that reconnects in a loop from filling the
-// log.
-const refusalLogInterval = 10 * time.Second
-
-// listener accepts up to limit connections at a time. A connection above it is
-// closed at once: left in the kernel's queue, its client could not tell a full
-// daemon from one that hangs.
+// listener remembers which of its connections were not greeted yet.
 type listener struct {
-	*net.UnixListener
-	log   *slog.Logger
-	limit int
+	*local.Listener
 
-	mu       sync.Mutex
-	open     map[*connection]struct{}
-	refused  int
-	lastSaid time.Time
-	starved  time.Time // when it was last said that there are no file descriptors
+	mu   sync.Mutex
+	open map[*connection]struct{}
 }
 
-func newListener(l *net.UnixListener, limit int, log *slog.Logger) *listener {
-	return &listener{UnixListener: l, log: log, limit: limit, open: make(map[*connection]struct{})}
+func newListener(l *local.Listener) *listener {
+	return &listener{Listener: l, open: make(map[*connection]struct{})}
 }
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.AcceptUnix()
-		if err != nil {
-			l.sayWhy(err)
-			return nil, err
-		}
-		if c := l.admit(conn); c != nil {
-			return c, nil
-		}
-		_ = conn.Close()
+	conn, err := l.AcceptConn()
+	if err != nil {
+		return nil, err
 	}
-}
-
-// sayWhy logs what the operator can mend. gRPC tries again after such an error,
-// many times a second, and says nothing.
-func (l *listener) sayWhy(err error) {
-	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
-		return
-	}
+	c := &connection{Conn: conn, listener: l}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.starved) > refusalLogInterval {
-		l.starved = now
-		l.log.Error("accepting a connection: there are no file descriptors left; raise LimitNOFILE (ulimit -n), or lower limits.max_connections",
-			"socket", l.Addr().String(), "clients", len(l.open), "error", err)
-	}
-}
-
-// admit counts conn, or returns nil when there are too many.
-func (l *listener) admit(conn *net.UnixConn) *connection {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.open) < l.limit {
-		c := &connection{UnixConn: conn, listener: l}
-		l.open[c] = struct{}{}
-		return c
-	}
-	l.refused++
-	if now := time.Now(); now.Sub(l.lastSaid) > refusalLogInterval {
-		l.lastSaid = now
-		l.log.Warn("refusing connections: as many clients are connected as limits.max_connections allows",
-			"socket", l.Addr().String(), "limit", l.limit, "refused", l.refused)
-	}
-	return nil
+	l.open[c] = struct{}{}
+	l.mu.Unlock()
+	return c, nil
 }
 
 // closeSilent closes the connections that were not greeted within patience of
@@ -100,9 +53,9 @@ func (l *listener) closeSilent(patience time.Duration) {
 	}
 }
 
-// connection is an accepted connection that is counted until it is closed.
+// connection is an accepted connection that is remembered until it is closed.
 type connection struct {
-	*net.UnixConn
+	*local.Conn
 	listener *listener
 
 	// Guarded by the listener's lock.
@@ -116,7 +69,7 @@ func (c *connection) SetDeadline(t time.Time) error {
 	c.listener.mu.Lock()
 	c.greeted = t.IsZero()
 	c.listener.mu.Unlock()
-	return c.UnixConn.SetDeadline(t)
+	return c.Conn.SetDeadline(t)
 }
 
 // Close implements net.Conn; it may be called more than once.
@@ -124,5 +77,5 @@ func (c *connection) Close() error {
 	c.listener.mu.Lock()
 	delete(c.listener.open, c)
 	c.listener.mu.Unlock()
-	return c.UnixConn.Close()
+	return c.Conn.Close()
 }

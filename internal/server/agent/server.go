@@ -17,6 +17,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -124,7 +125,7 @@ func serverOptions(o Options) []grpc.ServerOption {
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is
 // called, when it returns nil, or until l fails.
 func (s *Server) Serve(l *net.UnixListener) error {
-	counted := newListener(l, s.maxConnections, s.log)
+	counted := newListener(local.NewListener(l, s.maxConnections, s.log))
 	s.mu.Lock()
 	s.listeners = append(s.listeners, counted)
 	s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 )
 
 // checkStatus wants a status with that code and one plain sentence.
@@ -27,7 +28,7 @@ func checkStatus(t *testing.T, what string, err error, want codes.Code) {
 	if want == codes.OK {
 		return
 	}
-	if m := st.Message(); m == "" || len(m) > maxMessageBytes || strings.ContainsAny(m, "\n\r") || strings.HasSuffix(m, ".") {
+	if m := st.Message(); m == "" || len(m) > failure.MaxSentence || strings.ContainsAny(m, "\n\r") || strings.HasSuffix(m, ".") {
 		t.Errorf("%s: the message is not one sentence: %q", what, m)
 	}
 	if strings.Contains(st.String(), "sda") {

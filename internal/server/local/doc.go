@@ -1,0 +1,4 @@
+// Package local is what the servers on Unix sockets have in common: accepting no
+// more clients than there is room for, and telling the operator why a client was
+// turned away.
+package local
