@@ -143,6 +143,12 @@ func (s *Snapshot) Describe() Description { return s.description }
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }
 
+// Name is what the model was loaded as.
+func (s *Snapshot) Name() string { return s.name }
+
+// Version is the artifact's own; it may be empty.
+func (s *Snapshot) Version() string { return s.properties.Version }
+
 // Refused counts a request that did not become one, for the reason err: what its
 // client sent does not fit the model, or there was no memory for it.
 func (s *Snapshot) Refused(err error) { s.stats.refuse(err) }
