@@ -21,6 +21,8 @@ need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 need python3 command -v python3
 need python3-venv python3 -c 'import venv, ensurepip'
 need python3-pip python3 -m pip --version
+# perf_analyzer, which NVIDIA's tritonclient brings, is linked against it.
+need libb64-0d sh -c 'ldconfig -p | grep -q libb64.so.0d'
 
 if [ ${#packages[@]} -eq 0 ]; then
 	exit 0
