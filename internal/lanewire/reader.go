@@ -94,9 +94,9 @@ func (r *Reader) attempt(fd uintptr) bool {
 	}
 	n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
 	switch {
-	case err == syscall.EINTR: //nolint:errorlint // a system call's own number
+	case err == syscall.EINTR:
 		return r.attempt(fd)
-	case err == syscall.EAGAIN: //nolint:errorlint // a system call's own number
+	case err == syscall.EAGAIN:
 		r.release()
 		return false
 	case err != nil:

@@ -214,9 +214,9 @@ func (w *Writer) attempt(fd uintptr) bool {
 	for {
 		n, err := syscall.Write(int(fd), w.chunk)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // a system call's own number
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // a system call's own number
+		case err == syscall.EAGAIN:
 			return !w.patient
 		case err != nil:
 			w.fault = broken(err)
