@@ -22,13 +22,15 @@ func thresholds(r *rand.Rand) float64 {
 	return r.NormFloat64()
 }
 
-func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth int) int32 {
+// grow makes a node at a depth and what is below it, down to most.
+func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth, most int) int32 {
 	i := int32(len(t.Nodes))
+	t.Depth = max(t.Depth, depth)
 	t.Nodes = append(t.Nodes, ensemble.Node{Left: -1, Right: -1, Set: -1, Value: r.NormFloat64(), Cover: float32(r.IntN(3))})
 	if lib == ensemble.XGBoost {
 		t.Nodes[i].Value = float64(float32(t.Nodes[i].Value))
 	}
-	if depth == 0 || r.IntN(6) == 0 {
+	if depth == most || r.IntN(6) == 0 {
 		return i
 	}
 	n := ensemble.Node{Op: ensemble.LessEqual, Feature: int32(r.IntN(features)), Value: thresholds(r), DefaultLeft: r.IntN(2) == 0, Missing: ensemble.Missing(r.IntN(3)), Set: -1}
@@ -36,8 +38,8 @@ func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth 
 		n.Op, n.Value, n.Missing = ensemble.Less, float64(float32(n.Value)), ensemble.MissingNaN
 	}
 	n.Cover = float32(r.IntN(3))
-	n.Left = grow(r, t, lib, features, depth-1)
-	n.Right = grow(r, t, lib, features, depth-1)
+	n.Left = grow(r, t, lib, features, depth+1, most)
+	n.Right = grow(r, t, lib, features, depth+1, most)
 	t.Nodes[i] = n
 	return i
 }
@@ -74,7 +76,7 @@ func randomEnsemble(r *rand.Rand) *ensemble.Ensemble {
 		if lib == ensemble.XGBoost && r.IntN(2) == 0 {
 			t.Scale = r.Float32()
 		}
-		grow(r, &t, lib, used, r.IntN(9))
+		grow(r, &t, lib, used, 0, r.IntN(9))
 		if lib == ensemble.ONNX {
 			asONNX(r, &t, e.Double)
 		}
@@ -119,12 +121,13 @@ func cell(r *rand.Rand, e *ensemble.Ensemble) float32 {
 // TestRandomEnsembles compiles models that no trainer would make and compares with the reference on values chosen to
 // fall on the edges: margins bit for bit.
 func TestRandomEnsembles(t *testing.T) {
-	for seed := range uint64(36) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	for seed := range uint64(48) {
+		engine := engines()[seed/36%uint64(len(engines()))]
+		t.Run(fmt.Sprint(seed, engine.Name), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 11))
 			e := randomEnsemble(r)
-			library := buildLibrary(t, e)
+			library := buildLibrary(t, engine, e)
 			const n = 2000
 			rows := make([]float32, n*e.NumFeature)
 			for i := range rows {
@@ -155,13 +158,13 @@ func TestRandomEnsembles(t *testing.T) {
 	}
 }
 
-// TestLarge compiles a model of one tree with 16,383 splits, each on a column of its own: the largest function, and a
-// row whose integers do not go on the stack.
+// TestLarge compiles a model of one tree with 16,383 splits, each on a column of its own: the largest function, and
+// working memory that does not go on the stack.
 func TestLarge(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
 	const depth = 14
-	tree := ensemble.Tree{Scale: 1}
+	tree := ensemble.Tree{Scale: 1, Depth: depth}
 	for i := range int32(1<<(depth+1) - 1) {
 		n := ensemble.Node{Value: float64(r.Float32()), Left: -1, Right: -1, Set: -1}
 		if i < 1<<depth-1 {
@@ -179,23 +182,21 @@ func TestLarge(t *testing.T) {
 			rows[i] = float32(math.NaN())
 		}
 	}
-	got, _ := drive(t, buildLibrary(t, e), rows, e.NumFeature, true)
 	want := make([]float32, n)
 	for i := range n {
 		if err := e.Margin(rows[i*e.NumFeature:(i+1)*e.NumFeature], want[i:i+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	equalBits(t, "margins", got, want)
+	for _, engine := range engines() {
+		got, _ := drive(t, buildLibrary(t, engine, e), rows, e.NumFeature, true)
+		equalBits(t, "margins by "+engine.Name, got, want)
+	}
 }
 
 // buildLibrary compiles e to a library in a temporary folder.
-func buildLibrary(t *testing.T, e *ensemble.Ensemble) string {
+func buildLibrary(t *testing.T, engine Engine, e *ensemble.Ensemble) string {
 	t.Helper()
-	p, err := newPlan(e)
-	if err != nil {
-		t.Fatal(err)
-	}
 	machine, err := findTarget("", runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +205,11 @@ func buildLibrary(t *testing.T, e *ensemble.Ensemble) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := p.build(t.Context(), &toolchain{command: command, target: machine, dir: t.TempDir()}, Options{Jobs: 1})
+	files, err := engine.files(e, machine.arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := build(t.Context(), &toolchain{command: command, target: machine, dir: t.TempDir()}, files, Options{Jobs: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
