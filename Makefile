@@ -114,9 +114,9 @@ ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
 ARM64_CORES   := cortex-a53 neoverse-n1
 test-neon: ## the kernels for arm64, cross-compiled and run under qemu
 	for core in $(ARM64_CORES); do \
-		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
+		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
 	done
-	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
+	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
 		./tensor ./internal/ensemble ./backends/forest
 
 # Which kernels the tests could run on this processor. One without AVX2 has it emulated.
