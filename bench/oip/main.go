@@ -116,13 +116,20 @@ func run() (err error) {
 // empty answers every ModelInfer with the same score for each row.
 type empty struct {
 	api.UnimplementedGRPCInferenceServiceServer
-	answers sync.Map // by number of rows
+	answers sync.Map // by question
+}
+
+// question is what an answer of the empty server depends on.
+type question struct {
+	model string
+	rows  int64
 }
 
 // ModelInfer returns a ready answer of the size a real one would have.
 func (e *empty) ModelInfer(_ context.Context, r *api.ModelInferRequest) (*api.ModelInferResponse, error) {
 	rows := r.Inputs[0].Shape[0]
-	if answer, ok := e.answers.Load(rows); ok {
+	asked := question{r.ModelName, rows}
+	if answer, ok := e.answers.Load(asked); ok {
 		return answer.(*api.ModelInferResponse), nil
 	}
 	answer := &api.ModelInferResponse{
@@ -130,7 +137,7 @@ func (e *empty) ModelInfer(_ context.Context, r *api.ModelInferRequest) (*api.Mo
 		Outputs:           []*api.ModelInferResponse_InferOutputTensor{{Name: "output", Datatype: "FP32", Shape: []int64{rows, 1}}},
 		RawOutputContents: [][]byte{make([]byte, 4*rows)},
 	}
-	e.answers.Store(rows, answer)
+	e.answers.Store(asked, answer)
 	return answer, nil
 }
 

@@ -222,7 +222,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.closeSilent(greetingPatience)
 		case <-ctx.Done():
 			s.Stop()
-			<-drained
+			_ = (<-drained) // what it says is that ctx has ended
 			return fmt.Errorf("stopping the Open Inference Protocol: calls were cut off: %w", ctx.Err())
 		}
 	}
