@@ -6,21 +6,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// A node of the plain layout, which every model has. The children of a node lie side by side. A leaf is its own left
-// child and compares with NaN, so that walking on from it changes nothing.
+// A split sends a row right if the key of its slot is at least key. Keys are integers in the order of the floats that they
+// stand for.
 typedef struct {
-	float t;        // right if x >= t; of a set: number of 32-bit words, as an integer's bits
-	uint32_t what;  // view, and the bits below
-	uint32_t child; // left; right is the next
-	uint32_t leaf;  // of a leaf: index into leaves; of a set: index of its first word
-} picket_node;
+	int32_t key;
+	uint32_t slot; // 2 * view, and 1 more where missing values go right
+} picket_split;
 
-// Bits of picket_node.what.
+// A block of the walk layout, which every model has: see block in layout_walk.go.
+typedef struct {
+	picket_split split[7];
+	uint32_t to[2]; // first child and first leaf
+} picket_block;
+
+// Bits of slots, and of the exits above them.
 enum {
-	PICKET_DEFAULT_RIGHT = 1u << 31, // missing goes right
-	PICKET_SET_RIGHT = 1u << 30,     // right if the category is in the set
-	PICKET_SET_LEFT = 1u << 29,      // left if the category is in the set, else right, missing or not
-	PICKET_VIEW = (1u << 29) - 1,
+	PICKET_SET = 1u << 31,         // the block is a split by set
+	PICKET_SET_LEFT = 1u << 30,    // a category in the set goes left, else it goes right
+	PICKET_SET_MISSING = 1u << 29, // missing goes right
+	PICKET_SLOT_BITS = 24,
 };
 
 // What a view makes of a column: the value, with NaN where it is missing.
@@ -32,7 +36,7 @@ enum { PICKET_UNIT = 16 + 256 };
 // Bytes of a three-level block of the row layout: 8 slots, 8 ranks, and what its 8 exits lead to.
 enum { PICKET_BLOCK = 64 };
 
-// Of an exit: the rest is an index into the leaves. Otherwise it is the number of a block.
+// Of what leads on: the rest is an index into the leaves. Otherwise it is the number of a block.
 #define PICKET_LEAF 0x80000000u
 
 // One tree of the slice layout.
@@ -57,11 +61,11 @@ typedef struct {
 	const uint32_t *view_column;
 	const uint8_t *view_rule;
 
-	// The plain layout.
-	const picket_node *nodes;
-	const uint32_t *roots, *depths;
-	const uint8_t *sets_in; // of a tree: it has splits by set
-	const uint32_t *words;  // of the sets
+	// The walk layout.
+	uint32_t sets; // there are splits by set
+	const picket_block *walk_blocks;
+	const uint32_t *roots; // of the trees: number of a block, or leaf
+	const uint32_t *words; // of the sets
 	const float *leaves32;
 	const double *leaves64;
 
@@ -101,6 +105,9 @@ const float *picket_views(const picket_forest *f, const float *in, size_t rows, 
 
 // How many rows kernels look at together, at most.
 enum { PICKET_MOST_ROWS = 512 };
+
+// How many rows the walk takes through some trees before it goes on to the next.
+enum { PICKET_WALK_ROWS = 8 };
 
 picket_kernel picket_walk;
 picket_kernel picket_row_vbmi, picket_slice_vbmi;

@@ -14,9 +14,6 @@ type rowTables struct {
 // blockBytes is the size of a block whose exits are numbers or floats.
 const blockBytes = 64
 
-// leafExit marks an exit that is a leaf.
-const leafExit = 1 << 31
-
 // rowRegisters is how many registers of 64 bytes hold the ranks of all units twice, 0 for too many.
 func (p *plan) rowRegisters() int {
 	switch n := len(p.units); {
@@ -32,7 +29,7 @@ func (p *plan) rowRegisters() int {
 	return 0
 }
 
-func (p *plan) layRows(a *arena) rowTables {
+func (p *plan) layRows(a *arena, place []uint32) rowTables {
 	t := rowTables{registers: p.rowRegisters(), two: p.depth > 3 && p.depth <= 6, stride: blockBytes}
 	if t.registers == 0 {
 		return t
@@ -66,37 +63,27 @@ func (p *plan) layRows(a *arena) rowTables {
 			continue
 		}
 		for e, at := range next {
-			exits[8*i+e] = p.chain(tree, at, t.registers, &blocks)
+			exits[8*i+e] = p.chain(tree, at, t.registers, place, &blocks)
 		}
 	}
 	t.slots, t.ranks, t.exits, t.blocks = a.bytes(slots), a.bytes(ranks), a.u32(exits), a.bytes(blocks)
 	return t
 }
 
-// block writes the slots and ranks of the splits of the three levels from at on, and gives where its exits lead. Below a
-// leaf the splits mean nothing, because all exits lead to it.
+// block writes the slots and ranks of the splits of the three levels from at on, and gives where its exits lead.
 func (p *plan) block(t *tree, at int32, registers int, slots, ranks []byte, next *[8]int32) {
-	var heap [15]int32
-	heap[0] = at
-	for i := range 7 {
-		n := &t.nodes[heap[i]]
-		heap[2*i+1], heap[2*i+2] = n.left, n.left
-		if n.leaf >= 0 {
-			continue
-		}
-		heap[2*i+2]++
+	t.cut(at, (*node).isSet, next, func(i int, n *node) {
 		slots[i], ranks[i] = byte(n.unit), n.rank
 		if n.right {
 			slots[i] += byte(32 * registers)
 		}
-	}
-	copy(next[:], heap[7:])
+	})
 }
 
 // chain appends the block that starts at a node, and those below it, to blocks and gives what leads to it.
-func (p *plan) chain(t *tree, at int32, registers int, blocks *[]byte) uint32 {
+func (p *plan) chain(t *tree, at int32, registers int, place []uint32, blocks *[]byte) uint32 {
 	if leaf := t.nodes[at].leaf; leaf >= 0 {
-		return uint32(leaf) | leafExit
+		return place[leaf] | leafExit
 	}
 	number := len(*blocks) / blockBytes
 	var b [blockBytes]byte
@@ -108,7 +95,7 @@ func (p *plan) chain(t *tree, at int32, registers int, blocks *[]byte) uint32 {
 		if e > 0 && to == next[e-1] { // both exits of a padded split: the same leaf
 			exit = binary.LittleEndian.Uint32((*blocks)[number*blockBytes+16+4*(e-1):])
 		} else {
-			exit = p.chain(t, to, registers, blocks)
+			exit = p.chain(t, to, registers, place, blocks)
 		}
 		binary.LittleEndian.PutUint32((*blocks)[number*blockBytes+16+4*e:], exit)
 	}

@@ -14,6 +14,18 @@ type view struct {
 	missing ensemble.Missing
 }
 
+// of is the view's value in a row of columns.
+func (v view) of(row []float32) float32 {
+	x := row[v.column]
+	switch {
+	case v.missing == ensemble.MissingNone && x != x:
+		return 0
+	case v.missing == ensemble.MissingZero && x >= -ensemble.ZeroThreshold && x <= ensemble.ZeroThreshold:
+		return nan32
+	}
+	return x
+}
+
 // unit is at most maxRank thresholds of a view, ascending. The rank of a value is how many of them are not above it.
 type unit struct {
 	view       int32
@@ -193,11 +205,16 @@ func (p *plan) makeUnits() {
 	})
 }
 
+// isSet tells whether the split is by set.
+func (n *node) isSet() bool {
+	return n.leaf < 0 && (n.op == ensemble.SetLeft || n.op == ensemble.SetRight)
+}
+
 // splits calls f for every split by threshold.
 func (p *plan) splits(f func(*node)) {
 	for i := range p.trees {
 		for j := range p.trees[i].nodes {
-			if n := &p.trees[i].nodes[j]; n.leaf < 0 && n.set == nil && n.op != ensemble.SetLeft && n.op != ensemble.SetRight {
+			if n := &p.trees[i].nodes[j]; n.leaf < 0 && !n.isSet() {
 				f(n)
 			}
 		}
@@ -215,4 +232,11 @@ func ascending(a, b float32) int {
 		return -1
 	}
 	return cmp.Compare(a, b)
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }

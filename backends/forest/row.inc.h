@@ -8,37 +8,7 @@
 
 #include <string.h>
 
-// The sums of a row. Trees are added in their order, group after group.
-struct sums {
-	const picket_forest *f;
-	void *out;
-	uint32_t group;
-	float sum32;
-	double sum64;
-};
-
-static inline __attribute__((always_inline)) void sums_begin(struct sums *s) {
-	s->sum64 = s->f->base_last ? 0 : s->f->base[s->group];
-	s->sum32 = (float)s->sum64;
-}
-
-// Ends the groups whose last tree is before t.
-static inline __attribute__((always_inline)) void sums_pass(struct sums *s, uint32_t t) {
-	while (s->group < s->f->groups && s->f->group_first[s->group + 1] <= t) {
-		if (s->f->wide)
-			((double *)s->out)[s->group] = s->sum64;
-		else
-			((float *)s->out)[s->group] = s->f->base_last ? s->sum32 + (float)s->f->base[s->group] : s->sum32;
-		if (++s->group < s->f->groups)
-			sums_begin(s);
-	}
-}
-
-// How many trees from t on, of the next 64, belong to the group of t.
-static inline uint32_t sums_run(const struct sums *s, uint32_t t, uint32_t end) {
-	uint32_t last = s->f->group_first[s->group + 1];
-	return (last < end ? last : end) - t;
-}
+#include "sums.inc.h"
 
 // The patterns of the top blocks of 64 trees.
 static inline __attribute__((always_inline)) struct patterns top_patterns(const picket_forest *f, uint32_t from, const struct slots *s,
@@ -159,18 +129,7 @@ static inline __attribute__((always_inline)) void row_any(const picket_forest *f
 			}
 			n = m;
 		}
-		uint32_t t = from, end = from + count;
-		while (t < end) {
-			uint32_t n = sums_run(sums, t, end);
-			const uint32_t *l = leaf + (t - from);
-			if (f->wide)
-				for (uint32_t j = 0; j < n; j++)
-					sums->sum64 += f->leaves64[l[j] & ~PICKET_LEAF];
-			else
-				for (uint32_t j = 0; j < n; j++)
-					sums->sum32 += f->leaves32[l[j] & ~PICKET_LEAF];
-			sums_pass(sums, t += n);
-		}
+		sums_add(sums, from, count, leaf);
 	}
 }
 
@@ -190,9 +149,8 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 			rank[32 * registers + u] = here | (uint8_t)-(x != x);
 		}
 		struct slots slots = slots_load(rank, registers);
-		struct sums sums = {f, out, 0, 0, 0};
-		sums_begin(&sums);
-		sums_pass(&sums, 0);
+		struct sums sums;
+		sums_begin(&sums, f, out);
 		if (!f->row_two)
 			row_any(f, &slots, registers, scratch, &sums);
 		else if (f->wide)
