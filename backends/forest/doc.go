@@ -56,9 +56,9 @@
 //
 // What remains goes to the plain kernel: models with categorical splits, of more than 128 units with few rows, and
 // processors without any of the instruction sets. Its trees are cut into blocks of three levels, too, of a cache line each: seven
-splits of a key and a slot. A key is an integer in the order of the floats; a row is laid out twice, with the least integer for
-missing values and with the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without
-branches; those that have not ended make the next list. A split by set is a block of its own.
+// splits of a key and a slot. A key is an integer in the order of the floats; a row is laid out twice, with the least integer for
+// missing values and with the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without
+// branches; those that have not ended make the next list. A split by set is a block of its own.
 //
 // Which kernel is best for how many rows depends on the model and the host, so Open measures: the row kernel against the
 // plain one, and the number of rows from which the slice kernel is faster.
