@@ -31,26 +31,14 @@ func (p *plan) layCommon(a *arena, w *walkLayout) commonTables {
 		t.leaves = a.f32(narrow(w.leaves))
 	}
 
-	var thresholds, search []float32
+	var search []float32
 	for _, u := range p.units {
 		unitView, unitSize = append(unitView, uint32(u.view)), append(unitSize, uint32(len(u.thresholds)))
-		at := func(i int) float32 {
-			if i < len(u.thresholds) {
-				return u.thresholds[i]
-			}
-			return nan32
-		}
-		for i := range 16 {
-			thresholds = append(thresholds, at(16*i+15))
-		}
-		for i := range 256 {
-			thresholds = append(thresholds, at(i))
-		}
 		// A node of level l has the middle one of 2^(8-l) - 1 thresholds.
 		search = append(search, nan32)
 		for l := range 8 {
 			for i := range 1 << l {
-				search = append(search, at(i<<(8-l)+1<<(7-l)-1))
+				search = append(search, u.at(i<<(8-l)+1<<(7-l)-1))
 			}
 		}
 	}
@@ -62,6 +50,27 @@ func (p *plan) layCommon(a *arena, w *walkLayout) commonTables {
 		viewUnit[i+1] += viewUnit[i]
 	}
 	t.viewUnit = a.u32(viewUnit)
-	t.unitView, t.unitSize, t.thresholds, t.search = a.u32(unitView), a.u32(unitSize), a.f32(thresholds), a.f32(search)
+	t.unitView, t.unitSize, t.thresholds, t.search = a.u32(unitView), a.u32(unitSize), a.f32(pivoted(p.units)), a.f32(search)
 	return t
+}
+
+// pivoted gives 16 pivots and 256 thresholds of each unit, NaN where there are less.
+func pivoted(units []unit) []float32 {
+	out := make([]float32, 0, len(units)*(16+256))
+	for _, u := range units {
+		for i := range 16 {
+			out = append(out, u.at(16*i+15))
+		}
+		for i := range 256 {
+			out = append(out, u.at(i))
+		}
+	}
+	return out
+}
+
+func (u *unit) at(i int) float32 {
+	if i < len(u.thresholds) {
+		return u.thresholds[i]
+	}
+	return nan32
 }

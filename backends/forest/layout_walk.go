@@ -59,12 +59,11 @@ type walkLayout struct {
 	roots  []uint32  // of the trees: number of a block, or leaf with leafExit
 	words  []uint32  // of the sets
 	leaves []float64 // of a block side by side
-	place  []uint32  // of a leaf of the plan: its place in leaves
 }
 
 // layWalk makes the blocks of p. The roots come first, so that fetching them is reading on.
 func (p *plan) layWalk() *walkLayout {
-	w := &walkLayout{roots: make([]uint32, len(p.trees)), leaves: make([]float64, 0, len(p.leaves)), place: make([]uint32, len(p.leaves))}
+	w := &walkLayout{roots: make([]uint32, len(p.trees)), leaves: make([]float64, 0, len(p.leaves))}
 	roots := uint32(0)
 	for i := range p.trees {
 		w.roots[i] = roots
@@ -86,7 +85,6 @@ func (p *plan) layWalk() *walkLayout {
 func (w *walkLayout) leaf(p *plan, leaf int32) uint32 {
 	at := uint32(len(w.leaves))
 	w.leaves = append(w.leaves, p.leaves[leaf])
-	w.place[leaf] = at
 	return at
 }
 

@@ -71,7 +71,7 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	walk := p.layWalk()
 	common := p.layCommon(&a, walk)
 	if family.number != 0 {
-		rows = p.layRows(&a, walk.place)
+		rows = p.layRows(&a)
 	}
 	if family.number != 0 && batches {
 		slices = p.laySlices(&a, family.width)
@@ -98,6 +98,8 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(common.unitView), u32(common.unitSize), f32(common.thresholds)
 	f.view_unit, f.search = u32(common.viewUnit), f32(common.search)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
+	f.row_units, f.row_copies = C.uint32_t(rows.units), C.uint32_t(rows.copies)
+	f.row_unit_view, f.row_unit_missing, f.row_thresholds = u32(rows.unitView), u8(rows.unitMissing), f32(rows.thresholds)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
 	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)
 	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
@@ -115,8 +117,7 @@ func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
 	views := lines(4 * len(p.views))
 	n := views + walkRows*lines(2*4*len(p.views))
 	if rows.registers != 0 {
-		all := lines(len(p.trees))
-		n = max(n, views+256+2*all+2048)
+		n = max(n, views+512+lines(len(p.trees))+C.PICKET_ROW_SCRATCH)
 	}
 	if w := slices.width; w != 0 {
 		m := len(p.views)*64*4 + len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w

@@ -43,17 +43,19 @@ static inline __attribute__((always_inline)) void sums_begin(struct sums *s, con
 	sums_pass(s, 0);
 }
 
-// Adds the leaves of count trees from t on.
-static inline __attribute__((always_inline)) void sums_add(struct sums *s, uint32_t t, uint32_t count, const uint32_t *leaf) {
+// Adds the leaves of count trees from t on, which lie from base on in units of that many bytes.
+static inline __attribute__((always_inline)) void sums_add(struct sums *s, uint32_t t, uint32_t count, const uint32_t *leaf,
+	const void *base, size_t unit) {
 	const picket_forest *f = s->f;
 	for (uint32_t end = t + count; t < end;) {
 		uint32_t n = sums_run(s, t, end);
-		if (f->wide)
-			for (uint32_t j = 0; j < n; j++)
-				s->sum64 += f->leaves64[leaf[j] & ~PICKET_LEAF];
-		else
-			for (uint32_t j = 0; j < n; j++)
-				s->sum32 += f->leaves32[leaf[j] & ~PICKET_LEAF];
+		for (uint32_t j = 0; j < n; j++) {
+			const void *value = (const uint8_t *)base + (leaf[j] & ~PICKET_LEAF) * unit;
+			if (f->wide)
+				s->sum64 += *(const double *)value;
+			else
+				s->sum32 += *(const float *)value;
+		}
 		leaf += n;
 		sums_pass(s, t += n);
 	}

@@ -149,7 +149,10 @@ void picket_walk(const picket_forest *f, const float *in, size_t rows, void *out
 					reach(f, key, t, count, 1, leaf);
 				else
 					reach(f, key, t, count, 0, leaf);
-				sums_add(&sums[r], t, count, leaf);
+				if (f->wide)
+					sums_add(&sums[r], t, count, leaf, f->leaves64, sizeof *f->leaves64);
+				else
+					sums_add(&sums[r], t, count, leaf, f->leaves32, sizeof *f->leaves32);
 			}
 		}
 	}
