@@ -151,9 +151,9 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 		struct slots slots = slots_load(rank, registers);
 		struct sums sums;
 		sums_begin(&sums, f, out);
-		if (!f->row_two)
+		if (!PICKET_KNOWN(f, row_two))
 			row_any(f, &slots, registers, scratch, &sums);
-		else if (f->wide)
+		else if (PICKET_KNOWN(f, wide))
 			row_two(f, &slots, registers, 128, 1, scratch, &sums);
 		else
 			row_two(f, &slots, registers, 64, 0, scratch, &sums);
@@ -161,7 +161,7 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 }
 
 void ROW(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) {
-	switch (f->row_registers) {
+	switch (PICKET_KNOWN(f, row_registers)) {
 	case 1:
 		row_margins(f, 1, in, rows, out, scratch);
 		return;

@@ -19,7 +19,7 @@ static inline __attribute__((always_inline)) void sums_base(struct sums *s) {
 // Ends the groups whose last tree is before t.
 static inline __attribute__((always_inline)) void sums_pass(struct sums *s, uint32_t t) {
 	while (s->group < s->f->groups && s->f->group_first[s->group + 1] <= t) {
-		if (s->f->wide)
+		if (PICKET_KNOWN(s->f, wide))
 			((double *)s->out)[s->group] = s->sum64;
 		else
 			((float *)s->out)[s->group] = s->f->base_last ? s->sum32 + (float)s->f->base[s->group] : s->sum32;
@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) void sums_add(struct sums *s, uint3
 		uint32_t n = sums_run(s, t, end);
 		for (uint32_t j = 0; j < n; j++) {
 			const void *value = (const uint8_t *)base + (leaf[j] & ~PICKET_LEAF) * unit;
-			if (f->wide)
+			if (PICKET_KNOWN(f, wide))
 				s->sum64 += *(const double *)value;
 			else
 				s->sum32 += *(const float *)value;

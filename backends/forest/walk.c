@@ -145,11 +145,11 @@ void picket_walk(const picket_forest *f, const float *in, size_t rows, void *out
 			uint32_t count = f->trees - t < TREES ? f->trees - t : TREES;
 			for (uint32_t r = 0; r < some; r++) {
 				const int32_t *key = (const int32_t *)(scratch + r * stride);
-				if (f->sets)
+				if (PICKET_KNOWN(f, sets))
 					reach(f, key, t, count, 1, leaf);
 				else
 					reach(f, key, t, count, 0, leaf);
-				if (f->wide)
+				if (PICKET_KNOWN(f, wide))
 					sums_add(&sums[r], t, count, leaf, f->leaves64, sizeof *f->leaves64);
 				else
 					sums_add(&sums[r], t, count, leaf, f->leaves32, sizeof *f->leaves32);
