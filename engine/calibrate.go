@@ -53,19 +53,13 @@ func (c *choice) calibrate(ctx context.Context, trials []*trial) (fastest *trial
 			}
 		}
 	}()
-	select {
-	case c.engine.timing <- struct{}{}:
-		defer func() { <-c.engine.timing }()
-	case <-ctx.Done():
-		return nil, contextError(ctx.Err())
-	}
 	began := time.Now()
 	for n := 0; n < len(open); n++ {
 		if err := open[n].start(); err != nil {
 			if n == 0 {
 				return nil, c.starting(open[n].index, err)
 			}
-			c.drop(&open, n, err.Error())
+			c.fail(&open, n, err)
 			n--
 		}
 	}
@@ -97,7 +91,7 @@ func (c *choice) calibrate(ctx context.Context, trials []*trial) (fastest *trial
 		case err != nil && n == 0:
 			return nil, c.starting(t.index, fmt.Errorf("timing it: %w", err))
 		case err != nil:
-			c.drop(&open, n, "failed while it was timed: "+err.Error())
+			c.fail(&open, n, err)
 			n--
 		case differs != "":
 			c.drop(&open, n, "its answers differ from those of "+reference.backend()+": "+differs)
@@ -123,6 +117,12 @@ func (c *choice) drop(open *[]*trial, n int, reason string) {
 	*open = slices.Delete(*open, n, n+1)
 	t.close()
 	c.engine.log.Warn("a backend is out of the race", "model", c.name, "url", c.artifact.URL, "backend", t.backend(), "reason", reason)
+}
+
+// fail drops what went wrong, and might not the next time.
+func (c *choice) fail(open *[]*trial, n int, err error) {
+	c.unsettled = true
+	c.drop(open, n, "failed while it was timed: "+err.Error())
 }
 
 // typicalRows makes the rows that all trials are given, of the first one's
@@ -246,7 +246,7 @@ func (c *choice) takeTurns(ctx context.Context, open *[]*trial, in []tensor.Tens
 				if t == reference {
 					return c.starting(t.index, fmt.Errorf("timing it: %w", err))
 				}
-				c.drop(open, n, "failed while it was timed: "+err.Error())
+				c.fail(open, n, err)
 				break
 			}
 		}
@@ -258,7 +258,7 @@ func (c *choice) takeTurns(ctx context.Context, open *[]*trial, in []tensor.Tens
 // first, and says so.
 func (c *choice) pick(timed []*trial, rows int) *trial {
 	if len(timed) == 1 {
-		c.candidates[timed[0].index].Reason = "chosen: it matches the artifact best, and nothing else that can run it agrees with it"
+		c.candidates[timed[0].index].Reason = matchesBest + ", and no other was fit to be timed against it"
 		return timed[0]
 	}
 	least := 0.0

@@ -167,7 +167,7 @@ func TestWhoIsOutOfTheRace(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkReasons(t, d, "best", map[string]string{
-				"best": "chosen: it matches the artifact best, and nothing else that can run it agrees with it", "odd": c.says})
+				"best": "chosen: it matches the artifact best, and no other was fit to be timed against it", "odd": c.says})
 			if !strings.Contains(log.String(), `msg="a backend is out of the race" model=m url=somewhere backend=odd`) {
 				t.Errorf("the log does not say it: %s", &log)
 			}
