@@ -11,10 +11,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
@@ -44,9 +46,13 @@ func main() {
 	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be compiled or converted")
 	flag.DurationVar(&o.limit, "limit", 2500*time.Millisecond, "leave a peer out of calls that would take longer")
 	flag.Parse()
-	if err := run(context.Background(), o); err != nil {
+	// Interrupted, it tells what it has measured.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-forest:", err)
-		os.Exit(1)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called
 	}
 }
 
