@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.cores, "cores", "1,2", "cores, separated by commas")
 	flag.StringVar(&o.conditions, "condition", "", "\"hot\" or \"shuffled\" only")
 	flag.BoolVar(&o.quick, "quick", false, "a third of the repetitions")
-	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be compiled or converted")
+	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be trained, compiled or converted")
 	flag.DurationVar(&o.limit, "limit", 2500*time.Millisecond, "leave a peer out of calls that would take longer")
 	flag.Parse()
 	// Interrupted, it tells what it has measured.
@@ -77,6 +77,11 @@ func run(ctx context.Context, o options) error {
 	start := time.Now()
 	for _, m := range models.Specs() {
 		if !chosen(o.models, m.Name) {
+			continue
+		}
+		if o.ready && !m.Trained() {
+			b.leave(m, "all", 0, 0, "it was not trained yet")
+			b.warn("%s was not trained yet and is left out", m.Name)
 			continue
 		}
 		if err := b.model(ctx, m); err != nil {
