@@ -37,7 +37,8 @@ func TestOpenInferenceProtocol(t *testing.T) {
 	}
 	p := launch(t, filepath.Join(dir, "agent.sock"), nil, "--config", file)
 	p.connect(t)
-	port := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.stderr.String()[strings.Index(p.stderr.String(), "msg=ready"):])
+	_, ready, _ := strings.Cut(p.stderr.String(), "msg=ready")
+	port := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(ready)
 	const n = 100
 	rows, want := testkit.Rows(10000, fraudFeatures)[:n*fraudFeatures], testkit.ReadF32(t, fraudPrediction)[:n]
 
