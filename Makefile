@@ -139,8 +139,9 @@ test-generated:
 	if ! diff -r internal/api $$copy/internal/api; then echo "generated code is stale: run make generate and commit"; exit 1; fi; \
 	rm -rf $$copy; echo "generated code is up to date"
 
-test-clients: build ## the Python client against a running daemon
+test-clients: build ## the clients in Python and C against a running daemon
 	examples/clients/python/run.sh
+	PICKET_NUMPY_PYTHON=.cache/python-client/venv/bin/python clients/test.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again.

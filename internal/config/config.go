@@ -43,6 +43,10 @@ type Sockets struct {
 	// someone still answers on it. A socket nobody answers on needs no force.
 	Force bool   `yaml:"force"`
 	Agent Socket `yaml:"agent"`
+	// Lane is the binary protocol on sockets of type SOCK_SEQPACKET, LaneStream the
+	// same on sockets of type SOCK_STREAM.
+	Lane       Socket `yaml:"lane"`
+	LaneStream Socket `yaml:"lane_stream"`
 }
 
 // Socket is one protocol's listeners.
@@ -112,6 +116,9 @@ type Limits struct {
 	MaxTensor Size `yaml:"max_tensor"`
 	// MaxConnections is how many clients may be connected to one socket.
 	MaxConnections int `yaml:"max_connections"`
+	// MaxInFlight is how many bytes the requests of one protocol that are worked on
+	// at a time may take.
+	MaxInFlight Size `yaml:"max_in_flight"`
 }
 
 // Log says what is written to standard error.
@@ -142,17 +149,23 @@ type Shutdown struct {
 func Default() *Config {
 	return &Config{
 		Sockets: Sockets{
-			Dir:   "/run/picket",
-			Agent: Socket{Paths: []string{agentSocketName}, Mode: 0o660},
+			Dir:        "/run/picket",
+			Agent:      Socket{Paths: []string{agentSocketName}, Mode: 0o660},
+			Lane:       Socket{Paths: []string{laneSocketName}, Mode: 0o660},
+			LaneStream: Socket{Paths: []string{laneStreamSocketName}, Mode: 0o660},
 		},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
-		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 	}
 }
 
-// agentSocketName is the agent protocol's file inside Sockets.Dir, where
-// `picket --sockets DIR` looks for it.
-const agentSocketName = "agent.sock"
+// The protocols' files inside Sockets.Dir, where `picket --sockets DIR` looks for
+// them.
+const (
+	agentSocketName      = "agent.sock"
+	laneSocketName       = "lane.sock"
+	laneStreamSocketName = "lane-stream.sock"
+)
