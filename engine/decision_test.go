@@ -266,7 +266,7 @@ func TestWhatIsRemembered(t *testing.T) {
 	}{
 		"unsupported":  {enginetest.Script{Open: errUnsupported}, ""}, // one is left, and nothing to be timed
 		"differs":      {enginetest.Script{Bias: 1}, "its answers differ"},
-		"other shape":  {enginetest.Script{Signature: oddSignature}, "not comparable"},
+		"other shape":  {enginetest.Script{Signature: oddSignature}, "other tensors"},
 		"out of space": {enginetest.Script{Open: engine.ErrMemory}, ""},
 		"no instance":  {enginetest.Script{Instance: engine.ErrMemory}, ""},
 		"fails":        {enginetest.Script{OnRun: func(int) error { return errors.New("out of paper") }}, ""},
