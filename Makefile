@@ -114,9 +114,9 @@ ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
 ARM64_CORES   := cortex-a53 neoverse-n1
 test-neon: ## the kernels for arm64, cross-compiled and run under qemu
 	for core in $(ARM64_CORES); do \
-		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
+		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
 	done
-	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
+	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
 		./tensor ./internal/ensemble ./backends/forest
 
 # Which kernels the tests could run on this processor. One without AVX2 has it emulated.
@@ -140,8 +140,9 @@ test-generated:
 	if ! diff -r internal/api $$copy/internal/api; then echo "generated code is stale: run make generate and commit"; exit 1; fi; \
 	rm -rf $$copy; echo "generated code is up to date"
 
-test-clients: build ## the clients in Python and C against a running daemon
+test-clients: build ## clients in other languages, and those of other servers, against a running daemon
 	examples/clients/python/run.sh
+	examples/clients/oip/run.sh
 	PICKET_NUMPY_PYTHON=.cache/python-client/venv/bin/python clients/test.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found

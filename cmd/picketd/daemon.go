@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
 )
 
@@ -30,6 +31,7 @@ type daemon struct {
 	engine  *engine.Engine
 	agent   *agent.Server
 	lane    *lane.Server
+	oip     *oip.Server
 	open    []listening
 	serving sync.WaitGroup
 	failed  chan error // what ended a listener that nobody closed

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,6 +86,7 @@ func (k *checker) backend(path, value string) {
 func (c *Config) problems() []problem {
 	k := &checker{}
 	c.checkSockets(k)
+	c.TCP.check(k)
 	c.checkModels(k)
 	for i, root := range c.ModelRoots {
 		k.absolute(fmt.Sprintf("model_roots[%d]", i), root)
@@ -117,6 +119,7 @@ func (c *Config) checkSockets(k *checker) {
 	}
 	seen := map[string]bool{}
 	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent, seen)
+	c.Sockets.check(k, "sockets.oip", c.Sockets.OIP, seen)
 	c.Sockets.check(k, "sockets.lane", c.Sockets.Lane, seen)
 	c.Sockets.check(k, "sockets.lane_stream", c.Sockets.LaneStream, seen)
 }
@@ -145,6 +148,29 @@ func (s Sockets) check(k *checker, section string, socket Socket, seen map[strin
 	}
 	if socket.Group != "" && !groupName.MatchString(socket.Group) {
 		k.add(section+".group", "%s is not the name or number of a group", quote(socket.Group))
+	}
+}
+
+// check looks at no file and resolves no name.
+func (t TCP) check(k *checker) {
+	for i, address := range t.Listen {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || port == "" || strings.ContainsAny(host, " /\x00") {
+			k.add(fmt.Sprintf("tcp.listen[%d]", i), "%s is not an address with a port, such as 127.0.0.1:8080", quote(address))
+		}
+	}
+	for _, f := range []struct{ path, value string }{
+		{"tcp.certificate", t.Certificate}, {"tcp.key", t.Key}, {"tcp.client_ca", t.ClientCA},
+	} {
+		if f.value != "" {
+			k.absolute(f.path, f.value)
+		}
+	}
+	if (t.Certificate == "") != (t.Key == "") {
+		k.add("tcp.key", "and tcp.certificate need each other")
+	}
+	if t.ClientCA != "" && t.Certificate == "" {
+		k.add("tcp.client_ca", "needs tcp.certificate and tcp.key: without encryption clients show no certificate")
 	}
 }
 
