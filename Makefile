@@ -143,6 +143,7 @@ test-generated:
 test-clients: build ## clients in other languages, and those of other servers, against a running daemon
 	examples/clients/python/run.sh
 	examples/clients/oip/run.sh
+	PICKET_NUMPY_PYTHON=.cache/python-client/venv/bin/python clients/test.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
