@@ -2,6 +2,7 @@ package forest
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/ensemble"
@@ -19,6 +20,10 @@ type model struct {
 	wide                      bool // margins are float64
 	pin                       bool
 	version                   string
+	// A Run uses up to threads threads, on as many cores as the process has to spare of cores. part is how many rows a
+	// thread takes at least; fewer take less time than waking a helper up is worth.
+	threads, cores, part int
+	spares               spares
 }
 
 // Signature is what the model takes and gives.
@@ -29,21 +34,16 @@ func (m *model) Properties() engine.Properties {
 	return engine.Properties{Inline: true, Variant: m.program.Variant(), Version: m.version}
 }
 
-// NewInstance allocates the scratch memory of one executor.
+// NewInstance allocates the workspace of one executor.
 func (m *model) NewInstance() (engine.Instance, error) {
-	scratch, err := m.program.newScratch(m.pin)
+	own, err := newWorkspace(m)
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{model: m, scratch: scratch}
-	if m.direct() {
-		return i, nil
+	i := &instance{model: m, own: own}
+	if m.threads > 1 && m.cores > 1 {
+		i.team = newTeam(m)
 	}
-	if i.margins, err = alloc(mostRows*m.groups*8, m.pin); err != nil {
-		scratch.Release()
-		return nil, err
-	}
-	i.row = make([]float64, m.groups)
 	return i, nil
 }
 
@@ -54,8 +54,27 @@ func (m *model) direct() bool {
 	return m.head.Library == ensemble.XGBoost && (t == ensemble.Identity || t == ensemble.Sigmoid || t != ensemble.MaxIndex && m.groups == 1)
 }
 
+// transform turns float32 margins into predictions in place, each on its own, to the bits that ensemble.Transform gives.
+func (m *model) transform(values []float32) {
+	switch m.head.Objective.Transform {
+	case ensemble.Identity:
+	case ensemble.Sigmoid:
+		for i, x := range values {
+			values[i] = 1 / (float32(math.Exp(float64(min(-x, 88.7)))) + 1)
+		}
+	default:
+		var one [1]float64
+		for i, x := range values {
+			one[0] = float64(x)
+			m.head.Transform(one[:], m.rounds)
+			values[i] = float32(one[0])
+		}
+	}
+}
+
 // Close releases the tables.
 func (m *model) Close() error {
+	m.spares.Close()
 	m.program.Close()
 	return nil
 }

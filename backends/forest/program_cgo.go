@@ -10,6 +10,8 @@ import "C"
 
 import (
 	"fmt"
+	"math"
+	"time"
 	"unsafe"
 
 	"github.com/picket-ml/picket/engine"
@@ -30,10 +32,11 @@ type program struct {
 
 // choice is how many rows go to which kernel.
 type choice struct {
-	few       C.int // family of the kernel for few rows: the row kernel's, or 0 for the plain one
-	many      C.int // family of the slice kernel; 0: there is none
-	manyFrom  int   // least number of rows for the slice kernel
-	manyAtOne int   // how many rows it takes at once
+	few       C.int   // family of the kernel for few rows: the row kernel's, or 0 for the plain one
+	many      C.int   // family of the slice kernel; 0: there is none
+	manyFrom  int     // least number of rows for the slice kernel
+	manyAtOne int     // how many rows it takes at once
+	perRow    float64 // nanoseconds, in large batches; 0: not measured
 }
 
 // Rows that a kernel takes at once at most; more rows are run in parts.
@@ -139,6 +142,13 @@ func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 		rows -= some
 	}
 	C.picket_forest_run(f, c.few, 0, (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch))
+}
+
+// part is how many rows take at least so long, in whole blocks of the slice kernel.
+func (g *program) part(least time.Duration) int {
+	c := &g.choice
+	whole := max(64, c.manyAtOne)
+	return max(1, int(math.Ceil(float64(least.Nanoseconds())/max(c.perRow, 1)/float64(whole)))) * whole
 }
 
 // Variant names the kernels that were chosen.

@@ -3,6 +3,7 @@
 package forest
 
 import (
+	"time"
 	"unsafe"
 
 	"github.com/picket-ml/picket/internal/hw"
@@ -43,6 +44,9 @@ func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 		rows -= n
 	}
 }
+
+// part is how many rows are worth a thread of their own, whatever that takes here.
+func (*program) part(time.Duration) int { return mostRows }
 
 // Variant says that this is not one of the fast kernels.
 func (*program) Variant() string { return "go" }
