@@ -44,23 +44,41 @@ const mostRows = C.PICKET_MOST_ROWS
 
 // newProgram lays p out and finds the fastest kernels. The caller closes the program.
 func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
-	if len(p.views) >= maxViews || len(p.leaves) >= leafExit/2 {
-		return nil, fmt.Errorf("%w: the model has more leaves or columns than 32-bit numbers can tell apart", engine.ErrUnsupported)
+	g, rows, slices, err := layOut(p, familyOf(host), true, pin)
+	if err != nil {
+		return nil, err
 	}
-	family := familyOf(host)
+	if slices.width != 0 {
+		C.picket_forest_order(C.int(g.family.number), (*C.uint16_t)(g.forest.slice_order))
+	}
+	if err := g.calibrate(p, rows, slices); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// layOut lays p out for a family, with the tables of its slice kernel or without. It runs no kernel, so that the family
+// may be another processor's. The caller closes the program, for which nothing is chosen yet.
+func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sliceTables, error) {
+	var rows rowTables
+	var slices sliceTables
+	if len(p.views) >= maxViews || len(p.leaves) >= leafExit/2 {
+		return nil, rows, slices, fmt.Errorf("%w: the model has more leaves or columns than 32-bit numbers can tell apart", engine.ErrUnsupported)
+	}
 	var a arena
 	a.room(int(unsafe.Sizeof(C.picket_forest{})))
 	plain := p.layPlain(&a)
-	var rows rowTables
-	var slices sliceTables
 	if family.number != 0 {
 		rows = p.layRows(&a)
+	}
+	if family.number != 0 && batches {
 		slices = p.laySlices(&a, family.width)
 	}
 	order := a.room(2 * 2 * mostRows)
 	memory, err := alloc(int(a.align()), pin)
 	if err != nil {
-		return nil, err
+		return nil, rows, slices, err
 	}
 	copy(memory.Bytes(), a.data)
 	base := unsafe.Pointer(unsafe.SliceData(memory.Bytes()))
@@ -84,15 +102,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
 	f.slice_mask, f.slice_side, f.slice_to, f.slice_leaves = u32(slices.mask), u32(slices.side), u32(slices.to), u8(slices.leaves)
 	f.slice_order = (*C.uint16_t)(unsafe.Add(base, order))
-	if slices.width != 0 {
-		C.picket_forest_order(C.int(family.number), (*C.uint16_t)(unsafe.Add(base, order)))
-	}
-	g := &program{memory: memory, forest: f, family: family, scratch: scratchBytes(p, rows, slices)}
-	if err := g.calibrate(p, rows, slices); err != nil {
-		g.Close()
-		return nil, err
-	}
-	return g, nil
+	return &program{memory: memory, forest: f, family: family, scratch: scratchBytes(p, rows, slices)}, rows, slices, nil
 }
 
 func number(b bool) C.uint32_t { return C.uint32_t(flag(b)) }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 )
 
 const (
@@ -60,17 +61,17 @@ func checkCapture(in *agentapi.CaptureDataRequest, now time.Time) error {
 	for _, side := range [][]*agentapi.Tensor{in.GetInputTensors(), in.GetOutputTensors()} {
 		for _, t := range side {
 			if _, err := readHint(t.GetTensorMetadata()); err != nil {
-				return status.Errorf(codes.InvalidArgument, "tensor %q: %v", clip(t.GetTensorMetadata().GetName()), err)
+				return status.Errorf(codes.InvalidArgument, "tensor %q: %v", failure.Clip(t.GetTensorMetadata().GetName()), err)
 			}
 			if t.GetData() == nil {
-				return status.Errorf(codes.InvalidArgument, "tensor %q carries no data: set byte_data or shared_memory_handle", clip(t.GetTensorMetadata().GetName()))
+				return status.Errorf(codes.InvalidArgument, "tensor %q carries no data: set byte_data or shared_memory_handle", failure.Clip(t.GetTensorMetadata().GetName()))
 			}
 		}
 	}
 	for _, side := range [][]*agentapi.AuxilaryData{in.GetInputs(), in.GetOutputs()} {
 		for _, data := range side {
 			if _, known := agentapi.Encoding_name[int32(data.GetEncoding())]; !known {
-				return status.Errorf(codes.InvalidArgument, "data %q: its encoding %d is none of the interface", clip([]byte(data.GetName())), int32(data.GetEncoding()))
+				return status.Errorf(codes.InvalidArgument, "data %q: its encoding %d is none of the interface", failure.Clip(data.GetName()), int32(data.GetEncoding()))
 			}
 		}
 	}

@@ -57,8 +57,8 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 	out := &controlapi.ExplainResponse{Name: d.Name, Chosen: d.Backend}
 	for _, candidate := range d.Candidates {
 		one := &controlapi.Candidate{
-			Backend: candidate.Backend, Variant: validText(candidate.Variant),
-			Reason: validText(candidate.Reason), Chosen: candidate.Chosen,
+			Backend: candidate.Backend, Variant: failure.ValidText(candidate.Variant),
+			Reason: failure.ValidText(candidate.Reason), Chosen: candidate.Chosen,
 		}
 		if candidate.USPerRow > 0 {
 			one.UsPerRow = &candidate.USPerRow
@@ -89,7 +89,7 @@ var errorReasons = map[string]string{
 
 func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
 	m := &controlapi.ModelStats{
-		Name: d.Name, Version: validText(d.Version), Backend: d.Backend, Variant: validText(d.Variant),
+		Name: d.Name, Version: failure.ValidText(d.Version), Backend: d.Backend, Variant: failure.ValidText(d.Variant),
 		State:       controlapi.ModelState_MODEL_STATE_READY,
 		Requests:    s.Requests,
 		Rows:        s.Rows,
@@ -138,7 +138,7 @@ func (c *Control) Info(context.Context, *controlapi.InfoRequest) (*controlapi.In
 		}
 	}
 	for _, s := range c.daemon.Sockets {
-		out.Sockets = append(out.Sockets, &controlapi.Socket{Protocol: s.Protocol, Path: validText(s.Path)})
+		out.Sockets = append(out.Sockets, &controlapi.Socket{Protocol: s.Protocol, Path: failure.ValidText(s.Path)})
 	}
 	return out, nil
 }

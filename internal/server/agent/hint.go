@@ -7,6 +7,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 )
 
 // hint is what the metadata of a request's tensor says of its bytes.
@@ -74,10 +75,10 @@ func (h hint) allows(spec *engine.TensorSpec, rows int) error {
 			return fmt.Errorf("its data_type is %s where %s is wanted, which leaves the number of rows open: send the right type, or the whole shape", h.dataType, spec)
 		}
 		if len(h.shape) > 0 && (h.elements <= 0 || elements%h.elements != 0) {
-			return fmt.Errorf("its shape %s does not fit the %s that its bytes are for %s", short(h.shape), counted(int(elements), "element"), spec)
+			return fmt.Errorf("its shape %s does not fit the %s that its bytes are for %s", short(h.shape), failure.Counted(int(elements), "element"), spec)
 		}
 	case h.elements != elements:
-		return fmt.Errorf("its shape %s is not that of the %s that its bytes are for %s", short(h.shape), counted(rows, "row"), spec)
+		return fmt.Errorf("its shape %s is not that of the %s that its bytes are for %s", short(h.shape), failure.Counted(rows, "row"), spec)
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func (h hint) matches(spec *engine.TensorSpec, rows int) error {
 		return fmt.Errorf("its data_type is %s where %s is wanted", h.dataType, want)
 	}
 	if len(h.shape) != len(spec.Dims) {
-		return fmt.Errorf("its shape %s has %s where %s is wanted", short(h.shape), counted(len(h.shape), "dimension"), spec)
+		return fmt.Errorf("its shape %s has %s where %s is wanted", short(h.shape), failure.Counted(len(h.shape), "dimension"), spec)
 	}
 	for i, want := range spec.Dims {
 		if want == engine.Variable {

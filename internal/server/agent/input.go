@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"strconv"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/shm"
 )
 
@@ -33,7 +33,7 @@ type input struct {
 func (s *service) bind(dst []input, signature *engine.Signature, tensors []*agentapi.Tensor) ([]input, error) {
 	specs := signature.Inputs
 	if len(tensors) != len(specs) {
-		return nil, fmt.Errorf("%w: the request has %s, the model has %s", engine.ErrInvalidInput, counted(len(tensors), "tensor"), counted(len(specs), "input"))
+		return nil, fmt.Errorf("%w: the request has %s, the model has %s", engine.ErrInvalidInput, failure.Counted(len(tensors), "tensor"), failure.Counted(len(specs), "input"))
 	}
 	for i := range specs {
 		dst = append(dst, input{spec: &specs[i]})
@@ -51,7 +51,7 @@ func (s *service) bind(dst []input, signature *engine.Signature, tensors []*agen
 			i = 0
 		}
 		if i < 0 {
-			return nil, fmt.Errorf("%w: the model has no input %q; its first is %q", engine.ErrInvalidInput, clip(name), specs[0].Name)
+			return nil, fmt.Errorf("%w: the model has no input %q; its first is %q", engine.ErrInvalidInput, failure.Clip(name), specs[0].Name)
 		}
 		if dst[i].tensor != nil {
 			return nil, fmt.Errorf("%w: two tensors are named %q", engine.ErrInvalidInput, specs[i].Name)
@@ -74,22 +74,11 @@ func (s *service) bind(dst []input, signature *engine.Signature, tensors []*agen
 // named is the index of the input that is listed under name, or -1.
 func named(specs []engine.TensorSpec, name []byte) int {
 	for i := range specs {
-		if string(name) == specs[i].Name || string(name) == validText(specs[i].Name) {
+		if string(name) == specs[i].Name || string(name) == failure.ValidText(specs[i].Name) {
 			return i
 		}
 	}
 	return -1
-}
-
-// clip shortens what a client sent so that it can be sent back in a sentence.
-func clip(name []byte) string { return failure.Shorten(string(name), 64) }
-
-// counted is a number with its noun: "1 row", "2 rows".
-func counted(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return strconv.Itoa(n) + " " + noun
 }
 
 // measure finds out how many bytes each input has and how many rows all of them
@@ -106,7 +95,7 @@ func (s *service) measure(ctx context.Context, inputs []input) (rows int, err er
 		case rows == 0:
 			rows = n
 		case rows != n:
-			return 0, fmt.Errorf("%w: input %q has %s where another has %d", engine.ErrInvalidInput, in.spec.Name, counted(n, "row"), rows)
+			return 0, fmt.Errorf("%w: input %q has %s where another has %d", engine.ErrInvalidInput, in.spec.Name, failure.Counted(n, "row"), rows)
 		}
 	}
 	return max(rows, 1), nil
@@ -137,10 +126,10 @@ func (s *service) measureOne(ctx context.Context, in *input) (int, error) {
 	switch {
 	case !in.spec.HasRows():
 		if in.size != rowBytes {
-			return 0, fmt.Errorf("it has %s, %s takes %d", counted(in.size, "byte"), in.spec, rowBytes)
+			return 0, fmt.Errorf("it has %s, %s takes %d", failure.Counted(in.size, "byte"), in.spec, rowBytes)
 		}
 	case rowBytes == 0 || in.size == 0 || in.size%rowBytes != 0:
-		return 0, fmt.Errorf("it has %s, %s takes a multiple of %d, one or more rows", counted(in.size, "byte"), in.spec, rowBytes)
+		return 0, fmt.Errorf("it has %s, %s takes a multiple of %d, one or more rows", failure.Counted(in.size, "byte"), in.spec, rowBytes)
 	default:
 		rows = in.size / rowBytes
 	}
@@ -153,7 +142,7 @@ func (s *service) measureOne(ctx context.Context, in *input) (int, error) {
 // measureShared looks at the segment that a handle names: a request for memory
 // that is not there must not make the daemon allocate.
 func (s *service) measureShared(ctx context.Context, in *input, wire *agentapi.SharedMemoryHandle, h hint, rowBytes int) error {
-	who, err := callerOf(ctx)
+	who, err := local.CallerOf(ctx)
 	if err != nil {
 		return err
 	}

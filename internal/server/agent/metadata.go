@@ -2,10 +2,10 @@ package agent
 
 import (
 	"math"
-	"strings"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -53,7 +53,7 @@ func elementSize(d agentapi.DataType) int {
 func describe(d engine.Description) *agentapi.Model {
 	return &agentapi.Model{
 		// A client can only send valid UTF-8, the configuration may not.
-		Url:                   validText(d.URL),
+		Url:                   failure.ValidText(d.URL),
 		Name:                  d.Name,
 		InputTensorMetadatas:  describeSpecs(d.Signature.Inputs),
 		OutputTensorMetadatas: describeSpecs(d.Signature.Outputs),
@@ -64,7 +64,7 @@ func describeSpecs(specs []engine.TensorSpec) []*agentapi.TensorMetadata {
 	out := make([]*agentapi.TensorMetadata, len(specs))
 	for i, spec := range specs {
 		out[i] = &agentapi.TensorMetadata{
-			Name:     []byte(validText(spec.Name)),
+			Name:     []byte(failure.ValidText(spec.Name)),
 			DataType: dataType(spec.DType),
 			Shape:    make([]int32, len(spec.Dims)),
 		}
@@ -93,14 +93,10 @@ func answer(t tensor.Tensor) *agentapi.Tensor {
 	}
 	return &agentapi.Tensor{
 		TensorMetadata: &agentapi.TensorMetadata{
-			Name:     []byte(validText(t.Name)),
+			Name:     []byte(failure.ValidText(t.Name)),
 			DataType: dataType(t.DType),
 			Shape:    shape,
 		},
 		Data: &agentapi.Tensor_ByteData{ByteData: append([]byte{}, t.Bytes()...)},
 	}
 }
-
-// validText replaces what is not UTF-8: older clients fail to read a whole list
-// for one bad name in it.
-func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

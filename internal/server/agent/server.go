@@ -108,7 +108,7 @@ func New(o Options) (*Server, error) {
 
 func serverOptions(o Options) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(peerCredentials{}),
+		grpc.Creds(local.Credentials{}),
 		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
 		grpc.MaxSendMsgSize(int(o.MaxMessage)),
 		grpc.MaxConcurrentStreams(streamsPerConnection),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 const (
@@ -102,7 +103,7 @@ func (s *service) acquire(doing, name string) (*engine.Snapshot, error) {
 
 // callerAttr says in a log line who made the call.
 func callerAttr(ctx context.Context) slog.Attr {
-	who, err := callerOf(ctx)
+	who, err := local.CallerOf(ctx)
 	if err != nil {
 		return slog.String("caller", "unknown")
 	}

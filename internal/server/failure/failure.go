@@ -6,6 +6,7 @@ package failure
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -64,3 +65,18 @@ func Shorten(s string, n int) string {
 	}
 	return strings.ToValidUTF8(s, "")
 }
+
+// Clip shortens what a client sent so that it can be sent back in a sentence.
+func Clip[Text string | []byte](sent Text) string { return Shorten(string(sent), 64) }
+
+// Counted is a number with its noun: "1 row", "2 rows".
+func Counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.Itoa(n) + " " + noun
+}
+
+// ValidText replaces what is not UTF-8: clients fail to read a whole message for
+// one bad name in it.
+func ValidText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -3,6 +3,8 @@ package local
 import (
 	"net"
 	"sync"
+
+	"github.com/picket-ml/picket/internal/shm"
 )
 
 // Conn is an accepted connection that is counted until it is closed.
@@ -21,3 +23,6 @@ func (c *Conn) Close() error {
 	})
 	return c.UnixConn.Close()
 }
+
+// Peer is the user at the other end.
+func (c *Conn) Peer() (shm.Peer, error) { return shm.PeerCred(c.UnixConn) }
