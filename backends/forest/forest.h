@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 // A node of the plain layout, which every model has. The children of a node lie side by side. A leaf is its own left
 // child and compares with NaN, so that walking on from it changes nothing.
 typedef struct {
@@ -35,13 +37,15 @@ enum { PICKET_BLOCK = 64 };
 // Of an exit: the rest is an index into the leaves. Otherwise it is the number of a block.
 #define PICKET_LEAF 0x80000000u
 
-// One tree of the slice layout.
+// One tree of the slice layout: a tree of any shape; or a complete one; or one of any shape with complete trees of depth 6
+// instead of leaves.
 typedef struct {
-	uint32_t depth;  // of a complete tree, 3 to 6; 0 for one of any shape
-	uint32_t splits; // of a tree of any shape
-	uint32_t first;  // of its nodes in slice_mask, slice_side and slice_to
-	uint32_t leaves; // of a tree of any shape
-	uint32_t table;  // first 64-byte line of its leaves
+	uint32_t depth; // of the complete trees, 3 to 6; 0: there are none
+	uint32_t lines; // leaves of the tree of any shape; 1: there is no such tree
+	uint32_t threes, ones; // its splits with both children, and alone
+	uint32_t first; // of its nodes in slice_mask and slice_side, first those of any shape: 3 or 1 each
+	uint32_t to;    // of its nodes in slice_to
+	uint32_t table; // first 64-byte line of its leaves
 	uint32_t group;
 } picket_slice_tree;
 
@@ -70,7 +74,8 @@ typedef struct {
 	const uint32_t *unit_view, *unit_size;
 	const uint32_t *view_unit; // views + 1: first unit of a view
 	const float *thresholds; // units * PICKET_UNIT
-	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1, for AVX-512
+	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1
+	const uint8_t *levels;   // of a unit's heap, 4 to 8
 
 	// The row layout: ranks of all units in at most 4 registers of 64 bytes, once with 0 and once with 255 for missing.
 	uint32_t row_registers; // 1, 2 or 4; 0: there is no row layout
@@ -82,13 +87,14 @@ typedef struct {
 
 	// The slice layout: rows in the bits of registers of slice_width bytes.
 	uint32_t slice_width; // 0: there is no slice layout
-	uint32_t masks;       // lines of a unit's thresholds, of all units
-	uint32_t reach;       // most lines that a tree of any shape needs
+	uint32_t masks;       // lines, of all units
 	const uint32_t *unit_first;        // line of rank >= 0 of a unit
+	const uint32_t *unit_right;        // units + 1: first of a unit's in slice_right
+	const uint32_t *slice_right;       // offset of a mask in its unit that is needed with the missing ones, too
 	const picket_slice_tree *slice_trees;
 	const uint32_t *slice_mask;        // of a node: offset of its mask
-	const uint32_t *slice_side;        // of a node: offset of what is to be added where values are missing
-	const uint32_t *slice_to;          // of a node of any shape: offsets of reach: own, left, right
+	const uint32_t *slice_side;        // the same where values are missing
+	const uint32_t *slice_to;          // of a node of any shape: offsets of lines, lower, upper, own (3 of them or one)
 	const uint16_t *slice_order;       // of each row: its place among the sums; then of each row: the byte that its bit is in
 	const uint8_t *slice_leaves;       // tables of 64 bytes: byte 0 of 64 leaves, byte 1, ...
 } picket_forest;

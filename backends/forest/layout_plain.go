@@ -5,6 +5,7 @@ package forest
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 
 	"github.com/picket-ml/picket/internal/ensemble"
 )
@@ -14,7 +15,7 @@ type plainTables struct {
 	base, groupFirst, viewColumn, viewRule      offset
 	nodes, roots, depths, setsIn, words, leaves offset
 	unitView, unitSize, viewUnit                offset
-	thresholds, search                          offset
+	thresholds, search, levels                  offset
 }
 
 // Bits of a node's what, as in forest.h.
@@ -73,6 +74,7 @@ func (p *plan) layPlain(a *arena) plainTables {
 	}
 
 	var thresholds, search []float32
+	var levels []byte
 	for _, u := range p.units {
 		unitView, unitSize = append(unitView, uint32(u.view)), append(unitSize, uint32(len(u.thresholds)))
 		at := func(i int) float32 {
@@ -87,13 +89,16 @@ func (p *plan) layPlain(a *arena) plainTables {
 		for i := range 256 {
 			thresholds = append(thresholds, at(i))
 		}
-		// A node of level l has the middle one of 2^(8-l) - 1 thresholds.
-		search = append(search, nan32)
-		for l := range 8 {
+		// The shallowest heap that holds them all; a node of level l has the middle one of 2^(depth-l) - 1 thresholds.
+		depth := max(4, bits.Len(uint(len(u.thresholds))))
+		levels = append(levels, byte(depth))
+		heap := []float32{nan32}
+		for l := range depth {
 			for i := range 1 << l {
-				search = append(search, at(i<<(8-l)+1<<(7-l)-1))
+				heap = append(heap, at(i<<(depth-l)+1<<(depth-1-l)-1))
 			}
 		}
+		search = append(append(search, heap...), make([]float32, 256-len(heap))...)
 	}
 	viewUnit := make([]uint32, len(p.views)+1)
 	for _, u := range p.units { // in the order of their views
@@ -104,5 +109,6 @@ func (p *plan) layPlain(a *arena) plainTables {
 	}
 	t.viewUnit = a.u32(viewUnit)
 	t.unitView, t.unitSize, t.thresholds, t.search = a.u32(unitView), a.u32(unitSize), a.f32(thresholds), a.f32(search)
+	t.levels = a.bytes(levels)
 	return t
 }

@@ -95,11 +95,12 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	f.roots, f.depths, f.sets_in, f.words = u32(plain.roots), u32(plain.depths), u8(plain.setsIn), u32(plain.words)
 	f.leaves32, f.leaves64 = f32(plain.leaves), f64(plain.leaves)
 	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(plain.unitView), u32(plain.unitSize), f32(plain.thresholds)
-	f.view_unit, f.search = u32(plain.viewUnit), f32(plain.search)
+	f.view_unit, f.search, f.levels = u32(plain.viewUnit), f32(plain.search), u8(plain.levels)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
-	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)
+	f.slice_width, f.masks = C.uint32_t(slices.width), C.uint32_t(slices.masks)
 	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
+	f.unit_right, f.slice_right = u32(slices.unitRight), u32(slices.right)
 	f.slice_mask, f.slice_side, f.slice_to, f.slice_leaves = u32(slices.mask), u32(slices.side), u32(slices.to), u8(slices.leaves)
 	f.slice_order = (*C.uint16_t)(unsafe.Add(base, order))
 	return &program{memory: memory, forest: f, family: family, scratch: scratchBytes(p, rows, slices)}, rows, slices, nil
@@ -118,7 +119,7 @@ func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
 		n = max(n, views+256+2*all+2048)
 	}
 	if w := slices.width; w != 0 {
-		m := len(p.views)*64*4 + len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w
+		m := len(p.views)*64*4 + len(p.units)*8*w + len(p.units)*w + slices.masks*w + p.groups*8*w*8 + slices.reach*w
 		if !p.plain {
 			m += lines(4 * len(p.views) * 8 * w)
 		}
