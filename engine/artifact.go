@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,9 @@ type Artifact struct {
 	Files []ArtifactFile
 	// LeftOut is the rest of what the folder holds, sorted by name, for messages.
 	LeftOut []LeftOut
+
+	// digests are those of the files that were asked for, by name.
+	digests map[string][sha256.Size]byte
 }
 
 // ArtifactFile is one file of an Artifact.
@@ -161,6 +165,41 @@ func (a *Artifact) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrArtifact, name, limit)
 	}
 	return data, nil
+}
+
+// SHA256 is the digest of a file of the artifact, which is read once however
+// often it is asked for; files may be large, so ctx can end it. It is not for
+// several goroutines at once. What is read later may be another content: whoever
+// trusts a digest takes it of the very bytes it uses.
+func (a *Artifact) SHA256(ctx context.Context, name string) ([sha256.Size]byte, error) {
+	if sum, ok := a.digests[name]; ok {
+		return sum, nil
+	}
+	f, err := a.Open(name)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	defer f.Close()
+	digest, buffer := sha256.New(), make([]byte, 256<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return [sha256.Size]byte{}, contextError(err)
+		}
+		n, err := f.Read(buffer)
+		digest.Write(buffer[:n])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return [sha256.Size]byte{}, fmt.Errorf("%w: reading %s: %w", ErrArtifact, name, err)
+		}
+	}
+	if a.digests == nil {
+		a.digests = make(map[string][sha256.Size]byte)
+	}
+	sum := [sha256.Size]byte(digest.Sum(nil))
+	a.digests[name] = sum
+	return sum, nil
 }
 
 // Has tells whether the artifact has a file of that name.

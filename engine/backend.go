@@ -22,8 +22,10 @@ type Backend interface {
 	Probe(host *hw.Host) error
 
 	// Match tells how well the backend suits the artifact by looking at names
-	// and, where names do not say, at the first bytes of its files: 0 for not
-	// at all; the highest wins; a tie goes to the order of the list.
+	// and, where names do not say, at the first bytes of its files or their
+	// digests: 0 for not at all; a tie goes to the order of the list. The highest
+	// is opened first and what it answers is what others must answer; see
+	// LastResort and Candidate for how one is chosen.
 	Match(a *Artifact) int
 
 	// Open makes a Model of the artifact, which is borrowed for the call: a
@@ -34,12 +36,21 @@ type Backend interface {
 	Open(ctx context.Context, a *Artifact, options OpenOptions) (Model, error)
 }
 
+// LastResort is the highest Match of a backend that is opened only where no
+// better one can: one that leaks, that leaves something behind in the process,
+// or that would run the same code as another. Such a backend is not timed
+// against others, because that takes opening it.
+const LastResort = 10
+
 // OpenOptions is what the engine tells a backend about how a model will be
 // used.
 type OpenOptions struct {
 	// Host is what the model will run on. Never nil.
 	Host *hw.Host
-	// Threads is how many threads one Run may use, at least 1.
+	// Threads is how many threads one Run may use, at least 1 and by default as
+	// many as the process has cores. All runs of all models share these cores: a
+	// backend that starts threads takes them from one count for the whole process,
+	// and only for runs that are long enough to pay for the hand-over.
 	Threads int
 	// Pin asks for the model's working memory to be locked in memory.
 	Pin bool

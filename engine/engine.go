@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +24,13 @@ type Engine struct {
 	log      *slog.Logger
 	defaults ModelOptions
 	backends []probed
+	version  string
+
+	decisions Decisions // nil: none are remembered
+	// timing is taken by the one load that times backends: two at once would
+	// measure each other, and live traffic would suffer from both.
+	timing chan struct{}
+	now    func() int64 // nanoseconds, for timing backends
 
 	// models is replaced, never changed, so that acquiring a model takes no
 	// lock. Replacing it does.
@@ -65,7 +71,11 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		host: o.Host, source: o.Source, log: o.Log, defaults: o.Defaults.or(builtinOptions),
+		version: o.Version, decisions: o.Decisions, timing: make(chan struct{}, 1), now: clock,
 		loading: make(map[string]struct{}),
+	}
+	if e.defaults.Threads == 0 {
+		e.defaults.Threads = max(1, int(o.Host.CPU.CoresAllowed))
 	}
 	if err := e.defaults.check(); err != nil {
 		return nil, fmt.Errorf("making an engine: %w", err)
@@ -226,96 +236,6 @@ func (e *Engine) publish(s *Snapshot) error {
 		old.Release()
 	}
 	return nil
-}
-
-// openBest asks the backends, best match first, and starts the first model that
-// opens. Only ErrUnsupported sends it to the next: an artifact that is damaged
-// for one backend is not tried on others, whose libraries may be less careful.
-func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
-	candidates, order := e.rank(name, a, o.Backend)
-	unsupported := error(nil)
-	for n, i := range order {
-		if err := ctx.Err(); err != nil {
-			return nil, contextError(err)
-		}
-		model, err := e.open(ctx, i, name, a, o)
-		if errors.Is(err, ErrUnsupported) {
-			candidates[i].Reason = err.Error()
-			unsupported = err
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("opening it with backend %s: %w", e.backends[i].Name(), err)
-		}
-		candidates[i].Chosen, candidates[i].Reason = true, "chosen: it matches the artifact best"
-		if o.Backend != "" {
-			candidates[i].Reason = "chosen: it was asked for"
-		}
-		for _, j := range order[n+1:] {
-			candidates[j].Reason = "not tried: " + e.backends[i].Name() + " matches the artifact better"
-		}
-		description := Description{Name: name, URL: a.URL, Backend: e.backends[i].Name(), Candidates: candidates}
-		s, err := startSnapshot(model, description, o, e.host, e.log)
-		if err != nil {
-			return nil, fmt.Errorf("starting it with backend %s: %w", e.backends[i].Name(), err)
-		}
-		return s, nil
-	}
-	if unsupported != nil {
-		return nil, unsupported
-	}
-	return nil, fmt.Errorf("%w: %s", ErrArtifact, noneCan(a, candidates))
-}
-
-// rank is all backends as candidates, and the indices of those to try in order.
-func (e *Engine) rank(name string, a *Artifact, forced string) (candidates []Candidate, order []int) {
-	matches := make([]int, len(e.backends))
-	candidates = make([]Candidate, len(e.backends))
-	for i, b := range e.backends {
-		candidates[i].Backend = b.Name()
-		var err error
-		matches[i], err = e.match(i, name, a)
-		switch {
-		case forced != "" && b.Name() != forced:
-			candidates[i].Reason = "not asked: backend " + forced + " was asked for"
-		case err != nil:
-			candidates[i].Reason = err.Error() + " while looking at the artifact"
-		case matches[i] == 0:
-			candidates[i].Reason = "the artifact is not of its format"
-		case b.unusable != nil:
-			candidates[i].Reason = b.unusable.Error()
-		default:
-			order = append(order, i)
-		}
-	}
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(matches[j], matches[i]) })
-	return candidates, order
-}
-
-// match asks backend i.
-func (e *Engine) match(i int, name string, a *Artifact) (fit int, err error) {
-	defer contain(e.log, name, &err)
-	return e.backends[i].Match(a), nil
-}
-
-// open opens a with backend i. What a backend had opened before a panic stays
-// open.
-func (e *Engine) open(ctx context.Context, i int, name string, a *Artifact, o ModelOptions) (m Model, err error) {
-	defer contain(e.log, name, &err)
-	return e.backends[i].Open(ctx, a, OpenOptions{Host: e.host, Threads: o.Threads, Pin: o.Pin})
-}
-
-// noneCan says in one sentence why no backend was tried.
-func noneCan(a *Artifact, candidates []Candidate) string {
-	empty := ""
-	if len(a.Files)+len(a.LeftOut) == 0 {
-		empty = "the folder is empty, and "
-	}
-	reasons := make([]string, len(candidates))
-	for i, c := range candidates {
-		reasons[i] = c.Backend + " (" + c.Reason + ")"
-	}
-	return empty + "no backend can run it: " + strings.Join(reasons, "; ") + a.LeftOutText()
 }
 
 // Unload takes the name away; new requests for it fail at once. It returns when

@@ -523,7 +523,7 @@ func TestBatchDelay(t *testing.T) {
 
 func TestLoadRefusals(t *testing.T) {
 	b := enginetest.New(enginetest.Script{Name: "good"})
-	unusable := enginetest.New(enginetest.Script{Name: "unusable", Probe: errors.New("its library is not here"), Match: 9})
+	unusable := enginetest.New(enginetest.Script{Name: "unusable", Probe: errors.New("its library is not here"), Match: 109})
 	broken := enginetest.New(enginetest.Script{Name: "broken", Instance: errors.New("no instance for you")})
 	damaged := enginetest.New(enginetest.Script{Name: "damaged", Open: fmt.Errorf("%w: it is truncated", engine.ErrArtifact)})
 	nothing := enginetest.New(enginetest.Script{Name: "nothing", Signature: &engine.Signature{}})
@@ -584,36 +584,6 @@ func TestNewLooksAtTheHostItself(t *testing.T) {
 	t.Setenv("PICKET_CPU_MASK", "no-such-feature")
 	if _, err := engine.New(engine.Options{Source: source}); err == nil {
 		t.Error("a mask that means nothing was taken")
-	}
-}
-
-func TestChoosingABackend(t *testing.T) {
-	newer := enginetest.New(enginetest.Script{Name: "newer", Match: 5, Open: fmt.Errorf("%w: a kind of tree it has no code for", engine.ErrUnsupported)})
-	fast := enginetest.New(enginetest.Script{Name: "fast", Match: 3, Properties: engine.Properties{Variant: "x86-64-v3"}})
-	slow := enginetest.New(enginetest.Script{Name: "slow", Match: 3})
-	absent := enginetest.New(enginetest.Script{Name: "absent", Match: 9, Probe: errors.New("libabsent.so was not found")})
-	other := enginetest.New(enginetest.Script{Name: "other", Match: -1})
-	e := newEngine(t, engine.Options{}, slow, newer, fast, absent, other)
-	d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d.Backend != "slow" { // a tie goes to the order of the list
-		t.Errorf("chose %s", d.Backend)
-	}
-	for i, want := range []string{"chosen: it matches", "no code for", "slow matches the artifact better", "libabsent.so was not found", "not of its format"} {
-		if c := d.Candidates[i]; !strings.Contains(c.Reason, want) || c.Chosen != (i == 0) {
-			t.Errorf("candidate %s: chosen %v, reason %q, want %q", c.Backend, c.Chosen, c.Reason, want)
-		}
-	}
-	if us := d.Candidates[0].USPerRow; us <= 0 {
-		t.Errorf("a row of the chosen backend takes %v µs", us)
-	}
-	if d, err = e.Load(t.Context(), "forced", "somewhere", engine.ModelOptions{Backend: "fast"}); err != nil || d.Backend != "fast" || d.Variant != "x86-64-v3" {
-		t.Errorf("forced to fast: got %q %q, %v", d.Backend, d.Variant, err)
-	}
-	if _, err := e.Load(t.Context(), "x", "somewhere", engine.ModelOptions{Backend: "newer"}); !errors.Is(err, engine.ErrUnsupported) {
-		t.Errorf("forced to a backend that does not support it: %v", err)
 	}
 }
 

@@ -43,19 +43,27 @@ type Description struct {
 	Inline                    bool
 	Signature                 Signature
 	Options                   ModelOptions
-	// Candidates are all backends, in the order they were considered.
+	// Candidates are all backends: the chosen one, those that were timed against
+	// it, fastest first, and the rest in the order of the engine's list.
 	Candidates []Candidate
 }
 
 // Candidate is one way the model could be run.
+//
+// Where several backends can, all that open are timed with requests of
+// ModelOptions.ExpectedRows rows, and the fastest is chosen whose answers agree
+// with those of the best match: floating-point numbers within 1e-5 and 1e-5 of
+// the larger one, everything else equal. A backend that matches better is kept
+// unless another is clearly faster.
 type Candidate struct {
-	Backend, Variant string
-	Chosen           bool
-	// USPerRow is the shortest time a single row took at warm-up, in
-	// microseconds; 0 when it was not measured.
-	USPerRow float64
+	Backend string `json:"backend"`
+	Variant string `json:"variant"` // empty where it was not opened, or has no name
+	Chosen  bool   `json:"chosen"`
+	// USPerRow is how long a row took when backends were timed, in microseconds, or,
+	// of one that was chosen without that, at warm-up; 0 when it was not measured.
+	USPerRow float64 `json:"us_per_row"`
 	// Reason says why it was chosen or not, in a sentence.
-	Reason string
+	Reason string `json:"reason"`
 }
 
 // startSnapshot starts and warms up the instances of an opened model, which it
@@ -65,22 +73,10 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 		name: description.Name, description: description, model: model, log: log,
 		signature: model.Signature(), properties: model.Properties(), closed: make(chan struct{}),
 	}
-	if err := s.signature.check(); err != nil {
+	options, err := settle(options, s.signature, s.properties, host)
+	if err != nil {
 		s.closeModel()
-		return nil, fmt.Errorf("%w: %w", ErrArtifact, err)
-	}
-	if options.Instances == 0 {
-		options.Instances = 1
-		if s.properties.Inline {
-			options.Instances = max(1, int(math.Ceil(host.CPU.CoresAllowed)))
-		}
-	}
-	if limit := s.properties.MaxInstances; limit > 0 {
-		options.Instances = min(options.Instances, limit)
-	}
-	if err := s.signature.fits(options, &host.Memory); err != nil {
-		s.closeModel()
-		return nil, fmt.Errorf("%w: %w", ErrMemory, err)
+		return nil, err
 	}
 	s.options = options
 	s.queue = queue{
@@ -117,13 +113,38 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {
-			c.Variant, c.USPerRow = s.properties.Variant, float64(s.rowNS.Load())/1e3
+			c.Variant = s.properties.Variant
+			if c.USPerRow == 0 {
+				c.USPerRow = float64(s.rowNS.Load()) / 1e3
+			}
 			for _, n := range s.properties.Notes {
 				c.Reason += "; " + n.Text
 			}
 		}
 	}
+	byPreference(s.description.Candidates)
 	return s, nil
+}
+
+// settle fills in what depends on the model, and refuses a model whose signature
+// makes no sense or whose tensors do not fit the machine.
+func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOptions, error) {
+	if err := s.check(); err != nil {
+		return o, fmt.Errorf("%w: %w", ErrArtifact, err)
+	}
+	if o.Instances == 0 {
+		o.Instances = 1
+		if p.Inline {
+			o.Instances = max(1, int(math.Ceil(host.CPU.CoresAllowed)))
+		}
+	}
+	if p.MaxInstances > 0 {
+		o.Instances = min(o.Instances, p.MaxInstances)
+	}
+	if err := s.fits(o, &host.Memory); err != nil {
+		return o, fmt.Errorf("%w: %w", ErrMemory, err)
+	}
+	return o, nil
 }
 
 // measured takes over what a worker found at warm-up: the best of all of them.
@@ -142,6 +163,12 @@ func (s *Snapshot) Describe() Description { return s.description }
 
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }
+
+// Name is what the model was loaded as.
+func (s *Snapshot) Name() string { return s.name }
+
+// Version is the artifact's own; it may be empty.
+func (s *Snapshot) Version() string { return s.properties.Version }
 
 // Refused counts a request that did not become one, for the reason err: what its
 // client sent does not fit the model, or there was no memory for it.

@@ -22,18 +22,28 @@ type Options struct {
 	Log *slog.Logger
 	// Defaults fill the fields of ModelOptions that a Load leaves zero.
 	Defaults ModelOptions
+	// Decisions remembers which backend was the fastest for an artifact. Nil:
+	// every load of an artifact that several backends can run times them.
+	Decisions Decisions
+	// Version is the program's. A decision is remembered for one version, because
+	// the next may have faster code.
+	Version string
 }
 
 // ModelOptions is how one model is run. A zero field takes the engine's
 // default, and where that is zero too, the value named here.
 type ModelOptions struct {
-	// Backend forces the backend of that name. Default: the one that matches
-	// the artifact best.
+	// Backend forces the backend of that name. Default: the fastest one whose
+	// answers agree with those of the best match; see Candidate.
 	Backend string
+	// ExpectedRows is how many rows a request is expected to have: backends are
+	// timed with requests of that size. Default 1.
+	ExpectedRows int
 	// Instances is how many executors run in parallel. Default: the number of
 	// cores the process may use for inline models, else 1.
 	Instances int
-	// Threads is how many threads one Run may use. Default 1.
+	// Threads is how many threads one Run may use; see OpenOptions.Threads.
+	// Default: the number of whole cores the process may use.
 	Threads int
 	// MaxBatchRows is the largest number of rows that requests are put together
 	// to; a single larger request is still served. Default 64.
@@ -55,6 +65,9 @@ type ModelOptions struct {
 func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	if o.Backend == "" {
 		o.Backend = d.Backend
+	}
+	if o.ExpectedRows == 0 {
+		o.ExpectedRows = d.ExpectedRows
 	}
 	if o.Instances == 0 {
 		o.Instances = d.Instances
@@ -78,9 +91,9 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	return o
 }
 
-// builtinOptions are the defaults of the defaults. Instances is chosen when the
-// model is known.
-var builtinOptions = ModelOptions{Threads: 1, MaxBatchRows: 64, MaxQueue: 1024}
+// builtinOptions are the defaults of the defaults. Threads is chosen when the
+// host is known, Instances when the model is.
+var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024}
 
 // limits no configuration sensibly exceeds; they keep sums far from overflow.
 const (
@@ -94,6 +107,7 @@ func (o ModelOptions) check() error {
 		name       string
 		value, max int64
 	}{
+		{"expected rows", int64(o.ExpectedRows), maxBatchRows},
 		{"instances", int64(o.Instances), maxInstances},
 		{"threads", int64(o.Threads), maxInstances},
 		{"max batch rows", int64(o.MaxBatchRows), maxBatchRows},

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,21 @@ func (s Signature) Batchable() bool {
 func (s Signature) Equal(o Signature) bool {
 	equal := func(x, y TensorSpec) bool { return x.equal(&y) }
 	return slices.EqualFunc(s.Inputs, o.Inputs, equal) && slices.EqualFunc(s.Outputs, o.Outputs, equal)
+}
+
+// rowBytes is the number of bytes of one row of all tensors together.
+func (s Signature) rowBytes() (int, error) {
+	sum := 0
+	for _, specs := range [][]TensorSpec{s.Inputs, s.Outputs} {
+		for i := range specs {
+			n, err := specs[i].RowBytes()
+			if err != nil {
+				return 0, err
+			}
+			sum = min(sum, math.MaxInt-n) + n // far too many is as good as the sum
+		}
+	}
+	return sum, nil
 }
 
 // check refuses signatures that the engine could not allocate tensors for. A

@@ -148,6 +148,19 @@ func (h *histogram) snapshot() Histogram {
 	return s
 }
 
+// Below is how many values were below 2^exponent nanoseconds: powers of two are
+// where buckets end.
+func (h *Histogram) Below(exponent int) uint64 {
+	var n uint64
+	for i, count := range h.buckets {
+		if bits.Len64(upperBound(i)) > exponent {
+			break
+		}
+		n += count
+	}
+	return n
+}
+
 // Quantile is a duration that a fraction q of the values does not exceed, at
 // most a quarter above the exact one; 0 when there are no values.
 func (h *Histogram) Quantile(q float64) time.Duration {

@@ -43,6 +43,17 @@ func TestHistogramQuantiles(t *testing.T) {
 			t.Errorf("quantile %v is %v, exactly %v", q, time.Duration(got), time.Duration(exact))
 		}
 	}
+	for exponent := range 64 {
+		want := uint64(0)
+		for _, v := range values {
+			if v>>exponent == 0 {
+				want++
+			}
+		}
+		if got := s.Below(exponent); got != want {
+			t.Errorf("%d values are said to be below 2^%d, %d are", got, exponent, want)
+		}
+	}
 	// The fifth of six values does not exceed it for a fraction of 0.83 only.
 	var six histogram
 	for _, v := range []int64{1, 1, 1, 1, 1, 100} {

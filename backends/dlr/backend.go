@@ -12,11 +12,13 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 )
 
-// How well the backend suits a folder; see engine.Backend. For trees it comes
-// after the treelite backend, for the rest it is the only one.
+// How well the backend suits a folder; see engine.Backend. For trees it is the
+// last resort: libdlr never unloads a tree model's library, so that opening it for
+// comparison alone leaks, and it calls the same code as the treelite backend. For
+// the rest it is the only one.
 const (
 	matchTVM    = 100
-	matchTrees  = 50
+	matchTrees  = engine.LastResort
 	matchBroken = 1
 )
 

@@ -16,9 +16,11 @@ import (
 const (
 	// matchModel is for a folder that holds just a model file.
 	matchModel = 100
-	// matchBeside is for a model file beside the library it was compiled to: below what the backend that runs the library
-	// gives. This one is faster, but which of two backends runs a model is to be settled by timing both, which the engine
-	// does not do yet; until then this one is there for the asking.
+	// matchSource is for a model file beside the library that was compiled from it, as compiled.meta says by its digest:
+	// above what the backend that runs the library gives, because the model is what the library was made to answer like.
+	matchSource = 110
+	// matchBeside is for a model file beside a library of which nothing says that it was compiled from that file: below
+	// what the backend that runs the library gives. Where the answers agree, this one may still be chosen for its speed.
 	matchBeside = 90
 	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
 	matchBroken = 1
@@ -36,7 +38,7 @@ func (*Backend) Name() string { return "forest" }
 // Probe never fails: without C, and on any processor, there is a kernel that works.
 func (*Backend) Probe(*hw.Host) error { return nil }
 
-// Match wants a folder with a model file that starts like one, alone or beside the library that it was compiled to.
+// Match wants a folder with a model file that starts like one, alone or beside a library that it may have been compiled to.
 func (*Backend) Match(a *engine.Artifact) int {
 	s, err := findSource(a)
 	switch {
@@ -44,6 +46,8 @@ func (*Backend) Match(a *engine.Artifact) int {
 		return matchBroken
 	case s.name == "":
 		return 0
+	case s.beside && s.isSource(a):
+		return matchSource
 	case s.beside:
 		return matchBeside
 	}
@@ -70,7 +74,7 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 	if metadata.SparseInput {
 		return nil, fmt.Errorf("%w: its compiled.meta says that zeros are missing values (Model.SparseInput); the model file does not", engine.ErrUnsupported)
 	}
-	e, err := s.read(a)
+	e, err := s.read(a, metadata)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +105,7 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
 		threads: options.Threads, cores: coresOf(options.Host), part: program.part(minPart),
 	}
+	m.typical = newTypical(p, typicalThresholds)
 	// What the transform needs; the trees are laid out now.
 	m.head = *e
 	m.head.Trees = nil

@@ -28,8 +28,8 @@ func TestArtifact(t *testing.T) {
 	if _, err := compile.Run(t.Context(), compile.Options{Source: testkit.Path(t, f.Files[0]), Out: dir}); err != nil {
 		t.Fatal(err)
 	}
-	if n := New().Match(backendtest.Artifact(t, dir)); n != matchBeside {
-		t.Errorf("Match gives %d, want %d", n, matchBeside)
+	if n := New().Match(backendtest.Artifact(t, dir)); n != matchSource {
+		t.Errorf("Match gives %d, want %d", n, matchSource)
 	}
 	m := backendtest.Open(t, New(), dir)
 	want := engine.Signature{
@@ -65,6 +65,9 @@ func TestArtifact(t *testing.T) {
 	}
 	if _, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options()); !errors.Is(err, engine.ErrArtifact) {
 		t.Errorf("with another source model, Open gives %v", err)
+	}
+	if n := New().Match(backendtest.Artifact(t, dir)); n != matchBeside {
+		t.Errorf("with another source model, Match gives %d, want %d", n, matchBeside)
 	}
 }
 

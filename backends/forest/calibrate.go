@@ -8,7 +8,7 @@ package forest
 import "C"
 
 import (
-	"math/rand/v2"
+	"math"
 	"unsafe"
 
 	"github.com/picket-ml/picket/tensor"
@@ -39,7 +39,7 @@ func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 		return err
 	}
 	defer scratch.Release()
-	fillTypical(p, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))), n*p.features))
+	newTypical(p, math.MaxInt).fill(unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(in.Bytes()))), n*p.features))
 	at := func(b *tensor.Buffer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b.Bytes())) }
 	time := func(family, slice, rows int) float64 {
 		return g.time(family, slice, at(in), at(out), at(scratch), rows, calibrationRuns)
@@ -71,26 +71,4 @@ func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 // time is the shortest time of several runs of a kernel, in nanoseconds.
 func (g *program) time(family, slice int, in, out, scratch unsafe.Pointer, rows, runs int) float64 {
 	return float64(C.picket_forest_time(g.forest, C.int(family), C.int(slice), (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch), C.int(runs)))
-}
-
-// fillTypical makes rows of values at and beside the model's thresholds, so that splits go both ways; one in 20 is
-// missing. The same model gives the same rows.
-func fillTypical(p *plan, rows []float32) {
-	random := rand.New(rand.NewPCG(1, 2))
-	of := make([][]float32, p.features)
-	for _, u := range p.units {
-		c := p.views[u.view].column
-		of[c] = append(of[c], u.thresholds...)
-	}
-	for i := range rows {
-		t := of[i%p.features]
-		switch {
-		case random.IntN(20) == 0:
-			rows[i] = nan32
-		case len(t) > 0:
-			rows[i] = t[random.IntN(len(t))]
-		default:
-			rows[i] = 0
-		}
-	}
 }

@@ -15,6 +15,7 @@ type model struct {
 	signature engine.Signature
 	// head is the model without its trees: what the transform of margins depends on.
 	head                      ensemble.Ensemble
+	typical                   typical
 	features, groups, outputs int
 	rounds                    int
 	wide                      bool // margins are float64

@@ -2,9 +2,9 @@ package forest
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,11 +26,8 @@ type source struct {
 	layout neo.Layout
 }
 
-// Limits on what is read of the files: enough of its start to tell a model, and a compiled.meta.
-const (
-	headBytes     = 256
-	metadataBytes = 4 << 20
-)
+// headBytes is how much of a file's start tells whether it is a model.
+const headBytes = 256
 
 // findSource looks for the model file by name and first bytes: beside a compiled tree model, the file that `picket
 // compile` puts there; in a folder without any compiled model, whatever starts like a model. Two of them are an error that
@@ -84,7 +81,7 @@ func startsLikeModel(a *engine.Artifact, name string, beside bool) bool {
 
 // read reads the model. Beside a library, the file has to be the one that the library was made of, if its compiled.meta
 // says which; and a model that cannot be read is left to the backend that runs the library.
-func (s source) read(a *engine.Artifact) (*ensemble.Ensemble, error) {
+func (s source) read(a *engine.Artifact, metadata neo.Metadata) (*ensemble.Ensemble, error) {
 	f, err := a.Open(s.name)
 	if err != nil {
 		return nil, err
@@ -94,10 +91,7 @@ func (s source) read(a *engine.Artifact) (*ensemble.Ensemble, error) {
 	e, err := ensemble.Read(io.TeeReader(f, digest), ensemble.Limits{})
 	kind := engine.ErrArtifact
 	if s.beside {
-		want, err := s.digest(a)
-		if err != nil {
-			return nil, err
-		}
+		want := metadata.SourceSHA256
 		if got := hex.EncodeToString(digest.Sum(nil)); want != "" && got != want {
 			return nil, fmt.Errorf("%w: %s is not the model that %s was compiled from: its SHA-256 is %s, and %s says %s",
 				engine.ErrArtifact, s.name, s.layout.Library, got, s.layout.Metadata, want)
@@ -110,25 +104,12 @@ func (s source) read(a *engine.Artifact) (*ensemble.Ensemble, error) {
 	return e, nil
 }
 
-// digest is the SHA-256 of the source model in hexadecimal as compiled.meta gives it, empty where it does not.
-func (s source) digest(a *engine.Artifact) (string, error) {
-	if s.layout.Metadata == "" {
-		return "", nil
+// isSource tells whether compiled.meta gives the digest of the model file, and it is that file's.
+func (s source) isSource(a *engine.Artifact) bool {
+	metadata, err := neo.ReadMetadata(a, s.layout)
+	if err != nil || metadata.SourceSHA256 == "" {
+		return false
 	}
-	data, err := a.ReadFile(s.layout.Metadata, metadataBytes)
-	if err != nil {
-		return "", err
-	}
-	if len(bytes.TrimSpace(data)) == 0 {
-		return "", nil
-	}
-	var d struct{ Picket struct{ SourceSHA256 string } }
-	// neo.ReadMetadata has bounded its depth.
-	if err := json.Unmarshal(data, &d); err != nil {
-		return "", fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, s.layout.Metadata, err)
-	}
-	if len(d.Picket.SourceSHA256) > 2*sha256.Size {
-		return "", fmt.Errorf("%w: reading %s: its Picket.SourceSHA256 is no SHA-256", engine.ErrArtifact, s.layout.Metadata)
-	}
-	return d.Picket.SourceSHA256, nil
+	digest, err := a.SHA256(context.Background(), s.name)
+	return err == nil && hex.EncodeToString(digest[:]) == metadata.SourceSHA256
 }

@@ -39,11 +39,14 @@ func (m Metadata) CheckDigest(l Layout) dl.Check {
 	}
 }
 
-// parseDigest reads a SHA-256 digest. Its errors begin with the predicate of a
-// sentence about the key.
-func parseDigest(s string) (string, error) {
-	if sum, err := hex.DecodeString(s); err != nil || len(sum) != sha256.Size {
+// parseDigest reads a SHA-256 digest, nil for none. Its errors begin with the
+// predicate of a sentence about the key.
+func parseDigest(s *string) (string, error) {
+	if s == nil {
+		return "", nil
+	}
+	if sum, err := hex.DecodeString(*s); err != nil || len(sum) != sha256.Size {
 		return "", errors.New("is not a SHA-256 digest, which is 64 hexadecimal digits")
 	}
-	return strings.ToLower(s), nil
+	return strings.ToLower(*s), nil
 }

@@ -43,6 +43,10 @@ type Metadata struct {
 	// lower-case hexadecimal; see CheckDigest. `picket compile` writes it; Neo does
 	// not, and then it is empty.
 	LibrarySHA256 string
+	// SourceSHA256 is the digest of the model file that the library was compiled
+	// from, in the same form. `picket compile` writes it and puts the file beside
+	// the library.
+	SourceSHA256 string
 	// Transforms names the data transforms that the runtime would apply around
 	// the model, by their place in the file.
 	Transforms []string
@@ -67,6 +71,7 @@ type document struct {
 	Picket struct {
 		CPU           string
 		LibrarySHA256 *string // nil where the file has none; empty is malformed
+		SourceSHA256  *string
 	}
 }
 
@@ -132,10 +137,11 @@ func ParseMetadata(data []byte) (Metadata, error) {
 		}
 	}
 	var err error
-	if digest := d.Picket.LibrarySHA256; digest != nil {
-		if m.LibrarySHA256, err = parseDigest(*digest); err != nil {
-			return Metadata{}, fmt.Errorf("its Picket.LibrarySHA256 %w", err)
-		}
+	if m.LibrarySHA256, err = parseDigest(d.Picket.LibrarySHA256); err != nil {
+		return Metadata{}, fmt.Errorf("its Picket.LibrarySHA256 %w", err)
+	}
+	if m.SourceSHA256, err = parseDigest(d.Picket.SourceSHA256); err != nil {
+		return Metadata{}, fmt.Errorf("its Picket.SourceSHA256 %w", err)
 	}
 	if m.Inputs, err = specs("Inputs", d.Model.Inputs); err != nil {
 		return Metadata{}, err
@@ -221,8 +227,8 @@ func checkDepth(data []byte) error {
 }
 
 // checkKinds refuses, among the keys that libdlr reads, values of other kinds
-// than it expects: it ends the process over them, null included. The digest is
-// ours; a null in its place is no digest and not the lack of one.
+// than it expects: it ends the process over them, null included. The digests are
+// ours; a null in the place of one is no digest and not the lack of one.
 func checkKinds(data []byte) error {
 	var root any
 	if err := json.Unmarshal(data, &root); err != nil {
@@ -245,6 +251,7 @@ func checkKinds(data []byte) error {
 		{[]string{"DataTransform", "Input"}, false},
 		{[]string{"DataTransform", "Output"}, false},
 		{[]string{"Picket", "LibrarySHA256"}, true},
+		{[]string{"Picket", "SourceSHA256"}, true},
 	} {
 		value, found := root, true
 		for _, step := range key.path {

@@ -29,6 +29,7 @@ func TestParseMetadata(t *testing.T) {
 		"sparse trees":  {`{"Model": {"SparseInput": "1"}}`, Metadata{SparseInput: true}},
 		"dense trees":   {`{"Model": {"SparseInput": "0"}}`, Metadata{}},
 		"our own level": {`{"Picket": {"CPU": "x86-64-v3"}}`, Metadata{CPULevel: hw.X86V3}},
+		"a source":      {`{"Picket": {"SourceSHA256": "` + strings.Repeat("0aF9", 16) + `"}}`, Metadata{SourceSHA256: strings.Repeat("0af9", 16)}},
 		"a digest":      {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0aF9", 16) + `"}}`, Metadata{LibrarySHA256: strings.Repeat("0af9", 16)}},
 		"any processor": {`{"Picket": {"CPU": "x86-64"}}`, Metadata{CPULevel: hw.X86V1}},
 		"transforms": {`{"DataTransform": {"Input": {"ColumnTransform": []}, "Output": {"1": {"CategoricalString": {}}, "0": {"CategoricalString": {}}, "2": {"Other": 1}}}}`,
@@ -64,6 +65,8 @@ func TestParseMetadataRefuses(t *testing.T) {
 		"huge dimensions":   {input(`{"name": "a", "dtype": "float32", "shape": [99999999999999999999]}`), "not the JSON"},
 		"twins":             {input(`{"name": "a", "dtype": "int8"}, {"name": "a", "dtype": "int8"}`), "named"},
 		"many tensors":      {input(strings.TrimSuffix(strings.Repeat(`{},`, maxTensors+1), ",")), "257 tensors"},
+		"a source":          {`{"Picket": {"SourceSHA256": "0a"}}`, "its Picket.SourceSHA256 is not a SHA-256 digest"},
+		"a null source":     {`{"Picket": {"SourceSHA256": null}}`, "its Picket.SourceSHA256 is not a string"},
 		"no digest":         {`{"Picket": {"LibrarySHA256": ""}}`, "its Picket.LibrarySHA256 is not a SHA-256 digest"},
 		"a null digest":     {`{"Picket": {"LibrarySHA256": null}}`, "its Picket.LibrarySHA256 is not a string"},
 		"a number":          {`{"Picket": {"LibrarySHA256": 5}}`, "its Picket.LibrarySHA256 is not a string"},
@@ -149,7 +152,7 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add([]byte(`{"DataTransform": {"Input": {"ColumnTransform": []}, "Output": {"0": {"CategoricalString": {}}}}}`))
 	f.Add([]byte(`{"Model": {"Inputs": [{"name": "a", "dtype": "FP16", "shape": [9223372036854775807]}]}}`))
 	f.Add([]byte(`{"Picket": {"CPU": "x86-64", "LibrarySHA256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}`))
-	f.Add([]byte(`{"Picket": {"LibrarySHA256": "E3B0"}}`))
+	f.Add([]byte(`{"Picket": {"LibrarySHA256": "E3B0", "SourceSHA256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}`))
 	f.Add([]byte(`{"Picket": {"LibrarySHA256": null, "librarysha256": ""}}`))
 	f.Add([]byte(`[[[[`))
 	f.Add([]byte(`"\`))
@@ -171,8 +174,10 @@ func FuzzParseMetadata(f *testing.F) {
 				}
 			}
 		}
-		if n := len(m.LibrarySHA256); n != 0 && n != 64 || strings.Trim(m.LibrarySHA256, "0123456789abcdef") != "" {
-			t.Fatalf("a digest of another form: %q", m.LibrarySHA256)
+		for _, digest := range []string{m.LibrarySHA256, m.SourceSHA256} {
+			if n := len(digest); n != 0 && n != 64 || strings.Trim(digest, "0123456789abcdef") != "" {
+				t.Fatalf("a digest of another form: %q", digest)
+			}
 		}
 		if s, err := m.TreeSignature(3, tensor.FP32, 1); err == nil {
 			if d := s.Inputs[0].Dims; len(d) != 2 || d[0] != engine.Variable || d[1] != 3 {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/picket-ml/picket/cmd/picket/internal/rows"
+	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 

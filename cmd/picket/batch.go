@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/picket-ml/picket/cmd/picket/internal/rows"
+	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 

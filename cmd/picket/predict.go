@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/picket-ml/picket/cmd/picket/internal/rows"
+	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 )
 

@@ -26,7 +26,7 @@ const Columns = 3
 // input i's row, plus Bias, 1000*o and j.
 type Script struct {
 	Name       string // default "fake"
-	Match      int    // default 1
+	Match      int    // default 100
 	Probe      error
 	Open       error
 	Instance   error // what NewInstance fails with
@@ -35,8 +35,11 @@ type Script struct {
 	// Bias is added to every answer, to tell one version of a model from
 	// another.
 	Bias float32
-	// OnRun, if set, is called at the start of every run after warm-up; its
-	// error is the run's. It may block.
+	// BatchBias is added to the answers of runs of more than one row, as by a kernel
+	// for batches that is wrong.
+	BatchBias float32
+	// OnRun, if set, is called at the start of every run but those of the warm-up,
+	// also when backends are timed; its error is the run's. It may block.
 	OnRun func(rows int) error
 }
 
@@ -57,7 +60,7 @@ func New(s Script) *Backend {
 		s.Name = "fake"
 	}
 	if s.Match == 0 {
-		s.Match = 1
+		s.Match = 100
 	}
 	if s.Signature == nil {
 		s.Signature = &engine.Signature{
@@ -189,8 +192,12 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 			return err
 		}
 	}
+	bias := b.script.Bias
+	if rows > 1 {
+		bias += b.script.BatchBias
+	}
 	for r := range rows {
-		sum := b.script.Bias
+		sum := bias
 		for n := range in {
 			values, err := row(in[n], r, rows)
 			if err != nil {

@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/api/...", "internal/shm", "internal/hw", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
@@ -22,6 +22,7 @@ var moduleRules = []rule{
 	{pkg: "internal/hw"},
 	{pkg: "internal/ensemble"},
 	{pkg: "internal/config"},
+	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
 	{pkg: "internal/archtest"},
 

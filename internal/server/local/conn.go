@@ -10,17 +10,13 @@ import (
 // Conn is an accepted connection that is counted until it is closed.
 type Conn struct {
 	*net.UnixConn
-	listener *Listener
-	once     sync.Once
+	gate *Gate
+	once sync.Once
 }
 
 // Close implements net.Conn; it may be called more than once.
 func (c *Conn) Close() error {
-	c.once.Do(func() {
-		c.listener.mu.Lock()
-		c.listener.open--
-		c.listener.mu.Unlock()
-	})
+	c.once.Do(c.gate.Leave)
 	return c.UnixConn.Close()
 }
 

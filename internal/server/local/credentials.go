@@ -23,6 +23,7 @@ type identified interface {
 // peerInfo is what handlers find in their context.
 type peerInfo struct {
 	credentials.CommonAuthInfo
+	conn net.Conn
 	peer shm.Peer
 	err  error // why it is not known
 }
@@ -32,7 +33,7 @@ func (peerInfo) AuthType() string { return "unix" }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (Credentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, err: errUnknown}
+	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, conn: conn, err: errUnknown}
 	if c, ok := conn.(identified); ok {
 		info.peer, info.err = c.Peer()
 	}
@@ -65,4 +66,15 @@ func CallerOf(ctx context.Context) (shm.Peer, error) {
 		}
 	}
 	return shm.Peer{}, errUnknown
+}
+
+// ConnOf is the connection, as its listener gave it to gRPC, over which the call
+// came that ctx belongs to; nil when it is not known.
+func ConnOf(ctx context.Context) net.Conn {
+	if p, ok := peer.FromContext(ctx); ok {
+		if info, ok := p.AuthInfo.(peerInfo); ok {
+			return info.conn
+		}
+	}
+	return nil
 }

@@ -1,5 +1,5 @@
 // Package rows turns CSV and JSON text into the bytes of tensors, a row at a time, and the bytes of tensors back into
-// text. It is what `picket predict` reads and prints; memory does not grow with the length of the input.
+// text. It is what `picket predict` and SageMaker's /invocations read and print; memory does not grow with the length of the input.
 //
 // CSV has no header and commas between the numbers of a row. An empty field is a missing value, as is nan in any case;
 // blank lines are skipped, so a model of one column says nan for a missing value. JSON is an array of rows, or rows one

@@ -157,9 +157,9 @@ func (r *Reader) element(dst []byte, input, column int, text string, missing boo
 	d := r.inputs[input].DType
 	var err error
 	if missing {
-		dst, err = appendMissing(dst, d)
+		dst, err = AppendMissing(dst, d)
 	} else {
-		dst, err = appendNumber(dst, d, text)
+		dst, err = AppendNumber(dst, d, text)
 	}
 	if err != nil {
 		return dst, r.wrongNumber(input, column, text, err)
@@ -169,9 +169,5 @@ func (r *Reader) element(dst []byte, input, column int, text string, missing boo
 
 // known tells whether numbers of the type can be read and written.
 func known(d tensor.DType) bool {
-	switch d {
-	case tensor.Uint8, tensor.Int16, tensor.Int32, tensor.Int64, tensor.FP16, tensor.FP32, tensor.FP64:
-		return true
-	}
-	return false
+	return d.Size() > 0
 }

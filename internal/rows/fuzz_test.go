@@ -102,9 +102,9 @@ func decodeReference(t *testing.T, text []byte, inputs []Input) [][]byte {
 					if errors.Is(syntax, strconv.ErrSyntax) {
 						t.Fatalf("%q has the number %q", text, number)
 					}
-					out[i], err = appendNumber(out[i], in.DType, string(number))
+					out[i], err = AppendNumber(out[i], in.DType, string(number))
 				} else {
-					out[i], err = appendMissing(out[i], in.DType)
+					out[i], err = AppendMissing(out[i], in.DType)
 				}
 				if err != nil {
 					t.Fatalf("%q: %v", text, err)

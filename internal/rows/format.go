@@ -32,8 +32,18 @@ func Append(dst []byte, data []byte, d tensor.DType, style Style) ([]byte, error
 		}
 		item := data[i : i+size]
 		switch d {
+		case tensor.Bool:
+			dst = strconv.AppendBool(dst, item[0] != 0)
 		case tensor.Uint8:
 			dst = strconv.AppendUint(dst, uint64(item[0]), 10)
+		case tensor.Uint16:
+			dst = strconv.AppendUint(dst, uint64(binary.LittleEndian.Uint16(item)), 10)
+		case tensor.Uint32:
+			dst = strconv.AppendUint(dst, uint64(binary.LittleEndian.Uint32(item)), 10)
+		case tensor.Uint64:
+			dst = strconv.AppendUint(dst, binary.LittleEndian.Uint64(item), 10)
+		case tensor.Int8:
+			dst = strconv.AppendInt(dst, int64(int8(item[0])), 10)
 		case tensor.Int16:
 			dst = strconv.AppendInt(dst, int64(int16(binary.LittleEndian.Uint16(item))), 10)
 		case tensor.Int32:
@@ -42,6 +52,8 @@ func Append(dst []byte, data []byte, d tensor.DType, style Style) ([]byte, error
 			dst = strconv.AppendInt(dst, int64(binary.LittleEndian.Uint64(item)), 10)
 		case tensor.FP16:
 			dst = appendFloat(dst, float64(halfValue(binary.LittleEndian.Uint16(item))), 32, style)
+		case tensor.BF16:
+			dst = appendFloat(dst, float64(brainValue(binary.LittleEndian.Uint16(item))), 32, style)
 		case tensor.FP32:
 			dst = appendFloat(dst, float64(math.Float32frombits(binary.LittleEndian.Uint32(item))), 32, style)
 		case tensor.FP64:

@@ -45,14 +45,38 @@ func TestHalfRoundsToNearestEven(t *testing.T) {
 	}
 }
 
+// The same of bfloat16.
+func TestBrainRoundsToNearestEven(t *testing.T) {
+	for bits := range 0x7f7f {
+		low, high := float64(brainValue(uint16(bits))), float64(brainValue(uint16(bits+1)))
+		middle := (low + high) / 2
+		for v, want := range map[float64]uint16{
+			low: uint16(bits), middle: uint16(bits + bits&1), math.Nextafter(middle, low): uint16(bits), math.Nextafter(middle, high): uint16(bits + 1),
+		} {
+			if got := brainOf(v); got != want {
+				t.Fatalf("%v becomes %#04x, want %#04x", v, got, want)
+			}
+			if got := brainOf(-v); got != want|0x8000 {
+				t.Fatalf("%v becomes %#04x, want %#04x", -v, got, want|0x8000)
+			}
+		}
+	}
+}
+
 func TestAppendWritesWhatReaderReads(t *testing.T) {
 	values := map[tensor.DType][]byte{
-		tensor.Uint8: {0, 1, 255},
-		tensor.Int16: {0, 0, 255, 255, 0, 128, 255, 127},
-		tensor.Int32: {0, 0, 0, 128, 255, 255, 255, 127, 1, 0, 0, 0},
-		tensor.Int64: {0, 0, 0, 0, 0, 0, 0, 128, 255, 255, 255, 255, 255, 255, 255, 127},
+		tensor.Uint8:  {0, 1, 255},
+		tensor.Int16:  {0, 0, 255, 255, 0, 128, 255, 127},
+		tensor.Int32:  {0, 0, 0, 128, 255, 255, 255, 127, 1, 0, 0, 0},
+		tensor.Bool:   {0, 1, 1},
+		tensor.Int8:   {0, 128, 127, 255},
+		tensor.Uint16: {0, 0, 255, 255},
+		tensor.Uint32: {0, 0, 0, 0, 255, 255, 255, 255},
+		tensor.Uint64: {0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255},
+		tensor.Int64:  {0, 0, 0, 0, 0, 0, 0, 128, 255, 255, 255, 255, 255, 255, 255, 127},
 	}
 	for _, v := range []float64{0, math.Copysign(0, -1), 1, -1.5, 0.1, 1e-7, 5.9604645e-08, 65504, math.Inf(1), math.Inf(-1), math.NaN()} {
+		values[tensor.BF16] = binary.LittleEndian.AppendUint16(values[tensor.BF16], brainOf(v))
 		values[tensor.FP16] = binary.LittleEndian.AppendUint16(values[tensor.FP16], halfOf(v))
 	}
 	for _, v := range []float32{0, 0.1, -1e-7, 1e-6, 1e20, 1e21, math.MaxFloat32, math.SmallestNonzeroFloat32, 16777216, 0.000294183672} {

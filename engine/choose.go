@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// choice is how one load comes to its backend. It is used by one goroutine.
+type choice struct {
+	engine   *Engine
+	name     string
+	artifact *Artifact
+	options  ModelOptions
+	// candidates are all backends, in the order of the engine's list; the indices
+	// below are into it.
+	candidates []Candidate
+	better     []int // to be opened and timed, best match first
+	last       []int // last resorts, best match first
+	// unsupported is what the last backend said that does not support the artifact.
+	unsupported error
+}
+
+// openBest opens the artifact with the backend that is to run it and starts the
+// model.
+func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
+	c := e.rank(name, a, o)
+	if len(c.better) > 1 {
+		key := c.key(ctx)
+		if s, err := c.startRemembered(ctx, key); s != nil || err != nil {
+			return s, err
+		}
+		if s, err := c.startFastest(ctx, key); s != nil || err != nil {
+			return s, err
+		}
+		return c.startFirst(ctx, c.last)
+	}
+	return c.startFirst(ctx, slices.Concat(c.better, c.last))
+}
+
+// rank asks every backend how well it suits the artifact.
+func (e *Engine) rank(name string, a *Artifact, o ModelOptions) *choice {
+	c := &choice{engine: e, name: name, artifact: a, options: o, candidates: make([]Candidate, len(e.backends))}
+	matches := make([]int, len(e.backends))
+	for i, b := range e.backends {
+		candidate := &c.candidates[i]
+		candidate.Backend = b.Name()
+		var err error
+		matches[i], err = c.match(i)
+		switch {
+		case o.Backend != "" && b.Name() != o.Backend:
+			candidate.Reason = "not asked: backend " + o.Backend + " was asked for"
+		case err != nil:
+			candidate.Reason = err.Error() + " while looking at the artifact"
+		case matches[i] == 0:
+			candidate.Reason = "the artifact is not of its format"
+		case b.unusable != nil:
+			candidate.Reason = b.unusable.Error()
+		case matches[i] <= LastResort:
+			candidate.Reason = "not tried: it is a last resort, for what no other backend can open"
+			c.last = append(c.last, i)
+		default:
+			c.better = append(c.better, i)
+		}
+	}
+	best := func(i, j int) int { return cmp.Compare(matches[j], matches[i]) }
+	slices.SortStableFunc(c.better, best)
+	slices.SortStableFunc(c.last, best)
+	return c
+}
+
+// match asks backend i.
+func (c *choice) match(i int) (fit int, err error) {
+	defer contain(c.engine.log, c.name, &err)
+	return c.engine.backends[i].Match(c.artifact), nil
+}
+
+// open opens the artifact with backend i. What a backend had opened before a
+// panic stays open.
+func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
+	defer contain(c.engine.log, c.name, &err)
+	return c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin})
+}
+
+// startFirst starts the first model that opens. Only ErrUnsupported sends it to
+// the next: an artifact that is damaged for one backend is not tried on others,
+// whose libraries may be less careful.
+func (c *choice) startFirst(ctx context.Context, order []int) (*Snapshot, error) {
+	for n, i := range order {
+		if err := ctx.Err(); err != nil {
+			return nil, contextError(err)
+		}
+		model, err := c.open(ctx, i)
+		if errors.Is(err, ErrUnsupported) {
+			c.candidates[i].Reason, c.unsupported = err.Error(), err
+			continue
+		}
+		if err != nil {
+			return nil, c.opening(i, err)
+		}
+		for _, j := range order[n+1:] {
+			if slices.Contains(c.better, j) == slices.Contains(c.better, i) {
+				c.candidates[j].Reason = "not tried: " + c.candidates[i].Backend + " matches the artifact better"
+			}
+		}
+		reason := "chosen: it matches the artifact best"
+		if c.options.Backend != "" {
+			reason = "chosen: it was asked for"
+		}
+		return c.start(i, model, reason)
+	}
+	return nil, c.noneCan()
+}
+
+// startRemembered starts the backend that was the fastest when the others were
+// timed for the same key; nil without an error where there is no such decision
+// or it does not hold any more.
+func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, error) {
+	d := c.recall(key)
+	if d == nil {
+		return nil, nil
+	}
+	before := slices.Clone(c.candidates)
+	chosen := c.adopt(d)
+	model, err := c.open(ctx, chosen)
+	var s *Snapshot
+	if err == nil {
+		s, err = c.start(chosen, model, c.candidates[chosen].Reason)
+	}
+	if err == nil {
+		return s, nil
+	}
+	if ctx.Err() != nil {
+		return nil, contextError(ctx.Err())
+	}
+	c.engine.log.Warn("timing backends again: the remembered one does not open any more",
+		"model", c.name, "backend", c.candidates[chosen].Backend, "error", err)
+	c.candidates = before
+	return nil, nil
+}
+
+// startFastest opens the candidates, times them and starts the fastest; nil
+// without an error where none supports the artifact.
+func (c *choice) startFastest(ctx context.Context, key string) (*Snapshot, error) {
+	trials, err := c.openTrials(ctx)
+	if err != nil || len(trials) == 0 {
+		return nil, err
+	}
+	if len(trials) == 1 {
+		t := trials[0]
+		return c.start(t.index, t.model, "chosen: it matches the artifact best")
+	}
+	fastest, err := c.calibrate(ctx, trials)
+	if err != nil {
+		return nil, err
+	}
+	c.remember(key, fastest.index)
+	return c.start(fastest.index, fastest.model, c.candidates[fastest.index].Reason)
+}
+
+// openTrials opens what can be timed, best match first, which the caller then
+// owns. The first one that supports the artifact must open. After it, one that
+// finds the artifact damaged, or anything else wrong but that it does not support
+// it, is the last: those that come behind it may be less careful.
+func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
+	defer func() {
+		if err != nil {
+			closeTrials(trials)
+			trials = nil
+		}
+	}()
+	for n, i := range c.better {
+		if err := ctx.Err(); err != nil {
+			return trials, contextError(err)
+		}
+		model, err := c.open(ctx, i)
+		if err == nil {
+			trials = append(trials, &trial{choice: c, index: i, model: model})
+			continue
+		}
+		if errors.Is(err, ErrUnsupported) {
+			c.candidates[i].Reason, c.unsupported = err.Error(), err
+			continue
+		}
+		if len(trials) == 0 {
+			return nil, c.opening(i, err)
+		}
+		c.candidates[i].Reason = err.Error()
+		c.engine.log.Warn("a backend that matches the artifact cannot open it; another one runs it",
+			"model", c.name, "url", c.artifact.URL, "backend", c.candidates[i].Backend, "error", err)
+		for _, j := range c.better[n+1:] {
+			c.candidates[j].Reason = "not tried: " + c.candidates[i].Backend + " matches the artifact better and could not open it"
+		}
+		break
+	}
+	return trials, nil
+}
+
+// start starts the model of backend i, which it takes over.
+func (c *choice) start(i int, model Model, reason string) (*Snapshot, error) {
+	c.candidates[i].Chosen, c.candidates[i].Reason = true, reason
+	d := Description{Name: c.name, URL: c.artifact.URL, Backend: c.candidates[i].Backend, Candidates: c.candidates}
+	s, err := startSnapshot(model, d, c.options, c.engine.host, c.engine.log)
+	if err != nil {
+		return nil, c.starting(i, err)
+	}
+	return s, nil
+}
+
+func (c *choice) opening(i int, err error) error {
+	return fmt.Errorf("opening it with backend %s: %w", c.candidates[i].Backend, err)
+}
+
+func (c *choice) starting(i int, err error) error {
+	return fmt.Errorf("starting it with backend %s: %w", c.candidates[i].Backend, err)
+}
+
+// noneCan says in one sentence why no backend opened the artifact.
+func (c *choice) noneCan() error {
+	if c.unsupported != nil {
+		return c.unsupported
+	}
+	empty := ""
+	if len(c.artifact.Files)+len(c.artifact.LeftOut) == 0 {
+		empty = "the folder is empty, and "
+	}
+	reasons := make([]string, len(c.candidates))
+	for i, candidate := range c.candidates {
+		reasons[i] = candidate.Backend + " (" + candidate.Reason + ")"
+	}
+	return fmt.Errorf("%w: %sno backend can run it: %s%s", ErrArtifact, empty, strings.Join(reasons, "; "), c.artifact.LeftOutText())
+}
