@@ -21,10 +21,10 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-procs test-nocgo test-arm64 test-generated test-clients fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients fuzz
 
 .PHONY: help run build test check race fuzz bench fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-procs test-nocgo test-arm64 test-generated test-clients
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -105,6 +105,31 @@ test-nocgo:
 # The other machine we run on: its files must at least compile and vet here.
 test-arm64:
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+# The kernels for arm64 in C, emulated: as a core of 2012 and as one of 2019, which has dot products and half precision.
+# CC is for what the tests compile, too. Then what runs without C.
+ARM64_CC      ?= aarch64-linux-gnu-gcc
+ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
+ARM64_CORES   := cortex-a53 neoverse-n1
+test-neon: ## the kernels for arm64, cross-compiled and run under qemu
+	for core in $(ARM64_CORES); do \
+		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
+	done
+	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
+		./tensor ./internal/ensemble ./backends/forest
+
+# Which kernels the tests could run on this processor. One without AVX2 has it emulated.
+test-families:
+	@$(GO) test -v -run '^TestFamilies$$' ./backends/forest | grep 'kernels that run here'
+	@if [ "$$(uname -m)" = x86_64 ] && ! grep -qw avx2 /proc/cpuinfo; then \
+		set -x; $(GO) test -vet=off -exec 'qemu-x86_64 -cpu max' -run 'Kernels|RandomForests|Trainer' ./backends/forest; fi
+
+# The packages with C of ours. What libdlr does with memory is not ours to judge, which leaves out cdlr and backends/dlr;
+# and TestFlippedBits loads libraries of which it wants no more than that they end nothing but a process of their own.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+test-sanitize: ## the C files under the sanitizers for addresses and undefined behaviour
+	CGO_CFLAGS='$(CGO_CFLAGS) -O1 -fno-omit-frame-pointer $(SANITIZE)' CGO_LDFLAGS='$(SANITIZE)' \
+		$(GO) test -short -asan -vet=off -skip '^TestFlippedBits' ./backends/forest ./backends/treelite ./internal/dl
 
 # Generates into a copy and compares, so that a stale file is reported and not silently replaced.
 test-generated:

@@ -8,6 +8,7 @@ type family struct {
 	number int // as in forest.h
 	width  int // bytes of a register of the slice kernel
 	needs  hw.Features
+	code   string // in C: what its file's name starts with, and its functions' names end with
 }
 
 // plain is the kernel that runs everywhere.
@@ -15,10 +16,10 @@ var plainFamily = family{name: "portable"}
 
 // families are ordered from the best.
 var families = [...]family{
-	{"avx512vbmi", 1, 64, hw.FeaturesOf(hw.AVX512F, hw.AVX512BW, hw.AVX512DQ, hw.AVX512VL, hw.AVX512VBMI, hw.GFNI, hw.BMI2)},
-	{"avx512bw", 2, 64, hw.FeaturesOf(hw.AVX512F, hw.AVX512BW, hw.AVX512DQ, hw.AVX512VL, hw.BMI2)},
-	{"avx2", 3, 32, hw.FeaturesOf(hw.AVX2, hw.BMI2)},
-	{"neon", 4, 16, hw.FeaturesOf(hw.NEON)},
+	{"avx512vbmi", 1, 64, hw.FeaturesOf(hw.AVX512F, hw.AVX512BW, hw.AVX512DQ, hw.AVX512VL, hw.AVX512VBMI, hw.GFNI, hw.BMI2), "vbmi"},
+	{"avx512bw", 2, 64, hw.FeaturesOf(hw.AVX512F, hw.AVX512BW, hw.AVX512DQ, hw.AVX512VL, hw.BMI2), "bw"},
+	{"avx2", 3, 32, hw.FeaturesOf(hw.AVX2, hw.BMI2), "avx2"},
+	{"neon", 4, 16, hw.FeaturesOf(hw.NEON), "neon"},
 }
 
 // familyOf is the best family whose instructions the host has. Features that are masked count as absent, so that every

@@ -99,6 +99,12 @@ typedef struct {
 	const uint8_t *slice_leaves;       // tables of 64 bytes: byte 0 of 64 leaves, byte 1, ...
 } picket_forest;
 
+// A number of the model, where it decides which code runs. An artifact, which is compiled for one model, defines it as that
+// number, so that only what the model takes is compiled.
+#ifndef PICKET_KNOWN
+#define PICKET_KNOWN(f, field) ((f)->field)
+#endif
+
 // A kernel writes rows * groups margins to out, float or double (wide), and reads rows * features floats.
 typedef void picket_kernel(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch);
 

@@ -13,18 +13,43 @@ type shape struct {
 	features, groups, trees        int
 	depth                          int     // at most
 	leafChance                     float64 // that a node above depth is a leaf
+	leaves                         int     // of a tree, at most; 0: as many as come
 	thresholds                     int     // distinct thresholds per feature, about
 	missing                        []ensemble.Missing
 	sets, baseLast, dart, extremes bool
+	double                         bool // of ONNX: float64
 }
+
+// randomShape is a shape such as the list below does not think of.
+func randomShape(r *rand.Rand) shape {
+	s := shape{
+		library: []ensemble.Library{ensemble.XGBoost, ensemble.LightGBM, ensemble.ONNX}[r.IntN(3)], features: upTo(r, 300), groups: upTo(r, 7),
+		depth: r.IntN(31), leafChance: []float64{0, 0.05, 0.3}[r.IntN(3)], leaves: upTo(r, 300), thresholds: upTo(r, 2000),
+		missing: nanOnly, baseLast: r.IntN(4) == 0, extremes: r.IntN(2) == 0,
+	}
+	s.trees = r.IntN(2 + 40_000/(s.leaves*16))
+	switch s.library {
+	case ensemble.XGBoost:
+		s.dart, s.sets = r.IntN(4) == 0, r.IntN(8) == 0
+	case ensemble.LightGBM:
+		s.missing, s.sets, s.baseLast = [][]ensemble.Missing{nanOnly, allKinds}[r.IntN(2)], r.IntN(8) == 0, false
+	case ensemble.ONNX:
+		s.double = r.IntN(2) == 0
+		s.baseLast = !s.double
+	}
+	return s
+}
+
+// upTo is a number from 1 to n: as likely below the square root as above it, for the small ones have their own code.
+func upTo(r *rand.Rand, n int) int { return min(n, int(math.Exp(r.Float64()*math.Log(float64(n+1))))) }
 
 // randomForest makes a forest of that shape.
 func randomForest(r *rand.Rand, s shape) *ensemble.Ensemble {
 	e := &ensemble.Ensemble{
 		Library: s.library, NumFeature: s.features, Groups: s.groups, Targets: 1, ParallelTrees: 1, BaseLast: s.baseLast,
-		Objective: ensemble.Objective{SigmoidAlpha: 1}, BaseScore: make([]float32, s.groups), BaseMargin: make([]float32, s.groups),
+		Objective: ensemble.Objective{SigmoidAlpha: 1}, BaseScore: make([]float32, s.groups), BaseMargin: make([]float32, s.groups), Double: s.double,
 	}
-	if s.library == ensemble.XGBoost {
+	if s.library == ensemble.XGBoost || s.baseLast {
 		for g := range e.BaseMargin {
 			e.BaseMargin[g] = float32(r.NormFloat64())
 		}
@@ -37,12 +62,12 @@ func randomForest(r *rand.Rand, s shape) *ensemble.Ensemble {
 			v := r.NormFloat64()
 			if s.extremes && r.IntN(4) == 0 {
 				odd := []float64{0, math.Copysign(0, -1), 1e-40, -1e-40, 1e-35, -1e-35, math.MaxFloat32, -math.MaxFloat32, math.Inf(1), math.Inf(-1), 1.5e-45}
-				if s.library == ensemble.LightGBM {
+				if e.Wide() {
 					odd = append(odd, 1e300, -1e300, 1e-300, math.Nextafter(1, 2), math.Nextafter(1, 0))
 				}
 				v = odd[r.IntN(len(odd))]
 			}
-			if s.library == ensemble.XGBoost {
+			if !e.Wide() || s.library == ensemble.ONNX { // a reader rounds the thresholds of Less up
 				v = float64(float32(v))
 			}
 			thresholds[f] = append(thresholds[f], v)
@@ -53,20 +78,20 @@ func randomForest(r *rand.Rand, s shape) *ensemble.Ensemble {
 		if s.dart {
 			t.Scale = r.Float32()
 		}
-		var grow func(depth int) int32
-		grow = func(depth int) int32 {
+		var grow func(depth, leaves int) int32
+		grow = func(depth, leaves int) int32 {
 			at := int32(len(t.Nodes))
 			t.Nodes = append(t.Nodes, ensemble.Node{Left: -1, Right: -1, Set: -1, Value: r.NormFloat64() / 8})
 			t.Depth = max(t.Depth, depth)
-			if s.library == ensemble.XGBoost {
+			if !e.Wide() {
 				t.Nodes[at].Value = float64(float32(t.Nodes[at].Value))
 			}
-			if depth == s.depth || r.Float64() < s.leafChance {
+			if depth == s.depth || leaves == 1 || r.Float64() < s.leafChance {
 				return at
 			}
 			f := r.IntN(s.features)
 			n := ensemble.Node{Feature: int32(f), Set: -1, Missing: missing[f], DefaultLeft: r.IntN(2) == 0, Op: ensemble.Less}
-			if s.library == ensemble.LightGBM {
+			if s.library == ensemble.LightGBM || s.library == ensemble.ONNX && r.IntN(2) == 0 {
 				n.Op = ensemble.LessEqual
 			}
 			n.Value = thresholds[f][r.IntN(len(thresholds[f]))]
@@ -82,12 +107,17 @@ func randomForest(r *rand.Rand, s shape) *ensemble.Ensemble {
 				}
 				t.Categories = append(t.Categories, words)
 			}
-			n.Left = grow(depth + 1)
-			n.Right = grow(depth + 1)
+			left, right := 0, 0 // any number
+			if leaves > 0 {
+				left = 1 + r.IntN(leaves-1)
+				right = leaves - left
+			}
+			n.Left = grow(depth+1, left)
+			n.Right = grow(depth+1, right)
 			t.Nodes[at] = n
 			return at
 		}
-		grow(0)
+		grow(0, s.leaves)
 		e.Trees = append(e.Trees, t)
 	}
 	return e

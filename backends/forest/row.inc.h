@@ -25,7 +25,7 @@ static inline __attribute__((always_inline)) void sums_begin(struct sums *s) {
 // Ends the groups whose last tree is before t.
 static inline __attribute__((always_inline)) void sums_pass(struct sums *s, uint32_t t) {
 	while (s->group < s->f->groups && s->f->group_first[s->group + 1] <= t) {
-		if (s->f->wide)
+		if (PICKET_KNOWN(s->f, wide))
 			((double *)s->out)[s->group] = s->sum64;
 		else
 			((float *)s->out)[s->group] = s->f->base_last ? s->sum32 + (float)s->f->base[s->group] : s->sum32;
@@ -163,7 +163,7 @@ static inline __attribute__((always_inline)) void row_any(const picket_forest *f
 		while (t < end) {
 			uint32_t n = sums_run(sums, t, end);
 			const uint32_t *l = leaf + (t - from);
-			if (f->wide)
+			if (PICKET_KNOWN(f, wide))
 				for (uint32_t j = 0; j < n; j++)
 					sums->sum64 += f->leaves64[l[j] & ~PICKET_LEAF];
 			else
@@ -193,9 +193,9 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 		struct sums sums = {f, out, 0, 0, 0};
 		sums_begin(&sums);
 		sums_pass(&sums, 0);
-		if (!f->row_two)
+		if (!PICKET_KNOWN(f, row_two))
 			row_any(f, &slots, registers, scratch, &sums);
-		else if (f->wide)
+		else if (PICKET_KNOWN(f, wide))
 			row_two(f, &slots, registers, 128, 1, scratch, &sums);
 		else
 			row_two(f, &slots, registers, 64, 0, scratch, &sums);
@@ -203,7 +203,7 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 }
 
 void ROW(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) {
-	switch (f->row_registers) {
+	switch (PICKET_KNOWN(f, row_registers)) {
 	case 1:
 		row_margins(f, 1, in, rows, out, scratch);
 		return;

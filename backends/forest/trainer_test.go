@@ -129,30 +129,9 @@ func checkPredictions(t *testing.T, e *ensemble.Ensemble, dir string, f testkit.
 }
 
 // margins gives the margins of the first n rows. What an earlier user left in scratch memory must not matter, and nothing
-// beside scratch memory and margins may change.
+// beside rows, margins and scratch memory may be looked at or changed.
 func margins(t testing.TB, g *program, p *plan, rows []float32, n int) []float64 {
 	t.Helper()
-	const guard, poison = 4096, 0xa5
-	var check []func()
-	buffer := func(size int) unsafe.Pointer {
-		b, err := alloc(size+guard, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range b.Bytes() {
-			b.Bytes()[i] = poison
-		}
-		check = append(check, func() {
-			for i, v := range b.Bytes()[size:] {
-				if v != poison {
-					t.Errorf("byte %d behind %d was written", i, size)
-					break
-				}
-			}
-			b.Release()
-		})
-		return unsafe.Pointer(unsafe.SliceData(b.Bytes()))
-	}
 	size := 4
 	if p.wide {
 		size = 8
@@ -161,23 +140,27 @@ func margins(t testing.TB, g *program, p *plan, rows []float32, n int) []float64
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratchAt, in, out := buffer(scratch.Len()), buffer(4*n*p.features), buffer(size*n*p.groups)
+	scratchBytes := scratch.Len()
 	scratch.Release()
-	copy(unsafe.Slice((*float32)(in), n*p.features), rows)
-	g.run(in, out, scratchAt, n)
+	scratchAt, in, out := newEdge(t, lines64(scratchBytes)), newEdge(t, 4*n*p.features), newEdge(t, size*n*p.groups)
+	copy(unsafe.Slice((*float32)(in.at), n*p.features), rows)
+	g.run(in.at, out.at, scratchAt.at, n)
 	sums := make([]float64, n*p.groups)
 	for i := range sums {
 		if p.wide {
-			sums[i] = unsafe.Slice((*float64)(out), len(sums))[i]
+			sums[i] = unsafe.Slice((*float64)(out.at), len(sums))[i]
 		} else {
-			sums[i] = float64(unsafe.Slice((*float32)(out), len(sums))[i])
+			sums[i] = float64(unsafe.Slice((*float32)(out.at), len(sums))[i])
 		}
 	}
-	for _, f := range check {
-		f()
+	for _, e := range []edge{scratchAt, in, out} {
+		e.release(t)
 	}
 	return sums
 }
+
+// lines64 is n rounded up to whole cache lines, at which scratch memory starts.
+func lines64(n int) int { return (n + 63) / 64 * 64 }
 
 // TestKinds tells the errors apart.
 func TestKinds(t *testing.T) {

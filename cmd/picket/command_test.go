@@ -35,7 +35,7 @@ func TestUsageErrors(t *testing.T) {
 		"load from a bucket":   {[]string{"load", "m", "s3://bucket/m"}, []string{"s3://bucket/m", "local folders"}},
 		"load by an address":   {[]string{"load", "m", "file:///models/m"}, []string{"local folders"}},
 		"compile for a vax":    {[]string{"compile", "m.ubj", "-o", "x", "--target", "vax"}, []string{`"vax"`, "x86-64-v3"}},
-		"compile some way":     {[]string{"compile", "m.ubj", "-o", "x", "--engine", "simd"}, []string{`"simd"`, "branches"}},
+		"compile some way":     {[]string{"compile", "m.ubj", "-o", "x", "--engine", "magic"}, []string{`"magic"`, "branches, simd"}},
 		"completion for a vax": {[]string{"completion", "vax"}, []string{"vax"}},
 	}
 	for name, test := range tests {

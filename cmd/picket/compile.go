@@ -12,8 +12,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/packaging/compile"
 )
+
+// engines are the ways to turn trees into code, the default first.
+func engines() []compile.Engine {
+	return []compile.Engine{
+		compile.Branches(),
+		{Name: forest.EngineName, Flags: forest.CompilerFlags(), Sources: forest.Sources},
+	}
+}
 
 func newCompile() *cobra.Command {
 	c := &cobra.Command{
@@ -28,9 +37,14 @@ compiler.`,
 		Args:    cobra.ExactArgs(1),
 	}
 	var o compile.Options
+	var engine string
+	var names []string
+	for _, e := range engines() {
+		names = append(names, e.Name)
+	}
 	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make")
 	c.Flags().StringVar(&o.Target, "target", "", "the machine to compile for: "+strings.Join(compile.Targets(), ", ")+" (default: the baseline of this machine's architecture)")
-	c.Flags().StringVar(&o.Engine, "engine", compile.EngineBranches, "how trees become code; branches is the only way so far")
+	c.Flags().StringVar(&engine, "engine", names[0], "what the library computes with: branches, which are compiled for each model, or simd, the vector kernels of this program, for any processor of the target's architecture")
 	c.Flags().BoolVar(&o.Force, "force", false, "replace an artifact that is there already")
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
@@ -39,9 +53,10 @@ compiler.`,
 			return usage("the artifact folder is not named: give it with -o DIR")
 		case o.Target != "" && !slices.Contains(compile.Targets(), o.Target):
 			return usage("target %q is not known; it may be %s", o.Target, strings.Join(compile.Targets(), ", "))
-		case o.Engine != compile.EngineBranches:
-			return usage("engine %q is not available; %s is the only one so far", o.Engine, compile.EngineBranches)
+		case !slices.Contains(names, engine):
+			return usage("engine %q is not known; it may be %s", engine, strings.Join(names, ", "))
 		}
+		o.Engine = engines()[slices.Index(names, engine)]
 		o.Source = args[0]
 		start, bar := time.Now(), newProgress(c.ErrOrStderr(), os.Getenv("TERM"))
 		o.Progress = bar.step
@@ -62,13 +77,13 @@ compiler.`,
 		}
 		if *asJSON {
 			return writeJSON(c.OutOrStdout(), compiled{
-				Dir: r.Dir, Library: r.Library, Target: r.Target, Compiler: r.Compiler, SHA256: r.SHA256,
+				Dir: r.Dir, Library: r.Library, Engine: r.Engine, Target: r.Target, Compiler: r.Compiler, SHA256: r.SHA256,
 				Features: r.Features, Outputs: r.Outputs, Trees: r.Trees, Nodes: r.Nodes, Bytes: r.Bytes,
 			})
 		}
 		fmt.Fprintf(c.OutOrStdout(), "compiled %s to %s in %.1f s\n", o.Source, r.Dir, time.Since(start).Seconds())
 		fmt.Fprintf(c.OutOrStdout(), "  model   %s, features: %d, outputs: %d, trees: %d, nodes: %d\n", r.Library, r.Features, r.Outputs, r.Trees, r.Nodes)
-		fmt.Fprintf(c.OutOrStdout(), "  code    %.1f KiB for %s by %s\n", float64(r.Bytes)/1024, r.Target, r.Compiler)
+		fmt.Fprintf(c.OutOrStdout(), "  code    %.1f KiB for %s by %s, engine %s\n", float64(r.Bytes)/1024, r.Target, r.Compiler, r.Engine)
 		fmt.Fprintf(c.OutOrStdout(), "  source  sha256:%s\n", r.SHA256)
 		return nil
 	})
@@ -79,6 +94,7 @@ compiler.`,
 type compiled struct {
 	Dir      string `json:"dir"`
 	Library  string `json:"library"` // that trained the model
+	Engine   string `json:"engine"`
 	Target   string `json:"target"`
 	Compiler string `json:"compiler"`
 	SHA256   string `json:"sha256"` // of the model file

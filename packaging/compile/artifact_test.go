@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/testkit"
 )
 
@@ -37,8 +38,16 @@ func compileSmall(t *testing.T, o Options) (dir string, r Result) {
 // TestSymbols demands exactly the interface: both generations' names and nothing of our own.
 func TestSymbols(t *testing.T) {
 	t.Parallel()
-	for model, function := range map[string]string{small: "predict", "models/xgboost/multi-softprob-3.2.0.json": "predict_multiclass"} {
-		dir, _ := compileSmall(t, Options{Source: testkit.Path(t, model)})
+	type example struct {
+		engine          Engine
+		model, function string
+	}
+	var examples []example
+	for _, engine := range engines() {
+		examples = append(examples, example{engine, small, "predict"}, example{engine, "models/xgboost/multi-softprob-3.2.0.json", "predict_multiclass"})
+	}
+	for _, x := range examples {
+		dir, _ := compileSmall(t, Options{Source: testkit.Path(t, x.model), Engine: x.engine})
 		f, err := elf.Open(filepath.Join(dir, libraryName))
 		if err != nil {
 			t.Fatal(err)
@@ -56,12 +65,12 @@ func TestSymbols(t *testing.T) {
 		}
 		slices.Sort(exported)
 		want := []string{"get_global_bias", "get_leaf_output_type", "get_num_class", "get_num_feature", "get_num_output_group",
-			"get_pred_transform", "get_ratio_c", "get_sigmoid_alpha", "get_threshold_type", function}
+			"get_pred_transform", "get_ratio_c", "get_sigmoid_alpha", "get_threshold_type", x.function}
 		if !slices.Equal(exported, want) {
-			t.Errorf("%s exports %v; want %v", model, exported, want)
+			t.Errorf("%s by %s exports %v; want %v", x.model, x.engine.Name, exported, want)
 		}
 		if f.Section(".debug_info") != nil || f.Section(".note.gnu.build-id") != nil {
-			t.Errorf("%s carries debug information or a build id", model)
+			t.Errorf("%s by %s carries debug information or a build id", x.model, x.engine.Name)
 		}
 	}
 }
@@ -70,13 +79,15 @@ func TestSymbols(t *testing.T) {
 func TestSameBytes(t *testing.T) {
 	t.Parallel()
 	source := testkit.Path(t, "models/xgboost/fraud-1.7.6.ubj")
-	one, _ := compileSmall(t, Options{Source: source, Jobs: 1})
-	two, _ := compileSmall(t, Options{Source: source, Jobs: 3})
-	for _, name := range []string{libraryName, metaName, "source_model.ubj"} {
-		a, errA := os.ReadFile(filepath.Join(one, name))
-		b, errB := os.ReadFile(filepath.Join(two, name))
-		if errA != nil || errB != nil || !bytes.Equal(a, b) {
-			t.Errorf("%s differs between two compilations (%v, %v)", name, errA, errB)
+	for _, engine := range engines() {
+		one, _ := compileSmall(t, Options{Source: source, Engine: engine, Jobs: 1})
+		two, _ := compileSmall(t, Options{Source: source, Engine: engine, Jobs: 3})
+		for _, name := range []string{libraryName, metaName, "source_model.ubj"} {
+			a, errA := os.ReadFile(filepath.Join(one, name))
+			b, errB := os.ReadFile(filepath.Join(two, name))
+			if errA != nil || errB != nil || !bytes.Equal(a, b) {
+				t.Errorf("%s differs between two compilations by %s (%v, %v)", name, engine.Name, errA, errB)
+			}
 		}
 	}
 }
@@ -84,7 +95,13 @@ func TestSameBytes(t *testing.T) {
 // TestLayout checks the folder as DLR counts it, and compiled.meta as its readers parse it.
 func TestLayout(t *testing.T) {
 	t.Parallel()
-	dir, result := compileSmall(t, Options{})
+	for _, engine := range engines() {
+		t.Run(engine.Name, func(t *testing.T) { checkLayout(t, engine) })
+	}
+}
+
+func checkLayout(t *testing.T, engine Engine) {
+	dir, result := compileSmall(t, Options{Engine: engine})
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +128,7 @@ func TestLayout(t *testing.T) {
 		!slices.Equal(m.Model.Inputs[0].Shape, []int{-1, 12}) || len(m.Model.Outputs) != 1 || !slices.Equal(m.Model.Outputs[0].Shape, []int{-1, 1}) {
 		t.Errorf("compiled.meta says %s", data)
 	}
-	if m.Picket.SourceSHA256 != result.SHA256 || len(result.SHA256) != 64 || m.Picket.CPU != result.Target || m.Picket.Compiler == "" ||
+	if m.Picket.SourceSHA256 != result.SHA256 || len(result.SHA256) != 64 || m.Picket.CPU != result.Target || m.Picket.Engine != engine.Name || result.Engine != engine.Name || m.Picket.Compiler == "" ||
 		m.Picket.SourceModel != "source_model.xgbjson" || m.Picket.Transform != "sigmoid" || m.Picket.LibraryVersion != "3.2.0" {
 		t.Errorf("compiled.meta says %s", data)
 	}
@@ -200,7 +217,12 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		{"an unknown target", Options{Target: "riscv64"}, `target "riscv64" is not known; it may be x86-64, x86-64-v2`},
-		{"another engine", Options{Engine: "simd"}, `engine "simd" is not available`},
+		{"an engine that makes a file twice", Options{Engine: Engine{Name: "odd", Sources: func(*ensemble.Ensemble, string) (map[string][]byte, error) {
+			return map[string][]byte{interfaceName: nil}, nil
+		}}}, "engine odd makes a file interface.c"},
+		{"an engine that does not define what it has to", Options{Engine: Engine{Name: "odd", Sources: func(*ensemble.Ensemble, string) (map[string][]byte, error) {
+			return nil, nil
+		}}}, "picket_margins"},
 		{"a compiler that is not there", Options{CC: "no-such-cc"}, "there is no C compiler no-such-cc"},
 		{"a compiler that fails", Options{CC: "false"}, "running"},
 		{"no model", Options{Source: filepath.Join(t.TempDir(), "none")}, "no such file"},
@@ -236,14 +258,15 @@ func TestNoCompiler(t *testing.T) {
 
 // TestTargets compiles for every target whose compiler is here, and demands the sentence for the others.
 func TestTargets(t *testing.T) {
-	for _, name := range Targets() {
-		t.Run(name, func(t *testing.T) {
+	for i, name := range append(Targets(), Targets()...) {
+		engine := engines()[i/len(Targets())%len(engines())]
+		t.Run(engine.Name+" "+name, func(t *testing.T) {
 			machine, err := findTarget(name, runtime.GOARCH)
 			if err != nil {
 				t.Fatal(err)
 			}
 			out := filepath.Join(t.TempDir(), "artifact")
-			_, err = Run(t.Context(), Options{Source: testkit.Path(t, small), Out: out, Target: name})
+			_, err = Run(t.Context(), Options{Source: testkit.Path(t, small), Out: out, Target: name, Engine: engine})
 			if machine.arch != runtime.GOARCH {
 				cross := map[string]string{"arm64": "aarch64-linux-gnu-gcc", "amd64": "x86_64-linux-gnu-gcc"}[machine.arch]
 				if _, missing := exec.LookPath(cross); missing != nil {

@@ -28,8 +28,8 @@ func Run(ctx context.Context, o Options) (Result, error) {
 }
 
 func run(ctx context.Context, o Options) (r Result, err error) {
-	if o.Engine != "" && o.Engine != EngineBranches {
-		return r, fmt.Errorf("engine %q is not available; %s is the only one so far", o.Engine, EngineBranches)
+	if o.Engine.Sources == nil {
+		o.Engine = Branches()
 	}
 	t, err := findTarget(o.Target, runtime.GOARCH)
 	if err != nil {
@@ -43,7 +43,7 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	p, err := newPlan(e)
+	files, err := o.Engine.files(e, t.arch)
 	if err != nil {
 		return r, err
 	}
@@ -52,23 +52,23 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 		return r, err
 	}
 	defer out.discard()
-	build, err := os.MkdirTemp("", "picket-compile-*")
+	dir, err := os.MkdirTemp("", "picket-compile-*")
 	if err != nil {
 		return r, fmt.Errorf("making a folder to compile in: %w", err)
 	}
-	defer func() { _ = os.RemoveAll(build) }() // what stays behind is litter, not a failure
+	defer func() { _ = os.RemoveAll(dir) }() // what stays behind is litter, not a failure
 
-	cc := &toolchain{command: command, target: t, dir: build}
+	cc := &toolchain{command: command, target: t, dir: dir}
 	version, err := cc.version(ctx)
 	if err != nil {
 		return r, err
 	}
-	library, err := p.build(ctx, cc, o)
+	library, err := build(ctx, cc, files, o)
 	if err != nil {
 		return r, err
 	}
 	digest, source := digestOf(data), sourceName(e.Format)
-	meta, err := metadata(e, t, version, source, digest, digestOf(library))
+	meta, err := metadata(e, o.Engine.Name, t, version, source, digest, digestOf(library))
 	if err != nil {
 		return r, err
 	}
@@ -82,7 +82,7 @@ func run(ctx context.Context, o Options) (r Result, err error) {
 		return r, err
 	}
 	return Result{
-		Dir: o.Out, Library: e.Library.String(), Target: t.name, Compiler: version, SHA256: digest,
+		Dir: o.Out, Library: e.Library.String(), Engine: o.Engine.Name, Target: t.name, Compiler: version, SHA256: digest,
 		Features: e.NumFeature, Outputs: e.Outputs(), Trees: len(e.Trees), Nodes: e.Nodes(), Bytes: int64(len(library)),
 	}, nil
 }
@@ -119,9 +119,18 @@ func readModel(path string, l ensemble.Limits) (*ensemble.Ensemble, []byte, erro
 	return e, data, err
 }
 
-// build compiles all units, as many at once as o allows, and links them.
-func (p *plan) build(ctx context.Context, cc *toolchain, o Options) ([]byte, error) {
-	total := len(p.units) + 2
+// build writes the files to the folder of cc, compiles them, as many at once as o allows, and links them.
+func build(ctx context.Context, cc *toolchain, files []file, o Options) ([]byte, error) {
+	var objects []string
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(cc.dir, f.name), f.content, 0o600); err != nil {
+			return nil, fmt.Errorf("writing the C source: %w", err)
+		}
+		if object := f.object(); object != "" {
+			objects = append(objects, object)
+		}
+	}
+	total := len(objects) + 1
 	var mu sync.Mutex // guards done, and keeps calls of Progress apart
 	done := 0
 	step := func(what string) {
@@ -138,30 +147,22 @@ func (p *plan) build(ctx context.Context, cc *toolchain, o Options) ([]byte, err
 	}
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(jobs)
-	objects := []string{"main.o"}
-	one := func(name, optimise, what string, source func() []byte) {
+	for _, f := range files {
+		object := f.object()
+		if object == "" {
+			continue
+		}
 		group.Go(func() error {
 			if err := running.Err(); err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(cc.dir, name+".c"), source(), 0o600); err != nil {
-				return fmt.Errorf("writing the C source: %w", err)
-			}
-			if err := cc.compile(running, name, optimise); err != nil {
+			if err := cc.compile(running, f.name, object, f.flags); err != nil {
 				return err
 			}
-			step(what)
+			step("compiled " + f.name)
 			return nil
 		})
 	}
-	for i, u := range p.units {
-		name := fmt.Sprintf("unit%d", i)
-		objects = append(objects, name+".o")
-		what := fmt.Sprintf("compiled trees %d to %d", u.trees[0], u.trees[len(u.trees)-1])
-		// -O1 is all that comparisons and jumps need; -O2 takes half as long again for code that is no faster.
-		one(name, "-O1", what, func() []byte { return p.source(i) })
-	}
-	one("main", "-O3", "compiled the interface", p.main) // -O3 for vectors in the loop over a row's values
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}

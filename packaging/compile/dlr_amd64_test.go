@@ -14,9 +14,11 @@ import (
 // rows have none.
 func TestDLR(t *testing.T) {
 	dlr := testkit.LibDLR(t)
-	for _, name := range []string{"xgboost/fraud-1.7.6.ubj", "xgboost/multi-softprob-3.2.0.json", "xgboost/count-poisson-1.7.6.json", "xgboost/multi-softmax-1.7.6.json", "lightgbm/binary-4.7.0.txt", "lightgbm/multiclass-3.3.5.txt"} {
-		t.Run(name, func(t *testing.T) {
-			dir, result := compileSmall(t, Options{Source: testkit.Path(t, "models/"+name)})
+	names := []string{"xgboost/fraud-1.7.6.ubj", "xgboost/multi-softprob-3.2.0.json", "xgboost/count-poisson-1.7.6.json", "xgboost/multi-softmax-1.7.6.json", "lightgbm/binary-4.7.0.txt", "lightgbm/multiclass-3.3.5.txt"}
+	for i := range len(names) * len(engines()) {
+		name, engine := names[i/len(engines())], engines()[i%len(engines())]
+		t.Run(name+" "+engine.Name, func(t *testing.T) {
+			dir, result := compileSmall(t, Options{Source: testkit.Path(t, "models/"+name), Engine: engine})
 			rows := testkit.RowsNoZeros(10_000, result.Features)
 			want, _ := drive(t, filepath.Join(dir, libraryName), rows, result.Features, false)
 			stdout, _ := execute(t, "dlr", rows, dlr, dir, "ROWS", fmt.Sprint(result.Features), fmt.Sprint(result.Outputs))

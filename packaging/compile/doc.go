@@ -1,6 +1,6 @@
 // Package compile turns a model file into an artifact folder in the layout of SageMaker Neo: compiled.so, compiled.meta
-// and, beside them, the model file itself under a name that DLR does not count. The machine code is C that this package
-// writes and the host's C compiler translates.
+// and, beside them, the model file itself under a name that DLR does not count. The machine code is C that an engine and
+// this package write and the host's C compiler translates.
 //
 // # What the artifact answers
 //
@@ -20,7 +20,9 @@
 // get_pred_transform, get_sigmoid_alpha, get_ratio_c, get_global_bias, and predict (one margin per row) or
 // predict_multiclass (several). Everything is reentrant and keeps no state.
 //
-// # How the code is laid out
+// # Engines
+//
+// An [Engine] makes the code of a row's margins; everything else is the same for all. [Branches] is this package's own:
 //
 // A row's values are first turned into integers that sort like the values (with missing at the low or the high end,
 // depending on the default direction of the split that asks), so that a split is one comparison of a memory operand

@@ -18,10 +18,10 @@ func sumType(e *ensemble.Ensemble) string {
 	return "float"
 }
 
-// literal writes v, exactly, as a C constant of the sum's type.
-func (p *plan) literal(v float64) string {
+// literal writes v, exactly, as a C constant of the type of e's sums.
+func literal(e *ensemble.Ensemble, v float64) string {
 	suffix := "f"
-	if sumType(p.e) == "double" {
+	if sumType(e) == "double" {
 		suffix = ""
 	}
 	if math.IsInf(v, 0) {
@@ -131,7 +131,7 @@ func (w *writer) part(i int32) {
 func (w *writer) walk(i int32) {
 	n := &w.t.Nodes[i]
 	if n.Op == ensemble.Leaf {
-		fmt.Fprintf(w.body, "return s + %s;\n", w.literal(w.leaf(w.t, i)))
+		fmt.Fprintf(w.body, "return s + %s;\n", literal(w.e, w.leaf(w.t, i)))
 		return
 	}
 	if height(w.t, i, 3) <= 2 {
@@ -191,6 +191,6 @@ func (w *writer) lookup(root int32) {
 				at = w.t.Nodes[s].Right
 			}
 		}
-		w.table = append(w.table, w.literal(w.leaf(w.t, at)))
+		w.table = append(w.table, literal(w.e, w.leaf(w.t, at)))
 	}
 }

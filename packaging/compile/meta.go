@@ -31,7 +31,7 @@ type port struct {
 
 // detail is what we know about an artifact beyond what Neo writes.
 type detail struct {
-	Engine         string // EngineBranches
+	Engine         string // Engine.Name
 	CPU            string // the target's name: the least processor that runs the artifact
 	Compiler       string
 	Library        string
@@ -47,13 +47,13 @@ type detail struct {
 	FeatureNames   []string `json:",omitempty"`
 }
 
-func metadata(e *ensemble.Ensemble, t target, compiler, sourceName, sourceDigest, libraryDigest string) ([]byte, error) {
+func metadata(e *ensemble.Ensemble, engine string, t target, compiler, sourceName, sourceDigest, libraryDigest string) ([]byte, error) {
 	var m meta
 	m.Requirements.TargetDevice, m.Requirements.TargetDeviceType = t.name, "cpu"
 	m.Model.Inputs = []port{{"data", "float32", []int{-1, e.NumFeature}}}
 	m.Model.Outputs = []port{{"output", "float32", []int{-1, e.Outputs()}}}
 	m.Picket = detail{
-		Engine: EngineBranches, CPU: t.name, Compiler: compiler,
+		Engine: engine, CPU: t.name, Compiler: compiler,
 		Library: e.Library.String(), LibraryVersion: e.Version, Objective: e.Objective.Name, Transform: transformName(e),
 		Trees: len(e.Trees), Nodes: e.Nodes(), Margins: e.Groups,
 		SourceModel: sourceName, SourceSHA256: sourceDigest, LibrarySHA256: libraryDigest, FeatureNames: e.FeatureNames,

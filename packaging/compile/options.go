@@ -2,9 +2,6 @@ package compile
 
 import "github.com/picket-ml/picket/internal/ensemble"
 
-// EngineBranches is compiled branches, the only engine so far.
-const EngineBranches = "branches"
-
 // Options say what to compile, for which machine and where to.
 type Options struct {
 	Source string // the model file, in any format that internal/ensemble reads
@@ -13,7 +10,7 @@ type Options struct {
 	Force bool
 
 	Target string // one of Targets; "" is the baseline of this machine's architecture
-	Engine string // "" or EngineBranches
+	Engine Engine // the zero Engine is Branches
 	CC     string // the compiler and its first arguments; "" takes $CC or cc, or the cross compiler of the target
 	Jobs   int    // compilers that run at once; 0 means as many as this process may use cores
 
@@ -27,6 +24,7 @@ type Options struct {
 type Result struct {
 	Dir      string // Options.Out
 	Library  string // "XGBoost", "LightGBM"
+	Engine   string // its name
 	Target   string
 	Compiler string // what the compiler says about itself
 	SHA256   string // of the source model, in hexadecimal

@@ -119,12 +119,13 @@ func cell(r *rand.Rand, e *ensemble.Ensemble) float32 {
 // TestRandomEnsembles compiles models that no trainer would make and compares with the reference on values chosen to
 // fall on the edges: margins bit for bit.
 func TestRandomEnsembles(t *testing.T) {
-	for seed := range uint64(36) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	for seed := range uint64(48) {
+		engine := engines()[seed/36%uint64(len(engines()))]
+		t.Run(fmt.Sprint(seed, engine.Name), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 11))
 			e := randomEnsemble(r)
-			library := buildLibrary(t, e)
+			library := buildLibrary(t, engine, e)
 			const n = 2000
 			rows := make([]float32, n*e.NumFeature)
 			for i := range rows {
@@ -155,8 +156,8 @@ func TestRandomEnsembles(t *testing.T) {
 	}
 }
 
-// TestLarge compiles a model of one tree with 16,383 splits, each on a column of its own: the largest function, and a
-// row whose integers do not go on the stack.
+// TestLarge compiles a model of one tree with 16,383 splits, each on a column of its own: the largest function, and
+// working memory that does not go on the stack.
 func TestLarge(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
@@ -179,23 +180,21 @@ func TestLarge(t *testing.T) {
 			rows[i] = float32(math.NaN())
 		}
 	}
-	got, _ := drive(t, buildLibrary(t, e), rows, e.NumFeature, true)
 	want := make([]float32, n)
 	for i := range n {
 		if err := e.Margin(rows[i*e.NumFeature:(i+1)*e.NumFeature], want[i:i+1]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	equalBits(t, "margins", got, want)
+	for _, engine := range engines() {
+		got, _ := drive(t, buildLibrary(t, engine, e), rows, e.NumFeature, true)
+		equalBits(t, "margins by "+engine.Name, got, want)
+	}
 }
 
 // buildLibrary compiles e to a library in a temporary folder.
-func buildLibrary(t *testing.T, e *ensemble.Ensemble) string {
+func buildLibrary(t *testing.T, engine Engine, e *ensemble.Ensemble) string {
 	t.Helper()
-	p, err := newPlan(e)
-	if err != nil {
-		t.Fatal(err)
-	}
 	machine, err := findTarget("", runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +203,11 @@ func buildLibrary(t *testing.T, e *ensemble.Ensemble) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := p.build(t.Context(), &toolchain{command: command, target: machine, dir: t.TempDir()}, Options{Jobs: 1})
+	files, err := engine.files(e, machine.arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := build(t.Context(), &toolchain{command: command, target: machine, dir: t.TempDir()}, files, Options{Jobs: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,16 +24,16 @@ func strict() []string {
 	return []string{"-std=c11", "-fPIC", "-fvisibility=default", "-ffp-contract=off", "-fno-fast-math", "-fno-asynchronous-unwind-tables", "-fno-ident", "-g0"}
 }
 
-// compile translates name.c to name.o.
-func (c *toolchain) compile(ctx context.Context, name, optimise string) error {
-	args := append(strict(), optimise, "-c", name+".c", "-o", name+".o")
+// compile translates a source file to an object file.
+func (c *toolchain) compile(ctx context.Context, source, object string, flags []string) error {
+	args := append(append(strict(), flags...), "-c", source, "-o", object)
 	_, err := c.run(ctx, append(append([]string{}, c.target.flags...), args...)...)
 	return err
 }
 
 // link makes a shared library of objects.
 func (c *toolchain) link(ctx context.Context, out string, objects []string) error {
-	args := []string{"-shared", "-s", "-Wl,--build-id=none", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"}
+	args := []string{"-shared", "-s", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"}
 	if strings.HasPrefix(c.target.name, "x86-64-v") {
 		// The library says itself what it needs, for hosts that get it without compiled.meta. Linkers that do not know
 		// the word warn and go on.
@@ -74,7 +74,7 @@ func (c *toolchain) run(ctx context.Context, args ...string) (string, error) {
 func reason(complaint string) string {
 	line := strings.TrimSpace(complaint)
 	for l := range strings.Lines(complaint) {
-		if strings.Contains(l, "error") {
+		if strings.Contains(l, "error") || strings.Contains(l, "undefined reference") {
 			line = strings.TrimSpace(l)
 			break
 		}

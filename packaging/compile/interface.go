@@ -21,15 +21,13 @@ func transformName(e *ensemble.Ensemble) string {
 	return e.Objective.Transform.String()
 }
 
-// main writes the C of the exported functions, of the mapping from values to integers, and of the transform.
-func (p *plan) main() []byte {
+// interfaceSource writes the C of the exported functions, which are the same whatever engine made the margins, and of the
+// transform.
+func interfaceSource(e *ensemble.Ensemble) []byte {
 	b := &bytes.Buffer{}
 	b.WriteString("#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n" +
 		"union Entry { int missing; float fvalue; int qvalue; };\n")
-	for i := range p.units {
-		fmt.Fprintf(b, "%s;\n", p.prototype(i))
-	}
-	e := p.e
+	fmt.Fprintf(b, "%s;\n", marginsPrototype(e))
 	for _, f := range [][3]string{
 		{"size_t", "get_num_output_group", fmt.Sprint(e.Groups)},
 		{"size_t", "get_num_class", fmt.Sprint(e.Groups)},
@@ -43,89 +41,13 @@ func (p *plan) main() []byte {
 	} {
 		fmt.Fprintf(b, "%s %s(void) { return %s; }\n", f[0], f[1], f[2])
 	}
-	p.ranks(b)
-	p.margins(b)
-	p.predict(b)
+	predict(b, e)
 	return b.Bytes()
 }
 
-// ranks writes the function that fills a row's array of integers. Loops over whole views, so that the compiler can use
-// vectors.
-func (p *plan) ranks(b *bytes.Buffer) {
-	n := len(p.features)
-	if n == 0 {
-		return
-	}
-	b.WriteString("static void ranks(const union Entry *data, int32_t *k) {\n")
-	read := "data[i].qvalue"
-	if int(p.features[n-1]) != n-1 { // some columns are not used
-		fmt.Fprintf(b, "static const int32_t column[%d] = {", n)
-		for _, f := range p.features {
-			fmt.Fprintf(b, "%d,", f)
-		}
-		b.WriteString("};\n")
-		read = "data[column[i]].qvalue"
-	}
-	fmt.Fprintf(b, "for (int i = 0; i < %d; i++) {\n"+
-		"int32_t bits = %s, sign = bits >> 31, size = bits & INT32_MAX, key = (size ^ sign) - sign;\n", n, read)
-	const nan = "size > 0x7f800000"
-	isZero := fmt.Sprintf("(%s || size <= %d)", nan, math.Float32bits(ensemble.ZeroThreshold))
-	for v, expression := range [views]string{
-		low:      nan + " ? INT32_MIN : key",
-		high:     nan + " ? INT32_MAX : key",
-		zero:     nan + " ? 0 : key",
-		zeroLow:  isZero + " ? INT32_MIN : key",
-		zeroHigh: isZero + " ? INT32_MAX : key",
-	} {
-		if p.first[v] >= 0 {
-			fmt.Fprintf(b, "k[%d + i] = %s;\n", p.first[v], expression)
-		}
-	}
-	b.WriteString("}\n}\n")
-}
-
-// stackSlots is how many integers of a row may lie on the caller's stack, which may be a small one. More lie in memory
-// of the calling thread.
-const stackSlots = 1 << 13
-
-// margins writes the function that sums the trees of every group.
-func (p *plan) margins(b *bytes.Buffer) {
-	sum := sumType(p.e)
-	fmt.Fprintf(b, "static void margins(const union Entry *data, %s *m) {\n", sum)
-	k := "0"
-	if len(p.features) > 0 {
-		storage := ""
-		if p.slots > stackSlots {
-			storage = "static _Thread_local "
-		}
-		fmt.Fprintf(b, storage+"int32_t array[%d];\nranks(data, array);\nconst int32_t *k = array + %d;\n", p.slots, p.middle)
-		k = "k"
-	} else {
-		b.WriteString("(void)data;\n")
-	}
-	b.WriteString(sum + " s;\n")
-	next := 0
-	for g := range p.e.Groups {
-		base := p.literal(float64(p.e.BaseMargin[g]))
-		start := base
-		if p.e.BaseLast {
-			start = p.literal(0)
-		}
-		fmt.Fprintf(b, "s = %s;\n", start)
-		for ; next < len(p.units) && p.units[next].group == g; next++ {
-			fmt.Fprintf(b, "s = unit%d(%s, s);\n", next, k)
-		}
-		if p.e.BaseLast {
-			fmt.Fprintf(b, "s = s + %s;\n", base)
-		}
-		fmt.Fprintf(b, "m[%d] = s;\n", g)
-	}
-	b.WriteString("}\n")
-}
-
 // predict writes predict or predict_multiclass.
-func (p *plan) predict(b *bytes.Buffer) {
-	e, sum := p.e, sumType(p.e)
+func predict(b *bytes.Buffer, e *ensemble.Ensemble) {
+	sum := sumType(e)
 	if e.Groups == 1 {
 		b.WriteString("float predict(union Entry *data, int pred_margin) {\n")
 	} else {
@@ -137,16 +59,16 @@ func (p *plan) predict(b *bytes.Buffer) {
 		}
 	}
 	if transformType(e) == sum {
-		fmt.Fprintf(b, "%s m[%d];\nmargins(data, m);\nif (!pred_margin) {\n", sum, e.Groups)
+		fmt.Fprintf(b, "%s m[%d];\npicket_margins(data, m);\nif (!pred_margin) {\n", sum, e.Groups)
 		average("m")
 	} else {
 		// Rounded into an array of its own: GCC 12 with vectors leaves out rounding in place.
-		fmt.Fprintf(b, "%s sums[%d];\nmargins(data, sums);\nif (!pred_margin) {\n", sum, e.Groups)
+		fmt.Fprintf(b, "%s sums[%d];\npicket_margins(data, sums);\nif (!pred_margin) {\n", sum, e.Groups)
 		average("sums")
 		fmt.Fprintf(b, "}\n%s m[%d];\nfor (int g = 0; g < %d; g++) m[g] = (%s)sums[g];\nif (!pred_margin) {\n",
 			transformType(e), e.Groups, e.Groups, transformType(e))
 	}
-	p.transform(b)
+	transform(b, e)
 	b.WriteString("}\n")
 	if e.Groups == 1 {
 		b.WriteString("return (float)m[0];\n}\n")
@@ -166,8 +88,8 @@ func transformType(e *ensemble.Ensemble) string {
 
 // transform writes the C that turns the array m in place, in transformType. Functions of <math.h> carry the suffix of
 // that type, as the trainers' own do.
-func (p *plan) transform(b *bytes.Buffer) {
-	e, f, all := p.e, "f", "double" // XGBoost adds softmax's float32 terms in float64, too
+func transform(b *bytes.Buffer, e *ensemble.Ensemble) {
+	f, all := "f", "double" // XGBoost adds softmax's float32 terms in float64, too
 	switch {
 	case e.Library == ensemble.ONNX:
 		all = "float"
@@ -186,7 +108,7 @@ func (p *plan) transform(b *bytes.Buffer) {
 		case ensemble.ONNX: // 1 - y, which loses digits of small scores, is ONNX Runtime's own way, too
 			fmt.Fprintf(b, "for (int g = 0; g < %d; g++) { float y = 1.0f / (1.0f + expf(-fabsf(m[g]))); m[g] = m[g] < 0 ? 1.0f - y : y; }\n", e.Groups)
 		default:
-			each("1.0 / (1.0 + exp(-%s * m[g]))", p.literal(e.Objective.SigmoidAlpha))
+			each("1.0 / (1.0 + exp(-%s * m[g]))", literal(e, e.Objective.SigmoidAlpha))
 		}
 	case ensemble.Exponential:
 		each("exp%s(m[g])", f)
