@@ -53,20 +53,26 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 	return c
 }
 
+// write prints the variant, whose name may be long, below the reason.
 func (e explanation) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s is run by %s\n\n", e.Name, e.Chosen)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "BACKEND\tVARIANT\tUS/ROW\tREASON")
+	fmt.Fprintln(table, "BACKEND\tUS/ROW\tWHY")
 	for _, one := range e.Candidates {
 		us := "-"
 		if one.USPerRow != nil {
 			us = strconv.FormatFloat(*one.USPerRow, 'f', 2, 64)
 		}
-		variant := one.Variant
-		if variant == "" {
-			variant = "-"
+		lines := wrap(one.Reason, 80-20)
+		if one.Variant != "" {
+			lines = append(lines, one.Variant)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", one.Backend, variant, us, one.Reason)
+		for i, line := range lines {
+			if i > 0 {
+				one.Backend, us = "", ""
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\n", one.Backend, us, line)
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("writing the explanation: %w", err)

@@ -95,6 +95,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	f.BoolVarP(&flags.Force, "force", "f", false, "take over sockets that another process answers on")
 	f.StringArrayVar(&flags.Models, "model", nil, "load a model at start, as `NAME=PATH`; may be repeated")
 	f.BoolVar(&flags.Unsigned, "unsigned", false, "allow packages without a signature; each is logged")
+	f.StringVar(&flags.StateDir, "state", "", "keep in `DIR` which backend is the fastest for a model\n(default $STATE_DIRECTORY, which systemd sets)")
 	f.StringVarP(&flags.MaxMessage, "max-message", "m", "", "take requests and answers up to `SIZE` (default 80MiB)")
 	f.BoolVar(&showVersion, "version", false, "print the version and stop")
 	root.SetArgs(args)
@@ -131,7 +132,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 // that is not set: the default is not what was meant.
 func checkGiven(cmd *cobra.Command) error {
 	var mistakes []error
-	for _, name := range []string{"config", "sockets", "agent-socket", "max-message"} {
+	for _, name := range []string{"config", "sockets", "agent-socket", "state", "max-message"} {
 		if value, err := cmd.Flags().GetString(name); err == nil && value == "" && cmd.Flags().Changed(name) {
 			mistakes = append(mistakes, fmt.Errorf("--%s was given an empty value: name one, or leave the flag out", name))
 		}

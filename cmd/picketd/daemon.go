@@ -56,7 +56,9 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	} else {
 		d.log.Warn("every package will be refused: signatures cannot be verified yet, so none counts as signed; start with --unsigned to accept packages without one")
 	}
-	if err := d.build(host, started); err != nil {
+	decisions, closeState := openDecisions(c.StateDir, d.log)
+	defer closeState()
+	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
 	defer d.closeSockets()
@@ -101,7 +103,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 }
 
 // build makes the engine and the server.
-func (d *daemon) build(host *hw.Host, started time.Time) error {
+func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.Time) error {
 	var named []string
 	for _, m := range d.config.Models {
 		named = append(named, m.Path)
@@ -118,6 +120,7 @@ func (d *daemon) build(host *hw.Host, started time.Time) error {
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
+		Decisions: decisions, Version: version,
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -153,7 +156,7 @@ func (d *daemon) hostJSON() []byte {
 
 func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
-		Backend: r.Backend, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
+		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
 		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin,
 	}
 }

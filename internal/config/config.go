@@ -14,6 +14,9 @@ type Config struct {
 	Models        []Model  `yaml:"models"`
 	ModelDefaults Run      `yaml:"model_defaults"`
 	ModelRoots    []string `yaml:"model_roots"`
+	// StateDir is where the daemon keeps what it found out, absolute; empty: it
+	// starts afresh every time.
+	StateDir string `yaml:"state_dir"`
 	// Unsigned allows packages without a signature. A compiled model is code.
 	Unsigned bool `yaml:"unsigned"`
 	// StrictTensors refuses requests whose metadata disagrees with the model even
@@ -66,9 +69,13 @@ type Model struct {
 type Run struct {
 	// Backend forces one by name; empty lets the engine choose.
 	Backend string `yaml:"backend"`
+	// ExpectedRows is how many rows a request is expected to have; the engine
+	// chooses the backend that is the fastest with that many.
+	ExpectedRows int `yaml:"expected_rows"`
 	// Instances are parallel executors; 0 lets the engine choose.
 	Instances int `yaml:"instances"`
-	// Threads is how many threads one execution may use.
+	// Threads is how many threads one execution may use; 0 for as many as there are
+	// cores.
 	Threads int `yaml:"threads"`
 	// MaxBatchRows bounds the rows gathered into one execution.
 	MaxBatchRows int `yaml:"max_batch_rows"`
@@ -138,7 +145,7 @@ func Default() *Config {
 			Dir:   "/run/picket",
 			Agent: Socket{Paths: []string{agentSocketName}, Mode: 0o660},
 		},
-		ModelDefaults: Run{Threads: 1, MaxBatchRows: 64, MaxQueue: 1024},
+		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Host:          Host{IMDS: true},

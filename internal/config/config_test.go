@@ -78,9 +78,11 @@ models:
   - name: two
     path: /m/two
     threads: 4
+    expected_rows: 64
     batch_delay: 250us
 model_defaults: {threads: 2, timeout: 1m30s}
 model_roots: [/m]
+state_dir: /var/lib/picket
 unsigned: true
 backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB}
 limits: {max_message: 100MB}
@@ -97,9 +99,9 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
-	two.Threads, two.BatchDelay = 4, 250*time.Microsecond
+	two.Threads, two.ExpectedRows, two.BatchDelay = 4, 64, 250*time.Microsecond
 	want.Models = []Model{one, two}
-	want.ModelRoots = []string{"/m"}
+	want.ModelRoots, want.StateDir = []string{"/m"}, "/var/lib/picket"
 	want.Unsigned = true
 	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20}
 	want.Limits.MaxMessage = 100_000_000
@@ -138,7 +140,9 @@ func TestMistakes(t *testing.T) {
 		{"models:\n- {name: a-, path: /a}", `line 2: models[0].name: "a-" is not a model name: letters, digits and inner hyphens are allowed`},
 		{"models:\n- {name: a, path: /a}\n- {name: a, path: /b}", `line 3: models[1].name: "a" is used by two models`},
 		{"models:\n- {name: a, path: a}", `line 2: models[0].path: "a" must be an absolute path`},
-		{"models:\n- {name: a, path: /a, threads: 0}", `line 2: models[0].threads: 0 is outside 1 to 1024`},
+		{"models:\n- {name: a, path: /a, threads: -1}", `line 2: models[0].threads: -1 is outside 0 to 1024`},
+		{"model_defaults: {expected_rows: 0}", `line 1: model_defaults.expected_rows: 0 is outside 1 to 1048576`},
+		{"state_dir: state", `line 1: state_dir: "state" must be an absolute path`},
 		{"models:\n- {name: a, path: /a, threads: many}", `line 2: models[0].threads: "many" is not a whole number`},
 		{"model_roots: [models]", `line 1: model_roots[0]: "models" must be an absolute path`},
 		{"backends: {force: dlr, disable: [dlr]}", `line 1: backends.force: "dlr" is also disabled, so no model could run`},

@@ -16,6 +16,10 @@ const (
 	EnvCPUMask      = "PICKET_CPU_MASK"
 	EnvInstanceType = "PICKET_INSTANCE_TYPE"
 	EnvIMDS         = "PICKET_IMDS"
+	// EnvState is systemd's, for a unit with StateDirectory=. It is the default of
+	// Config.StateDir and weaker than the file; of several directories the first is
+	// taken.
+	EnvState = "STATE_DIRECTORY"
 )
 
 // Flags are the command line's wishes; a zero field was not given.
@@ -28,6 +32,8 @@ type Flags struct {
 	// configured ones; together with SocketsDir both exist, so that old clients and
 	// `picket --sockets` each find theirs.
 	AgentSocket string
+	// StateDir is Config.StateDir (--state).
+	StateDir string
 	// Force is Sockets.Force (-f).
 	Force bool
 	// Unsigned is Config.Unsigned (--unsigned).
@@ -84,6 +90,9 @@ func (c *Config) applyEnv(getenv func(string) string, from origin) error {
 			from.replaced(v.path)
 		}
 	}
+	if first, _, _ := strings.Cut(getenv(EnvState), ":"); c.StateDir == "" {
+		c.StateDir = first
+	}
 	switch value := getenv(EnvIMDS); strings.ToLower(value) {
 	case "":
 	case "on":
@@ -115,6 +124,14 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 		if !slices.Contains(c.Sockets.Agent.Paths, path) {
 			c.Sockets.Agent.Paths = append(c.Sockets.Agent.Paths, path)
 		}
+	}
+	if flags.StateDir != "" {
+		path, err := filepath.Abs(flags.StateDir)
+		if err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--state: %w", err))
+		}
+		c.StateDir = path
+		from.replaced("state_dir")
 	}
 	c.Sockets.Force = c.Sockets.Force || flags.Force
 	c.Unsigned = c.Unsigned || flags.Unsigned

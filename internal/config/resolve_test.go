@@ -94,6 +94,35 @@ func TestRelativePathsOfFlagsAreBelowTheWorkingDirectory(t *testing.T) {
 	}
 }
 
+// The state directory is the flag's, else the file's, else the first that systemd made.
+func TestStateDir(t *testing.T) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "c.yaml", "state_dir: /file\n")
+	systemd := env(EnvState, "/var/lib/picket:/var/lib/other")
+	for _, c := range []struct {
+		flags  Flags
+		getenv func(string) string
+		want   string
+	}{
+		{Flags{}, noEnv, ""},
+		{Flags{}, systemd, "/var/lib/picket"},
+		{Flags{Config: file}, systemd, "/file"},
+		{Flags{Config: file, StateDir: "/flag"}, systemd, "/flag"},
+		{Flags{StateDir: "state"}, noEnv, filepath.Join(cwd, "state")},
+	} {
+		got, err := Resolve(c.flags, c.getenv)
+		if err != nil || got.StateDir != c.want {
+			t.Errorf("%+v: %q, %v, want %q", c.flags, got.StateDir, err, c.want)
+		}
+	}
+	if _, err := Resolve(Flags{}, env(EnvState, "relative")); err == nil || err.Error() != `state_dir: "relative" must be an absolute path` {
+		t.Errorf("a relative directory of the environment: %v", err)
+	}
+}
+
 func TestModelFlags(t *testing.T) {
 	file := write(t, "c.yaml", "model_defaults: {threads: 3}\nmodels: [{name: a, path: /file/a, threads: 2}]\n")
 	got, err := Resolve(Flags{Config: file, Models: []string{"a=/flag/a", "b=/flag/b=c"}}, noEnv)

@@ -89,6 +89,9 @@ func (c *Config) problems() []problem {
 	for i, root := range c.ModelRoots {
 		k.absolute(fmt.Sprintf("model_roots[%d]", i), root)
 	}
+	if c.StateDir != "" {
+		k.absolute("state_dir", c.StateDir)
+	}
 	c.checkBackends(k)
 	if c.Limits.MaxMessage < minMessage || c.Limits.MaxMessage > maxMessage {
 		k.add("limits.max_message", "%v is outside %v to %v", c.Limits.MaxMessage, minMessage, maxMessage)
@@ -163,8 +166,9 @@ func (c *Config) checkModels(k *checker) {
 
 func (r Run) check(k *checker, path string) {
 	k.backend(path+".backend", r.Backend)
+	k.between(path+".expected_rows", r.ExpectedRows, 1, 1<<20)
 	k.between(path+".instances", r.Instances, 0, 1024)
-	k.between(path+".threads", r.Threads, 1, 1024)
+	k.between(path+".threads", r.Threads, 0, 1024)
 	k.between(path+".max_batch_rows", r.MaxBatchRows, 1, 1<<20)
 	k.durationUpTo(path+".batch_delay", r.BatchDelay, time.Minute)
 	k.between(path+".max_queue", r.MaxQueue, 1, 1<<20)
