@@ -14,6 +14,7 @@ typedef uint64_t V __attribute__((vector_size(32), may_alias));
 #define ROW picket_row_avx2
 #define SLICE picket_slice_avx2
 #define SLICE_ORDER picket_order_avx2
+#define FINISH picket_finish_avx2
 
 static inline V load(const void *p) { return (V)_mm256_load_si256(p); }
 static inline void store(void *p, V v) { _mm256_store_si256(p, (__m256i)v); }

@@ -6,8 +6,8 @@ typedef uint64_t V __attribute__((vector_size(64), may_alias));
 static inline V load(const void *p) { return (V)_mm512_load_si512(p); }
 static inline void store(void *p, V v) { _mm512_store_si512(p, (__m512i)v); }
 
-// Bits of b where m is set, else of a.
-static inline V sel(V m, V a, V b) { return (V)_mm512_ternarylogic_epi64((__m512i)m, (__m512i)b, (__m512i)a, 0xca); }
+// Bits of b where m is set, else of a. The result overwrites the first operand, which is not to be m: that is needed again.
+static inline V sel(V m, V a, V b) { return (V)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)m, (__m512i)b, 0xb8); }
 static inline V xor3(V a, V b, V c) { return (V)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96); }
 static inline V low64(V a, V b) { return (V)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
 static inline V high64(V a, V b) { return (V)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }

@@ -122,11 +122,25 @@ picket_kernel picket_row_neon, picket_slice_neon;
 
 void picket_order_vbmi(uint16_t *order), picket_order_bw(uint16_t *order), picket_order_avx2(uint16_t *order), picket_order_neon(uint16_t *order);
 
+// What finishing does to margins. Sums of a row's groups, rows * groups of them.
+enum { PICKET_IDENTITY, PICKET_SIGMOID, PICKET_EXPONENTIAL, PICKET_SOFTMAX };
+typedef struct {
+	uint32_t transform, groups;
+	uint32_t wide; // margins are double, and change; else they are float, and become the predictions
+	double alpha;  // factor of wide margins under a sigmoid
+} picket_finish;
+
+typedef void picket_finisher(const picket_finish *how, void *margins, size_t rows, float *out);
+picket_finisher picket_finish_vbmi, picket_finish_bw, picket_finish_avx2, picket_finish_neon;
+
 // One family of kernels for one instruction set; they are numbered as Go numbers them.
 enum { PICKET_WALK, PICKET_VBMI, PICKET_BW, PICKET_AVX2, PICKET_NEON };
 
 // Runs the row kernel of a family, its slice kernel, or, where the family is PICKET_WALK, the plain one.
 void picket_forest_run(const picket_forest *f, int family, int slice, const float *in, size_t rows, void *out, uint8_t *scratch);
+
+// Turns margins into predictions with the code of a family, and says whether it has any: PICKET_WALK has none.
+int picket_forest_finish(int family, uint32_t transform, uint32_t groups, uint32_t wide, double alpha, void *margins, size_t rows, float *out);
 
 // Writes the order of the rows of a family's slice kernel.
 void picket_forest_order(int family, uint16_t *order);

@@ -2,7 +2,6 @@ package forest
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/ensemble"
@@ -48,29 +47,9 @@ func (m *model) NewInstance() (engine.Instance, error) {
 	return i, nil
 }
 
-// direct tells whether margins can be written where the predictions will be: one float32 for one float32, each on
-// its own.
+// direct tells whether margins can be written where the predictions will be: as many float32 as there are groups.
 func (m *model) direct() bool {
-	t := m.head.Objective.Transform
-	return m.head.Library == ensemble.XGBoost && (t == ensemble.Identity || t == ensemble.Sigmoid || t != ensemble.MaxIndex && m.groups == 1)
-}
-
-// transform turns float32 margins into predictions in place, each on its own, to the bits that ensemble.Transform gives.
-func (m *model) transform(values []float32) {
-	switch m.head.Objective.Transform {
-	case ensemble.Identity:
-	case ensemble.Sigmoid:
-		for i, x := range values {
-			values[i] = 1 / (float32(math.Exp(float64(min(-x, 88.7)))) + 1)
-		}
-	default:
-		var one [1]float64
-		for i, x := range values {
-			one[0] = float64(x)
-			m.head.Transform(one[:], m.rounds)
-			values[i] = float32(one[0])
-		}
-	}
+	return !m.wide && m.head.Library == ensemble.XGBoost && m.outputs == m.groups
 }
 
 // Close releases the tables.

@@ -9,6 +9,7 @@ typedef uint64_t V __attribute__((vector_size(16), may_alias));
 #define ROW picket_row_neon
 #define SLICE picket_slice_neon
 #define SLICE_ORDER picket_order_neon
+#define FINISH picket_finish_neon
 
 static inline V load(const void *p) { return (V)vld1q_u8(p); }
 static inline void store(void *p, V v) { vst1q_u8(p, (uint8x16_t)v); }

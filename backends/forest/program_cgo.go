@@ -3,7 +3,8 @@
 package forest
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
+// ISO C, because with it gcc fuses no multiplications and additions.
+#cgo CFLAGS: -O3 -std=c11
 #include "forest.h"
 */
 import "C"
@@ -15,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -160,6 +162,23 @@ func (g *program) part(least time.Duration) int {
 	c := &g.choice
 	whole := max(64, c.manyAtOne)
 	return max(1, int(math.Ceil(float64(least.Nanoseconds())/max(c.perRow, 1)/float64(whole)))) * whole
+}
+
+// transforms are those that there is code for in C.
+var transforms = map[ensemble.Transform]C.uint32_t{
+	ensemble.Identity: C.PICKET_IDENTITY, ensemble.Sigmoid: C.PICKET_SIGMOID,
+	ensemble.Exponential: C.PICKET_EXPONENTIAL, ensemble.Softmax: C.PICKET_SOFTMAX,
+}
+
+// finish turns the margins of the rows into predictions if there is code in C for that, and says whether it did. Of a wide
+// model the margins change, of another they are out itself. The bits are those of ensemble.Transform.
+func (g *program) finish(head *ensemble.Ensemble, margins, out unsafe.Pointer, rows int) bool {
+	how, ok := transforms[head.Objective.Transform]
+	if !ok || head.Average || head.Library == ensemble.ONNX {
+		return false
+	}
+	return C.picket_forest_finish(C.int(g.family.number), how, g.forest.groups, g.forest.wide, C.double(head.Objective.SigmoidAlpha),
+		margins, C.size_t(rows), (*C.float)(out)) != 0
 }
 
 // Variant names the kernels that were chosen.

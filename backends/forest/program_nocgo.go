@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -47,6 +48,9 @@ func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 
 // part is how many rows are worth a thread of their own, whatever that takes here.
 func (*program) part(time.Duration) int { return mostRows }
+
+// finish has no faster code than ensemble.Transform.
+func (*program) finish(*ensemble.Ensemble, unsafe.Pointer, unsafe.Pointer, int) bool { return false }
 
 // Variant says that this is not one of the fast kernels.
 func (*program) Variant() string { return "go" }

@@ -132,8 +132,20 @@ INLINE void any_shape(const struct slice *s, const picket_slice_tree *t, V *plan
 }
 #undef M
 
-// Adds the leaves of a tree to the sums of its group. Line p * apart of reach says which rows end in page p of 64 leaves, or
-// right of it.
+// The bytes of the leaves of W rows, byte by byte. Line p * apart of reach says which rows end in page p of 64 leaves, or
+// right of it; i is which of their groups these rows are.
+INLINE void leaf_bytes(const struct slice *s, const uint8_t *table, V index, uint32_t pages, uint32_t apart, uint32_t i, int bytes, V *b) {
+	for (int j = 0; j < bytes; j++)
+		b[j] = lookup(table + j * 64, index);
+	for (uint32_t p = 1; p < pages; p++) {
+		V in = spread(s->reach + (size_t)p * apart * W, i);
+		table += bytes * 64;
+		for (int j = 0; j < bytes; j++)
+			b[j] = lookup_in(in, b[j], table + j * 64, index);
+	}
+}
+
+// Adds the leaves of a tree to the sums of its group.
 INLINE void add_leaves(const struct slice *s, const picket_slice_tree *t, const V *plane, uint32_t pages, uint32_t apart, int wide,
 	uint32_t rows) {
 	const uint8_t *table = s->f->slice_leaves + (size_t)t->table * 64;
@@ -141,38 +153,24 @@ INLINE void add_leaves(const struct slice *s, const picket_slice_tree *t, const 
 	transpose(plane, index);
 	int bytes = wide ? 8 : 4;
 	uint8_t *sums = s->sums + (size_t)t->group * ROWS * bytes;
-	for (uint32_t i = 0; i * W < rows; i++) {
+	for (uint32_t i = 0; i * W < rows; i++, sums += bytes * W) {
+		V b[8];
+		leaf_bytes(s, table, index[i], pages, apart, i, bytes, b);
 		if (wide) {
-			V b[8];
-			for (int j = 0; j < 8; j++)
-				b[j] = lookup(table + j * 64, index[i]);
-			for (uint32_t p = 1; p < pages; p++) {
-				V in = spread(s->reach + (size_t)p * apart * W, i);
-				for (int j = 0; j < 8; j++)
-					b[j] = lookup_in(in, b[j], table + ((size_t)p * 8 + j) * 64, index[i]);
-			}
 			V c[8] = {unpack8lo(b[0], b[1]), unpack8hi(b[0], b[1]), unpack8lo(b[2], b[3]), unpack8hi(b[2], b[3]),
 				unpack8lo(b[4], b[5]), unpack8hi(b[4], b[5]), unpack8lo(b[6], b[7]), unpack8hi(b[6], b[7])};
 			V low[4] = {unpack16lo(c[0], c[2]), unpack16hi(c[0], c[2]), unpack16lo(c[1], c[3]), unpack16hi(c[1], c[3])};
 			V high[4] = {unpack16lo(c[4], c[6]), unpack16hi(c[4], c[6]), unpack16lo(c[5], c[7]), unpack16hi(c[5], c[7])};
 			for (int j = 0; j < 4; j++) {
-				add64(sums + (i * 8 + 2 * j) * W, unpack32lo(low[j], high[j]));
-				add64(sums + (i * 8 + 2 * j + 1) * W, unpack32hi(low[j], high[j]));
+				add64(sums + 2 * j * W, unpack32lo(low[j], high[j]));
+				add64(sums + (2 * j + 1) * W, unpack32hi(low[j], high[j]));
 			}
 		} else {
-			V b[4];
-			for (int j = 0; j < 4; j++)
-				b[j] = lookup(table + j * 64, index[i]);
-			for (uint32_t p = 1; p < pages; p++) {
-				V in = spread(s->reach + (size_t)p * apart * W, i);
-				for (int j = 0; j < 4; j++)
-					b[j] = lookup_in(in, b[j], table + ((size_t)p * 4 + j) * 64, index[i]);
-			}
 			V lo01 = unpack8lo(b[0], b[1]), hi01 = unpack8hi(b[0], b[1]), lo23 = unpack8lo(b[2], b[3]), hi23 = unpack8hi(b[2], b[3]);
-			add32(sums + (i * 4 + 0) * W, unpack16lo(lo01, lo23));
-			add32(sums + (i * 4 + 1) * W, unpack16hi(lo01, lo23));
-			add32(sums + (i * 4 + 2) * W, unpack16lo(hi01, hi23));
-			add32(sums + (i * 4 + 3) * W, unpack16hi(hi01, hi23));
+			add32(sums, unpack16lo(lo01, lo23));
+			add32(sums + W, unpack16hi(lo01, lo23));
+			add32(sums + 2 * W, unpack16lo(hi01, hi23));
+			add32(sums + 3 * W, unpack16hi(hi01, hi23));
 		}
 	}
 }
@@ -205,10 +203,17 @@ INLINE void trees(const struct slice *s, const uint32_t *mask, int wide, uint32_
 			at = boundaries(s, t, at);
 		if (t->depth == 0) {
 			any_shape(s, t, plane);
-			add_leaves(s, t, plane, (t->lines + 63) / 64, 64, wide, rows);
+			if (t->lines <= 64)
+				add_leaves(s, t, plane, 1, 64, wide, rows);
+			else
+				add_leaves(s, t, plane, (t->lines + 63) / 64, 64, wide, rows);
 			continue;
 		}
 		complete_any(s->masks, at, t->depth, plane);
+		if (t->lines == 1) {
+			add_leaves(s, t, plane, 1, 1, wide, rows);
+			continue;
+		}
 		for (uint32_t p = 1; p < t->lines; p++) {
 			V in = load(s->reach + (size_t)p * W), more[6];
 			complete(s->masks, at + 63 * (size_t)p, 6, more);
@@ -372,3 +377,5 @@ void SLICE(const picket_forest *f, const float *in, size_t rows, void *out, uint
 		slice_end(&s, n, (uint8_t *)out + from * f->groups * (f->wide ? 8 : 4));
 	}
 }
+
+#include "finish.inc.h"

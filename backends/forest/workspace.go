@@ -4,6 +4,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -11,8 +12,8 @@ import (
 type workspace struct {
 	model   *model
 	scratch *tensor.Buffer
-	// margins are those of mostRows rows, for models whose margins cannot lie where the predictions will be; and row is one
-	// row of them, for transforms that are computed row by row. Nil where they are not needed.
+	// margins are those of mostRows rows, nil for models whose margins can lie where the predictions will be; and row is one
+	// row of them, for transforms that are computed row by row.
 	margins *tensor.Buffer
 	row     []float64
 }
@@ -22,7 +23,7 @@ func newWorkspace(m *model) (*workspace, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &workspace{model: m, scratch: scratch}
+	w := &workspace{model: m, scratch: scratch, row: make([]float64, m.groups)}
 	if m.direct() {
 		return w, nil
 	}
@@ -30,7 +31,6 @@ func newWorkspace(m *model) (*workspace, error) {
 		scratch.Release()
 		return nil, err
 	}
-	w.row = make([]float64, m.groups)
 	return w, nil
 }
 
@@ -38,23 +38,39 @@ func newWorkspace(m *model) (*workspace, error) {
 func (w *workspace) run(in, out unsafe.Pointer, rows int) {
 	m := w.model
 	scratch := unsafe.Pointer(unsafe.SliceData(w.scratch.Bytes()))
-	if w.margins == nil {
-		m.program.run(in, out, scratch, rows)
-		m.transform(unsafe.Slice((*float32)(out), rows*m.outputs))
-		return
-	}
-	margins := unsafe.Pointer(unsafe.SliceData(w.margins.Bytes()))
 	for rows > 0 {
-		n := min(rows, mostRows)
+		n, margins := min(rows, mostRows), out
+		if w.margins != nil {
+			margins = unsafe.Pointer(unsafe.SliceData(w.margins.Bytes()))
+		}
 		m.program.run(in, margins, scratch, n)
-		w.finish(margins, unsafe.Slice((*float32)(out), n*m.outputs), n)
-		in, out = unsafe.Add(in, 4*n*m.features), unsafe.Add(out, 4*n*m.outputs)
-		rows -= n
+		w.finish(margins, out, n)
+		if rows -= n; rows > 0 {
+			in, out = unsafe.Add(in, 4*n*m.features), unsafe.Add(out, 4*n*m.outputs)
+		}
 	}
 }
 
-// finish turns the margins of n rows into predictions.
-func (w *workspace) finish(margins unsafe.Pointer, out []float32, n int) {
+// fewMargins is how many are finished here sooner than in C.
+const fewMargins = 8
+
+// finish turns the margins of n rows into predictions, to the bits that ensemble.Transform gives.
+func (w *workspace) finish(margins, out unsafe.Pointer, n int) {
+	m := w.model
+	all := n * m.groups
+	switch t := m.head.Objective.Transform; {
+	case margins == out && t == ensemble.Identity:
+	case all >= fewMargins && m.program.finish(&m.head, margins, out, n):
+	case margins == out && t == ensemble.Sigmoid:
+		for i, x := range unsafe.Slice((*float32)(out), all) {
+			unsafe.Slice((*float32)(out), all)[i] = 1 / (float32(ensemble.Exp(float64(min(-x, 88.7)))) + 1)
+		}
+	default:
+		w.finishRows(margins, unsafe.Slice((*float32)(out), n*m.outputs), n)
+	}
+}
+
+func (w *workspace) finishRows(margins unsafe.Pointer, out []float32, n int) {
 	m := w.model
 	for r := range n {
 		if m.wide {
