@@ -144,11 +144,11 @@ func TestWhoIsOutOfTheRace(t *testing.T) {
 		script enginetest.Script
 		says   string
 	}{
-		"answers otherwise":  {enginetest.Script{Bias: 0.25}, `its answers differ from those of best: 1 of 1 numbers of output "score", by up to 0.25 (`},
+		"answers otherwise":  {enginetest.Script{Bias: 0.25}, `not chosen: its answers differ from those of best: 1 of 1 numbers of output "score", by up to 0.25 (`},
 		"answers NaN":        {enginetest.Script{Bias: float32(math.NaN())}, "by up to +Inf (NaN against "},
 		"almost the same":    {enginetest.Script{Bias: 1e-3}, "by up to 0.001 ("},
 		"differs in batches": {enginetest.Script{BatchBias: 1}, `256 of 256 numbers of output "score", by up to 1 (`},
-		"other tensors":      {enginetest.Script{Signature: oddSignature}, "not comparable: it takes or gives other tensors than best"},
+		"other tensors":      {enginetest.Script{Signature: oddSignature}, "not chosen: it takes or gives other tensors than best"},
 		"no tensors":         {enginetest.Script{Signature: &engine.Signature{}}, "0 inputs"},
 		"no instance":        {enginetest.Script{Instance: errors.New("no instance for you")}, "making an instance: no instance for you"},
 		"fails":              {enginetest.Script{OnRun: func(int) error { return errors.New("out of paper") }}, "failed while it was timed: run failed: out of paper"},
@@ -167,7 +167,7 @@ func TestWhoIsOutOfTheRace(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkReasons(t, d, "best", map[string]string{
-				"best": "chosen: it matches the artifact best, and nothing else that can run it agrees with it", "odd": c.says})
+				"best": "chosen: it matches the artifact best, and no other was fit to be timed against it", "odd": c.says})
 			if !strings.Contains(log.String(), `msg="a backend is out of the race" model=m url=somewhere backend=odd`) {
 				t.Errorf("the log does not say it: %s", &log)
 			}

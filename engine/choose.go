@@ -22,7 +22,13 @@ type choice struct {
 	last       []int // last resorts, best match first
 	// unsupported is what the last backend said that does not support the artifact.
 	unsupported error
+	// unsettled tells that something failed that may not fail the next time, as for
+	// lack of memory: such a decision is not remembered.
+	unsettled bool
 }
+
+// matchesBest is the Reason of a backend that was chosen without timing it.
+const matchesBest = "chosen: it matches the artifact best"
 
 // openBest opens the artifact with the backend that is to run it and starts the
 // model.
@@ -106,7 +112,7 @@ func (c *choice) startFirst(ctx context.Context, order []int) (*Snapshot, error)
 				c.candidates[j].Reason = "not tried: " + c.candidates[i].Backend + " matches the artifact better"
 			}
 		}
-		reason := "chosen: it matches the artifact best"
+		reason := matchesBest
 		if c.options.Backend != "" {
 			reason = "chosen: it was asked for"
 		}
@@ -145,20 +151,34 @@ func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, er
 // startFastest opens the candidates, times them and starts the fastest; nil
 // without an error where none supports the artifact.
 func (c *choice) startFastest(ctx context.Context, key string) (*Snapshot, error) {
+	fastest, err := c.findFastest(ctx)
+	if err != nil || fastest == nil {
+		return nil, err
+	}
+	c.remember(key, fastest.index)
+	return c.start(fastest.index, fastest.model, c.candidates[fastest.index].Reason)
+}
+
+// findFastest opens the candidates and times them where there are several. All
+// are closed again but for the model of the one it returns, which is the caller's;
+// nil without an error where none supports the artifact. One load at a time does
+// this, so that no more models are open than one artifact has candidates.
+func (c *choice) findFastest(ctx context.Context) (*trial, error) {
+	select {
+	case c.engine.timing <- struct{}{}:
+		defer func() { <-c.engine.timing }()
+	case <-ctx.Done():
+		return nil, contextError(ctx.Err())
+	}
 	trials, err := c.openTrials(ctx)
 	if err != nil || len(trials) == 0 {
 		return nil, err
 	}
 	if len(trials) == 1 {
-		t := trials[0]
-		return c.start(t.index, t.model, "chosen: it matches the artifact best")
+		c.candidates[trials[0].index].Reason, c.unsettled = matchesBest, true
+		return trials[0], nil
 	}
-	fastest, err := c.calibrate(ctx, trials)
-	if err != nil {
-		return nil, err
-	}
-	c.remember(key, fastest.index)
-	return c.start(fastest.index, fastest.model, c.candidates[fastest.index].Reason)
+	return c.calibrate(ctx, trials)
 }
 
 // openTrials opens what can be timed, best match first, which the caller then
@@ -188,7 +208,7 @@ func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
 		if len(trials) == 0 {
 			return nil, c.opening(i, err)
 		}
-		c.candidates[i].Reason = err.Error()
+		c.candidates[i].Reason, c.unsettled = err.Error(), true
 		c.engine.log.Warn("a backend that matches the artifact cannot open it; another one runs it",
 			"model", c.name, "url", c.artifact.URL, "backend", c.candidates[i].Backend, "error", err)
 		for _, j := range c.better[n+1:] {

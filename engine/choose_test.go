@@ -35,15 +35,15 @@ func checkReasons(t testing.TB, d engine.Description, chosen string, want map[st
 	}
 }
 
-// unsupported is an error that sends the engine to the next backend.
-var unsupported = fmt.Errorf("%w: a kind of tree it has no code for", engine.ErrUnsupported)
+// errUnsupported sends the engine to the next backend.
+var errUnsupported = fmt.Errorf("%w: a kind of tree it has no code for", engine.ErrUnsupported)
 
 func TestTheOnlyBackendIsNotTimed(t *testing.T) {
 	runs := 0
 	b := enginetest.New(enginetest.Script{Name: "only", Properties: engine.Properties{Variant: "x86-64-v3"}, OnRun: func(int) error { runs++; return nil }})
 	absent := enginetest.New(enginetest.Script{Name: "absent", Match: 109, Probe: errors.New("libabsent.so was not found")})
 	other := enginetest.New(enginetest.Script{Name: "other", Match: -1})
-	newer := enginetest.New(enginetest.Script{Name: "newer", Match: 105, Open: unsupported})
+	newer := enginetest.New(enginetest.Script{Name: "newer", Match: 105, Open: errUnsupported})
 	leaky := enginetest.New(enginetest.Script{Name: "leaky", Match: engine.LastResort})
 	e := newEngine(t, engine.Options{}, other, absent, leaky, newer, b)
 	d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
@@ -68,7 +68,7 @@ func TestForcedBackendIsNotTimed(t *testing.T) {
 	one := enginetest.New(enginetest.Script{Name: "one", OnRun: count})
 	two := enginetest.New(enginetest.Script{Name: "two", OnRun: count})
 	leaky := enginetest.New(enginetest.Script{Name: "leaky", Match: engine.LastResort, OnRun: count})
-	newer := enginetest.New(enginetest.Script{Name: "newer", Open: unsupported})
+	newer := enginetest.New(enginetest.Script{Name: "newer", Open: errUnsupported})
 	e := newEngine(t, engine.Options{}, one, two, leaky, newer)
 	for _, name := range []string{"two", "leaky"} {
 		d, err := e.Load(t.Context(), name, "somewhere", engine.ModelOptions{Backend: name})
@@ -86,8 +86,8 @@ func TestForcedBackendIsNotTimed(t *testing.T) {
 }
 
 func TestLastResortWhereNothingElseOpens(t *testing.T) {
-	first := enginetest.New(enginetest.Script{Name: "first", Open: unsupported})
-	second := enginetest.New(enginetest.Script{Name: "second", Open: unsupported})
+	first := enginetest.New(enginetest.Script{Name: "first", Open: errUnsupported})
+	second := enginetest.New(enginetest.Script{Name: "second", Open: errUnsupported})
 	worst := enginetest.New(enginetest.Script{Name: "worst", Match: 1})
 	leaky := enginetest.New(enginetest.Script{Name: "leaky", Match: engine.LastResort})
 	e := newEngine(t, engine.Options{}, first, worst, leaky, second)
@@ -107,7 +107,7 @@ func TestLastResortWhereNothingElseOpens(t *testing.T) {
 func TestDamagedArtifactIsNotPassedOn(t *testing.T) {
 	damaged := enginetest.Script{Name: "damaged", Match: 105, Open: fmt.Errorf("%w: its last byte is missing", engine.ErrArtifact)}
 	careless := enginetest.New(enginetest.Script{Name: "careless", Match: 90})
-	e := newEngine(t, engine.Options{}, enginetest.New(damaged), careless, enginetest.New(enginetest.Script{Name: "none", Match: 110, Open: unsupported}))
+	e := newEngine(t, engine.Options{}, enginetest.New(damaged), careless, enginetest.New(enginetest.Script{Name: "none", Match: 110, Open: errUnsupported}))
 	if _, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{}); !errors.Is(err, engine.ErrArtifact) || !strings.Contains(err.Error(), "last byte") {
 		t.Errorf("got %v", err)
 	}

@@ -131,9 +131,9 @@ func (c *choice) adopt(d *Decision) (chosen int) {
 }
 
 // remember keeps what c.candidates say, of which the one with that index is
-// chosen.
+// chosen, if it will hold.
 func (c *choice) remember(key string, chosen int) {
-	if key == "" {
+	if key == "" || c.unsettled {
 		return
 	}
 	d := Decision{Time: time.Now().UTC().Truncate(time.Second)}

@@ -236,7 +236,7 @@ func TestRememberedBackendThatFails(t *testing.T) {
 		script enginetest.Script
 		says   string
 	}{
-		"open":     {enginetest.Script{Open: unsupported}, "no code for"},
+		"open":     {enginetest.Script{Open: errUnsupported}, "no code for"},
 		"damaged":  {enginetest.Script{Open: engine.ErrArtifact}, "unusable artifact"},
 		"instance": {enginetest.Script{Instance: errors.New("no instance for you")}, "no instance for you"},
 	} {
@@ -254,5 +254,38 @@ func TestRememberedBackendThatFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatIsRemembered: what follows from the artifact, and not what may go better the next time.
+func TestWhatIsRemembered(t *testing.T) {
+	dir := artifactOf(t, map[string]string{"model": "trees"})
+	for name, c := range map[string]struct {
+		script enginetest.Script
+		want   string // of what is remembered of that backend; empty: nothing
+	}{
+		"unsupported":  {enginetest.Script{Open: errUnsupported}, ""}, // one is left, and nothing to be timed
+		"differs":      {enginetest.Script{Bias: 1}, "its answers differ"},
+		"other shape":  {enginetest.Script{Signature: oddSignature}, "other tensors"},
+		"out of space": {enginetest.Script{Open: engine.ErrMemory}, ""},
+		"no instance":  {enginetest.Script{Instance: engine.ErrMemory}, ""},
+		"fails":        {enginetest.Script{OnRun: func(int) error { return errors.New("out of paper") }}, ""},
+	} {
+		memory := &notebook{entries: map[string]engine.Decision{}}
+		r := startRemembering(t, dir, memory, engine.Options{}, c.script)
+		if d := r.loadOnce(t, engine.ModelOptions{}); d.Backend != "slow" {
+			t.Errorf("%s: chose %s", name, d.Backend)
+		}
+		if c.want == "" {
+			if len(memory.entries) != 0 {
+				t.Errorf("%s: remembered %+v", name, memory.entries)
+			}
+			continue
+		}
+		if _, d := memory.only(t); !strings.Contains(d.Candidates[1].Reason, c.want) {
+			t.Errorf("%s: remembered %+v", name, d)
+		}
+		again := startRemembering(t, dir, memory, engine.Options{}, c.script)
+		checkReasons(t, again.loadOnce(t, engine.ModelOptions{}), "slow", map[string]string{"fast": ", found on "})
 	}
 }

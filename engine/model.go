@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
@@ -180,6 +181,10 @@ func (s *Snapshot) Stats() Stats {
 	stats.WaitingRequests, stats.WaitingRows = s.queue.length()
 	return stats
 }
+
+// Backlog is about how long a request that comes now waits for its turn: never
+// less than what a run takes, as far as that is known.
+func (s *Snapshot) Backlog() time.Duration { return s.queue.backlog() }
 
 // requestPool recycles Requests; they hold no tensors while they are in it.
 var requestPool = sync.Pool{New: func() any { return &Request{done: make(chan struct{}, 1)} }}

@@ -132,6 +132,17 @@ func (q *queue) estimate(r *Request) time.Duration {
 	return time.Duration(min(q.nsPerRow*float64(rows), q.nsPerRun*float64(runs)) / float64(q.instances))
 }
 
+// backlog is how long it takes to run all that waits, at least one run.
+func (q *queue) backlog() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	runs := float64(max(q.requests, 1))
+	if q.batchable {
+		runs = float64(max(q.rows-1, 0)/q.maxRows + 1)
+	}
+	return time.Duration(max(q.nsPerRun, min(q.nsPerRow*float64(q.rows), q.nsPerRun*runs)/float64(q.instances)))
+}
+
 // push adds r to those that wait. q.mu is held.
 func (q *queue) push(r *Request) {
 	q.levels[r.Priority].push(r)

@@ -42,6 +42,9 @@ type Request struct {
 	Deadline time.Time
 	// Priority decides who waits longer when requests wait.
 	Priority Priority
+	// Count is how many requests of clients this is, where a codec has put
+	// several into one, for Stats; 0 is one.
+	Count int
 
 	snapshot *Snapshot
 	// refs is one for the caller until Release and one for the engine while
@@ -103,9 +106,12 @@ func (r *Request) Predict(ctx context.Context) error {
 	}
 	r.arrived = clock()
 	err := r.predict(ctx)
-	r.snapshot.stats.outcome(r.Rows, clock()-r.arrived, err)
+	r.snapshot.stats.outcome(r.count(), r.Rows, clock()-r.arrived, err)
 	return err
 }
+
+// count is how many requests of clients r is.
+func (r *Request) count() uint64 { return uint64(max(r.Count, 1)) }
 
 func (r *Request) predict(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
@@ -238,7 +244,7 @@ func (r *Request) unref() {
 	}
 	s := r.snapshot
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
-	r.Rows, r.Deadline, r.Priority = 0, time.Time{}, Normal
+	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Normal, 0
 	r.deadline, r.arrived, r.err, r.snapshot = 0, 0, nil, nil
 	r.state = requestNew
 	requestPool.Put(r)

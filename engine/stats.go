@@ -50,26 +50,26 @@ type counters struct {
 	queue, run, total                  histogram
 }
 
-// outcome records what a caller got, ns after it asked.
-func (c *counters) outcome(rows int, ns int64, err error) {
-	c.total.record(ns)
+// outcome records what the callers of so many requests got, ns after they asked.
+func (c *counters) outcome(requests uint64, rows int, ns int64, err error) {
+	c.total.add(ns, requests)
 	if err == nil {
 		c.rows.Add(uint64(rows))
 		return
 	}
-	c.fail(err)
+	c.fail(err, requests)
 }
 
 // refuse records what did not become a request.
 func (c *counters) refuse(err error) {
 	c.refused.Add(1)
-	c.fail(err)
+	c.fail(err, 1)
 }
 
-func (c *counters) fail(err error) {
+func (c *counters) fail(err error, requests uint64) {
 	for i, kind := range failureKinds {
 		if kind.err == nil || errors.Is(err, kind.err) {
-			c.failed[i].Add(1)
+			c.failed[i].Add(requests)
 			return
 		}
 	}
@@ -108,11 +108,14 @@ type histogram struct {
 	buckets    [numBuckets]atomic.Uint64
 }
 
-func (h *histogram) record(ns int64) {
+func (h *histogram) record(ns int64) { h.add(ns, 1) }
+
+// add records the same duration n times.
+func (h *histogram) add(ns int64, n uint64) {
 	v := uint64(max(ns, 0))
-	h.count.Add(1)
-	h.sum.Add(v)
-	h.buckets[bucketOf(v)].Add(1)
+	h.count.Add(n)
+	h.sum.Add(v * n)
+	h.buckets[bucketOf(v)].Add(n)
 }
 
 // bucketOf is the index of the bucket for v. Values below 4 have a bucket each.

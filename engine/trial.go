@@ -90,6 +90,17 @@ func (t *trial) run(in []tensor.Tensor, at, n int) error {
 	return nil
 }
 
+// once runs the first n rows of in and tells how long that took, at least 1 ns.
+func (t *trial) once(in []tensor.Tensor, n int) (ns int64, err error) {
+	err = t.do(func() error {
+		start := t.choice.engine.now()
+		err := t.run(in, 0, n)
+		ns = max(1, t.choice.engine.now()-start)
+		return err
+	})
+	return ns, err
+}
+
 // answer runs the first n rows of in, each at a time.
 func (t *trial) answer(in []tensor.Tensor, n, each int) error {
 	return t.do(func() error {
@@ -106,7 +117,7 @@ func (t *trial) answer(in []tensor.Tensor, n, each int) error {
 // at least one.
 func (t *trial) turn(in []tensor.Tensor, rows int) error {
 	return t.do(func() error {
-		runs := max(1, min(maxTurnRuns, int(int64(turnTime)/max(1, t.runNS))))
+		runs := max(1, min(maxTurnRuns, int(int64(turnTime)/t.runNS)))
 		start := t.choice.engine.now()
 		for range runs {
 			if t.at+t.each > rows {

@@ -134,7 +134,7 @@ func (w *worker) runBatch() {
 func (w *worker) runOne(r *Request) error {
 	start := clock()
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
-	w.snapshot.stats.queue.record(start - r.arrived)
+	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
 	return err
 }
@@ -162,7 +162,7 @@ func (w *worker) runTogether() {
 	scatter(w.batch, w.out)
 	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
-		w.snapshot.stats.queue.record(start - r.arrived)
+		w.snapshot.stats.queue.add(start-r.arrived, r.count())
 		w.snapshot.queue.finish(r, nil)
 	}
 }

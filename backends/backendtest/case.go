@@ -18,8 +18,10 @@ type Case struct {
 	// Dir is the artifact's folder. It is copied before anything is changed.
 	Dir string
 	// Library is the name of the file in Dir that holds machine code, which the
-	// hostile scenarios damage.
-	Library string
+	// hostile scenarios damage. Where there is no machine code it is empty, and
+	// Model is the name of the file that holds the model as data. Damage to data
+	// may go unnoticed; it may not do more than change answers.
+	Library, Model string
 	// Symbol is part of a symbol name without which the library is none of the
 	// backend's. Empty leaves that scenario out: the backend does not look.
 	Symbol string
@@ -43,6 +45,14 @@ type Case struct {
 	// a hundred with -short. A backend over a library that is known to lose
 	// something each time says here how much the test may lose.
 	Cycles int
+}
+
+// file is the name of the file that the hostile scenarios damage.
+func (c *Case) file() string {
+	if c.Library != "" {
+		return c.Library
+	}
+	return c.Model
 }
 
 // thisHost is found out once: it does not change, and asking takes a while.

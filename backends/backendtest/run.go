@@ -21,7 +21,7 @@ var scenarios = []struct {
 	{"opens twice", opensTwice},
 	{"opens on a cancelled context", opensCancelled},
 	{"gives back what it took", givesBack},
-	{"refuses damaged libraries", refusesDamagedLibraries},
+	{"refuses damaged files", refusesDamagedFiles},
 	{"refuses foreign libraries", refusesForeignLibraries},
 	{"refuses odd folders", refusesOddFolders},
 	{"refuses bad metadata", refusesBadMetadata},
@@ -32,6 +32,9 @@ func Run(t *testing.T, c Case) {
 	t.Helper()
 	if err := c.Backend.Probe(thisHost()); err != nil {
 		t.Fatalf("the %s backend does not work here: %v", c.Backend.Name(), err)
+	}
+	if (c.Library == "") == (c.Model == "") {
+		t.Fatal("BUG: the case should name either a library or a model file")
 	}
 	for _, side := range []struct {
 		what  string

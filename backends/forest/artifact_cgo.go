@@ -64,12 +64,15 @@ func sourcesFor(e *ensemble.Ensemble, arch string, families []family) (map[strin
 		if err != nil {
 			return nil, err
 		}
-		if name == "" || p.rowRegisters() == 0 {
+		if name == "" {
 			continue
 		}
 		forest, err := im.add(p, f)
 		if err != nil {
 			return nil, err
+		}
+		if !forest.rows {
+			continue
 		}
 		most = max(most, forest.scratch)
 		files[name] = append([]byte(forest.known), source...)
@@ -101,18 +104,22 @@ type image struct {
 // forest is a model laid out for a family.
 type forest struct {
 	number  int    // of its picket_forest in the C
+	rows    bool   // it has tables for the row kernel
 	known   string // C that defines PICKET_KNOWN for it; see forest.h
 	scratch int    // bytes of working memory that a call takes
 }
 
-// add lays p out for the row kernel of a family. Whatever fields a picket_forest has, they are copied: numbers as they are,
+// add lays p out for the row kernel of a family; where it has no tables for that, it adds nothing. Whatever fields a picket_forest has, they are copied: numbers as they are,
 // and of pointers what they point to.
 func (im *image) add(p *plan, f family) (forest, error) {
-	g, _, _, err := layOut(p, f, false, false)
+	g, rows, _, err := layOut(p, f, false, false)
 	if err != nil {
 		return forest{}, err
 	}
 	defer g.Close()
+	if f.number != plainFamily.number && rows.registers == 0 {
+		return forest{}, nil
+	}
 	memory := g.memory.Bytes()
 	fields, err := fieldsOf(g.forest, len(memory))
 	if err != nil {
@@ -142,7 +149,7 @@ func (im *image) add(p *plan, f family) (forest, error) {
 		number = len(im.forests)
 		im.forests[initialiser.String()] = number
 	}
-	return forest{number: number, known: known.String(), scratch: g.scratch}, nil
+	return forest{number: number, rows: rows.registers != 0, known: known.String(), scratch: g.scratch}, nil
 }
 
 // upperBound is the index of the first of the ascending numbers that is above n.

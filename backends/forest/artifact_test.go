@@ -5,6 +5,7 @@ package forest
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -63,7 +64,7 @@ func runArtifact(t *testing.T, model string, of []family, alone bool, rows []flo
 			if !bytes.Contains(source, []byte(fallback)) {
 				return nil, fmt.Errorf("model.c does not start from the plain kernel")
 			}
-			if alone && newPlan(e).rowRegisters() != 0 {
+			if alone && bytes.Contains(source, []byte("kernel = picket_row_")) {
 				files["model.c"] = bytes.Replace(source, []byte(fallback), []byte("*kernel;"), 1)
 			}
 			return files, nil
@@ -74,6 +75,31 @@ func runArtifact(t *testing.T, model string, of []family, alone bool, rows []flo
 	r := backendtest.NewRunner(t, backendtest.Open(t, treelite.New(), dir))
 	defer r.Close()
 	return r.Run(rows)
+}
+
+// TestArtifactOfTheBaseline opens an artifact with all kernels on a host that has nothing beyond the baseline, by what the
+// library itself says that it needs.
+func TestArtifactOfTheBaseline(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("levels are a matter of x86-64")
+	}
+	dir := filepath.Join(t.TempDir(), "artifact")
+	if _, err := compile.Run(t.Context(), compile.Options{Source: testkit.Path(t, testkit.ModelNamed(t, "binary-3.2.0").Files[0]), Out: dir,
+		Engine: compile.Engine{Name: EngineName, Flags: CompilerFlags(), Sources: Sources}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "compiled.meta")); err != nil {
+		t.Fatal(err)
+	}
+	options := backendtest.Options()
+	options.Host = &hw.Host{CPU: hw.CPU{Level: hw.X86V1, CoresAllowed: 1}}
+	m, err := treelite.New().Open(t.Context(), backendtest.Artifact(t, dir), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestInstructionsAreChecked: what a file of kernels is compiled with, whichever compiler does it, is what an artifact asks

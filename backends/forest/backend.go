@@ -22,6 +22,9 @@ const (
 	// matchBeside is for a model file beside a library of which nothing says that it was compiled from that file: below
 	// what the backend that runs the library gives. Where the answers agree, this one may still be chosen for its speed.
 	matchBeside = 90
+	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: below what a backend for
+	// graphs of any kind gives.
+	matchGraph = 50
 	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
 	matchBroken = 1
 )
@@ -51,6 +54,9 @@ func (*Backend) Match(a *engine.Artifact) int {
 	case s.beside:
 		return matchBeside
 	}
+	if s.format == onnxFormat {
+		return matchGraph
+	}
 	return matchModel
 }
 
@@ -62,7 +68,7 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 		return nil, err
 	}
 	if s.name == "" {
-		return nil, fmt.Errorf("%w: the folder holds no model file of XGBoost (.json, .ubj) or LightGBM (.txt)", engine.ErrArtifact)
+		return nil, fmt.Errorf("%w: the folder holds no model file of XGBoost (.json, .ubj or the old binary format), LightGBM (.txt) or ONNX", engine.ErrArtifact)
 	}
 	metadata, err := neo.ReadMetadata(a, s.layout)
 	if err != nil {

@@ -1,10 +1,12 @@
-// Package forest is the backend that runs the file of a tree model itself, XGBoost's or LightGBM's, with kernels for the
+// Package forest is the backend that runs the file of a tree model itself, XGBoost's, LightGBM's or ONNX, with kernels for the
 // processor it finds itself on.
 //
 // # What it opens
 //
 // A folder with one file that package ensemble reads and that starts like a model: XGBoost JSON, UBJSON or the old binary
-// format, or LightGBM text, under any name. Beside a compiled.so, it takes source_model.*, which `picket compile` puts
+// format (SageMaker's xgboost-model), LightGBM text, or ONNX, under any name. Of ONNX it takes graphs of one tree ensemble
+// and serves the scores, not the labels, as package ensemble describes; what it does not support is engine.ErrUnsupported by
+// name, so that another backend may run the file. Beside a compiled.so, it takes source_model.*, which `picket compile` puts
 // there; compiled.meta then says which file that has to be, and the digest is checked. Nothing of the folder is executed, so
 // an artifact compiled for another processor runs too.
 //
@@ -68,5 +70,5 @@
 //
 // # What is left to the backend of compiled trees
 //
-// Models that package ensemble does not read, and ONNX files on their own.
+// Models that package ensemble does not read.
 package forest

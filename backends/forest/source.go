@@ -19,9 +19,13 @@ import (
 // sourceStem is how `picket compile` calls the model file that it puts beside compiled.so, but for the extension.
 const sourceStem = "source_model"
 
+// onnxFormat is what package ensemble calls ONNX.
+const onnxFormat = "onnx"
+
 // source is the model file of an artifact.
 type source struct {
 	name   string // empty where the folder has none
+	format string // as ensemble.Recognise says
 	beside bool   // beside a compiled library
 	layout neo.Layout
 }
@@ -41,46 +45,53 @@ func findSource(a *engine.Artifact) (source, error) {
 	if s.beside && err != nil {
 		return source{}, nil //nolint:nilerr // ambiguous for its own runtime: the backend of compiled models says so
 	}
+	metadata := 0
 	for _, f := range a.Files {
+		if path.Ext(f.Name) == ".meta" {
+			metadata++
+		}
 		stem := strings.TrimSuffix(f.Name, path.Ext(f.Name))
-		if s.beside && stem != sourceStem || !startsLikeModel(a, f.Name, s.beside) {
+		if s.beside && stem != sourceStem {
+			continue
+		}
+		format := formatOf(a, f.Name)
+		if format == "" {
 			continue
 		}
 		if s.name != "" {
 			return source{}, fmt.Errorf("%w: the folder holds more than one model file, %s and %s; leave only one", engine.ErrArtifact, s.name, f.Name)
 		}
-		s.name = f.Name
+		s.name, s.format = f.Name, format
+	}
+	if s.name != "" && metadata > 1 { // of the layout's other ambiguities none matters here
+		return source{}, err
 	}
 	return s, nil
 }
 
-// startsLikeModel reads the first bytes of a file. XGBoost's documents have the learner first. An ONNX file
-// is taken for trees only where it was compiled to trees.
-func startsLikeModel(a *engine.Artifact, name string, beside bool) bool {
+// formatOf is the format of a file that starts like a model, else "". XGBoost's documents have the learner first. Whether
+// there are trees in an ONNX file is found out only when it is read.
+func formatOf(a *engine.Artifact, name string) string {
 	f, err := a.Open(name)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer f.Close()
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false
+		return ""
 	}
 	format, err := ensemble.Recognise(head[:n])
-	switch {
-	case err != nil:
-		return false
-	case format == "json" || format == "ubjson":
-		return bytes.Contains(head[:n], []byte("learner"))
-	case format == "onnx":
-		return beside
+	if err != nil || (format == "json" || format == "ubjson") && !bytes.Contains(head[:n], []byte("learner")) {
+		return ""
 	}
-	return true
+	return format
 }
 
 // read reads the model. Beside a library, the file has to be the one that the library was made of, if its compiled.meta
-// says which; and a model that cannot be read is left to the backend that runs the library.
+// says which; and a model that cannot be read is left to the backend that runs the library. So is a sound file that uses
+// what package ensemble does not support, ONNX graphs of anything else among them, to whichever backend can.
 func (s source) read(a *engine.Artifact, metadata neo.Metadata) (*ensemble.Ensemble, error) {
 	f, err := a.Open(s.name)
 	if err != nil {
@@ -96,6 +107,9 @@ func (s source) read(a *engine.Artifact, metadata neo.Metadata) (*ensemble.Ensem
 			return nil, fmt.Errorf("%w: %s is not the model that %s was compiled from: its SHA-256 is %s, and %s says %s",
 				engine.ErrArtifact, s.name, s.layout.Library, got, s.layout.Metadata, want)
 		}
+		kind = engine.ErrUnsupported
+	}
+	if errors.Is(err, ensemble.ErrUnsupported) || s.format == onnxFormat && errors.Is(err, ensemble.ErrFormat) {
 		kind = engine.ErrUnsupported
 	}
 	if err != nil {

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
@@ -30,20 +28,18 @@ const TestRows = 10_000
 
 // Demo is the model of examples/demo, compiled for this host.
 func Demo(ctx context.Context) (Model, error) {
-	return compiled(ctx, "demo", filepath.Join(testkit.ModuleRoot(), "examples/demo/fraud.ubj"))
+	return compiled(ctx, "demo", filepath.Join(testkit.ModuleRoot(), "examples/demo/fraud.ubj"), true)
 }
 
-// Trained is a model of so many trees, trained on first use and compiled for
-// this host.
+// Trained is a model of so many trees, trained by XGBoost on first use and
+// compiled for this host.
 func Trained(ctx context.Context, trees, depth, features int) (Model, error) {
-	name := fmt.Sprintf("%dx%dx%d", trees, depth, features)
-	train := exec.CommandContext(ctx, filepath.Join(testkit.ModuleRoot(), "bench/models/train.sh"),
-		name, strconv.Itoa(trees), strconv.Itoa(depth), strconv.Itoa(features))
-	train.Stderr = os.Stderr
-	if err := train.Run(); err != nil {
-		return Model{}, fmt.Errorf("training model %s: %w", name, err)
+	s := Spec{fmt.Sprintf("%dx%dx%d", trees, depth, features), XGBoost, trees, depth, features, 2}
+	source, err := s.Train(ctx)
+	if err != nil {
+		return Model{}, err
 	}
-	return compiled(ctx, name, filepath.Join(cache(), name+".ubj"))
+	return compiled(ctx, s.Name, source, true)
 }
 
 // Fixture is an artifact that Treelite 0.93 made of a model of the tests.
@@ -51,27 +47,40 @@ func Fixture() Model {
 	return Model{Name: "fraud", Made: "treelite-0.93", Dir: filepath.Join(testkit.ModuleRoot(), "internal/testkit/testdata/treelite/fraud-tl0.93"), Features: 30}
 }
 
-func cache() string { return filepath.Join(testkit.ModuleRoot(), ".cache/bench") }
+// Cache is the folder of what benchmarks make and keep.
+func Cache() string { return filepath.Join(testkit.ModuleRoot(), ".cache/bench") }
 
-func compiled(ctx context.Context, name, source string) (Model, error) {
-	if err := os.MkdirAll(cache(), 0o755); err != nil {
+// compiled compiles source for this host, again even if that was done before where again says so.
+func compiled(ctx context.Context, name, source string, again bool) (Model, error) {
+	if err := os.MkdirAll(Cache(), 0o755); err != nil {
 		return Model{}, fmt.Errorf("making the benchmarks' cache: %w", err)
 	}
-	target := string(hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}).CPU.Level)
-	dir := filepath.Join(cache(), name+"-"+target)
+	target, dir := artifact(ctx, name)
+	m := Model{Name: name, Made: "picket", Dir: dir}
+	if _, err := os.Stat(filepath.Join(dir, "compiled.so")); err == nil && !again {
+		return m, nil
+	}
 	result, err := compile.Run(ctx, compile.Options{Source: source, Out: dir, Target: target, Force: true})
 	if err != nil {
 		return Model{}, err
 	}
-	return Model{Name: name, Made: "picket", Dir: dir, Features: result.Features}, nil
+	m.Features = result.Features
+	return m, nil
+}
+
+// artifact is the compiler's target for this host, and the folder for what it makes of the model.
+func artifact(ctx context.Context, name string) (target, dir string) {
+	target = string(hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}).CPU.Level)
+	return target, filepath.Join(Cache(), name+"-"+target)
 }
 
 // LibDLR is where make fixtures puts the real libdlr 1.6.0.
 func LibDLR() string { return filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so") }
 
 // Open makes an instance of the artifact in dir with one backend, on this host
-// less what mask names. The caller calls the function to close both.
-func Open(ctx context.Context, b engine.Backend, dir, mask string) (engine.Instance, func() error, error) {
+// less what mask names, that may use so many threads. The caller calls the
+// function to close both.
+func Open(ctx context.Context, b engine.Backend, dir, mask string, threads int) (engine.Instance, func() error, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the artifact: %w", err)
@@ -82,7 +91,7 @@ func Open(ctx context.Context, b engine.Backend, dir, mask string) (engine.Insta
 	}
 	defer a.Close()
 	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true, Mask: mask})
-	model, err := b.Open(ctx, a, engine.OpenOptions{Host: host, Threads: 1})
+	model, err := b.Open(ctx, a, engine.OpenOptions{Host: host, Threads: threads})
 	if err != nil {
 		return nil, nil, err
 	}

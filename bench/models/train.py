@@ -1,8 +1,11 @@
 """Trains the models that are too large for the repository, for benchmarks only.
 
-    train.py OUT.ubj TREES DEPTH FEATURES
+    train.py STEM LIBRARY TREES SIZE FEATURES CLASSES
 
-Same seed, same library, same model. The rows are those of scripts/fixtures.
+LIBRARY is xgboost (SIZE is the depth; writes STEM.ubj, and STEM.model in the old binary form that Treelite 0.93 reads) or
+lightgbm (SIZE is the number of leaves; writes STEM.txt). With more than two classes TREES is the number of rounds, each of
+which makes a tree per class. Same seed, same library, same model. The rows are those of scripts/fixtures: 200,000 of them, so
+that the trees are nearly full.
 """
 
 import os
@@ -10,13 +13,29 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/fixtures"))
 
-import xgboost as xgb
-
 import labels
 
-out, trees, depth, features = sys.argv[1], *map(int, sys.argv[2:])
+stem, library = sys.argv[1:3]
+trees, size, features, classes = map(int, sys.argv[3:])
 x, z, noise = labels.training(features, 200_000)
-params = dict(objective="binary:logistic", tree_method="hist", max_depth=depth, eta=0.05, seed=7, nthread=2)
-booster = xgb.train(params, xgb.DMatrix(x, label=labels.binary(z, noise)), trees)
-booster.save_model(out)
-print(f"trained {trees} trees of depth {depth} on {features} features with XGBoost {xgb.__version__}: {os.path.getsize(out)} bytes")
+y = labels.binary(z, noise) if classes == 2 else labels.classes(z, noise)
+# More trees take smaller steps, or the last ones would have little left to split.
+eta = min(0.05, 25 / trees)
+
+if library == "xgboost":
+    import xgboost
+
+    params = dict(objective="binary:logistic", tree_method="hist", max_depth=size, eta=eta, seed=7, nthread=2)
+    if classes > 2:
+        params.update(objective="multi:softprob", num_class=classes)
+    booster = xgboost.train(params, xgboost.DMatrix(x, label=y), trees)
+    # The file whose presence says that training is complete is written last, by the caller's rename.
+    booster.save_model(stem + ".model")
+    booster.save_model(stem + ".ubj")
+else:
+    import lightgbm
+
+    params = dict(objective="binary", num_leaves=size, learning_rate=eta, seed=7, num_threads=2, deterministic=True, verbose=-1)
+    booster = lightgbm.train(params, lightgbm.Dataset(x, label=y), trees)
+    booster.save_model(stem + ".txt")
+print(f"trained {os.path.basename(stem)} with {library}: {trees} rounds of size {size}, {features} features, {classes} classes", file=sys.stderr)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"text/tabwriter"
@@ -22,6 +23,19 @@ type Report struct {
 	// Figures are what the results come to: the ratios and differences that a
 	// promise is made about.
 	Figures []Figure `json:"figures"`
+	// LeftOut is what could not be measured, and why.
+	LeftOut []LeftOut `json:"left_out,omitempty"`
+	// Notes says of an engine how it was called, or how its answers differ.
+	Notes map[string]string `json:"notes,omitempty"`
+}
+
+// LeftOut is a measurement that was not made.
+type LeftOut struct {
+	Model  string `json:"model"`
+	Engine string `json:"engine"`
+	Cores  int    `json:"cores,omitempty"` // 0 is all
+	Rows   int    `json:"rows,omitempty"`  // 0 is all
+	Why    string `json:"why"`
 }
 
 // Host is where the benchmark ran.
@@ -35,6 +49,7 @@ type Host struct {
 // Kernel is one measurement of an engine in process.
 type Kernel struct {
 	Model     string  `json:"model"`
+	Values    string  `json:"values,omitempty"` // "5% missing" or "none missing", where both were measured
 	Engine    string  `json:"engine"`
 	Condition string  `json:"condition"` // "hot" or "shuffled"
 	Rows      int     `json:"rows"`      // per call
@@ -62,8 +77,24 @@ type Figure struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"` // "ratio", "us", "allocations"
-	// Limit is the most the value may be; nil where the value is only told.
+	// Limit is the most the value may be, Least the least; nil where there is no such bound. A figure without either is only told.
 	Limit *float64 `json:"limit,omitempty"`
+	Least *float64 `json:"least,omitempty"`
+	// Verdict is "met" or "missed", or empty where nothing is promised.
+	Verdict string `json:"verdict,omitempty"`
+}
+
+// Met reports whether the value is within its bounds.
+func (f Figure) Met() bool {
+	return (f.Limit == nil || f.Value <= *f.Limit) && (f.Least == nil || f.Value >= *f.Least)
+}
+
+func (f Figure) judged() Figure {
+	f.Verdict = "missed"
+	if f.Met() {
+		f.Verdict = "met"
+	}
+	return f
 }
 
 // New starts a report about this host.
@@ -85,7 +116,12 @@ func (r *Report) Tell(name string, value float64, unit string) {
 
 // Promise adds a figure that is to be at most limit.
 func (r *Report) Promise(name string, value float64, unit string, limit float64) {
-	r.Figures = append(r.Figures, Figure{name, value, unit, &limit})
+	r.Figures = append(r.Figures, Figure{Name: name, Value: value, Unit: unit, Limit: &limit}.judged())
+}
+
+// Reach adds a ratio that is to be at least least.
+func (r *Report) Reach(name string, value, least float64) {
+	r.Figures = append(r.Figures, Figure{Name: name, Value: math.Round(1000*value) / 1000, Unit: "ratio", Least: &least}.judged())
 }
 
 // Write prints the figures for people on standard error and everything as JSON
@@ -96,10 +132,9 @@ func (r *Report) Write() error {
 	for _, f := range r.Figures {
 		goal := ""
 		if f.Limit != nil {
-			goal = fmt.Sprintf("at most %g: met", *f.Limit)
-			if f.Value > *f.Limit {
-				goal = fmt.Sprintf("at most %g: MISSED", *f.Limit)
-			}
+			goal = fmt.Sprintf("at most %g: %s", *f.Limit, f.Verdict)
+		} else if f.Least != nil {
+			goal = fmt.Sprintf("at least %g: %s", *f.Least, f.Verdict)
 		}
 		fmt.Fprintf(w, "  %s\t%.3g\t%s\t%s\n", f.Name, f.Value, f.Unit, goal)
 	}

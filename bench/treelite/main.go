@@ -81,7 +81,7 @@ func measure(ctx context.Context, m models.Model, library *cdlr.Library, out *re
 	defer ours.Buffer.Release()
 	defer theirs.Buffer.Release()
 
-	instance, closeOurs, err := models.Open(ctx, treelite.New(), m.Dir, "")
+	instance, closeOurs, err := models.Open(ctx, treelite.New(), m.Dir, "", 1)
 	if err != nil {
 		return nil, err
 	}

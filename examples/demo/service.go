@@ -52,7 +52,7 @@ func loadModel(ctx context.Context, conn *grpc.ClientConn, artifact string) (*se
 			name += " (" + c.GetVariant() + ")"
 		}
 		us := ""
-		if c.UsPerRow != nil {
+		if c.GetChosen() && c.UsPerRow != nil { // the others' reasons have theirs
 			us = fmt.Sprintf(", %.2f us a row", c.GetUsPerRow())
 		}
 		s.chosen = append(s.chosen, fmt.Sprintf("%s%s: %s", name, us, c.GetReason()))

@@ -106,8 +106,10 @@ func (m *lgbModel) head(e *Ensemble) (err error) {
 	e.Version = h["version"]
 	switch e.Version {
 	case "v2", "v3", "v4":
+	case "":
+		return errors.New("version is missing")
 	default:
-		return fmt.Errorf("its format version is %s; v2, v3 and v4 are supported", quote(e.Version))
+		return unsupported("its format version is %s; v2, v3 and v4 are supported", quote(e.Version))
 	}
 	highest, err := intParam(h, "max_feature_idx", -1, 0, m.limits.Features-1)
 	if err != nil {
@@ -189,7 +191,7 @@ func lightgbmObjective(line string) (Objective, error) {
 	case "multiclass", "softmax":
 		o.Transform = Softmax
 	default:
-		return o, fmt.Errorf("objective %s is not one Picket knows: its transform would be a guess", quote(o.Name))
+		return o, unsupported("objective %s is not one Picket knows: its transform would be a guess", quote(o.Name))
 	}
 	return o, nil
 }

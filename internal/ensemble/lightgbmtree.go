@@ -2,7 +2,6 @@ package ensemble
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -21,7 +20,7 @@ func (m *lgbModel) tree(f map[string][]byte) (Tree, error) {
 		return Tree{}, fmt.Errorf("num_leaves is %s", quote(string(f["num_leaves"])))
 	}
 	if linear := string(f["is_linear"]); linear != "" && linear != "0" {
-		return Tree{}, errors.New("linear trees (linear_tree=true) are not supported")
+		return Tree{}, unsupported("linear trees (linear_tree=true) are not supported")
 	}
 	splits := leaves - 1
 	values, err := list(f, "leaf_value", leaves, true, parseFloat64)

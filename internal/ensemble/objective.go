@@ -82,7 +82,7 @@ func xgboostObjective(name string, major int32) (o Objective, toMargin func(floa
 		o.Transform = MaxIndex
 		return o, same, nil
 	}
-	return o, nil, fmt.Errorf("objective %s is not one Picket knows: its transform would be a guess", quote(name))
+	return o, nil, unsupported("objective %s is not one Picket knows: its transform would be a guess", quote(name))
 }
 
 // quote shortens text from a file for an error message.

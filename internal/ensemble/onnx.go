@@ -3,6 +3,7 @@ package ensemble
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -95,7 +96,7 @@ func readONNX(data []byte, l Limits) (*Ensemble, error) {
 	e.Version = strings.TrimSpace(m.producer + " " + m.version)
 	e.NumFeature = -1
 	if n := len(rows.dims); n != 0 && n != 2 {
-		return nil, fmt.Errorf("its input has %d dimensions; two are supported, rows and features", n)
+		return nil, unsupported("its input has %d dimensions; two are supported, rows and features", n)
 	}
 	if len(rows.dims) == 2 && rows.dims[1] > 0 {
 		if rows.dims[1] > int64(l.Features) {
@@ -173,7 +174,7 @@ func (m *onnxModel) graph(b []byte) error {
 			return nil
 		}
 		if parts++; parts > onnxMaxParts {
-			return fmt.Errorf("it has more than %d operators, inputs and outputs: this is more than a tree model", onnxMaxParts)
+			return unsupported("it has more than %d operators, inputs and outputs: this is more than a tree model", onnxMaxParts)
 		}
 		part, err := f.message()
 		if err != nil {
@@ -300,6 +301,9 @@ func (m *onnxModel) walk() (trees *onnxNode, rows onnxValue, double bool, err er
 		}
 		from[v.name] = i
 	}
+	if !m.hasTrees() {
+		return nil, rows, false, fmt.Errorf("%w: there is no TreeEnsembleClassifier or TreeEnsembleRegressor in it, but %s", ErrFormat, m.operators())
+	}
 	for i := range m.nodes {
 		n := &m.nodes[i]
 		for _, name := range n.outputs {
@@ -307,12 +311,12 @@ func (m *onnxModel) walk() (trees *onnxNode, rows onnxValue, double bool, err er
 				return nil, rows, false, fmt.Errorf("%s is computed twice", quote(name))
 			}
 		}
-		if n.domain == "ai.onnx.ml" && (n.operator == "TreeEnsembleClassifier" || n.operator == "TreeEnsembleRegressor") {
+		if n.isTrees() {
 			if trees != nil {
-				return nil, rows, false, errors.New("it holds two tree ensembles: only one is supported")
+				return nil, rows, false, unsupported("it holds two tree ensembles: only one is supported")
 			}
 			if len(n.inputs) != 1 || role[n.inputs[0]] != onnxRows && role[n.inputs[0]] != onnxRowsF64 {
-				return nil, rows, false, fmt.Errorf("operator %s does not read the model's input, a tensor of float or double", n.operator)
+				return nil, rows, false, unsupported("operator %s does not read the model's input, a tensor of float or double", n.operator)
 			}
 			trees, rows, double = n, m.inputs[from[n.inputs[0]]], role[n.inputs[0]] == onnxRowsF64
 			scores := 0
@@ -332,15 +336,42 @@ func (m *onnxModel) walk() (trees *onnxNode, rows onnxValue, double bool, err er
 			role[n.outputs[0]], from[n.outputs[0]] = to, from[n.inputs[0]]
 		}
 	}
-	if trees == nil {
-		return nil, rows, false, fmt.Errorf("%w: there is no TreeEnsembleClassifier or TreeEnsembleRegressor in it", ErrFormat)
-	}
 	for _, name := range m.outputs {
 		if role[name] == onnxScores {
 			return trees, rows, double, nil
 		}
 	}
-	return nil, rows, false, errors.New("no output of the graph gives the scores of its trees")
+	return nil, rows, false, unsupported("no output of the graph gives the scores of its trees")
+}
+
+func (n *onnxNode) isTrees() bool {
+	return n.domain == "ai.onnx.ml" && (n.operator == "TreeEnsembleClassifier" || n.operator == "TreeEnsembleRegressor")
+}
+
+func (m *onnxModel) hasTrees() bool {
+	for i := range m.nodes {
+		if m.nodes[i].isTrees() {
+			return true
+		}
+	}
+	return false
+}
+
+// operators names the first kinds of operators of the graph.
+func (m *onnxModel) operators() string {
+	var kinds []string
+	for i := range m.nodes {
+		if kind := quote(m.nodes[i].operator); !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	switch n := len(kinds); {
+	case n == 0:
+		return "no operator at all"
+	case n > 3:
+		return fmt.Sprintf("%s and %d more", strings.Join(kinds[:3], ", "), n-3)
+	}
+	return strings.Join(kinds, ", ")
 }
 
 // passes is the role of the first output of an operator that is no tree ensemble: that of its input for those that
@@ -375,14 +406,14 @@ func (n *onnxNode) passes(role map[string]onnxRole) (onnxRole, error) {
 			case to == onnxDouble:
 				return onnxRowsF64, nil
 			}
-			return onnxOther, fmt.Errorf("operator Cast turns numbers into type %d, which is not supported between input and scores", to)
+			return onnxOther, unsupported("operator Cast turns numbers into type %d, which is not supported between input and scores", to)
 		}
 	}
 	where := "before"
 	if in == onnxScores {
 		where = "after"
 	}
-	return onnxOther, fmt.Errorf("operator %s %s the trees is not supported; Identity, Cast and ZipMap are", quote(n.operator), where)
+	return onnxOther, unsupported("operator %s %s the trees is not supported; Identity, Cast and ZipMap are", quote(n.operator), where)
 }
 
 func (n *onnxNode) castsTo() (to uint64, err error) {

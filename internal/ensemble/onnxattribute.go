@@ -103,7 +103,7 @@ func (a *onnxAttribute) tensor(b []byte) error {
 			a.element = f.bits
 		case onnxTensorPlace:
 			if f.bits != 0 {
-				return errors.New("the tensor lies in another file, which is not supported")
+				return unsupported("the tensor lies in another file, which is not supported")
 			}
 		case onnxTensorRaw, onnxTensorFloats, onnxTensorDoubles:
 			if sized.number != 0 && (sized.number != f.number || f.number == onnxTensorRaw) {

@@ -1,7 +1,6 @@
 package ensemble
 
 import (
-	"errors"
 	"fmt"
 	"math"
 )
@@ -17,21 +16,21 @@ func (a *onnxTrees) scores(e *Ensemble, limit int) error {
 	case "SOFTMAX":
 		e.Objective.Transform = Softmax
 	default:
-		return fmt.Errorf("post_transform %s is not supported; NONE, LOGISTIC and SOFTMAX are", quote(a.postTransform))
+		return unsupported("post_transform %s is not supported; NONE, LOGISTIC and SOFTMAX are", quote(a.postTransform))
 	}
 	n := a.targets
 	if a.classifier {
 		n = len(a.labels)
 		e.ClassLabels = a.labels
 		if a.aggregate != "SUM" {
-			return errors.New("a classifier has an aggregate function")
+			return unsupported("a classifier has an aggregate function")
 		}
 	}
 	switch {
 	case n < 1 || n > limit:
 		return fmt.Errorf("it has %d classes or targets; 1 to %d are supported", n, limit)
 	case a.classifier && n == 1:
-		return errors.New("a classifier of one class is not supported")
+		return unsupported("a classifier of one class is not supported")
 	}
 	e.Groups = n
 	switch {
@@ -74,7 +73,7 @@ func (a *onnxTrees) twoClasses(e *Ensemble) error {
 	}
 	switch {
 	case len(a.base) > 1, used[1] && !used[0]:
-		return fmt.Errorf("%d base values for two classes, or scores for the second class alone, are not supported: ONNX Runtime's versions disagree about them", len(a.base))
+		return unsupported("%d base values for two classes, or scores for the second class alone, are not supported: ONNX Runtime's versions disagree about them", len(a.base))
 	case used[1]:
 		return nil
 	}
@@ -110,11 +109,11 @@ func (a *onnxTrees) finish(e *Ensemble, n int) error {
 	case "SUM":
 	case "AVERAGE":
 		if base || len(e.Trees) != n*e.Groups {
-			return errors.New("aggregate_function AVERAGE is supported only without base values and with trees that score every target")
+			return unsupported("aggregate_function AVERAGE is supported only without base values and with trees that score every target")
 		}
 		e.Average = true
 	default:
-		return fmt.Errorf("aggregate_function %s is not supported; SUM and AVERAGE are", quote(a.aggregate))
+		return unsupported("aggregate_function %s is not supported; SUM and AVERAGE are", quote(a.aggregate))
 	}
 	return nil
 }

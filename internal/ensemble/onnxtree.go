@@ -77,7 +77,7 @@ func onnxTreeAttributes(encoded [][]byte, double bool, limits Limits) (*onnxTree
 			a.postTransform = at.text
 		case "nodes_hitrates", "nodes_hitrates_as_tensor": // how often nodes are passed: no prediction depends on it
 		default:
-			return nil, fmt.Errorf("attribute %s is not known", quote(at.name))
+			return nil, unsupported("attribute %s is not known", quote(at.name))
 		}
 		if err != nil {
 			return nil, err
@@ -243,7 +243,7 @@ func (a *onnxTrees) structure(t *onnxTree) ([]Node, error) {
 			n.Op = LessEqual
 			n.Left, n.Right, n.DefaultLeft = n.Right, n.Left, !n.DefaultLeft
 		default:
-			return nil, fmt.Errorf("node %d has mode %s, which is not supported; BRANCH_LEQ, LT, GTE and GT are", a.nodeIDs[at], quote(mode))
+			return nil, unsupported("node %d has mode %s, which is not supported; BRANCH_LEQ, LT, GTE and GT are", a.nodeIDs[at], quote(mode))
 		}
 		if n.Op == Less && a.double {
 			n.Value = roundUp(n.Value)
@@ -291,7 +291,7 @@ func (a *onnxTrees) fill(e *Ensemble, m *onnxModel) error {
 	}
 	for g := range e.Groups {
 		if a.mustScore(e, g) && !b.always[g] {
-			return fmt.Errorf("some rows have no score for class or target %d, to which ONNX Runtime then adds no base value: this is not supported", g)
+			return unsupported("some rows have no score for class or target %d, to which ONNX Runtime then adds no base value: this is not supported", g)
 		}
 	}
 	if e.NumFeature < 0 {

@@ -175,16 +175,18 @@ func (m *xgbModel) ensemble(format string) (*Ensemble, error) {
 		m.version = []int32{3, 0, 0}
 	} else {
 		if len(m.version) > 4 || m.version[0] < 1 || m.version[0] > 3 {
-			return nil, fmt.Errorf("it says version %v of XGBoost; 1.0 to 3.x are supported", m.version[:min(len(m.version), 4)])
+			return nil, unsupported("it says version %v of XGBoost; 1.0 to 3.x are supported", m.version[:min(len(m.version), 4)])
 		}
 		e.Version = strings.Trim(strings.ReplaceAll(fmt.Sprint(m.version), " ", "."), "[]")
 	}
 	switch m.booster {
 	case "gbtree", "dart":
+	case "":
+		return nil, errors.New("the name of its booster is missing")
 	case "gblinear":
-		return nil, errors.New("booster gblinear is a linear model, not trees: it is not supported")
+		return nil, unsupported("booster gblinear is a linear model, not trees: it is not supported")
 	default:
-		return nil, fmt.Errorf("booster %s is not supported; gbtree and dart are", quote(m.booster))
+		return nil, unsupported("booster %s is not supported; gbtree and dart are", quote(m.booster))
 	}
 	minor := int32(0)
 	if len(m.version) > 1 {
@@ -192,7 +194,7 @@ func (m *xgbModel) ensemble(format string) (*Ensemble, error) {
 	}
 	e.BaseLast = m.version[0] == 1 && (minor < 3 || m.booster == "dart" && minor < 4)
 	if m.vectorLeaf {
-		return nil, errors.New("its trees have vector leaves (multi_strategy multi_output_tree), which are not supported; train with one_output_per_tree")
+		return nil, unsupported("its trees have vector leaves (multi_strategy multi_output_tree), which are not supported; train with one_output_per_tree")
 	}
 	if err := m.sizes(e); err != nil {
 		return nil, err
@@ -235,7 +237,7 @@ func (m *xgbModel) sizes(e *Ensemble) (err error) {
 	}
 	e.Targets, e.ParallelTrees = max(e.Targets, 1), max(e.ParallelTrees, 1)
 	if e.Classes > 1 && e.Targets > 1 {
-		return errors.New("a model with several classes and several targets is not supported")
+		return unsupported("a model with several classes and several targets is not supported")
 	}
 	if e.Classes == 1 {
 		e.Classes = 0

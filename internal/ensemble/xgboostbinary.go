@@ -217,7 +217,7 @@ func (m *xgbModel) binaryTree(r *binaryReader) (Tree, error) {
 		return Tree{}, fmt.Errorf("it has %d roots; one is supported", roots)
 	}
 	if size := int32At(head, 5); size < 0 || size > 1 {
-		return Tree{}, fmt.Errorf("its leaves are vectors of %d; vector leaves are not supported", size)
+		return Tree{}, unsupported("its leaves are vectors of %d; vector leaves are not supported", size)
 	}
 	nodes, err := r.take(xgbNodeBytes*uint64(count), "its nodes")
 	if err != nil {

@@ -39,6 +39,12 @@ func TestMain(m *testing.M) {
 // "ROWS", and gives its standard output and error.
 func execute(t *testing.T, program string, rows []float32, args ...string) (stdout, stderr []byte) {
 	t.Helper()
+	return executeUnder(t, nil, program, rows, args...)
+}
+
+// executeUnder is execute by means of another program, such as an emulator, with its first arguments.
+func executeUnder(t *testing.T, under []string, program string, rows []float32, args ...string) (stdout, stderr []byte) {
+	t.Helper()
 	dir, err := drivers()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +62,8 @@ func execute(t *testing.T, program string, rows []float32, args ...string) (stdo
 			args[i] = file
 		}
 	}
-	cmd := exec.Command(filepath.Join(dir, program), args...)
+	command := append(append(append([]string{}, under...), filepath.Join(dir, program)), args...)
+	cmd := exec.Command(command[0], command[1:]...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
@@ -76,10 +83,16 @@ func floats(b []byte) (out []float32) {
 // drive scores rows with the library and gives its results and what it says about itself.
 func drive(t *testing.T, library string, rows []float32, features int, margin bool) (out []float32, facts []string) {
 	t.Helper()
+	return driveUnder(t, nil, library, rows, features, margin)
+}
+
+// driveUnder is drive by means of another program.
+func driveUnder(t *testing.T, under []string, library string, rows []float32, features int, margin bool) (out []float32, facts []string) {
+	t.Helper()
 	flag := "0"
 	if margin {
 		flag = "1"
 	}
-	stdout, stderr := execute(t, "driver", rows, library, "ROWS", fmt.Sprint(features), flag)
+	stdout, stderr := executeUnder(t, under, "driver", rows, library, "ROWS", fmt.Sprint(features), flag)
 	return floats(stdout), strings.Fields(string(stderr))
 }

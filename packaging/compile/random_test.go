@@ -22,13 +22,15 @@ func thresholds(r *rand.Rand) float64 {
 	return r.NormFloat64()
 }
 
-func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth int) int32 {
+// grow makes a node at a depth and what is below it, down to most.
+func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth, most int) int32 {
 	i := int32(len(t.Nodes))
+	t.Depth = max(t.Depth, depth)
 	t.Nodes = append(t.Nodes, ensemble.Node{Left: -1, Right: -1, Set: -1, Value: r.NormFloat64(), Cover: float32(r.IntN(3))})
 	if lib == ensemble.XGBoost {
 		t.Nodes[i].Value = float64(float32(t.Nodes[i].Value))
 	}
-	if depth == 0 || r.IntN(6) == 0 {
+	if depth == most || r.IntN(6) == 0 {
 		return i
 	}
 	n := ensemble.Node{Op: ensemble.LessEqual, Feature: int32(r.IntN(features)), Value: thresholds(r), DefaultLeft: r.IntN(2) == 0, Missing: ensemble.Missing(r.IntN(3)), Set: -1}
@@ -36,8 +38,8 @@ func grow(r *rand.Rand, t *ensemble.Tree, lib ensemble.Library, features, depth 
 		n.Op, n.Value, n.Missing = ensemble.Less, float64(float32(n.Value)), ensemble.MissingNaN
 	}
 	n.Cover = float32(r.IntN(3))
-	n.Left = grow(r, t, lib, features, depth-1)
-	n.Right = grow(r, t, lib, features, depth-1)
+	n.Left = grow(r, t, lib, features, depth+1, most)
+	n.Right = grow(r, t, lib, features, depth+1, most)
 	t.Nodes[i] = n
 	return i
 }
@@ -74,7 +76,7 @@ func randomEnsemble(r *rand.Rand) *ensemble.Ensemble {
 		if lib == ensemble.XGBoost && r.IntN(2) == 0 {
 			t.Scale = r.Float32()
 		}
-		grow(r, &t, lib, used, r.IntN(9))
+		grow(r, &t, lib, used, 0, r.IntN(9))
 		if lib == ensemble.ONNX {
 			asONNX(r, &t, e.Double)
 		}
@@ -162,7 +164,7 @@ func TestLarge(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
 	const depth = 14
-	tree := ensemble.Tree{Scale: 1}
+	tree := ensemble.Tree{Scale: 1, Depth: depth}
 	for i := range int32(1<<(depth+1) - 1) {
 		n := ensemble.Node{Value: float64(r.Float32()), Left: -1, Right: -1, Set: -1}
 		if i < 1<<depth-1 {

@@ -1,0 +1,109 @@
+//go:build cgo && linux
+
+// ONNX Runtime's C API: a table of functions whose places never change. The input is the caller's memory; the output is made
+// by the library in every call, and freed outside the time.
+
+#include "peer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Places in the table OrtApi.
+enum {
+  get_error_message = 2,
+  create_env = 3,
+  create_session = 7,
+  run_session = 9,
+  create_session_options = 10,
+  set_log_severity = 22,
+  set_optimization = 23,
+  set_intra_threads = 24,
+  create_tensor = 49,
+  tensor_data = 51,
+  create_cpu_memory_info = 69,
+  release_env = 92,
+  release_status = 93,
+  release_memory_info = 94,
+  release_session = 95,
+  release_value = 96,
+  release_session_options = 100,
+};
+enum { api_version = 16, element_float = 1, all_optimizations = 99, log_errors = 3 };
+
+typedef struct {
+  const void *const *(*get_api)(uint32_t version);
+  const char *(*version)(void);
+} api_base;
+
+typedef struct {
+  peer base;
+  const void *const *api;
+  void *env, *options, *session, *memory;
+  int64_t columns; // of the output: two for a binary model
+} onnxruntime;
+
+typedef void *status;
+#define CALL(p, place, type) ((type)(p)->api[place])
+
+static int failed(onnxruntime *p, status s, char *problem) {
+  if (s == NULL)
+    return 0;
+  snprintf(problem, peer_problem_size, "%s", CALL(p, get_error_message, const char *(*)(status))(s));
+  CALL(p, release_status, void (*)(status))(s);
+  return 1;
+}
+
+static int64_t run(peer *base, const peer_rows *r, float *out) {
+  onnxruntime *p = (onnxruntime *)base;
+  const char *inputs[] = {"x"}, *outputs[] = {"probabilities"};
+  int64_t shape[] = {r->rows, base->features};
+  void *in = NULL, *answer = NULL;
+  float *data;
+  int64_t start = peer_now();
+  int bad = failed(p, CALL(p, create_tensor, status (*)(void *, void *, size_t, const int64_t *, size_t, int, void **))(
+                          p->memory, (void *)r->single, sizeof(float) * shape[0] * shape[1], shape, 2, element_float, &in),
+                   base->problem) ||
+            failed(p, CALL(p, run_session, status (*)(void *, void *, const char **, void **, size_t, const char **, size_t, void **))(
+                          p->session, NULL, inputs, &in, 1, outputs, 1, &answer),
+                   base->problem) ||
+            failed(p, CALL(p, tensor_data, status (*)(void *, float **))(answer, &data), base->problem);
+  int64_t took = peer_now() - start;
+  for (int64_t i = 0; !bad && i < r->rows; i++)
+    memcpy(out + i * base->outputs, data + i * p->columns + p->columns - base->outputs, sizeof *out * base->outputs);
+  CALL(p, release_value, void (*)(void *))(in);
+  CALL(p, release_value, void (*)(void *))(answer);
+  return bad ? -1 : took;
+}
+
+static void release(peer *base) {
+  onnxruntime *p = (onnxruntime *)base;
+  CALL(p, release_session, void (*)(void *))(p->session);
+  CALL(p, release_session_options, void (*)(void *))(p->options);
+  CALL(p, release_memory_info, void (*)(void *))(p->memory);
+  CALL(p, release_env, void (*)(void *))(p->env);
+  free(p);
+}
+
+peer *peer_open_onnxruntime(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
+  const api_base *(*get_base)(void);
+  void *l = peer_library(library, problem);
+  onnxruntime *p = calloc(1, sizeof *p);
+  if (l == NULL || p == NULL || !peer_symbol(l, "OrtGetApiBase", &get_base, problem) || (p->api = get_base()->get_api(api_version)) == NULL) {
+    free(p);
+    return NULL;
+  }
+  p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+  p->columns = outputs == 1 ? 2 : outputs;
+  if (failed(p, CALL(p, create_env, status (*)(int, const char *, void **))(log_errors, "bench", &p->env), problem) ||
+      failed(p, CALL(p, create_session_options, status (*)(void **))(&p->options), problem) ||
+      failed(p, CALL(p, set_intra_threads, status (*)(void *, int))(p->options, threads), problem) ||
+      failed(p, CALL(p, set_optimization, status (*)(void *, int))(p->options, all_optimizations), problem) ||
+      failed(p, CALL(p, set_log_severity, status (*)(void *, int))(p->options, log_errors), problem) ||
+      failed(p, CALL(p, create_session, status (*)(void *, const char *, void *, void **))(p->env, model, p->options, &p->session), problem) ||
+      failed(p, CALL(p, create_cpu_memory_info, status (*)(int, int, void **))(0, 0, &p->memory), problem)) {
+    release(&p->base);
+    return NULL;
+  }
+  return &p->base;
+}

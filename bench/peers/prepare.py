@@ -1,0 +1,62 @@
+"""Turns a model file into the form that one peer runs: prepare.py FORM MODEL OUT
+
+MODEL is XGBoost's (.ubj, with the old binary form .model beside it) or LightGBM's (.txt).
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+form, model, out = sys.argv[1:]
+lightgbm = model.endswith(".txt")
+# gcc takes hours for hundreds of thousands of branches at -O3, which the compilers of trees ask for by themselves.
+options = ["-O1"] if os.path.getsize(model) > 8 << 20 else []
+
+
+def treelite093():
+    import treelite
+
+    m = treelite.Model.load(model if lightgbm else model.removesuffix(".ubj") + ".model", "lightgbm" if lightgbm else "xgboost")
+    os.makedirs(out)
+    m.export_lib(toolchain="gcc", libpath=os.path.join(out, "compiled.so"), params={"parallel_comp": 32}, nthread=2, options=options, verbose=False)
+
+
+def tl2cgen():
+    import tl2cgen
+    import treelite
+
+    m = treelite.frontend.load_lightgbm_model(model) if lightgbm else treelite.frontend.load_xgboost_model(model)
+    tl2cgen.export_lib(m, toolchain="gcc", libpath=out, params={"parallel_comp": 32}, nthread=2, options=options, verbose=False)
+
+
+def lleaves():
+    import lleaves
+
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = os.path.join(folder, "forest.o")
+        lleaves.Model(model).compile(cache=compiled)
+        subprocess.run(["cc", "-shared", "-o", out, compiled, "-lm"], check=True)
+
+
+def onnx():
+    import onnxmltools
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    if lightgbm:
+        import lightgbm as library
+
+        m = library.Booster(model_file=model)
+        x = [("x", FloatTensorType([None, m.num_feature()]))]
+        converted = onnxmltools.convert_lightgbm(m, initial_types=x, zipmap=False)
+    else:
+        import xgboost as library
+
+        m = library.Booster(model_file=model)
+        x = [("x", FloatTensorType([None, m.num_features()]))]
+        converted = onnxmltools.convert_xgboost(m, initial_types=x)
+    with open(out, "wb") as f:
+        f.write(converted.SerializeToString())
+
+
+{"treelite093": treelite093, "tl2cgen": tl2cgen, "lleaves": lleaves, "onnx": onnx}[form]()

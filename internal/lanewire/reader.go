@@ -1,0 +1,129 @@
+package lanewire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// bufferSize is room for a whole message behind what is left of a frame that is
+// not larger than a message.
+const bufferSize = 2*MaxMessage + HeaderSize
+
+// buffers are lent to readers that have something to read, so that connections
+// that are silent hold none.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// Reader reads what a connection brings. A SOCK_SEQPACKET socket is read as its
+// messages one after the other: their boundaries mean nothing. It is used by one
+// goroutine.
+//
+// Descriptors that the other side passes along are dropped by the kernel, because
+// no room for them is offered.
+type Reader struct {
+	raw      syscall.RawConn
+	try      func(fd uintptr) bool // one attempt, kept because making it allocates
+	most     int                   // bytes to ask for at once
+	buffer   *[bufferSize]byte     // nil while there is nothing
+	from, to int                   // what of it is unread
+	err      error                 // of the last attempt
+}
+
+// NewReader makes a Reader of conn, which stays the caller's.
+func NewReader(conn *net.UnixConn) (*Reader, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("preparing to read: %w", err)
+	}
+	r := &Reader{raw: raw, most: MaxMessage}
+	if isPacket(conn) {
+		r.most++ // one byte more than allowed shows that there is more
+	}
+	r.try = r.attempt
+	return r, nil
+}
+
+// Buffered is what was read and not yet consumed, valid until the next Fill or
+// Consume of all of it.
+func (r *Reader) Buffered() []byte {
+	if r.buffer == nil {
+		return nil
+	}
+	return r.buffer[r.from:r.to]
+}
+
+// Consume marks the first n bytes of Buffered as read.
+func (r *Reader) Consume(n int) {
+	if r.from += n; r.from > r.to {
+		panic("BUG: more was consumed than was there")
+	}
+}
+
+// Fill waits for more bytes and appends them to Buffered, of which at most
+// MaxMessage may be left. It fails with io.EOF when the other side has closed,
+// with os.ErrDeadlineExceeded at the connection's read deadline, and when a
+// message is larger than MaxMessage.
+func (r *Reader) Fill() error {
+	switch {
+	case r.buffer == nil:
+	case r.from == r.to:
+		r.from, r.to = 0, 0
+	case r.to+MaxMessage+1 > bufferSize:
+		copy(r.buffer[:], r.buffer[r.from:r.to])
+		r.from, r.to = 0, r.to-r.from
+	}
+	if r.to > MaxMessage {
+		panic("BUG: a reader was filled while more than a message was left")
+	}
+	r.err = nil
+	err := r.raw.Read(r.try)
+	if err != nil || r.err != nil {
+		r.release()
+		return errors.Join(err, r.err)
+	}
+	return nil
+}
+
+// attempt reads once; it reports false when there is nothing yet.
+func (r *Reader) attempt(fd uintptr) bool {
+	if r.buffer == nil {
+		r.buffer = buffers.Get().(*[bufferSize]byte)
+	}
+	n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
+	switch {
+	case err == syscall.EINTR:
+		return r.attempt(fd)
+	case err == syscall.EAGAIN:
+		r.release()
+		return false
+	case err != nil:
+		r.err = fmt.Errorf("reading: %w", err)
+	case n == 0:
+		r.err = io.EOF
+	case n > MaxMessage:
+		r.err = fmt.Errorf("a message is larger than %d bytes", MaxMessage)
+	default:
+		r.to += n
+	}
+	return true
+}
+
+// Close gives the buffer back. The Reader may not be used any more.
+func (r *Reader) Close() {
+	r.from = r.to
+	r.release()
+}
+
+// release gives the buffer back if nothing is left in it.
+func (r *Reader) release() {
+	if r.buffer != nil && r.from == r.to {
+		buffers.Put(r.buffer)
+		r.buffer, r.from, r.to = nil, 0, 0
+	}
+}
+
+// isPacket tells whether the connection keeps the boundaries of messages.
+func isPacket(conn *net.UnixConn) bool { return conn.LocalAddr().Network() == "unixpacket" }

@@ -1,0 +1,262 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/failure"
+)
+
+// part is a client's request in one of the engine's, which may be of several.
+type part struct {
+	id        uint64
+	rows      int
+	cancelled bool // and answered
+}
+
+// run handles the requests that were read, model by model.
+func (c *conn) run() {
+	for i, m := range c.touched {
+		c.touched[i] = nil
+		c.runModel(m)
+		clear(m.waiting)
+		m.waiting = m.waiting[:0]
+	}
+	c.touched = c.touched[:0]
+}
+
+// runModel puts those requests of a model together that can be run as one.
+func (c *conn) runModel(m *model) {
+	snapshot, err := c.acquire(m)
+	if err != nil {
+		for _, f := range m.waiting {
+			c.refuse(f.id, err, 0)
+		}
+		return
+	}
+	defer snapshot.Release()
+	batch, rows := c.batch[:0], 0
+	for _, f := range m.waiting {
+		if err := m.check(f.rows, f.flags, len(f.payload), c.server.maxPayload); err != nil {
+			snapshot.Refused(err)
+			c.refuse(f.id, err, 0)
+			continue
+		}
+		if len(batch) > 0 {
+			first := batch[0]
+			if !m.batchable || rows+int(f.rows) > m.maxRows || f.deadline != first.deadline || f.flags != first.flags {
+				c.runBatch(m, snapshot, batch, rows)
+				batch, rows = batch[:0], 0
+			}
+		}
+		batch = append(batch, f)
+		rows += int(f.rows)
+	}
+	if len(batch) > 0 {
+		c.runBatch(m, snapshot, batch, rows)
+	}
+	clear(batch[:cap(batch)])
+	c.batch = batch[:0]
+}
+
+// acquire is the model that has m's name now, which the caller releases.
+func (c *conn) acquire(m *model) (*engine.Snapshot, error) {
+	snapshot, err := c.server.engine.Acquire(m.name)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.meet(snapshot); err != nil {
+		snapshot.Release()
+		return nil, err
+	}
+	return snapshot, nil
+}
+
+// runBatch makes one request of the batch and runs it, here or on a goroutine of
+// its own.
+func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows int) {
+	p, err := c.prepare(m, snapshot, rows, false)
+	if err != nil {
+		for _, f := range batch {
+			c.refuse(f.id, err, retryAfter(snapshot, err))
+		}
+		return
+	}
+	at := 0
+	for _, f := range batch {
+		m.shape.fill(p.request.Inputs, at, int(f.rows), f.payload)
+		at += int(f.rows)
+	}
+	p.urge(batch[0].deadline, batch[0].flags)
+	p.request.Count = len(batch)
+	parts := c.parts[:0]
+	for _, f := range batch {
+		parts = append(parts, part{id: f.id, rows: int(f.rows)})
+	}
+	c.parts = parts
+	c.start(m, p, parts)
+}
+
+// prediction is a request of the engine and what was taken for it.
+type prediction struct {
+	name     string
+	snapshot *engine.Snapshot
+	shape    *shape
+	request  *engine.Request
+	reserved int64
+}
+
+// prepare makes a request to be filled. arriving says that its rows were not read
+// yet. The caller releases p with p.release.
+func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
+	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
+	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
+	if !c.server.budget.take(p.reserved, arriving) {
+		err = fmt.Errorf("%w: the requests under way take as much memory as they may", engine.ErrBusy)
+		snapshot.Refused(err)
+		return p, err
+	}
+	if p.request, err = snapshot.NewRequest(rows); err != nil {
+		c.server.budget.give(p.reserved)
+		snapshot.Refused(err)
+	}
+	return p, err
+}
+
+func (p *prediction) release(b *budget) {
+	p.request.Release()
+	b.give(p.reserved)
+}
+
+// urge sets what a frame says of its urgency. The time counts from now, which is
+// when it was read.
+func (p *prediction) urge(deadline, flags uint32) {
+	if deadline > 0 {
+		p.request.Deadline = time.Now().Add(time.Duration(deadline) * time.Microsecond)
+	}
+	switch flags {
+	case lanewire.FlagHigh:
+		p.request.Priority = engine.High
+	case lanewire.FlagLow:
+		p.request.Priority = engine.Low
+	}
+}
+
+// start runs the request and answers its parts. What takes longer than handing it
+// over would does not keep the connection from reading.
+func (c *conn) start(m *model, p prediction, parts []part) {
+	if m.inline && p.request.Rows <= m.maxRows {
+		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
+		p.release(&c.server.budget)
+		return
+	}
+	if err := c.startJob(p, parts); err != nil {
+		p.snapshot.Refused(err)
+		for _, part := range parts {
+			c.refuse(part.id, err, retryAfter(p.snapshot, err))
+		}
+		p.release(&c.server.budget)
+	}
+}
+
+// answer answers the parts of a request that has ended with err. tensors is
+// scratch. A request that failed is run in its parts, so that only the guilty
+// fails.
+func (c *conn) answer(p *prediction, parts []part, err error, tensors *[][]byte) {
+	if err != nil {
+		if errors.Is(err, engine.ErrRun) && len(parts) > 1 {
+			c.answerAlone(p, parts)
+			return
+		}
+		c.logInternal(p.name, err)
+		for _, part := range parts {
+			if !part.cancelled {
+				c.refuse(part.id, err, retryAfter(p.snapshot, err))
+			}
+		}
+		return
+	}
+	at := 0
+	for _, part := range parts {
+		if !part.cancelled {
+			*tensors = p.shape.parts((*tensors)[:0], p.request.Outputs, at, part.rows)
+			h := lanewire.Header{Kind: lanewire.KindResult, ID: part.id, Rows: uint32(part.rows)}
+			// An error is that of the connection, which ends by itself.
+			_ = c.w.Append(context.Background(), &h, *tensors...)
+		}
+		at += part.rows
+	}
+	clear(*tensors)
+}
+
+// answerAlone runs each part of a request by itself.
+func (c *conn) answerAlone(p *prediction, parts []part) {
+	at := 0
+	for _, one := range parts {
+		first := at
+		at += one.rows
+		if one.cancelled {
+			continue
+		}
+		alone := prediction{name: p.name, snapshot: p.snapshot, shape: p.shape}
+		var err error
+		if alone.request, err = p.snapshot.NewRequest(one.rows); err != nil {
+			c.refuse(one.id, err, 0)
+			continue
+		}
+		for i, f := range p.shape.inputs {
+			// Requests of several parts have rows in every tensor.
+			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
+		}
+		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		err = alone.request.Predict(context.Background())
+		c.answer(&alone, []part{one}, err, new([][]byte))
+		alone.request.Release()
+	}
+}
+
+// refuse answers a request with an error.
+func (c *conn) refuse(id uint64, err error, retry time.Duration) {
+	f := lanewire.Failure{Code: uint32(failure.Code(err)), Retry: retry, Sentence: failure.Shorten(err.Error(), failure.MaxSentence)}
+	if f.Code == uint32(codes.Internal) {
+		f.Sentence = "predicting: the model failed; the reason is in the daemon's log"
+	}
+	c.tell(id, f)
+}
+
+func (c *conn) tell(id uint64, f lanewire.Failure) {
+	h := lanewire.Header{Kind: lanewire.KindError, ID: id}
+	// An error is that of the connection, which ends by itself.
+	_ = c.w.Append(context.Background(), &h, f.Append(nil))
+}
+
+// logInternal logs what is not for clients.
+func (c *conn) logInternal(name string, err error) {
+	if failure.Code(err) == codes.Internal {
+		c.server.log.Error("a call failed", "doing", "predicting over the lane", "model", name, "error", err)
+	}
+}
+
+// The bounds of what clients are told to wait.
+const (
+	minRetry = time.Millisecond
+	maxRetry = time.Second
+)
+
+// retryAfter is when asking again has a chance, 0 where it has none.
+func retryAfter(s *engine.Snapshot, err error) time.Duration {
+	if !errors.Is(err, engine.ErrBusy) && !errors.Is(err, engine.ErrMemory) {
+		return 0
+	}
+	return min(max(s.Backlog(), minRetry), maxRetry)
+}
+
+func errNotOpen(handle uint32) error {
+	return fmt.Errorf("%w: no model is open as handle %d on this connection", engine.ErrInvalidInput, handle)
+}

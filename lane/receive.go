@@ -1,0 +1,175 @@
+package lane
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/picket-ml/picket/internal/lanewire"
+)
+
+// receive hands out answers until the connection ends, and then tells everybody
+// who still waits.
+func (s *session) receive() {
+	defer close(s.ended)
+	var err error
+	for err == nil {
+		if err = s.takeAnswers(); err == nil {
+			err = s.r.Fill()
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the daemon closed the connection")
+	}
+	var said *Error
+	if !errors.As(err, &said) {
+		said = unavailable("the connection to the daemon was lost", err)
+	}
+	s.end(said)
+	s.w.Close(said)
+	s.w.Idle()
+	s.r.Close()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.calls {
+		if c := s.calls[i].call; c != nil {
+			s.calls[i].call = nil
+			c.err = s.why
+			c.done <- struct{}{}
+		}
+	}
+}
+
+// takeAnswers handles all whole frames that were read.
+func (s *session) takeAnswers() error {
+	var h lanewire.Header
+	for {
+		b := s.r.Buffered()
+		if len(b) < lanewire.HeaderSize {
+			return s.mayLeave()
+		}
+		if err := h.Parse(b); err != nil {
+			return fmt.Errorf("the daemon does not speak the lane: %w", err)
+		}
+		if h.Payload > s.limits.MaxPayload {
+			return fmt.Errorf("the daemon sends a frame of %d bytes, its own limit is %d", h.Payload, s.limits.MaxPayload)
+		}
+		size := lanewire.HeaderSize + int(h.Payload)
+		if size > lanewire.MaxMessage {
+			payload, err := s.readLarge(int(h.Payload))
+			if err != nil {
+				return err
+			}
+			if err := s.answer(&h, payload); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(b) < size {
+			return s.mayLeave()
+		}
+		if err := s.answer(&h, b[lanewire.HeaderSize:size]); err != nil {
+			return err
+		}
+		s.r.Consume(size)
+	}
+}
+
+// readLarge collects the payload of a frame that is larger than a message. Memory
+// is taken for what has come, not for what is said to come.
+func (s *session) readLarge(n int) ([]byte, error) {
+	s.r.Consume(lanewire.HeaderSize)
+	var payload []byte
+	for {
+		b := s.r.Buffered()
+		some := min(n-len(payload), len(b))
+		payload = append(payload, b[:some]...)
+		s.r.Consume(some)
+		if len(payload) == n {
+			return payload, nil
+		}
+		if err := s.r.Fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// mayLeave ends a session that the server wants to end once nothing is
+// outstanding.
+func (s *session) mayLeave() error {
+	if !s.leaving.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) < len(s.calls) {
+		return nil
+	}
+	return errEnding
+}
+
+// answer hands one frame to whom it is for.
+func (s *session) answer(h *lanewire.Header, payload []byte) error {
+	switch h.Kind {
+	case lanewire.KindGoodbye:
+		s.leaving.Store(true)
+		return nil
+	case lanewire.KindError:
+		said := failureOf(payload)
+		if h.Flags&lanewire.FlagFatal != 0 {
+			return said
+		}
+		if c := s.leave(h.ID); c != nil {
+			c.err = said
+			c.done <- struct{}{}
+		}
+		return nil
+	case lanewire.KindResult, lanewire.KindModel:
+		if c := s.leave(h.ID); c != nil {
+			c.err = c.take(h, payload)
+			c.done <- struct{}{}
+		}
+		return nil
+	default:
+		return fmt.Errorf("the daemon sends a frame of kind %d", h.Kind)
+	}
+}
+
+// take fills the call with its answer.
+func (c *call) take(h *lanewire.Header, payload []byte) error {
+	if (h.Kind == lanewire.KindModel) != (c.outputs == nil) {
+		return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered with a frame of kind %d", h.Kind)}
+	}
+	if c.outputs == nil {
+		inputs, outputs, err := lanewire.ParseSignature(payload)
+		if err == nil {
+			c.handle = h.Handle
+			c.signature, err = newSignature(inputs, outputs)
+		}
+		if err != nil {
+			return &Error{Code: Internal, Sentence: "the daemon described the model in a way that cannot be", cause: err}
+		}
+		return nil
+	}
+	size := 0
+	for _, out := range c.outputs {
+		size += len(out)
+	}
+	if size != len(payload) || uint64(h.Rows) != uint64(c.rows) {
+		return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered %d rows in %d bytes where %d rows in %d bytes were asked for", h.Rows, len(payload), c.rows, size)}
+	}
+	for _, out := range c.outputs {
+		payload = payload[copy(out, payload):]
+	}
+	return nil
+}
+
+// failureOf is the error that the daemon sent.
+func failureOf(payload []byte) *Error {
+	f, err := lanewire.ParseFailure(payload)
+	if err != nil {
+		return &Error{Code: Internal, Sentence: "the daemon sent an error that cannot be read", cause: err}
+	}
+	return &Error{Code: Code(f.Code), RetryAfter: f.Retry, Sentence: f.Sentence}
+}
