@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 GO       ?= go
 FUZZTIME ?= 5s
+FUZZ     ?= ^Fuzz
 
 # go-nvml's C header marks half of itself as deprecated, which would bury every other message of the C compiler.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
@@ -23,7 +24,7 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients fuzz
 
-.PHONY: help run build test check race fuzz bench fixtures fixtures-rebuild generate clean \
+.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
 	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients
 
 help: ## list these targets
@@ -113,9 +114,9 @@ ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
 ARM64_CORES   := cortex-a53 neoverse-n1
 test-neon: ## the kernels for arm64, cross-compiled and run under qemu
 	for core in $(ARM64_CORES); do \
-		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
+		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
 	done
-	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
+	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
 		./tensor ./internal/ensemble ./backends/forest
 
 # Which kernels the tests could run on this processor. One without AVX2 has it emulated.
@@ -139,15 +140,17 @@ test-generated:
 	if ! diff -r internal/api $$copy/internal/api; then echo "generated code is stale: run make generate and commit"; exit 1; fi; \
 	rm -rf $$copy; echo "generated code is up to date"
 
-test-clients: build ## the Python client against a running daemon
+test-clients: build ## clients in other languages, and those of other servers, against a running daemon
 	examples/clients/python/run.sh
+	examples/clients/oip/run.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
-# (golang/go#75804). Only that, without a failing input, is tried again.
-fuzz: ## run every fuzz target for FUZZTIME each (default 5s)
+# (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
+# input that reaches something new, and try no other meanwhile.
+fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 5s)
 	@run() { \
 		for attempt in 1 2 3; do \
-			if output=$$($(GO) test -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) "$$1" 2>&1); then tail -n 3 <<<"$$output"; return; fi; \
+			if output=$$($(GO) test -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$1" 2>&1); then tail -n 3 <<<"$$output"; return; fi; \
 			printf '%s\n' "$$output"; \
 			if grep -q 'Failing input written' <<<"$$output" || ! grep -q '^ *context deadline exceeded$$' <<<"$$output"; then return 1; fi; \
 			echo "no failing input: a known race at the end of the time, attempt $$attempt"; \
@@ -158,7 +161,7 @@ fuzz: ## run every fuzz target for FUZZTIME each (default 5s)
 	if [ -z "$$dirs" ]; then echo "no fuzz target found, which cannot be right"; exit 1; fi; \
 	count=0; failed=; \
 	for dir in $$dirs; do \
-		listed=$$($(GO) test -list '^Fuzz' "$$dir"); \
+		listed=$$($(GO) test -list '$(FUZZ)' "$$dir"); \
 		for name in $$(grep '^Fuzz' <<<"$$listed" || true); do \
 			echo "$$dir $$name"; count=$$((count + 1)); \
 			run "$$dir" "$$name" || failed="$$failed $$name"; \
@@ -167,12 +170,15 @@ fuzz: ## run every fuzz target for FUZZTIME each (default 5s)
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent ## all benchmarks
+bench: bench-engine bench-treelite bench-agent ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
 
-# The program prints its table on standard error and its JSON on standard output.
-bench-%: fixtures ## one benchmark; writes bench/results/NAME.json
+bench-doc: ## put bench/results into the tables of docs/performance.md
+	$(GO) run ./bench/doc
+
+# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
+bench-%: fixtures ## one benchmark (engine, treelite, agent, forest); writes bench/results/NAME.json
 	@mkdir -p bench/results
-	$(GO) run ./bench/$* > bench/results/$*.json.tmp
+	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
 

@@ -268,9 +268,12 @@ func (k *calibration) pick() *trial {
 	return fastest
 }
 
-// usDigits is how many digits of a number of microseconds mean anything.
+// usDigits is how many decimals of a number of microseconds mean anything.
 func usDigits(us float64) int {
-	if us < 100 {
+	switch {
+	case us < 1:
+		return 3
+	case us < 100:
 		return 2
 	}
 	return 0

@@ -18,12 +18,17 @@ import (
 const (
 	calibrationRuns  = 5
 	calibrationNodes = 1 << 19 // rows times nodes beyond which fewer rows are tried
+	// calibrationValues is how large the rows may be: beyond, fetching them takes longer than any kernel.
+	calibrationValues = 1 << 24
 )
 
 // calibrate times the kernels on rows of thresholds of the model and values beside them.
 func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 	atOnce := 8 * slices.width
 	n := max(atOnce, 64)
+	if n*p.features > calibrationValues {
+		return nil // the plain kernel
+	}
 	in, err := alloc(4*n*p.features, false)
 	if err != nil {
 		return err

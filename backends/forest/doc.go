@@ -68,6 +68,10 @@
 // for NEON, all in one program; the host description (and with it PICKET_CPU_MASK) decides at load. Programs without C
 // use a kernel in Go, which is also what the others are tested against.
 //
+// One NEON kernel serves Arm processors with dot products (Graviton 2 and later) and without. The only sums of products in it
+// are the patterns of blocks, bits weighed and added up; there SDOT takes five instructions where AND and ADDP take four
+// (neon_arm64.c). The rest is comparisons, table look-ups, interleaving, shifts and additions of floats.
+//
 // # What is left to the backend of compiled trees
 //
 // Models that package ensemble does not read.

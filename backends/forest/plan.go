@@ -60,6 +60,10 @@ type plan struct {
 	depth            int
 }
 
+// manyColumns is how many columns are too many to look at all of them where most have no split. A few bytes of a model file
+// can claim a million.
+const manyColumns = 4096
+
 // newPlan makes the plan of e, which it does not keep.
 func newPlan(e *ensemble.Ensemble) *plan {
 	p := &plan{features: e.NumFeature, groups: e.Groups, wide: e.Wide(), baseLast: e.BaseLast}
@@ -100,7 +104,14 @@ func (p *plan) makeViews(e *ensemble.Ensemble) map[view]int32 {
 			}
 		}
 	}
-	each(func(v view) { p.plain = p.plain && v.missing == ensemble.MissingNaN })
+	used := map[int32]bool{}
+	each(func(v view) {
+		p.plain = p.plain && v.missing == ensemble.MissingNaN
+		used[v.column] = true
+	})
+	if p.features > manyColumns && p.features > 4*len(used) {
+		p.plain = false // most columns are for nothing
+	}
 	if p.plain {
 		for c := range int32(p.features) {
 			viewOf[view{c, ensemble.MissingNaN}] = c

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/rows"
 )
 
 // answerWriter prints outputs, a line per row.

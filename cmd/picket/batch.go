@@ -3,8 +3,8 @@ package main
 import (
 	"fmt"
 
-	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/rows"
 )
 
 // maxRowElements bounds a row: what a request could carry at the very most.

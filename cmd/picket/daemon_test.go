@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/picket-ml/picket/internal/testkit"
 )
@@ -158,7 +159,13 @@ func TestAModelFromFileToAnswers(t *testing.T) {
 	if chosen != 1 {
 		t.Errorf("%d candidates are chosen: %+v", chosen, explained)
 	}
-	if text := ok(t, "", "explain", "sums"); !strings.Contains(text, "sums is run by "+explained.Chosen) {
+	text := ok(t, "", "explain", "sums")
+	for line := range strings.Lines(text) {
+		if utf8.RuneCountInString(line) > 80+1 {
+			t.Errorf("more than 80 columns: %q", line)
+		}
+	}
+	if !strings.Contains(text, "sums is run by "+explained.Chosen) || strings.Count(text, "\n") < 2+len(explained.Candidates) {
 		t.Error(text)
 	}
 

@@ -61,7 +61,7 @@ func (e explanation) write(w io.Writer) error {
 	for _, one := range e.Candidates {
 		us := "-"
 		if one.USPerRow != nil {
-			us = strconv.FormatFloat(*one.USPerRow, 'f', 2, 64)
+			us = strconv.FormatFloat(*one.USPerRow, 'f', 3, 64)
 		}
 		lines := wrap(one.Reason, 80-20)
 		if one.Variant != "" {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/picket-ml/picket/internal/rows"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/rows"
 )
 
 // maxRequestBytes bounds the tensors of one request, and so what predict keeps in memory; the daemon takes 80 MiB if

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
+	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
 )
 
@@ -28,10 +28,17 @@ type daemon struct {
 	log     *slog.Logger
 	host    atomic.Pointer[hw.Host] // replaced once the instance is known
 	engine  *engine.Engine
-	server  *agent.Server
-	sockets []*socket
+	agent   *agent.Server
+	oip     *oip.Server
+	open    []listening
 	serving sync.WaitGroup
 	failed  chan error // what ended a listener that nobody closed
+}
+
+// server is one protocol.
+type server interface {
+	Shutdown(context.Context) error
+	Stop()
 }
 
 // runDaemon serves until a signal asks it to stop.
@@ -42,7 +49,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	signals, stopListening := stopWishes()
 	defer stopListening()
 
-	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, len(c.Sockets.Agent.Paths))}
+	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, 1)}
 	for _, warning := range c.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}
@@ -62,12 +69,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 		return err
 	}
 	defer d.closeSockets()
-	for _, path := range c.Sockets.Agent.Paths {
-		s, err := listen(path, c.Sockets.Agent.Mode, c.Sockets.Agent.Group, c.Sockets.Force)
-		if err != nil {
-			return fmt.Errorf("listening for the agent protocol: %w", err)
-		}
-		d.sockets = append(d.sockets, s)
+	if err := d.listen(); err != nil {
+		return err
 	}
 	go d.findInstance(ctx, o)
 
@@ -77,7 +80,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	select {
 	case n := <-loaded:
 		d.serve()
-		d.log.Info("ready", "version", version, "models", n, "sockets", c.Sockets.Agent.Paths,
+		d.log.Info("ready", "version", version, "models", n, "sockets", d.addresses(),
 			"took", time.Since(started).Round(10*time.Microsecond))
 		notify(d.log, fmt.Sprintf("READY=1\nSTATUS=Serving; %d of %d configured models were loaded.", n, len(c.Models)))
 		stopWatchdog := startWatchdog(d.log)
@@ -86,7 +89,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 		d.log.Info("stopping before the models were loaded", "signal", sig.String())
 		notify(d.log, "STOPPING=1")
 		cancel()
-		d.server.Stop()
+		d.stopServers()
 		return d.closeEngine(time.Now().Add(c.Shutdown.Grace), signals)
 	}
 
@@ -102,7 +105,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	}
 }
 
-// build makes the engine and the server.
+// build makes the engine and the servers.
 func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.Time) error {
 	var named []string
 	for _, m := range d.config.Models {
@@ -132,17 +135,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 			d.log.Info("backend is not usable", "backend", b.Name, "reason", b.Reason)
 		}
 	}
-	about := agent.Daemon{Version: version, Started: started, HostJSON: d.hostJSON}
-	for _, path := range d.config.Sockets.Agent.Paths {
-		about.Sockets = append(about.Sockets, agent.Socket{Protocol: "agent", Path: path})
-	}
-	limits := d.config.Limits
-	d.server, err = agent.New(agent.Options{
-		Engine: d.engine, Log: d.log, StrictTensors: d.config.StrictTensors,
-		MaxMessage: int64(limits.MaxMessage), MaxTensor: int64(limits.MaxTensor), MaxConnections: limits.MaxConnections,
-		Daemon: about,
-	})
-	return err
+	return d.buildServers(started)
 }
 
 func (d *daemon) hostJSON() []byte {
@@ -177,10 +170,13 @@ func (d *daemon) loadModels(ctx context.Context) int {
 }
 
 func (d *daemon) serve() {
-	for _, s := range d.sockets {
+	for _, l := range d.open {
 		d.serving.Go(func() {
-			if err := d.server.Serve(s.listener); err != nil {
-				d.failed <- err
+			if err := l.serve(); err != nil {
+				select {
+				case d.failed <- err:
+				default: // the first ends the daemon
+				}
 			}
 		})
 	}
@@ -203,7 +199,7 @@ func (d *daemon) stop(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	drained := make(chan error, 1)
-	go func() { drained <- d.server.Shutdown(ctx) }()
+	go func() { drained <- d.shutDown(ctx) }()
 	var failed error
 	select {
 	case failed = <-drained:
@@ -237,14 +233,6 @@ func (d *daemon) closeEngine(end time.Time, signals <-chan os.Signal) error {
 func (d *daemon) stopAtOnce(sig os.Signal) error {
 	// Not waited for: whoever signals twice does not want to wait. The end of
 	// the process closes what is left.
-	go d.server.Stop()
+	go d.stopServers()
 	return fmt.Errorf("stopped at once by a second signal (%v): calls under way were cut off", sig)
-}
-
-func (d *daemon) closeSockets() {
-	for _, s := range slices.Backward(d.sockets) {
-		if err := s.close(); err != nil {
-			d.log.Warn("removing a socket", "error", err)
-		}
-	}
 }

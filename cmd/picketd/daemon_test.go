@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
@@ -31,7 +33,8 @@ func TestStartAndStop(t *testing.T) {
 	if info.GetVersion() != "test-build" || info.GetPid() != int64(p.cmd.Process.Pid) || info.GetUptimeSeconds() <= 0 {
 		t.Errorf("Info answers %v", info)
 	}
-	if len(info.GetSockets()) != 1 || info.Sockets[0].GetPath() != p.path || info.Sockets[0].GetProtocol() != "agent" {
+	want := []*controlapi.Socket{{Protocol: "agent", Path: p.path}, {Protocol: "oip", Path: filepath.Join(dir, "oip.sock")}}
+	if !slices.EqualFunc(info.GetSockets(), want, func(a, b *controlapi.Socket) bool { return proto.Equal(a, b) }) {
 		t.Errorf("Info lists the sockets %v", info.GetSockets())
 	}
 	host := map[string]any{}

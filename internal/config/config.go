@@ -23,6 +23,7 @@ type Config struct {
 	// when the number of bytes fits. Old clients need it off.
 	StrictTensors bool     `yaml:"strict_tensors"`
 	Backends      Backends `yaml:"backends"`
+	TCP           TCP      `yaml:"tcp"`
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Host          Host     `yaml:"host"`
@@ -43,6 +44,8 @@ type Sockets struct {
 	// someone still answers on it. A socket nobody answers on needs no force.
 	Force bool   `yaml:"force"`
 	Agent Socket `yaml:"agent"`
+	// OIP is the Open Inference Protocol, gRPC and HTTP.
+	OIP Socket `yaml:"oip"`
 }
 
 // Socket is one protocol's listeners.
@@ -104,6 +107,24 @@ type Backends struct {
 	LibDLRPinned Size `yaml:"libdlr_pinned"`
 }
 
+// TCP is where the Open Inference Protocol is served beside its Unix sockets, and
+// what clients may do there.
+type TCP struct {
+	// Listen are addresses with a port, such as 127.0.0.1:8080; none by default.
+	Listen []string `yaml:"listen"`
+	// Certificate and Key are PEM files, absolute; both empty for no encryption.
+	// They are read again when they change.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	// ClientCA is a PEM file, absolute: clients must show a certificate that one of
+	// these authorities has signed. Empty asks for none.
+	ClientCA string `yaml:"client_ca"`
+	// Control allows loading and unloading models.
+	Control bool `yaml:"control"`
+	// SharedMemory allows the daemon's own user's POSIX shared memory.
+	SharedMemory bool `yaml:"shared_memory"`
+}
+
 // Limits bound what clients can ask of the daemon.
 type Limits struct {
 	// MaxMessage is the largest request and answer on a socket.
@@ -112,6 +133,9 @@ type Limits struct {
 	MaxTensor Size `yaml:"max_tensor"`
 	// MaxConnections is how many clients may be connected to one socket.
 	MaxConnections int `yaml:"max_connections"`
+	// MaxInFlight is how many bytes of requests of the Open Inference Protocol may
+	// be worked on at a time.
+	MaxInFlight Size `yaml:"max_in_flight"`
 }
 
 // Log says what is written to standard error.
@@ -144,15 +168,19 @@ func Default() *Config {
 		Sockets: Sockets{
 			Dir:   "/run/picket",
 			Agent: Socket{Paths: []string{agentSocketName}, Mode: 0o660},
+			OIP:   Socket{Paths: []string{oipSocketName}, Mode: 0o660},
 		},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
-		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 	}
 }
 
-// agentSocketName is the agent protocol's file inside Sockets.Dir, where
-// `picket --sockets DIR` looks for it.
-const agentSocketName = "agent.sock"
+// The protocols' files inside Sockets.Dir, where `picket --sockets DIR` looks for
+// them.
+const (
+	agentSocketName = "agent.sock"
+	oipSocketName   = "oip.sock"
+)

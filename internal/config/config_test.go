@@ -28,7 +28,7 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	}
 	want := Default()
 	// The example shows empty lists as [], which a file without the key has as none.
-	want.Models, want.ModelRoots, want.Backends.Disable = []Model{}, []string{}, []string{}
+	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
 	}
@@ -96,6 +96,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want := Default()
 	want.Sockets.Dir = "/run/other"
 	want.Sockets.Agent = Socket{Paths: []string{"/run/other/a.sock", "/tmp/b.sock"}, Mode: 0o600, Group: "wheel"}
+	want.Sockets.OIP.Paths = []string{"/run/other/oip.sock"}
 	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
@@ -129,12 +130,18 @@ func TestMistakes(t *testing.T) {
 		{"limits: {max_connections: 0}", `line 1: limits.max_connections: 0 is outside 1 to 1000000`},
 		{"sockets: {agent: {mode: 660}}", `line 1: sockets.agent.mode: "660" is not a file mode: write three octal digits after a zero, such as 0660`},
 		{"sockets: {agent: {mode: 0060}}", `line 1: sockets.agent.mode: 0060 would lock out the daemon's own user`},
-		{"sockets: {agent: {paths: []}}", `line 1: sockets.agent.paths: is empty: the daemon would listen nowhere`},
+		{"sockets: {agent: {paths: []}}", `line 1: sockets.agent.paths: is empty: picket could not talk to the daemon`},
 		{"sockets: {agent: {paths: agent.sock}}", `line 1: sockets.agent.paths: must be a list, with "- " before each entry or in [ ]`},
 		{"sockets: {agent: {paths: [a, ./a]}}", `line 1: sockets.agent.paths[1]: "./a" is listed twice`},
 		{"sockets: {agent: {paths: ['@a']}}", `line 1: sockets.agent.paths[0]: "@a" has no file and so no file mode: use a path`},
 		{"sockets: {dir: run}", `line 1: sockets.dir: "run" must be an absolute path`},
-		{"sockets: {dir: /" + strings.Repeat("d", 100) + "}", `sockets.agent.paths[0]: is 112 bytes long with its directory, at most 107 fit a Unix socket`},
+		{"tcp: {listen: [localhost]}", `line 1: tcp.listen[0]: "localhost" is not an address with a port, such as 127.0.0.1:8080`},
+		{"tcp: {certificate: /c.pem}", "line 1: tcp.key: and tcp.certificate need each other"},
+		{"tcp: {client_ca: /ca.pem}", "line 1: tcp.client_ca: needs tcp.certificate and tcp.key: without encryption clients show no certificate"},
+		{"tcp: {certificate: c.pem, key: /k.pem}", `line 1: tcp.certificate: "c.pem" must be an absolute path`},
+		{"sockets: {oip: {paths: [agent.sock]}}", `line 1: sockets.oip.paths[0]: "agent.sock" is listed twice`},
+		{"limits: {max_in_flight: 1kB}", "line 1: limits.max_in_flight: 1000B is outside 64KiB to 1024GiB"},
+		{"sockets: {dir: /" + strings.Repeat("d", 96) + "}", `sockets.agent.paths[0]: is 108 bytes long with its directory, at most 107 fit a Unix socket`},
 		{"models:\n- name: a", `line 2: models[0].path: is missing`},
 		{"models:\n- path: /a", `line 2: models[0].name: is missing`},
 		{"models:\n- {name: a-, path: /a}", `line 2: models[0].name: "a-" is not a model name: letters, digits and inner hyphens are allowed`},
@@ -162,7 +169,7 @@ func TestMistakes(t *testing.T) {
 			continue
 		}
 		want := path + ": " + c.want
-		if strings.HasPrefix(c.want, "sockets.agent.paths[0]: is 112") {
+		if strings.HasPrefix(c.want, "sockets.agent.paths[0]: is 108") {
 			// The path is a default; only the directory is in the file.
 			want = path + ": line 1: " + c.want
 		}

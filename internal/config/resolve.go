@@ -29,7 +29,7 @@ type Flags struct {
 	// SocketsDir puts all sockets there (--sockets).
 	SocketsDir string
 	// AgentSocket is the agent protocol's socket (-a). Alone it replaces the
-	// configured ones; together with SocketsDir both exist, so that old clients and
+	// configured ones of every protocol, as the Edge Manager agent had one; together with SocketsDir both exist, so that old clients and
 	// `picket --sockets` each find theirs.
 	AgentSocket string
 	// StateDir is Config.StateDir (--state).
@@ -64,8 +64,10 @@ func Resolve(flags Flags, getenv func(string) string) (*Config, error) {
 	if err := c.validate(from); err != nil {
 		return nil, err
 	}
-	for i, path := range c.Sockets.Agent.Paths {
-		c.Sockets.Agent.Paths[i] = c.Sockets.locate(path)
+	for _, paths := range [][]string{c.Sockets.Agent.Paths, c.Sockets.OIP.Paths} {
+		for i, path := range paths {
+			paths[i] = c.Sockets.locate(path)
+		}
 	}
 	return c, nil
 }
@@ -118,8 +120,9 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 			mistakes = append(mistakes, fmt.Errorf("-a: %w", err))
 		}
 		if flags.SocketsDir == "" {
-			c.Sockets.Agent.Paths = nil
+			c.Sockets.Agent.Paths, c.Sockets.OIP.Paths = nil, nil
 			from.replaced("sockets.agent.paths")
+			from.replaced("sockets.oip.paths")
 		}
 		if !slices.Contains(c.Sockets.Agent.Paths, path) {
 			c.Sockets.Agent.Paths = append(c.Sockets.Agent.Paths, path)
@@ -170,8 +173,10 @@ func (c *Config) moveSockets(dir string, from origin) error {
 	}
 	c.Sockets.Dir = dir
 	c.Sockets.Agent.Paths = []string{filepath.Join(dir, agentSocketName)}
+	c.Sockets.OIP.Paths = []string{filepath.Join(dir, oipSocketName)}
 	from.replaced("sockets.dir")
 	from.replaced("sockets.agent.paths")
+	from.replaced("sockets.oip.paths")
 	return nil
 }
 

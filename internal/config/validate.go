@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,6 +86,7 @@ func (k *checker) backend(path, value string) {
 func (c *Config) problems() []problem {
 	k := &checker{}
 	c.checkSockets(k)
+	c.TCP.check(k)
 	c.checkModels(k)
 	for i, root := range c.ModelRoots {
 		k.absolute(fmt.Sprintf("model_roots[%d]", i), root)
@@ -100,6 +102,9 @@ func (c *Config) problems() []problem {
 		k.add("limits.max_tensor", "%v is outside 1B to %v", c.Limits.MaxTensor, Size(1<<40))
 	}
 	k.between("limits.max_connections", c.Limits.MaxConnections, 1, 1_000_000)
+	if c.Limits.MaxInFlight < minMessage || c.Limits.MaxInFlight > 1<<40 {
+		k.add("limits.max_in_flight", "%v is outside %v to %v", c.Limits.MaxInFlight, minMessage, Size(1<<40))
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
@@ -109,14 +114,19 @@ func (c *Config) problems() []problem {
 
 func (c *Config) checkSockets(k *checker) {
 	k.absolute("sockets.dir", c.Sockets.Dir)
-	socket := c.Sockets.Agent
-	if len(socket.Paths) == 0 {
-		k.add("sockets.agent.paths", "is empty: the daemon would listen nowhere")
+	if len(c.Sockets.Agent.Paths) == 0 {
+		k.add("sockets.agent.paths", "is empty: picket could not talk to the daemon")
 	}
 	seen := map[string]bool{}
+	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent, seen)
+	c.Sockets.check(k, "sockets.oip", c.Sockets.OIP, seen)
+}
+
+// check looks at one protocol's listeners; seen are the paths of those before.
+func (s Sockets) check(k *checker, section string, socket Socket, seen map[string]bool) {
 	for i, path := range socket.Paths {
-		key := fmt.Sprintf("sockets.agent.paths[%d]", i)
-		full := c.Sockets.locate(path)
+		key := fmt.Sprintf("%s.paths[%d]", section, i)
+		full := s.locate(path)
 		switch {
 		case path == "" || strings.HasSuffix(path, "/"):
 			k.add(key, "%s is not the path of a socket file", quote(path))
@@ -132,10 +142,33 @@ func (c *Config) checkSockets(k *checker) {
 		seen[full] = true
 	}
 	if socket.Mode&0o600 != 0o600 {
-		k.add("sockets.agent.mode", "%04o would lock out the daemon's own user", uint32(socket.Mode))
+		k.add(section+".mode", "%04o would lock out the daemon's own user", uint32(socket.Mode))
 	}
 	if socket.Group != "" && !groupName.MatchString(socket.Group) {
-		k.add("sockets.agent.group", "%s is not the name or number of a group", quote(socket.Group))
+		k.add(section+".group", "%s is not the name or number of a group", quote(socket.Group))
+	}
+}
+
+// check looks at no file and resolves no name.
+func (t TCP) check(k *checker) {
+	for i, address := range t.Listen {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || port == "" || strings.ContainsAny(host, " /\x00") {
+			k.add(fmt.Sprintf("tcp.listen[%d]", i), "%s is not an address with a port, such as 127.0.0.1:8080", quote(address))
+		}
+	}
+	for _, f := range []struct{ path, value string }{
+		{"tcp.certificate", t.Certificate}, {"tcp.key", t.Key}, {"tcp.client_ca", t.ClientCA},
+	} {
+		if f.value != "" {
+			k.absolute(f.path, f.value)
+		}
+	}
+	if (t.Certificate == "") != (t.Key == "") {
+		k.add("tcp.key", "and tcp.certificate need each other")
+	}
+	if t.ClientCA != "" && t.Certificate == "" {
+		k.add("tcp.client_ca", "needs tcp.certificate and tcp.key: without encryption clients show no certificate")
 	}
 }
 

@@ -67,7 +67,11 @@ func TestDamage(t *testing.T) {
 			`[1,0,0],"categories":[2147483647],"categories_nodes":[0],"categories_segments":[0],"categories_sizes":[1]`, "needs more memory"},
 		{"categories outside the list", stump, `[0,0,0],"categories":[],"categories_nodes":[],"categories_segments":[],"categories_sizes":[]`,
 			`[1,0,0],"categories":[1],"categories_nodes":[0],"categories_segments":[1],"categories_sizes":[1]`, "lie outside"},
-		{"two learners", stump, `"version":`, `"learner":{},"version":`, "two learners"},
+		{"two learners", stump, `"version":`, `"learner":{},"version":`, `"learner" is there twice`},
+		{"a member twice", stump, `"left_children":`, `"left_children":[],"left_children":`, `"left_children" is there twice`},
+		{"a parameter twice", stump, `"num_class":"0"`, `"num_class":"0","num_class":"3"`, `"num_class" is there twice`},
+		{"two lists of trees", stump, `"tree_info":`, `"trees":[],"tree_info":`, `"trees" is there twice`},
+		{"too many members", stump, `"tree_info":`, manyMembers(100) + `"tree_info":`, "more than 64 members"},
 		{"no learner", stump, `"learner"`, `"teacher"`, "no learner"},
 		{"something behind", stump, "[1,7,6]}", "[1,7,6]}{}", "something follows"},
 		{"an unknown escape", stump, `"gbtree"`, `"gb\x"`, "unknown escape"},
@@ -96,6 +100,8 @@ func TestDamage(t *testing.T) {
 		{"too many groups", lgbStump, "num_tree_per_iteration=1", "num_tree_per_iteration=99999", "num_tree_per_iteration is"},
 		{"classes without trees", lgbStump, "num_class=1", "num_class=2", "for 2 classes"},
 		{"no features", lgbStump, "max_feature_idx=1\n", "", "max_feature_idx is missing"},
+		{"a line twice", lgbStump, "num_class=1", "num_class=1\nnum_class=2", `line 4: "num_class" is there twice`},
+		{"a list twice", lgbStump, "leaf_value=1 2", "leaf_value=1 2\nleaf_value=2 1", `"leaf_value" is there twice`},
 		{"names of another model", lgbStump, "feature_names=a b", "feature_names=a", "feature_names has 1 entries"},
 		{"a cut file", lgbStump, "end of trees", "", "cut short"},
 		{"a line of something else", lgbStump, "num_cat=0", "hello", "does not belong into a tree"},
@@ -201,6 +207,14 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s (%d bytes, %v): %d bytes were allocated in all, more than %d", name, len(data), err, took, most)
 		}
 	}
+}
+
+func manyMembers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"m%d":0,`, i)
+	}
+	return b.String()
 }
 
 func manyLeaves(n int) string {

@@ -41,6 +41,9 @@ func readLightGBM(data []byte, l Limits) (*Ensemble, error) {
 		if len(m.header) > 64 {
 			return nil, errors.New("it has more than 64 lines before the first tree")
 		}
+		if _, again := m.header[key]; again && key != "" {
+			return nil, fmt.Errorf("line %d: %s is there twice", lines.number, quote(key))
+		}
 		m.header[key] = value
 	}
 	if err := m.head(e); err != nil {
@@ -58,6 +61,9 @@ func readLightGBM(data []byte, l Limits) (*Ensemble, error) {
 			key, value, ok := bytes.Cut(line, []byte("="))
 			if !ok || len(fields) > 64 {
 				return nil, fmt.Errorf("line %d: %s does not belong into a tree", lines.number, quote(string(line)))
+			}
+			if _, again := fields[string(key)]; again {
+				return nil, fmt.Errorf("line %d: %s is there twice", lines.number, quote(string(key)))
 			}
 			fields[string(key)] = value
 		}

@@ -30,11 +30,16 @@ type onnxTrees struct {
 // onnxTreeAttributes decodes the attributes; double is whether the operator's input is float64.
 func onnxTreeAttributes(encoded [][]byte, double bool, limits Limits) (*onnxTrees, error) {
 	a := &onnxTrees{double: double, aggregate: "SUM", postTransform: "NONE", targets: -1}
+	seen := map[string]bool{}
 	for _, b := range encoded {
 		at, err := newONNXAttribute(b)
 		if err != nil {
 			return nil, err
 		}
+		if seen[at.name] {
+			return nil, fmt.Errorf("attribute %s is there twice", quote(at.name))
+		}
+		seen[at.name] = true
 		if at.element != 0 && !double { // ONNX Runtime refuses it, too
 			return nil, fmt.Errorf("attribute %s is a tensor, but the operator's input is float: tensors go with an input of double", quote(at.name))
 		}

@@ -1,5 +1,10 @@
 package ensemble
 
+import (
+	"fmt"
+	"slices"
+)
+
 // source is a document that is read once, front to back, without building a tree of it: JSON and UBJSON give the same
 // sequence of calls. Each method consumes exactly one value. Errors carry the position in bytes.
 type source interface {
@@ -20,4 +25,22 @@ type source interface {
 	end() error
 	// size is the length of the document in bytes.
 	size() int
+}
+
+// maxKeys is how many members of an object are told apart. XGBoost writes fewer than twenty.
+const maxKeys = 64
+
+// once is field for objects in which no member may come twice: which of the two counts would be a guess.
+func once(field func(key string) error) func(key string) error {
+	seen := make([]string, 0, 16)
+	return func(key string) error {
+		switch {
+		case slices.Contains(seen, key):
+			return fmt.Errorf("%s is there twice", quote(key))
+		case len(seen) == maxKeys:
+			return fmt.Errorf("an object has more than %d members", maxKeys)
+		}
+		seen = append(seen, key)
+		return field(key)
+	}
 }

@@ -46,7 +46,7 @@ func readXGBoost(src source, format string, l Limits) (*Ensemble, error) {
 }
 
 func (m *xgbModel) document(src source) error {
-	return src.object(func(key string) (err error) {
+	return src.object(once(func(key string) (err error) {
 		switch key {
 		case "version":
 			m.version, err = src.ints()
@@ -62,11 +62,11 @@ func (m *xgbModel) document(src source) error {
 			err = src.skip()
 		}
 		return err
-	})
+	}))
 }
 
 func (m *xgbModel) learner(src source) error {
-	return src.object(func(key string) (err error) {
+	return src.object(once(func(key string) (err error) {
 		switch key {
 		case "feature_names":
 			m.names, err = m.strings(src)
@@ -88,7 +88,7 @@ func (m *xgbModel) learner(src source) error {
 			err = src.skip()
 		}
 		return err
-	})
+	}))
 }
 
 func (m *xgbModel) strings(src source) (out []string, err error) {
@@ -107,6 +107,9 @@ func (m *xgbModel) strings(src source) (out []string, err error) {
 func parameters(src source) (map[string]string, error) {
 	p := map[string]string{}
 	err := src.object(func(key string) error {
+		if _, again := p[key]; again {
+			return fmt.Errorf("%s is there twice", quote(key))
+		}
 		v, err := src.text()
 		p[key] = v
 		if len(p) > 64 {
@@ -119,7 +122,7 @@ func parameters(src source) (map[string]string, error) {
 
 // gradientBooster reads gbtree's {model, name} and dart's {gbtree: {model, name}, name, weight_drop}.
 func (m *xgbModel) gradientBooster(src source) error {
-	return src.object(func(key string) (err error) {
+	return src.object(once(func(key string) (err error) {
 		switch key {
 		case "name":
 			m.booster, err = src.text()
@@ -138,11 +141,11 @@ func (m *xgbModel) gradientBooster(src source) error {
 			err = src.skip()
 		}
 		return err
-	})
+	}))
 }
 
 func (m *xgbModel) model(src source) error {
-	return src.object(func(key string) (err error) {
+	return src.object(once(func(key string) (err error) {
 		switch key {
 		case "gbtree_model_param":
 			m.boosterParam, err = parameters(src)
@@ -165,7 +168,7 @@ func (m *xgbModel) model(src source) error {
 			err = src.skip()
 		}
 		return err
-	})
+	}))
 }
 
 // ensemble checks the parts against each other and puts them together.

@@ -55,7 +55,7 @@ func (m *xgbModel) tree(src source, i int) error {
 }
 
 func (x *xgbTree) read(src source) error {
-	return src.object(func(key string) (err error) {
+	return src.object(once(func(key string) (err error) {
 		switch key {
 		case "id":
 			x.id, err = src.text()
@@ -87,7 +87,7 @@ func (x *xgbTree) read(src source) error {
 			err = src.skip()
 		}
 		return err
-	})
+	}))
 }
 
 // tree turns the arrays into nodes. Shape is checked later, by settle.

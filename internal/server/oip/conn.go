@@ -1,0 +1,97 @@
+package oip
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/shm"
+)
+
+// conn is a connection whose first bytes were read to see what it speaks.
+type conn struct {
+	net.Conn
+	front *front
+	first []byte // read already, and not by whom the connection was given to
+	who   owner
+	once  sync.Once
+
+	// Guarded by the front's lock.
+	greeted bool      // calls can come
+	noticed time.Time // when closeSilent first saw it not greeted
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(b, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// SetDeadline implements net.Conn. gRPC sets a deadline for the greeting and
+// takes it away once that is complete: nothing else tells.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.front.greet(c, t.IsZero())
+	return c.Conn.SetDeadline(t)
+}
+
+// Close implements net.Conn; it may be called more than once.
+func (c *conn) Close() error {
+	c.once.Do(func() { c.front.forget(c) })
+	return c.Conn.Close()
+}
+
+// Peer is the user at the other end of a Unix socket.
+func (c *conn) Peer() (shm.Peer, error) { return c.front.peer(c.Conn) }
+
+// ownerOf is whose shared memory the client of a connection may use. Over TCP
+// nobody knows who the client is: where shared memory was allowed there, it is the
+// daemon's own user's.
+func ownerOf(peer shm.Peer, err error, a Access) owner {
+	switch {
+	case err == nil:
+		return owner{known: true, uid: peer.UID}
+	case a.SharedMemory:
+		return owner{known: true, uid: uint32(os.Geteuid())}
+	}
+	return owner{}
+}
+
+// connKey is under which net/http's contexts have the connection.
+type connKey struct{}
+
+// connOf is the connection that a call came over, nil when there is none.
+func connOf(ctx context.Context) *conn {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		c, _ = local.ConnOf(ctx).(*conn)
+	}
+	return c
+}
+
+// callerOf is whose shared memory the caller may use.
+func callerOf(ctx context.Context) owner {
+	if c := connOf(ctx); c != nil {
+		return c.who
+	}
+	return owner{}
+}
+
+// callerAttr says in a log line who made the call.
+func callerAttr(ctx context.Context) slog.Attr {
+	c := connOf(ctx)
+	if c == nil {
+		return slog.String("caller", "unknown")
+	}
+	if who, err := c.Peer(); err == nil {
+		return slog.Group("caller", "uid", who.UID, "pid", who.PID)
+	}
+	return slog.String("caller", c.RemoteAddr().String())
+}

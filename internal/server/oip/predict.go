@@ -1,0 +1,131 @@
+package oip
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/server/failure"
+)
+
+// maxNameBytes is the engine's limit. Longer names are refused before they get
+// into a message or the log.
+const maxNameBytes = 255
+
+// prediction is an answered message: the outputs that it asked for are in the
+// request, or in shared memory. Its owner releases it.
+type prediction struct {
+	message *message
+	model   *engine.Snapshot
+	request *engine.Request
+}
+
+func (p *prediction) release() {
+	p.request.Release()
+	p.model.Release()
+}
+
+// predict answers a message. Errors are the engine's kinds.
+func (s *Server) predict(ctx context.Context, m *message, who owner) (prediction, error) {
+	model, err := s.acquire(string(m.model), string(m.version))
+	if err != nil {
+		return prediction{}, err
+	}
+	request, err := s.newRequest(m, model, who)
+	if err != nil {
+		model.Refused(err)
+		model.Release()
+		return prediction{}, err
+	}
+	p := prediction{m, model, request}
+	if m.timeout > 0 {
+		request.Deadline = time.Now().Add(m.timeout)
+	}
+	if err := request.Predict(ctx); err != nil {
+		p.release()
+		return prediction{}, err
+	}
+	if err := s.share(p, who); err != nil {
+		p.release()
+		return prediction{}, err
+	}
+	return p, nil
+}
+
+// newRequest turns a message into a filled request, which the caller releases.
+// Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
+func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (*engine.Request, error) {
+	if err := m.bindOutputs(model.Signature()); err != nil {
+		return nil, err
+	}
+	var few [4]*input // most models have one input; these stay on the stack
+	inputs, rows, err := m.bind(few[:0], model.Signature(), s.maxTensor)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range inputs {
+		if in.form == shared {
+			// Memory that is not there must not make the daemon allocate.
+			if err := s.regions.check(who, in.place); err != nil {
+				return nil, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
+			}
+		}
+	}
+	request, err := model.NewRequest(rows)
+	if err != nil {
+		return nil, err
+	}
+	for i, in := range inputs {
+		if err := in.fill(request.Inputs[i], s.regions, who); err != nil {
+			request.Release()
+			return nil, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
+		}
+	}
+	return request, nil
+}
+
+// share writes the outputs that go to shared memory.
+func (s *Server) share(p prediction, who owner) error {
+	for i := range p.message.outputs {
+		out := &p.message.outputs[i]
+		if out.place.region == nil {
+			continue
+		}
+		t := p.request.Outputs[out.tensor]
+		if out.place.sized && out.place.size < uint64(t.Size()) {
+			return fmt.Errorf("%w: output %q has %d bytes, its shared_memory_byte_size is %d", engine.ErrInvalidInput, failure.Clip(out.name), t.Size(), out.place.size)
+		}
+		if err := s.regions.write(t.Bytes(), who, out.place); err != nil {
+			return fmt.Errorf("%w: output %q: %w", engine.ErrInvalidInput, failure.Clip(out.name), err)
+		}
+	}
+	return nil
+}
+
+// acquire is the model of that name, which the caller releases. Errors are the
+// engine's kinds.
+func (s *Server) acquire(name, version string) (*engine.Snapshot, error) {
+	if len(name) > maxNameBytes {
+		return nil, fmt.Errorf("%w: no model is loaded under a name of more than %d bytes", engine.ErrNotFound, maxNameBytes)
+	}
+	model, err := s.engine.Acquire(name)
+	if err != nil {
+		return nil, err
+	}
+	if version != "" && version != versionOf(model.Version()) {
+		has := versionOf(model.Version())
+		model.Release()
+		return nil, fmt.Errorf("%w: model %q has no version %q, it has %q", engine.ErrNotFound, name, failure.Clip(version), has)
+	}
+	return model, nil
+}
+
+// versionOf is the version of a model as the protocol tells it. Clients of Triton
+// expect one, and take "1" where there is no reason for another.
+func versionOf(own string) string {
+	if own == "" {
+		return "1"
+	}
+	return failure.ValidText(own)
+}

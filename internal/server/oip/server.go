@@ -1,0 +1,257 @@
+package oip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/health"
+	healthapi "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/server/local"
+)
+
+// Options is what a Server is made of. Zero limits take the values named here.
+type Options struct {
+	// Engine has the models. The Server does not close it.
+	Engine *engine.Engine
+	// Log gets one line for each model that a client loads or unloads, and the
+	// reasons that are not for clients. Nil for none.
+	Log *slog.Logger
+	// Version is what the server says of itself.
+	Version string
+	// MaxMessage is the largest request and answer in bytes. Default 80 MiB, at
+	// most 2 GiB less one byte, which is protobuf's own limit.
+	MaxMessage int64
+	// MaxTensor is the most bytes that one tensor may take from shared memory.
+	// Default 1 GiB.
+	MaxTensor int64
+	// MaxConnections is how many clients may be connected to one listener; more
+	// are disconnected at once. Default 1024.
+	MaxConnections int
+	// MaxInFlight is how many bytes of requests may be worked on at a time; what
+	// comes beyond is refused as busy. Default 1 GiB, and never less than
+	// MaxMessage.
+	MaxInFlight int64
+	// Models are the models that may be loaded by name alone.
+	Models []Declared
+	// Roots are folders in which a model may be loaded by the name of its folder.
+	Roots []string
+}
+
+// Declared is a model that the operator has named.
+type Declared struct {
+	Name, Path string
+	Options    engine.ModelOptions
+}
+
+// Limits that no configuration changes.
+const (
+	// streamsPerConnection is how many calls one client may have under way.
+	streamsPerConnection = 1024
+	// maxHeaderBytes bounds the metadata of a call; known clients send a few
+	// hundred bytes.
+	maxHeaderBytes = 16 << 10
+	// greetingTime is how long a connection may take until its first request can
+	// come, so that silent ones do not use up MaxConnections.
+	greetingTime = 10 * time.Second
+	// greetingPatience is what is left of it once the server is shutting down.
+	greetingPatience = 100 * time.Millisecond
+	// idleTime is how long an HTTP connection may wait for its next request.
+	idleTime = 5 * time.Minute
+	// keepaliveMinTime is how often gRPC clients may ping.
+	keepaliveMinTime = time.Second
+)
+
+// Server answers on any number of listeners. Its methods may be called by many
+// goroutines at once.
+type Server struct {
+	engine    *engine.Engine
+	log       *slog.Logger
+	version   string
+	started   time.Time
+	declared  []Declared
+	roots     []string
+	maxTensor uint64
+	limits    Options
+	regions   *regions
+	inFlight  budget
+	stopping  atomic.Bool
+
+	grpc   *grpc.Server
+	health *health.Server
+	http   *http.Server
+
+	mu     sync.Mutex
+	fronts []*front
+	closed bool
+}
+
+// New makes a Server that does not listen yet.
+func New(o Options) (*Server, error) {
+	if o.Engine == nil {
+		return nil, errors.New("making the inference server: it needs an engine")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, limit := range []struct {
+		value   *int64
+		builtin int64
+		max     int64
+		name    string
+	}{
+		{&o.MaxMessage, 80 << 20, math.MaxInt32, "message"},
+		{&o.MaxTensor, 1 << 30, 1 << 40, "tensor"},
+		{&o.MaxInFlight, 1 << 30, 1 << 40, "amount in flight"},
+	} {
+		if *limit.value == 0 {
+			*limit.value = limit.builtin
+		}
+		if *limit.value < 0 || *limit.value > limit.max {
+			return nil, fmt.Errorf("making the inference server: the largest %s is %d bytes, it must be from 1 to %d", limit.name, *limit.value, limit.max)
+		}
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 1024
+	}
+	o.MaxInFlight = max(o.MaxInFlight, o.MaxMessage)
+	s := &Server{
+		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
+		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(),
+		grpc: grpc.NewServer(grpcOptions(o)...), health: health.NewServer(),
+	}
+	s.inFlight.left.Store(o.MaxInFlight)
+	s.grpc.RegisterService(serviceDesc(), &service{s: s})
+	healthapi.RegisterHealthServer(s.grpc, s.health)
+	s.health.SetServingStatus(serviceName, healthapi.HealthCheckResponse_SERVING)
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: greetingTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), // what clients do wrong
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+	return s, nil
+}
+
+func grpcOptions(o Options) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(local.Credentials{}),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
+		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
+		grpc.MaxSendMsgSize(int(o.MaxMessage)),
+		grpc.MaxConcurrentStreams(streamsPerConnection),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(greetingTime),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
+		// Goroutines that stay have their stacks grown already, which saves some
+		// 2 µs of a small call. When all are busy gRPC starts more.
+		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
+		grpc.WaitForHandlers(true),
+	}
+}
+
+// Serve answers on l, which the Server then owns, until Shutdown or Stop is
+// called, when it returns nil, or until l fails.
+func (s *Server) Serve(l net.Listener, a Access) error {
+	f := newFront(s, l, a)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.fronts = append(s.fronts, f)
+	s.mu.Unlock()
+	if err := f.serve(); err != nil {
+		return fmt.Errorf("serving the Open Inference Protocol on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// closeListeners lets nobody in any more.
+func (s *Server) closeListeners() {
+	s.stopping.Store(true)
+	s.mu.Lock()
+	s.closed = true
+	fronts := s.fronts
+	s.mu.Unlock()
+	for _, f := range fronts {
+		f.close()
+	}
+}
+
+// Shutdown closes the listeners, says that the server is not ready, tells clients
+// to send nothing more, and returns when every call under way is answered. When
+// ctx ends first, the calls left are cut off, and an error says so.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.health.Shutdown()
+	s.closeListeners()
+	drained := make(chan error, 1)
+	go func() {
+		s.grpc.GracefulStop()
+		drained <- s.http.Shutdown(ctx)
+	}()
+	// More than once: a connection may just be on its way through Accept.
+	silent := time.NewTicker(20 * time.Millisecond)
+	defer silent.Stop()
+	for {
+		select {
+		case err := <-drained:
+			s.end()
+			if err != nil {
+				return fmt.Errorf("stopping the Open Inference Protocol: calls were cut off: %w", err)
+			}
+			return nil
+		case <-silent.C:
+			s.closeSilent(greetingPatience)
+		case <-ctx.Done():
+			s.Stop()
+			<-drained
+			return fmt.Errorf("stopping the Open Inference Protocol: calls were cut off: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Server) closeSilent(patience time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fronts {
+		f.closeSilent(patience)
+	}
+}
+
+// Stop closes everything at once: calls under way fail.
+func (s *Server) Stop() {
+	s.closeListeners()
+	s.closeSilent(0)
+	s.grpc.Stop()
+	_ = s.http.Close()
+	s.end()
+}
+
+// end waits for what New and Serve started, and forgets the clients' memory.
+func (s *Server) end() {
+	s.mu.Lock()
+	fronts := s.fronts
+	s.mu.Unlock()
+	for _, f := range fronts {
+		f.wait()
+	}
+	s.regions.close()
+}
