@@ -88,10 +88,3 @@ func narrow(in []float64) []float32 {
 	}
 	return out
 }
-
-func flag(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
-}

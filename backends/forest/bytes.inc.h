@@ -1,5 +1,7 @@
 // What instruction sets without byte permutes or bit matrices share. Whoever includes it has defined W, V, load and store.
 
+#include "exits.inc.h"
+
 // The exits of W blocks from their patterns: 4 times bit 0, 2 times bit 1 or 2, and the bit below that.
 typedef uint8_t bytes __attribute__((vector_size(W), may_alias));
 

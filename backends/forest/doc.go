@@ -57,7 +57,10 @@
 //     come from the second-level cache, as all masks are 326 KB: at a line in 2 cycles that is 126 of the 200 cycles it takes.
 //
 // What remains goes to the plain kernel: models with categorical splits, of more than 128 units with few rows, and
-// processors without any of the instruction sets. It walks eight trees of a row in step, without branches.
+// processors without any of the instruction sets. Its trees are cut into blocks of three levels, too, of a cache line each: seven
+// splits of a key and a slot. A key is an integer in the order of the floats; a row is laid out twice, with the least integer for
+// missing values and with the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without
+// branches; those that have not ended make the next list. A split by set is a block of its own.
 //
 // Which kernel is best for how many rows depends on the model and the host, so Open measures: the row kernel against the
 // plain one, and the number of rows from which the slice kernel is faster.
@@ -66,7 +69,7 @@
 //
 // The same two kernels, row.inc.h and slice.inc.h, are compiled for AVX-512 with VBMI and GFNI, for AVX-512 BW, for AVX2 and
 // for NEON, all in one program; the host description (and with it PICKET_CPU_MASK) decides at load. Programs without C
-// use a kernel in Go, which is also what the others are tested against.
+// walk the same blocks in Go. All are tested against a slow and simple reference.
 //
 // One NEON kernel serves Arm processors with dot products (Graviton 2 and later) and without. The only sums of products in it
 // are the patterns of blocks, bits weighed and added up; there SDOT takes five instructions where AND and ADDP take four

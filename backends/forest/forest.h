@@ -8,21 +8,25 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-// A node of the plain layout, which every model has. The children of a node lie side by side. A leaf is its own left
-// child and compares with NaN, so that walking on from it changes nothing.
+// A split sends a row right if the key of its slot is at least key. Keys are integers in the order of the floats that they
+// stand for.
 typedef struct {
-	float t;        // right if x >= t; of a set: number of 32-bit words, as an integer's bits
-	uint32_t what;  // view, and the bits below
-	uint32_t child; // left; right is the next
-	uint32_t leaf;  // of a leaf: index into leaves; of a set: index of its first word
-} picket_node;
+	int32_t key;
+	uint32_t slot; // 2 * view, and 1 more where missing values go right
+} picket_split;
 
-// Bits of picket_node.what.
+// A block of the walk layout, which every model has: see block in layout_walk.go.
+typedef struct {
+	picket_split split[7];
+	uint32_t to[2]; // first child and first leaf
+} picket_block;
+
+// Bits of slots, and of the exits above them.
 enum {
-	PICKET_DEFAULT_RIGHT = 1u << 31, // missing goes right
-	PICKET_SET_RIGHT = 1u << 30,     // right if the category is in the set
-	PICKET_SET_LEFT = 1u << 29,      // left if the category is in the set, else right, missing or not
-	PICKET_VIEW = (1u << 29) - 1,
+	PICKET_SET = 1u << 31,         // the block is a split by set
+	PICKET_SET_LEFT = 1u << 30,    // a category in the set goes left, else it goes right
+	PICKET_SET_MISSING = 1u << 29, // missing goes right
+	PICKET_SLOT_BITS = 24,
 };
 
 // What a view makes of a column: the value, with NaN where it is missing.
@@ -31,10 +35,12 @@ enum { PICKET_NAN_MISSING, PICKET_NONE_MISSING, PICKET_ZERO_MISSING };
 // How many floats a unit's thresholds take: 16 pivots and 16 times 16 thresholds, NaN where there is none.
 enum { PICKET_UNIT = 16 + 256 };
 
-// Bytes of a three-level block of the row layout: 8 slots, 8 ranks, and what its 8 exits lead to.
-enum { PICKET_BLOCK = 64 };
+// A block of the row layout, in bytes: 8 slots and 8 ranks, of which the last mean nothing, 8 exits of 16 bits, and its
+// leaves. An exit is the distance from the block to a child or, with the highest bit, to a leaf, in units of four bytes.
+// A block that has no room for all of its leaves takes two lines.
+enum { PICKET_BLOCK_EXITS = 16 };
 
-// Of an exit: the rest is an index into the leaves. Otherwise it is the number of a block.
+// Of what leads on: the rest is where a leaf lies. Otherwise it is where a block lies.
 #define PICKET_LEAF 0x80000000u
 
 // One tree of the slice layout: a tree of any shape; or a complete one; or one of any shape with complete trees of depth 6
@@ -61,28 +67,32 @@ typedef struct {
 	const uint32_t *view_column;
 	const uint8_t *view_rule;
 
-	// The plain layout.
-	const picket_node *nodes;
-	const uint32_t *roots, *depths;
-	const uint8_t *sets_in; // of a tree: it has splits by set
-	const uint32_t *words;  // of the sets
+	// The walk layout.
+	uint32_t sets; // there are splits by set
+	const picket_block *walk_blocks;
+	const uint32_t *roots; // of the trees: number of a block, or leaf
+	const uint32_t *words; // of the sets
 	const float *leaves32;
 	const double *leaves64;
 
 	// Units: at most 255 thresholds of a view. rank(x) is how many of them are <= x, and 0 of a missing value.
 	uint32_t units;
 	const uint32_t *unit_view, *unit_size;
-	const uint32_t *view_unit; // views + 1: first unit of a view
 	const float *thresholds; // units * PICKET_UNIT
 	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1
 	const uint8_t *levels;   // of a unit's heap, 4 to 8
 
-	// The row layout: ranks of all units in at most 4 registers of 64 bytes, once with 0 and once with 255 for missing.
+	// The row layout: the ranks of a row lie in at most 4 registers of 64 bytes, and slots are places in them. They are those
+	// of row_units, and from row_copies on the same once more with 255 for missing values, which may be behind the registers.
 	uint32_t row_registers; // 1, 2 or 4; 0: there is no row layout
-	uint32_t row_two;       // every tree is two blocks deep, and the exits of the second are floats or doubles
-	uint32_t row_stride;    // bytes of a second block
+	uint32_t row_units, row_copies;
+	const uint32_t *row_unit_view;
+	const uint8_t *row_unit_missing; // rank of a missing value: 0 or 255
+	const float *row_thresholds;     // row_units * PICKET_UNIT
 	const uint8_t *top_slots, *top_ranks; // 8 bytes a tree, for a multiple of 64 trees
-	const uint32_t *top_exits;            // 8 a tree, unless row_two
+	const uint32_t *top_exits;            // 8 a tree, unless row_two: units of four bytes from blocks on, or leaf
+	uint32_t row_two;       // every tree is two blocks deep, and the second have leaves instead of exits
+	uint32_t row_stride;    // bytes of a second block then
 	const uint8_t *blocks;
 
 	// The slice layout: rows in the bits of registers of slice_width bytes.
@@ -113,6 +123,12 @@ const float *picket_views(const picket_forest *f, const float *in, size_t rows, 
 
 // How many rows kernels look at together, at most.
 enum { PICKET_MOST_ROWS = 512 };
+
+// What the row kernel takes of scratch memory beside views, ranks and a byte a tree.
+enum { PICKET_ROW_TREES = 256, PICKET_ROW_SCRATCH = 16 * PICKET_ROW_TREES };
+
+// How many rows the walk takes through some trees before it goes on to the next.
+enum { PICKET_WALK_ROWS = 8 };
 
 picket_kernel picket_walk;
 picket_kernel picket_row_vbmi, picket_slice_vbmi;

@@ -114,3 +114,28 @@ func batches(most int) []int {
 	}
 	return out
 }
+
+// TestRowSlots: the shapes above bring up every way to lay out the ranks of a row, and every reason not to but one: a tree
+// in which something lies too far from what leads to it.
+func TestRowSlots(t *testing.T) {
+	large := shapes["one large tree"]
+	large.depth = 17
+	var a arena
+	if got := newPlan(randomForest(rand.New(rand.NewPCG(0, 3)), large)).layRows(&a); got.registers != 0 || len(a.data) != 0 {
+		t.Errorf("a tree of 2^17 leaves has a row layout of %d bytes", len(a.data))
+	}
+	for name, want := range map[string]rowTables{
+		"depth 6":             {registers: 1, copies: 32},
+		"depth 5, wide":       {registers: 2, copies: 64},
+		"depth 8, 100":        {registers: 4, copies: 128},
+		"a hundred columns":   {registers: 4, copies: 256},
+		"hundreds of columns": {},
+		"sets":                {},
+	} {
+		var a arena
+		got := newPlan(randomForest(rand.New(rand.NewPCG(0, 3)), shapes[name])).layRows(&a)
+		if got.registers != want.registers || got.copies != want.copies {
+			t.Errorf("%s: %d registers and copies %d bytes apart, want %d and %d", name, got.registers, got.copies, want.registers, want.copies)
+		}
+	}
+}

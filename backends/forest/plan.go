@@ -14,6 +14,18 @@ type view struct {
 	missing ensemble.Missing
 }
 
+// of is the view's value in a row of columns.
+func (v view) of(row []float32) float32 {
+	x := row[v.column]
+	switch {
+	case v.missing == ensemble.MissingNone && x != x:
+		return 0
+	case v.missing == ensemble.MissingZero && x >= -ensemble.ZeroThreshold && x <= ensemble.ZeroThreshold:
+		return nan32
+	}
+	return x
+}
+
 // unit is at most maxRank thresholds of a view, ascending. The rank of a value is how many of them are not above it.
 type unit struct {
 	view       int32
@@ -188,27 +200,43 @@ func above(t float64) float32 {
 func (p *plan) makeUnits() {
 	thresholds := make([][]float32, len(p.views))
 	p.splits(func(n *node) { thresholds[n.view] = append(thresholds[n.view], n.threshold) })
-	first := make([]int32, len(p.views))
-	for v, t := range thresholds {
+	var rank ranker
+	p.units, rank = unitsOf(thresholds)
+	p.splits(func(n *node) { n.unit, n.rank = rank(n.view, n.threshold) })
+}
+
+// ranker gives the unit of a threshold of the list of that number, and its place there.
+type ranker func(list int32, threshold float32) (unit int32, rank uint8)
+
+// unitsOf makes units of lists of thresholds, which it sorts.
+func unitsOf(lists [][]float32) ([]unit, ranker) {
+	var units []unit
+	first := make([]int32, len(lists))
+	for i, t := range lists {
 		slices.SortFunc(t, ascending)
 		t = slices.CompactFunc(t, func(a, b float32) bool { return ascending(a, b) == 0 })
-		thresholds[v] = t
-		first[v] = int32(len(p.units))
+		lists[i] = t
+		first[i] = int32(len(units))
 		for part := range slices.Chunk(t, maxRank) {
-			p.units = append(p.units, unit{view: int32(v), thresholds: part})
+			units = append(units, unit{view: int32(i), thresholds: part})
 		}
 	}
-	p.splits(func(n *node) {
-		at, _ := slices.BinarySearchFunc(thresholds[n.view], n.threshold, ascending)
-		n.unit, n.rank = first[n.view]+int32(at/maxRank), uint8(at%maxRank+1)
-	})
+	return units, func(list int32, threshold float32) (int32, uint8) {
+		at, _ := slices.BinarySearchFunc(lists[list], threshold, ascending)
+		return first[list] + int32(at/maxRank), uint8(at%maxRank + 1)
+	}
+}
+
+// isSet tells whether the split is by set.
+func (n *node) isSet() bool {
+	return n.leaf < 0 && (n.op == ensemble.SetLeft || n.op == ensemble.SetRight)
 }
 
 // splits calls f for every split by threshold.
 func (p *plan) splits(f func(*node)) {
 	for i := range p.trees {
 		for j := range p.trees[i].nodes {
-			if n := &p.trees[i].nodes[j]; n.leaf < 0 && n.set == nil && n.op != ensemble.SetLeft && n.op != ensemble.SetRight {
+			if n := &p.trees[i].nodes[j]; n.leaf < 0 && !n.isSet() {
 				f(n)
 			}
 		}
@@ -226,4 +254,11 @@ func ascending(a, b float32) int {
 		return -1
 	}
 	return cmp.Compare(a, b)
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -41,6 +41,9 @@ type choice struct {
 	perRow    float64 // nanoseconds, in large batches; 0: not measured
 }
 
+// Rows that the walk takes through some trees before it goes on to the next.
+const walkRows = C.PICKET_WALK_ROWS
+
 // Rows that a kernel takes at once at most; more rows are run in parts.
 const mostRows = C.PICKET_MOST_ROWS
 
@@ -70,7 +73,8 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	}
 	var a arena
 	a.room(int(unsafe.Sizeof(C.picket_forest{})))
-	plain := p.layPlain(&a)
+	walk := p.layWalk()
+	common := p.layCommon(&a, walk)
 	if family.number != 0 {
 		rows = p.layRows(&a)
 	}
@@ -91,14 +95,16 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	f64 := func(o offset) *C.double { return (*C.double)(unsafe.Add(base, o)) }
 
 	f.features, f.groups, f.trees = C.uint32_t(p.features), C.uint32_t(p.groups), C.uint32_t(len(p.trees))
-	f.wide, f.base_last, f.base, f.group_first = number(p.wide), number(p.baseLast), f64(plain.base), u32(plain.groupFirst)
-	f.plain, f.views, f.view_column, f.view_rule = number(p.plain), C.uint32_t(len(p.views)), u32(plain.viewColumn), u8(plain.viewRule)
-	f.nodes = (*C.picket_node)(unsafe.Add(base, plain.nodes))
-	f.roots, f.depths, f.sets_in, f.words = u32(plain.roots), u32(plain.depths), u8(plain.setsIn), u32(plain.words)
-	f.leaves32, f.leaves64 = f32(plain.leaves), f64(plain.leaves)
-	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(plain.unitView), u32(plain.unitSize), f32(plain.thresholds)
-	f.view_unit, f.search, f.levels = u32(plain.viewUnit), f32(plain.search), u8(plain.levels)
+	f.wide, f.base_last, f.base, f.group_first = number(p.wide), number(p.baseLast), f64(common.base), u32(common.groupFirst)
+	f.plain, f.views, f.view_column, f.view_rule = number(p.plain), C.uint32_t(len(p.views)), u32(common.viewColumn), u8(common.viewRule)
+	f.sets, f.walk_blocks = number(p.sets), (*C.picket_block)(unsafe.Add(base, common.blocks))
+	f.roots, f.words = u32(common.roots), u32(common.words)
+	f.leaves32, f.leaves64 = f32(common.leaves), f64(common.leaves)
+	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(common.unitView), u32(common.unitSize), f32(common.thresholds)
+	f.search, f.levels = f32(common.search), u8(common.levels)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
+	f.row_units, f.row_copies = C.uint32_t(rows.units), C.uint32_t(rows.copies)
+	f.row_unit_view, f.row_unit_missing, f.row_thresholds = u32(rows.unitView), u8(rows.unitMissing), f32(rows.thresholds)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
 	f.slice_width, f.masks = C.uint32_t(slices.width), C.uint32_t(slices.masks)
 	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
@@ -115,10 +121,9 @@ func lines(n int) int { return (n + 63) / 64 * 64 }
 // scratchBytes is what the hungriest kernel of a model takes; see the kernels for how they divide it.
 func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
 	views := lines(4 * len(p.views))
-	n := views
+	n := views + walkRows*lines(2*4*len(p.views))
 	if rows.registers != 0 {
-		all := lines(len(p.trees))
-		n = max(n, views+256+2*all+2048)
+		n = max(n, views+512+lines(len(p.trees))+C.PICKET_ROW_SCRATCH)
 	}
 	if w := slices.width; w != 0 {
 		m := len(p.views)*64*4 + len(p.units)*8*w + len(p.units)*w + slices.masks*w + p.groups*8*w*8 + slices.reach*w

@@ -13,25 +13,25 @@ import (
 
 // program is a model in the form that the kernel in Go runs. It is immutable; any number of goroutines may run it, each
 // with scratch memory of its own.
-type program struct{ reference }
+type program struct{ walker }
 
 // Rows that are looked at together.
 const mostRows = 64
 
-func newProgram(p *plan, _ *hw.Host, _ bool) (*program, error) { return &program{reference{p}}, nil }
+func newProgram(p *plan, _ *hw.Host, _ bool) (*program, error) { return &program{newWalker(p)}, nil }
 
-// newScratch gives the memory that one run at a time needs: a row of views and a part's margins. The caller releases it.
+// newScratch gives the memory that one run at a time needs: a part's margins and a row's keys. The caller releases it.
 func (g *program) newScratch(pin bool) (*tensor.Buffer, error) {
-	return alloc(8*mostRows*g.groups+4*len(g.views), pin)
+	return alloc(8*mostRows*g.groups+2*4*len(g.views), pin)
 }
 
 // run writes the margins of the rows at in to out, float32 or, for a wide model, float64.
 func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 	margins := unsafe.Slice((*float64)(scratch), mostRows*g.groups)
-	view := unsafe.Slice((*float32)(unsafe.Add(scratch, 8*len(margins))), len(g.views))
+	keys := unsafe.Slice((*int32)(unsafe.Add(scratch, 8*len(margins))), 2*len(g.views))
 	for rows > 0 {
 		n := min(rows, mostRows)
-		g.margins(unsafe.Slice((*float32)(in), n*g.features), n, margins, view)
+		g.margins(unsafe.Slice((*float32)(in), n*g.features), n, margins, keys)
 		size := 4
 		if g.wide {
 			size = 8

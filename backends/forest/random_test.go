@@ -182,6 +182,8 @@ var shapes = map[string]shape{
 	"classes":             {library: ensemble.XGBoost, features: 12, groups: 4, trees: 80, depth: 6, leafChance: 0.05, thresholds: 40, missing: nanOnly},
 	"many thresholds":     {library: ensemble.XGBoost, features: 3, groups: 1, trees: 100, depth: 6, thresholds: 5000, missing: nanOnly},
 	"hundreds of columns": {library: ensemble.XGBoost, features: 500, groups: 1, trees: 50, depth: 6, thresholds: 20, missing: nanOnly},
+	"a hundred columns":   {library: ensemble.XGBoost, features: 110, groups: 1, trees: 300, depth: 8, leafChance: 0.02, thresholds: 600, missing: nanOnly, extremes: true},
+	"one large tree":      {library: ensemble.XGBoost, features: 20, groups: 1, trees: 1, depth: 14, thresholds: 100, missing: nanOnly},
 	"sets":                {library: ensemble.XGBoost, features: 10, groups: 2, trees: 30, depth: 6, leafChance: 0.1, thresholds: 20, missing: nanOnly, sets: true},
 	"leaf-wise":           {library: ensemble.LightGBM, features: 30, groups: 1, trees: 60, depth: 12, leafChance: 0.25, thresholds: 200, missing: allKinds, extremes: true},
 	"leaf-wise, NaN":      {library: ensemble.LightGBM, features: 20, groups: 1, trees: 70, depth: 9, leafChance: 0.1, thresholds: 100, missing: nanOnly},

@@ -8,37 +8,7 @@
 
 #include <string.h>
 
-// The sums of a row. Trees are added in their order, group after group.
-struct sums {
-	const picket_forest *f;
-	void *out;
-	uint32_t group;
-	float sum32;
-	double sum64;
-};
-
-static inline __attribute__((always_inline)) void sums_begin(struct sums *s) {
-	s->sum64 = s->f->base_last ? 0 : s->f->base[s->group];
-	s->sum32 = (float)s->sum64;
-}
-
-// Ends the groups whose last tree is before t.
-static inline __attribute__((always_inline)) void sums_pass(struct sums *s, uint32_t t) {
-	while (s->group < s->f->groups && s->f->group_first[s->group + 1] <= t) {
-		if (PICKET_KNOWN(s->f, wide))
-			((double *)s->out)[s->group] = s->sum64;
-		else
-			((float *)s->out)[s->group] = s->f->base_last ? s->sum32 + (float)s->f->base[s->group] : s->sum32;
-		if (++s->group < s->f->groups)
-			sums_begin(s);
-	}
-}
-
-// How many trees from t on, of the next 64, belong to the group of t.
-static inline uint32_t sums_run(const struct sums *s, uint32_t t, uint32_t end) {
-	uint32_t last = s->f->group_first[s->group + 1];
-	return (last < end ? last : end) - t;
-}
+#include "sums.inc.h"
 
 // The patterns of the top blocks of 64 trees.
 static inline __attribute__((always_inline)) struct patterns top_patterns(const picket_forest *f, uint32_t from, const struct slots *s,
@@ -122,55 +92,44 @@ static inline __attribute__((always_inline)) void row_two(const picket_forest *f
 	}
 }
 
-// Trees of any shape.
+// Trees of any shape. Lists of blocks are looked at as a whole, first all of their patterns, then where these lead: so many
+// blocks are on their way from memory, and little waits for them.
 static inline __attribute__((always_inline)) void row_any(const picket_forest *f, const struct slots *slots, int registers,
 	uint8_t *scratch, struct sums *sums) {
-	uint8_t *exit = scratch, *tree = scratch + 64;     // 64, 64
-	uint32_t *block = (uint32_t *)(scratch + 128);     // 64 * 4
-	uint32_t *leaf = (uint32_t *)(scratch + 384);      // 64 * 4
-	for (uint32_t from = 0; from < f->trees; from += 64) {
-		uint32_t count = f->trees - from < 64 ? f->trees - from : 64, n = 0;
-		exits(exit, top_patterns(f, from, slots, registers));
+	uint32_t *leaf = (uint32_t *)scratch, *at = leaf + PICKET_ROW_TREES; // and 16 more
+	P *pattern_of = (P *)(at + PICKET_ROW_TREES + 16);
+	uint8_t *tree = (uint8_t *)(pattern_of + PICKET_ROW_TREES * 8 / W), *exit = tree + PICKET_ROW_TREES;
+	for (uint32_t from = 0; from < f->trees; from += PICKET_ROW_TREES) {
+		uint32_t count = f->trees - from < PICKET_ROW_TREES ? f->trees - from : PICKET_ROW_TREES, n = 0;
+		for (uint32_t i = 0; i < count; i += 64)
+			exits(exit + i, top_patterns(f, from + i, slots, registers));
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t to = f->top_exits[(size_t)(from + i) * 8 + exit[i]];
-			leaf[i] = block[n] = to;
+			leaf[i] = at[n] = to;
 			tree[n] = (uint8_t)i;
 			n += !(to >> 31);
 		}
 		while (n) {
-			struct patterns p = {0};
-			for (uint32_t i = 0; i * (W / 8) < n; i++) {
-				const uint8_t *at[W / 8];
+			memset(at + n, 0, 16 * sizeof *at); // blocks to look at for nothing
+			for (uint32_t i = 0; i < n; i += W / 8) {
+				const uint8_t *block[W / 8];
 #pragma GCC unroll 8
-				for (uint32_t j = 0; j < W / 8; j++) { // the first one instead of those that are no more
-					uint32_t k = i * (W / 8) + j;
-					at[j] = f->blocks + (size_t)block[k < n ? k : 0] * PICKET_BLOCK;
-				}
-				p.of[i] = block_pattern(at, slots, registers);
+				for (uint32_t k = 0; k < W / 8; k++)
+					block[k] = f->blocks + (size_t)at[i + k] * 4;
+				pattern_of[i * 8 / W] = block_pattern(block, slots, registers);
 			}
-			exits(exit, p);
 			uint32_t m = 0;
 			for (uint32_t i = 0; i < n; i++) {
-				uint32_t to = ((const uint32_t *)(f->blocks + (size_t)block[i] * PICKET_BLOCK + 16))[exit[i]];
-				uint8_t t = tree[i];
-				leaf[t] = block[m] = to;
-				tree[m] = t;
+				uint8_t whose = tree[i], e = exit_of[((const uint8_t *)pattern_of)[i]];
+				uint32_t to = ((const uint16_t *)(f->blocks + (size_t)at[i] * 4 + PICKET_BLOCK_EXITS))[e];
+				to = at[i] + to + (to >> 15) * (PICKET_LEAF - 0x8000u);
+				leaf[whose] = at[m] = to;
+				tree[m] = whose;
 				m += !(to >> 31);
 			}
 			n = m;
 		}
-		uint32_t t = from, end = from + count;
-		while (t < end) {
-			uint32_t n = sums_run(sums, t, end);
-			const uint32_t *l = leaf + (t - from);
-			if (PICKET_KNOWN(f, wide))
-				for (uint32_t j = 0; j < n; j++)
-					sums->sum64 += f->leaves64[l[j] & ~PICKET_LEAF];
-			else
-				for (uint32_t j = 0; j < n; j++)
-					sums->sum32 += f->leaves32[l[j] & ~PICKET_LEAF];
-			sums_pass(sums, t += n);
-		}
+		sums_add(sums, from, count, leaf, f->blocks, 4);
 	}
 }
 
@@ -178,21 +137,20 @@ static inline __attribute__((always_inline)) void row_margins(const picket_fores
 	char *out, uint8_t *scratch) {
 	float *view = (float *)scratch;
 	scratch += ((size_t)f->views * 4 + 63) / 64 * 64;
-	uint8_t *rank = scratch; // 256: slots of missing as 0, then of missing as 255
-	scratch += 256;
-	memset(rank, 0, 256);
+	uint8_t *rank = scratch; // twice 256
+	scratch += 512;
+	memset(rank, 0, 512);
 	for (size_t r = 0; r < rows; r++, in += f->features, out += f->groups * (f->wide ? 8 : 4)) {
 		const float *row = picket_views(f, in, 1, view);
-		for (uint32_t u = 0; u < f->units; u++) {
-			float x = row[f->unit_view[u]];
-			uint8_t here = (uint8_t)rank_of(x, f->thresholds + (size_t)u * PICKET_UNIT);
-			rank[u] = here;
-			rank[32 * registers + u] = here | (uint8_t)-(x != x);
+		for (uint32_t u = 0; u < f->row_units; u++) {
+			float x = row[f->row_unit_view[u]];
+			uint8_t here = (uint8_t)rank_of(x, f->row_thresholds + (size_t)u * PICKET_UNIT), missing = (uint8_t)-(x != x);
+			rank[u] = here | (missing & f->row_unit_missing[u]);
+			rank[f->row_copies + u] = here | missing;
 		}
 		struct slots slots = slots_load(rank, registers);
-		struct sums sums = {f, out, 0, 0, 0};
-		sums_begin(&sums);
-		sums_pass(&sums, 0);
+		struct sums sums;
+		sums_begin(&sums, f, out);
 		if (!PICKET_KNOWN(f, row_two))
 			row_any(f, &slots, registers, scratch, &sums);
 		else if (PICKET_KNOWN(f, wide))

@@ -1,7 +1,9 @@
 package forest
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -195,6 +197,16 @@ func TestKinds(t *testing.T) {
 			text("source_model.txt", "tree\n")(dir)
 		}, matchBeside, engine.ErrUnsupported},
 		"another model than the library's": {func(dir string) {
+			text("compiled.so", "\x7fELF")(dir)
+			text("source_model.txt", "tree\n")(dir)
+			text("compiled.meta", `{"Picket": {"SourceSHA256": "`+strings.Repeat("00", 32)+`"}}`)(dir)
+		}, matchBeside, engine.ErrArtifact},
+		"the library's model, which cannot be read": {func(dir string) {
+			text("compiled.so", "\x7fELF")(dir)
+			text("source_model.txt", "tree\n")(dir)
+			text("compiled.meta", fmt.Sprintf(`{"Picket": {"SourceSHA256": "%x"}}`, sha256.Sum256([]byte("tree\n"))))(dir)
+		}, matchSource, engine.ErrUnsupported},
+		"a digest that is none": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Picket": {"SourceSHA256": "00"}}`)(dir)

@@ -50,12 +50,7 @@ static inline V lanes(const uint8_t *const *at) {
 	return (V)_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
 }
 
-static const uint8_t exit_of[128] __attribute__((aligned(64))) = {
-#define E1(p) (4 * ((p) & 1) + 2 * ((p) >> (1 + ((p) & 1)) & 1) + ((p) >> (3 + 2 * ((p) & 1) + ((p) >> (1 + ((p) & 1)) & 1)) & 1))
-#define E2(p) E1(p), E1(p + 1), E1(p + 2), E1(p + 3)
-#define E3(p) E2(p), E2(p + 4), E2(p + 8), E2(p + 12)
-	E3(0), E3(16), E3(32), E3(48), E3(64), E3(80), E3(96), E3(112),
-};
+#include "exits.inc.h"
 
 // The exits of 64 blocks. The patterns go from register to register: stored one by one and loaded together, they would
 // have to be in the cache first.

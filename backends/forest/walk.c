@@ -5,10 +5,16 @@
 #include <string.h>
 #include <time.h>
 
-// The kernel that takes every model and runs on every processor: eight trees of a row at a time go down one level each,
-// without branches, so that eight loads are in flight.
+#include "sums.inc.h"
 
-enum { TOGETHER = 8 };
+// The kernel that takes every model and runs on every processor. A block of three levels is one cache line, and all that
+// one level takes is to load a split, compare, and add. Some trees go down a block each, then those that have not ended go
+// down another.
+
+enum {
+	TREES = 128,  // in one list
+	TOGETHER = 8, // in step
+};
 
 const float *picket_views(const picket_forest *f, const float *in, size_t rows, float *to) {
 	if (f->plain)
@@ -31,95 +37,126 @@ const float *picket_views(const picket_forest *f, const float *in, size_t rows, 
 	return to;
 }
 
-static inline uint32_t step(const picket_node *nodes, const float *row, uint32_t i) {
-	const picket_node *n = &nodes[i];
-	float x = row[n->what & PICKET_VIEW];
-	uint32_t right = (uint32_t)(x >= n->t) | ((uint32_t)(x != x) & (n->what >> 31));
-	return n->child + right;
+// Keys of a row of views, two each.
+static void keys_of(const float *row, uint32_t views, int32_t *key) {
+	for (uint32_t v = 0; v < views; v++) {
+		float x = row[v] + 0.0f; // -0 has the key of 0
+		int32_t k, missing = -(x != x);
+		memcpy(&k, &x, sizeof k);
+		k ^= (k >> 31) & INT32_MAX;
+		key[2 * v] = (k & ~missing) | (INT32_MIN & missing);
+		key[2 * v + 1] = (k & ~missing) | (INT32_MAX & missing);
+	}
 }
 
-// Slow: for the trees that have splits by set.
-static uint32_t walk_sets(const picket_forest *f, const float *row, uint32_t i) {
-	const picket_node *nodes = f->nodes;
-	while (nodes[i].child != i) {
-		const picket_node *n = &nodes[i];
-		if (!(n->what & (PICKET_SET_RIGHT | PICKET_SET_LEFT))) {
-			i = step(nodes, row, i);
-			continue;
-		}
-		float x = row[n->what & PICKET_VIEW];
-		uint32_t words, right;
-		memcpy(&words, &n->t, sizeof words);
-		int left_set = (n->what & PICKET_SET_LEFT) != 0, in = 0;
-		// LightGBM cuts towards zero what lies above -1, XGBoost knows categories up to 2^24.
-		if (left_set ? x > -1 && x < 2147483648.0f : x >= 0 && x < 16777216.0f) {
-			uint32_t c = (uint32_t)x;
-			in = c / 32 < words && (f->words[n->leaf + c / 32] >> (c % 32) & 1);
-		}
-		if (left_set)
-			right = !in;
-		else
-			right = x != x ? n->what >> 31 : (uint32_t)in;
-		i = n->child + right;
-	}
-	return i;
+// Where the exits of a split's highest byte lead.
+static inline __attribute__((always_inline)) uint32_t leave(const picket_block *b, const picket_split *s, uint32_t right) {
+	uint32_t exit = s->slot >> (PICKET_SLOT_BITS + 4 * right);
+	return b->to[exit >> 3 & 1] + (exit & 7);
 }
 
-static inline void reach(const picket_forest *f, const float *row, uint32_t t, uint32_t count, uint32_t *leaf) {
-	uint32_t at[TOGETHER], deepest = 0;
-	for (uint32_t j = 0; j < count; j++) {
-		at[j] = f->roots[t + j];
-		if (f->sets_in[t + j])
-			at[j] = walk_sets(f, row, at[j]);
-		else if (f->depths[t + j] > deepest)
-			deepest = f->depths[t + j];
+// Takes a row down n blocks, at most TOGETHER, level by level: what a level of one waits for is there when those of the
+// others have been asked for.
+static inline __attribute__((always_inline)) void down(const picket_forest *f, const int32_t *key, const uint32_t *at, int n,
+	uint32_t *to) {
+	const picket_block *b[TOGETHER];
+	uint32_t i[TOGETHER];
+#pragma GCC unroll 8
+	for (int k = 0; k < n; k++) {
+		b[k] = &f->walk_blocks[at[k]];
+		i[k] = key[b[k]->split->slot] >= b[k]->split->key;
 	}
-	if (count == TOGETHER) {
-		for (uint32_t d = 0; d < deepest;) {
-			uint32_t until = d + 4 < deepest ? d + 4 : deepest, moved = 0;
-			for (; d < until; d++)
-				for (int j = 0; j < TOGETHER; j++) {
-					uint32_t next = step(f->nodes, row, at[j]);
-					moved |= next ^ at[j];
-					at[j] = next;
-				}
-			if (!moved)
-				break;
+#pragma GCC unroll 8
+	for (int k = 0; k < n; k++) {
+		const picket_split *s = &b[k]->split[1 + i[k]];
+		i[k] = 2 * i[k] + (key[s->slot] >= s->key);
+	}
+#pragma GCC unroll 8
+	for (int k = 0; k < n; k++) {
+		const picket_split *s = &b[k]->split[3 + i[k]];
+		to[k] = leave(b[k], s, key[s->slot & ((1u << PICKET_SLOT_BITS) - 1)] >= s->key);
+	}
+}
+
+// The same for a block that is a split by set. LightGBM cuts towards zero what lies above -1, XGBoost knows categories up to
+// 2^24.
+static uint32_t by_set(const picket_forest *f, const picket_block *b, const int32_t *key) {
+	const picket_split *s = b->split;
+	int32_t k = key[s->slot & ((1u << PICKET_SLOT_BITS) - 1)];
+	float x;
+	k ^= (k >> 31) & INT32_MAX; // back again; a missing value becomes a NaN
+	memcpy(&x, &k, sizeof x);
+	uint32_t left = (s->slot & PICKET_SET_LEFT) != 0, in = 0;
+	if (left ? x > -1 && x < 2147483648.0f : x >= 0 && x < 16777216.0f) {
+		uint32_t c = (uint32_t)x;
+		in = c / 32 < (uint32_t)s->key && (f->words[(uint32_t)s[1].key + c / 32] >> (c % 32) & 1);
+	} else if (!left && x != x)
+		in = (s->slot & PICKET_SET_MISSING) != 0;
+	return leave(b, s + 1, in ^ left);
+}
+
+// Takes a row down count trees from t on.
+static inline __attribute__((always_inline)) void reach(const picket_forest *f, const int32_t *key, uint32_t t, uint32_t count,
+	int sets, uint32_t *leaf) {
+	uint32_t at[TREES + TOGETHER], n = 0;
+	uint8_t tree[TREES + TOGETHER];
+	for (uint32_t i = 0; i < count; i++) {
+		leaf[i] = at[n] = f->roots[t + i];
+		tree[n] = (uint8_t)i;
+		n += !(at[n] >> 31);
+	}
+	while (n) {
+		uint32_t left = 0;
+		memset(at + n, 0, TOGETHER * sizeof *at); // blocks to look at for nothing
+		for (uint32_t i = 0; i < n; i += TOGETHER) {
+			uint32_t to[TOGETHER], some = n - i < TOGETHER ? n - i : TOGETHER;
+			if (!sets)
+				down(f, key, at + i, TOGETHER, to);
+			else
+				for (uint32_t k = 0; k < some; k++)
+					if (f->walk_blocks[at[i + k]].split->slot & PICKET_SET)
+						to[k] = by_set(f, &f->walk_blocks[at[i + k]], key);
+					else
+						down(f, key, at + i + k, 1, to + k);
+			for (uint32_t k = 0; k < some; k++) {
+				uint8_t whose = tree[i + k];
+				leaf[whose] = at[left] = to[k];
+				tree[left] = whose;
+				left += !(to[k] >> 31);
+			}
 		}
-	} else
-		for (uint32_t j = 0; j < count; j++)
-			while (f->nodes[at[j]].child != at[j])
-				at[j] = step(f->nodes, row, at[j]);
-	for (uint32_t j = 0; j < count; j++)
-		leaf[j] = f->nodes[at[j]].leaf;
+		n = left;
+	}
 }
 
 void picket_walk(const picket_forest *f, const float *in, size_t rows, void *out, uint8_t *scratch) {
-	uint32_t leaf[TOGETHER];
-	for (size_t r = 0; r < rows; r++, in += f->features) {
-		const float *row = picket_views(f, in, 1, (float *)scratch);
-		for (uint32_t g = 0; g < f->groups; g++) {
-			double wide = f->base_last ? 0 : f->base[g];
-			float sum = (float)wide;
-			uint32_t end = f->group_first[g + 1];
-			for (uint32_t t = f->group_first[g]; t < end; t += TOGETHER) {
-				uint32_t count = end - t < TOGETHER ? end - t : TOGETHER;
-				reach(f, row, t, count, leaf);
-				if (f->wide)
-					for (uint32_t j = 0; j < count; j++)
-						wide += f->leaves64[leaf[j]];
+	float *view = (float *)scratch;
+	scratch += ((size_t)f->views * 4 + 63) / 64 * 64;
+	size_t stride = ((size_t)f->views * 8 + 63) / 64 * 64;
+	uint32_t leaf[TREES];
+	struct sums sums[PICKET_WALK_ROWS];
+	for (size_t from = 0; from < rows; from += PICKET_WALK_ROWS) {
+		uint32_t some = rows - from < PICKET_WALK_ROWS ? (uint32_t)(rows - from) : PICKET_WALK_ROWS;
+		for (uint32_t r = 0; r < some; r++) {
+			keys_of(picket_views(f, in + (from + r) * f->features, 1, view), f->views, (int32_t *)(scratch + r * stride));
+			sums_begin(&sums[r], f, (uint8_t *)out + (from + r) * f->groups * (f->wide ? 8 : 4));
+		}
+		for (uint32_t t = 0; t < f->trees; t += TREES) {
+			uint32_t count = f->trees - t < TREES ? f->trees - t : TREES;
+			for (uint32_t r = 0; r < some; r++) {
+				const int32_t *key = (const int32_t *)(scratch + r * stride);
+				if (PICKET_KNOWN(f, sets))
+					reach(f, key, t, count, 1, leaf);
 				else
-					for (uint32_t j = 0; j < count; j++)
-						sum += f->leaves32[leaf[j]];
+					reach(f, key, t, count, 0, leaf);
+				if (PICKET_KNOWN(f, wide))
+					sums_add(&sums[r], t, count, leaf, f->leaves64, sizeof *f->leaves64);
+				else
+					sums_add(&sums[r], t, count, leaf, f->leaves32, sizeof *f->leaves32);
 			}
-			if (f->wide)
-				((double *)out)[r * f->groups + g] = wide;
-			else
-				((float *)out)[r * f->groups + g] = f->base_last ? sum + (float)f->base[g] : sum;
 		}
 	}
 }
-
 
 static picket_kernel *kernel(int family, int slice) {
 	switch (family) {

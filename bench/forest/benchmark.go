@@ -79,6 +79,9 @@ func (b *benchmark) threads(ctx context.Context, m models.Spec, rows *peers.Rows
 			s.perRow = 0
 		}
 		for _, n := range b.rows {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := b.cell(m, same, kind, n, threads); err != nil {
 				return err
 			}

@@ -11,10 +11,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
@@ -41,12 +43,16 @@ func main() {
 	flag.StringVar(&o.cores, "cores", "1,2", "cores, separated by commas")
 	flag.StringVar(&o.conditions, "condition", "", "\"hot\" or \"shuffled\" only")
 	flag.BoolVar(&o.quick, "quick", false, "a third of the repetitions")
-	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be compiled or converted")
+	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be trained, compiled or converted")
 	flag.DurationVar(&o.limit, "limit", 2500*time.Millisecond, "leave a peer out of calls that would take longer")
 	flag.Parse()
-	if err := run(context.Background(), o); err != nil {
+	// Interrupted, it tells what it has measured.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-forest:", err)
-		os.Exit(1)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called
 	}
 }
 
@@ -71,6 +77,11 @@ func run(ctx context.Context, o options) error {
 	start := time.Now()
 	for _, m := range models.Specs() {
 		if !chosen(o.models, m.Name) {
+			continue
+		}
+		if o.ready && !m.Trained() {
+			b.leave(m, "all", 0, 0, "it was not trained yet")
+			b.warn("%s was not trained yet and is left out", m.Name)
 			continue
 		}
 		if err := b.model(ctx, m); err != nil {

@@ -61,6 +61,12 @@ func (s Spec) Train(ctx context.Context) (string, error) {
 	return s.path(), nil
 }
 
+// Trained reports whether the model was trained before.
+func (s Spec) Trained() bool {
+	_, err := os.Stat(s.path())
+	return err == nil
+}
+
 func (s Spec) path() string {
 	extension := ".ubj"
 	if s.Library == LightGBM {

@@ -1,3 +1,5 @@
+//go:build cgo && linux
+
 // Package peers runs the libraries that others score tree models with, for benchmarks: each on the same model files and the
 // same rows, called as its users would call it where speed matters. Their libraries are installed, and models turned into the
 // forms that they take, on first use, below .cache.
