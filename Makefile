@@ -143,6 +143,7 @@ test-generated:
 test-clients: build ## clients in other languages, and those of other servers, against a running daemon
 	examples/clients/python/run.sh
 	examples/clients/oip/run.sh
+	PICKET_NUMPY_PYTHON=.cache/python-client/venv/bin/python clients/test.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
@@ -170,7 +171,7 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-engine bench-treelite bench-agent bench-oip ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
 
 bench-doc: ## put bench/results into the tables of docs/performance.md
 	$(GO) run ./bench/doc

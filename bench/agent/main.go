@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -30,9 +31,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/serving"
 	api "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -76,12 +77,12 @@ func run() (err error) {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	emptySocket := filepath.Join(dir, "empty.sock")
-	stopEmpty, err := start(ctx, dir, self, "empty-server", emptySocket)
+	stopEmpty, err := serving.Start(ctx, dir, self, "empty-server", emptySocket)
 	if err != nil {
 		return err
 	}
 	defer stopEmpty()
-	stopDaemon, err := start(ctx, dir, picketd, "--sockets", dir, "--unsigned",
+	stopDaemon, err := serving.Start(ctx, dir, picketd, "--sockets", dir, "--unsigned",
 		"--model", demo.Name+"="+demo.Dir, "--model", large.Name+"="+large.Dir)
 	if err != nil {
 		return err
@@ -93,13 +94,13 @@ func run() (err error) {
 	for _, m := range []models.Model{demo, large} {
 		for _, rows := range []int{1, 64} {
 			for _, outstanding := range []int{1, 16} {
-				serving, err := measure(ctx, m, rows, outstanding, [2]string{emptySocket, filepath.Join(dir, "agent.sock")})
+				measured, err := measure(ctx, m, rows, outstanding, [2]string{emptySocket, filepath.Join(dir, "agent.sock")})
 				if err != nil {
 					return fmt.Errorf("measuring model %s: %w", m.Name, err)
 				}
-				results = append(results, serving...)
-				name := fmt.Sprintf("p50 over agent.sock to an empty server, %s, %d rows, %d outstanding (empty %.0f us)", m.Name, rows, outstanding, serving[0].P50US)
-				ratio := serving[1].P50US / serving[0].P50US
+				results = append(results, measured...)
+				name := fmt.Sprintf("p50 over agent.sock to an empty server, %s, %d rows, %d outstanding (empty %.0f us)", m.Name, rows, outstanding, measured[0].P50US)
+				ratio := measured[1].P50US / measured[0].P50US
 				if m.Name == demo.Name && rows == 1 && outstanding == 1 {
 					out.Promise(name, ratio, "ratio", 1.25)
 				} else {
@@ -110,27 +111,6 @@ func run() (err error) {
 	}
 	out.Results = results
 	return out.Write()
-}
-
-// start runs a program until the returned function is called. Its log goes to a
-// file beside the sockets, shown if it ends badly.
-func start(ctx context.Context, dir, program string, args ...string) (func(), error) {
-	log, err := os.Create(filepath.Join(dir, filepath.Base(program)+".log"))
-	if err != nil {
-		return nil, fmt.Errorf("making a log: %w", err)
-	}
-	defer log.Close()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", filepath.Base(program), err)
-	}
-	return func() {
-		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-			said, _ := os.ReadFile(log.Name())
-			fmt.Fprintf(os.Stderr, "%s: %v\n%s", filepath.Base(program), err, said)
-		}
-	}, nil
 }
 
 // empty answers every Predict with the same score for each row.
@@ -167,129 +147,46 @@ func serveEmpty(ctx context.Context, socket string) error {
 	return nil
 }
 
-const (
-	warmUpCalls = 200  // per client and socket, not counted
-	callsEach   = 4000 // per client and socket, at most
-	measureTime = 12 * time.Second
-	// A server that has ended would be waited for without end.
-	patience = time.Minute
-)
-
-// client is one caller with a connection of its own to each socket.
-type client struct {
-	agents [2]api.AgentClient
-	random *rand.Rand
-	took   [2][]time.Duration
-	answer [2]int // size of the last answer as a message
-	err    error
-}
-
-// calls makes n calls, one after the other, to socket i.
-func (c *client) calls(ctx context.Context, m models.Model, data tensor.Tensor, rows, i, n int) {
-	for range n {
-		first := c.random.IntN(models.TestRows - rows + 1)
-		request := &api.PredictRequest{Name: m.Name, Tensors: []*api.Tensor{{
-			TensorMetadata: &api.TensorMetadata{Name: []byte("data"), DataType: api.DataType_FLOAT32, Shape: []int32{int32(rows), int32(m.Features)}},
-			Data:           &api.Tensor_ByteData{ByteData: data.Rows(first, first+rows).Bytes()},
-		}}}
-		start := time.Now()
-		answer, err := c.agents[i].Predict(ctx, request, grpc.WaitForReady(true))
-		took := time.Since(start)
+// callers makes clients of one socket that send random rows of data.
+func callers(m models.Model, data tensor.Tensor, rows int, socket string) func() (serving.Call, io.Closer, error) {
+	return func() (serving.Call, io.Closer, error) {
+		conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
-			c.err = err
-			return
+			return nil, nil, err
 		}
-		if got := len(answer.Tensors[0].GetByteData()); got != 4*rows {
-			c.err = fmt.Errorf("an answer of %d bytes for %d rows", got, rows)
-			return
-		}
-		c.took[i] = append(c.took[i], took)
-		c.answer[i] = proto.Size(answer)
+		client := api.NewAgentClient(conn)
+		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
+			first := random.IntN(models.TestRows - rows + 1)
+			request := &api.PredictRequest{Name: m.Name, Tensors: []*api.Tensor{{
+				TensorMetadata: &api.TensorMetadata{Name: []byte("data"), DataType: api.DataType_FLOAT32, Shape: []int32{int32(rows), int32(m.Features)}},
+				Data:           &api.Tensor_ByteData{ByteData: data.Rows(first, first+rows).Bytes()},
+			}}}
+			start := time.Now()
+			answer, err := client.Predict(ctx, request, grpc.WaitForReady(true))
+			took := time.Since(start)
+			if err != nil {
+				return 0, 0, err
+			}
+			if got := len(answer.Tensors[0].GetByteData()); got != 4*rows {
+				return 0, 0, fmt.Errorf("an answer of %d bytes for %d rows", got, rows)
+			}
+			return took, proto.Size(answer), nil
+		}, conn, nil
 	}
 }
 
-// measure has outstanding clients call one socket and then the other, in random
-// order, again and again: call by call where there is one, else a few dozen calls
-// each before all change over together. The results are in the order of the
-// sockets.
+// measure compares the two sockets.
 func measure(ctx context.Context, m models.Model, rows, outstanding int, sockets [2]string) ([]report.Serving, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	data, err := models.Rows(m.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
-
-	clients := make([]client, outstanding)
-	for n := range clients {
-		clients[n].random = rand.New(rand.NewPCG(1, uint64(n)))
-		for i, socket := range sockets {
-			conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-			if err != nil {
-				return nil, fmt.Errorf("connecting to %s: %w", socket, err)
-			}
-			defer conn.Close()
-			clients[n].agents[i] = api.NewAgentClient(conn)
-		}
-	}
-	// turn has every client make n calls to socket i and says how long that took.
-	turn := func(i, n int) (time.Duration, error) {
-		start := time.Now()
-		var wg sync.WaitGroup
-		for k := range clients {
-			wg.Go(func() { clients[k].calls(ctx, m, data, rows, i, n) })
-		}
-		wg.Wait()
-		took := time.Since(start)
-		for k := range clients {
-			if clients[k].err != nil {
-				return 0, clients[k].err
-			}
-		}
-		return took, nil
-	}
-
-	for i := range sockets {
-		if _, err := turn(i, warmUpCalls); err != nil {
-			return nil, err
-		}
-		for n := range clients {
-			clients[n].took[i] = nil
-		}
-	}
-	// An answer of another size would be another message to encode and to send.
-	if a := clients[0].answer; a[0] != a[1] {
-		return nil, fmt.Errorf("the empty server answers with messages of %d bytes, picketd of %d", a[0], a[1])
-	}
-	callsATurn := 1
-	if outstanding > 1 {
-		callsATurn = 40
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	var busy [2]time.Duration
-	deadline := time.Now().Add(measureTime)
-	for calls := 0; calls < callsEach && time.Now().Before(deadline); calls += callsATurn {
-		for _, i := range random.Perm(len(sockets)) {
-			took, err := turn(i, callsATurn)
-			if err != nil {
-				return nil, err
-			}
-			busy[i] += took
-		}
-	}
-
-	var results []report.Serving
-	for i, target := range []string{"empty grpc-go server", "picketd"} {
-		var all []time.Duration
-		for n := range clients {
-			all = append(all, clients[n].took[i]...)
-		}
-		us := func(q float64) float64 { return float64(interleave.Quantile(all, q).Nanoseconds()) / 1e3 }
-		results = append(results, report.Serving{
-			Target: target, Protocol: "agent", Model: m.Name, Outstanding: outstanding, Rows: rows, P50US: us(0.5), P99US: us(0.99),
-			RowsPerS: float64(len(all)*rows) / busy[i].Seconds(),
-		})
-	}
-	return results, nil
+	return serving.Comparison{
+		Protocol: "agent", Model: m.Name, Outstanding: outstanding, Rows: rows,
+		Targets: [2]serving.Target{
+			{Name: "empty grpc-go server", Connect: callers(m, data, rows, sockets[0])},
+			{Name: "picketd", Connect: callers(m, data, rows, sockets[1])},
+		},
+	}.Measure(ctx)
 }

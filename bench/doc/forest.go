@@ -14,7 +14,7 @@ const (
 	made = "picket compile"
 )
 
-func loadForest(results string) (report.Report, cells, error) {
+func loadForest(results string) (measured, cells, error) {
 	r, kernels, err := load[report.Kernel](results, "forest")
 	return r, gather(kernels), err
 }

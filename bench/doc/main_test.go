@@ -11,7 +11,7 @@ import (
 func TestFill(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	results := `{"results": [
+	results := `{"host": {"facts": {"cpu": {"features": ["avx2"]}}}, "results": [
 		{"model": "demo", "engine": "C loop", "condition": "hot", "rows": 1, "cores": 1, "us_per_row": 0.5},
 		{"model": "demo", "engine": "engine", "condition": "hot", "rows": 1, "cores": 1, "us_per_row": 1.25}]}`
 	if err := os.WriteFile(filepath.Join(folder, "engine.json"), []byte(results), 0o600); err != nil {

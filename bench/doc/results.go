@@ -5,13 +5,37 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/picket-ml/picket/bench/report"
 )
 
+// measured is what the tables take from a report.Report, which cannot be read back as a whole: its host is written only.
+type measured struct {
+	Host struct {
+		Time  time.Time `json:"time"`
+		Go    string    `json:"go"`
+		Load  string    `json:"load_average"`
+		Facts struct {
+			CPU struct {
+				Model       string `json:"model"`
+				Family      int    `json:"family"`
+				ModelNumber int    `json:"model_number"`
+				Level       string `json:"level"`
+				Cores       int    `json:"cores"`
+			} `json:"cpu"`
+			Kernel string `json:"kernel"`
+		} `json:"facts"`
+	} `json:"host"`
+	Results any               `json:"results"`
+	Figures []report.Figure   `json:"figures"`
+	LeftOut []report.LeftOut  `json:"left_out"`
+	Notes   map[string]string `json:"notes"`
+}
+
 // load reads one benchmark's file, whose results are of type R.
-func load[R any](folder, name string) (report.Report, []R, error) {
-	var r report.Report
+func load[R any](folder, name string) (measured, []R, error) {
+	var r measured
 	var results []R
 	r.Results = &results
 	data, err := os.ReadFile(filepath.Join(folder, name+".json"))

@@ -81,7 +81,7 @@ func treeliteTable(results string) (string, error) {
 }
 
 func agentTable(results string) (string, error) {
-	_, measured, err := load[report.Serving](results, "agent")
+	_, servings, err := load[report.Serving](results, "agent")
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +91,7 @@ func agentTable(results string) (string, error) {
 	}
 	empty := map[key]report.Serving{}
 	out := head("model", "rows", "requests at a time", "empty p50 / p99, µs", "picketd p50 / p99, µs", "p50 ratio")
-	for _, s := range measured {
+	for _, s := range servings {
 		at := key{s.Model, s.Rows, s.Outstanding}
 		if s.Target != "picketd" {
 			empty[at] = s

@@ -94,5 +94,5 @@ func openForest(ctx context.Context, dir, mask string, threads int, rows *peers.
 
 // leave notes that an engine was not measured; rows 0 stands for all.
 func (b *benchmark) leave(m models.Spec, engine string, cores, rows int, why string) {
-	b.left = append(b.left, report.LeftOut{Model: m.Name, Engine: engine, Cores: cores, Rows: rows, Why: strings.TrimSpace(why)})
+	b.left = append(b.left, report.LeftOut{Model: m.Name, Engine: engine, Cores: cores, Rows: rows, Why: strings.Join(strings.Fields(strings.TrimPrefix(why, peers.ErrUnsuited.Error()+": ")), " ")})
 }

@@ -78,6 +78,6 @@ func All() []*Peer {
 // Absent are the peers that are never there, and why.
 func Absent() map[string]string {
 	return map[string]string{
-		"hummingbird": "it needs PyTorch, of which package indexes hold only builds with CUDA of several gigabytes; it is made for GPUs and was far behind the others on CPUs wherever measured",
+		"hummingbird": "it needs PyTorch, whose wheels for Linux bring CUDA with them: too large for the set-up of a benchmark",
 	}
 }

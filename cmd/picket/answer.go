@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/rows"
 )
 
@@ -18,14 +17,14 @@ type answerWriter struct {
 }
 
 // write prints the answer to n rows.
-func (a *answerWriter) write(outputs []*agentapi.Tensor, n int) error {
+func (a *answerWriter) write(outputs []answer, n int) error {
 	if len(outputs) == 0 {
 		return errors.New("the daemon's answer has no outputs; look at its log")
 	}
 	for _, t := range outputs {
-		size := len(t.GetByteData())
-		if width := dtypeOf(t.GetTensorMetadata().GetDataType()).Size(); width == 0 || size%(n*width) != 0 {
-			return fmt.Errorf("the daemon answered %d bytes for output %q, which are not those of %d rows; look at its log", size, t.GetTensorMetadata().GetName(), n)
+		size := len(t.data)
+		if width := t.dtype.Size(); width == 0 || size%(n*width) != 0 {
+			return fmt.Errorf("the daemon answered %d bytes for output %q, which are not those of %d rows; look at its log", size, t.name, n)
 		}
 	}
 	for row := range n {
@@ -40,19 +39,18 @@ func (a *answerWriter) write(outputs []*agentapi.Tensor, n int) error {
 }
 
 // compose makes the line of one row of n.
-func (a *answerWriter) compose(outputs []*agentapi.Tensor, row, n int) error {
+func (a *answerWriter) compose(outputs []answer, row, n int) error {
 	a.line = a.line[:0]
 	if a.asJSON {
 		a.line = append(a.line, `{"outputs":{`...)
 	}
 	style := rows.Text
 	for i, t := range outputs {
-		metadata, data := t.GetTensorMetadata(), t.GetByteData()
 		if a.asJSON {
 			style = rows.JSON
-			name, err := json.Marshal(string(metadata.GetName()))
+			name, err := json.Marshal(t.name)
 			if err != nil {
-				return fmt.Errorf("writing the name of output %q: %w", metadata.GetName(), err)
+				return fmt.Errorf("writing the name of output %q: %w", t.name, err)
 			}
 			if i > 0 {
 				a.line = append(a.line, ',')
@@ -61,10 +59,10 @@ func (a *answerWriter) compose(outputs []*agentapi.Tensor, row, n int) error {
 		} else if i > 0 {
 			a.line = append(a.line, '\t')
 		}
-		size := len(data) / n
+		size := len(t.data) / n
 		var err error
-		if a.line, err = rows.Append(a.line, data[row*size:(row+1)*size], dtypeOf(metadata.GetDataType()), style); err != nil {
-			return fmt.Errorf("writing output %q: %w", metadata.GetName(), err)
+		if a.line, err = rows.Append(a.line, t.data[row*size:(row+1)*size], t.dtype, style); err != nil {
+			return fmt.Errorf("writing output %q: %w", t.name, err)
 		}
 		if a.asJSON {
 			a.line = append(a.line, ']')

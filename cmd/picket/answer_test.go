@@ -6,25 +6,17 @@ import (
 	"strings"
 	"testing"
 
-	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/tensor"
 )
-
-// output is an answer's tensor.
-func output(name string, d agentapi.DataType, data []byte, shape ...int32) *agentapi.Tensor {
-	return &agentapi.Tensor{
-		TensorMetadata: &agentapi.TensorMetadata{Name: []byte(name), DataType: d, Shape: shape},
-		Data:           &agentapi.Tensor_ByteData{ByteData: data},
-	}
-}
 
 func TestAnswersOfSeveralOutputs(t *testing.T) {
 	var floats []byte
 	for _, v := range []float32{0.1, float32(math.NaN()), 1e-7, float32(math.Inf(-1))} {
 		floats = binary.LittleEndian.AppendUint32(floats, math.Float32bits(v))
 	}
-	outputs := []*agentapi.Tensor{
-		output("p", agentapi.DataType_FLOAT32, floats, 2, 2),
-		output(`the "class"`, agentapi.DataType_UINT8, []byte{3, 255}, 2, 1),
+	outputs := []answer{
+		{"p", tensor.FP32, floats},
+		{`the "class"`, tensor.Uint8, []byte{3, 255}},
 	}
 	for asJSON, want := range map[bool]string{
 		false: "0.1,nan\t3\n1e-07,-inf\t255\n",
@@ -39,11 +31,11 @@ func TestAnswersOfSeveralOutputs(t *testing.T) {
 }
 
 func TestAnswersThatDoNotFitTheRows(t *testing.T) {
-	for name, outputs := range map[string][]*agentapi.Tensor{
+	for name, outputs := range map[string][]answer{
 		"none":         nil,
-		"odd bytes":    {output("p", agentapi.DataType_FLOAT32, make([]byte, 7))},
-		"odd rows":     {output("p", agentapi.DataType_FLOAT32, make([]byte, 12))},
-		"unknown type": {output("p", 99, make([]byte, 8))},
+		"odd bytes":    {{"p", tensor.FP32, make([]byte, 7)}},
+		"odd rows":     {{"p", tensor.FP32, make([]byte, 12)}},
+		"unknown type": {{"p", 99, make([]byte, 8)}},
 	} {
 		var text strings.Builder
 		if err := (&answerWriter{w: &text}).write(outputs, 2); err == nil || text.Len() > 0 {
@@ -54,27 +46,25 @@ func TestAnswersThatDoNotFitTheRows(t *testing.T) {
 
 // A tensor without rows is a row by itself; large rows are sent in smaller batches.
 func TestBatchSize(t *testing.T) {
-	input := func(d agentapi.DataType, shape ...int32) *agentapi.Model {
-		return &agentapi.Model{InputTensorMetadatas: []*agentapi.TensorMetadata{{Name: []byte("x"), DataType: d, Shape: shape}}}
-	}
+	input := func(d tensor.DType, shape ...int64) []shaped { return []shaped{{"x", d, shape}} }
 	for name, test := range map[string]struct {
-		model          *agentapi.Model
+		model          []shaped
 		most, elements int
 	}{
-		"rows":       {input(agentapi.DataType_FLOAT32, -1, 30), 64, 30},
-		"fixed":      {input(agentapi.DataType_UINT8, 1, 3, 8, 8), 1, 192},
-		"large rows": {input(agentapi.DataType_FLOAT32, -1, 1<<20), 4, 1 << 20},
-		"huge rows":  {input(agentapi.DataType_FLOAT64, -1, 1<<24), 1, 1 << 24},
-		"one each":   {input(agentapi.DataType_FLOAT32, -1), 64, 1},
-		"scalar":     {input(agentapi.DataType_FLOAT32), 1, 1},
+		"rows":       {input(tensor.FP32, -1, 30), 64, 30},
+		"fixed":      {input(tensor.Uint8, 1, 3, 8, 8), 1, 192},
+		"large rows": {input(tensor.FP32, -1, 1<<20), 4, 1 << 20},
+		"huge rows":  {input(tensor.FP64, -1, 1<<24), 1, 1 << 24},
+		"one each":   {input(tensor.FP32, -1), 64, 1},
+		"scalar":     {input(tensor.FP32), 1, 1},
 	} {
 		b, err := newBatch(test.model, 64)
 		if err != nil || b.most != test.most || b.inputs[0].Elements != test.elements {
 			t.Errorf("%s: %+v, %v", name, b, err)
 		}
 	}
-	for _, shape := range [][]int32{{-1, -1}, {-1, 0}, {2, -1}, {1 << 30, 1 << 30}, {-1, math.MaxInt32, math.MaxInt32, math.MaxInt32}} {
-		if b, err := newBatch(input(agentapi.DataType_FLOAT32, shape...), 64); err == nil {
+	for _, shape := range [][]int64{{-1, -1}, {-1, 0}, {2, -1}, {1 << 30, 1 << 30}, {-1, math.MaxInt32, math.MaxInt32, math.MaxInt32}} {
+		if b, err := newBatch(input(tensor.FP32, shape...), 64); err == nil {
 			t.Errorf("shape %v: %+v", shape, b)
 		}
 	}

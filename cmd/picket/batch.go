@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 
-	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/rows"
 )
 
@@ -12,28 +11,27 @@ const maxRowElements = 1 << 31
 
 // batch gathers the rows of one request and is used again for the next.
 type batch struct {
-	model  *agentapi.Model
 	inputs []rows.Input
 	most   int // rows
 	rows   int
 	data   [][]byte // of each input
 }
 
-// newBatch makes a batch of most rows of the model, or of fewer where they are large.
-func newBatch(m *agentapi.Model, most int) (*batch, error) {
-	b := &batch{model: m, most: most, data: make([][]byte, len(m.GetInputTensorMetadatas()))}
+// newBatch makes a batch of most rows of a model with those inputs, or of fewer where they are large.
+func newBatch(inputs []shaped, most int) (*batch, error) {
+	b := &batch{most: most, data: make([][]byte, len(inputs))}
 	rowBytes := 0
-	for _, metadata := range m.GetInputTensorMetadatas() {
-		in := rows.Input{Name: string(metadata.GetName()), DType: dtypeOf(metadata.GetDataType()), Elements: 1}
-		shape := metadata.GetShape()
+	for _, input := range inputs {
+		in := rows.Input{Name: input.name, DType: input.dtype, Elements: 1}
+		shape := input.shape
 		if len(shape) > 0 && shape[0] == -1 {
 			shape = shape[1:]
 		} else {
 			b.most = 1 // the tensor has no rows to put more of into it
 		}
 		for _, dim := range shape {
-			if dim <= 0 || in.Elements > maxRowElements/int(dim) {
-				return nil, fmt.Errorf("input %q has the shape %v, of which no row can be written as text", in.Name, metadata.GetShape())
+			if dim <= 0 || int64(in.Elements) > maxRowElements/dim {
+				return nil, fmt.Errorf("input %q has the shape %v, of which no row can be written as text", in.Name, input.shape)
 			}
 			in.Elements *= int(dim)
 		}
@@ -57,20 +55,4 @@ func (b *batch) fill(from *rows.Reader) error {
 		}
 	}
 	return nil
-}
-
-// request is the question for the rows. It shares their memory, so it is good until the next fill.
-func (b *batch) request() *agentapi.PredictRequest {
-	in := &agentapi.PredictRequest{Name: b.model.GetName()}
-	for i, metadata := range b.model.GetInputTensorMetadatas() {
-		shape := append([]int32{}, metadata.GetShape()...)
-		if len(shape) > 0 && shape[0] == -1 {
-			shape[0] = int32(b.rows)
-		}
-		in.Tensors = append(in.Tensors, &agentapi.Tensor{
-			TensorMetadata: &agentapi.TensorMetadata{Name: metadata.GetName(), DataType: metadata.GetDataType(), Shape: shape},
-			Data:           &agentapi.Tensor_ByteData{ByteData: b.data[i]},
-		})
-	}
-	return in
 }

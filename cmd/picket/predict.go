@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/rows"
 )
 
@@ -42,7 +41,7 @@ Every answer before a bad row is printed.`,
 	}
 	asJSON := jsonFlag(c)
 	input := c.Flags().String("input", "-", "the file to read; - is standard input")
-	protocol := c.Flags().String("protocol", "agent", "how to ask: agent (oip and lane are not served yet)")
+	protocol := c.Flags().String("protocol", "agent", "how to ask: agent or lane (oip is not served yet)")
 	batch := c.Flags().Int("batch", 64, "rows per request; fewer when rows are large")
 	ask := withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) (err error) {
 		in := c.InOrStdin()
@@ -60,14 +59,28 @@ Every answer before a bad row is printed.`,
 				err = fmt.Errorf("writing the answers: %w", flushErr)
 			}
 		}()
-		return predict(c, d, args[0], in, *batch, &answerWriter{w: out, asJSON: *asJSON})
+		doing := fmt.Sprintf("predicting with model %q", args[0])
+		answers := &answerWriter{w: out, asJSON: *asJSON}
+		if *protocol == "lane" {
+			m, err := askLane(c, d, doing, args[0])
+			if err != nil {
+				return err
+			}
+			defer m.client.Close()
+			return predict(c, m, doing, in, *batch, answers)
+		}
+		m, err := askAgent(c, d, doing, args[0])
+		if err != nil {
+			return err
+		}
+		return predict(c, m, doing, in, *batch, answers)
 	})
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		switch {
-		case *protocol == "oip" || *protocol == "lane":
-			return usage("protocol %s is not available yet; use --protocol agent", *protocol)
-		case *protocol != "agent":
-			return usage("protocol %q is not known; use --protocol agent", *protocol)
+		case *protocol == "oip":
+			return usage("protocol oip is not available yet; use --protocol agent or lane")
+		case *protocol != "agent" && *protocol != "lane":
+			return usage("protocol %q is not known; use --protocol agent or lane", *protocol)
 		case *batch < 1:
 			return usage("--batch %d is no number of rows; it must be at least 1", *batch)
 		}
@@ -77,13 +90,8 @@ Every answer before a bad row is printed.`,
 }
 
 // predict reads rows from in until its end, asks the daemon for each batch of them, and writes the answers.
-func predict(c *cobra.Command, d *daemon, name string, in io.Reader, most int, answers *answerWriter) error {
-	doing := fmt.Sprintf("predicting with model %q", name)
-	described, err := call(c, d, doing, d.agent.DescribeModel, &agentapi.DescribeModelRequest{Name: name})
-	if err != nil {
-		return err
-	}
-	b, err := newBatch(described.GetModel(), most)
+func predict(c *cobra.Command, m asked, doing string, in io.Reader, most int, answers *answerWriter) error {
+	b, err := newBatch(m.inputs(), most)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -94,11 +102,11 @@ func predict(c *cobra.Command, d *daemon, name string, in io.Reader, most int, a
 	for any := false; ; any = true {
 		readErr := b.fill(reader)
 		if b.rows > 0 {
-			answer, err := call(c, d, doing, d.agent.Predict, b.request())
+			outputs, err := m.predict(c, b.rows, b.data)
 			if err != nil {
 				return err
 			}
-			if err := answers.write(answer.GetTensors(), b.rows); err != nil {
+			if err := answers.write(outputs, b.rows); err != nil {
 				return fmt.Errorf("%s: %w", doing, err)
 			}
 		}

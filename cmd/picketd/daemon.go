@@ -18,6 +18,7 @@ import (
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
+	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
 )
@@ -29,6 +30,7 @@ type daemon struct {
 	host    atomic.Pointer[hw.Host] // replaced once the instance is known
 	engine  *engine.Engine
 	agent   *agent.Server
+	lane    *lane.Server
 	oip     *oip.Server
 	open    []listening
 	serving sync.WaitGroup

@@ -33,7 +33,10 @@ func TestStartAndStop(t *testing.T) {
 	if info.GetVersion() != "test-build" || info.GetPid() != int64(p.cmd.Process.Pid) || info.GetUptimeSeconds() <= 0 {
 		t.Errorf("Info answers %v", info)
 	}
-	want := []*controlapi.Socket{{Protocol: "agent", Path: p.path}, {Protocol: "oip", Path: filepath.Join(dir, "oip.sock")}}
+	want := []*controlapi.Socket{
+		{Protocol: "agent", Path: p.path}, {Protocol: "oip", Path: filepath.Join(dir, "oip.sock")},
+		{Protocol: "lane", Path: filepath.Join(dir, "lane.sock")}, {Protocol: "lane", Path: filepath.Join(dir, "lane-stream.sock")},
+	}
 	if !slices.EqualFunc(info.GetSockets(), want, func(a, b *controlapi.Socket) bool { return proto.Equal(a, b) }) {
 		t.Errorf("Info lists the sockets %v", info.GetSockets())
 	}

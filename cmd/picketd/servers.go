@@ -11,6 +11,7 @@ import (
 
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/server/agent"
+	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/oip"
 )
 
@@ -29,7 +30,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	for _, p := range []struct {
 		name  string
 		paths []string
-	}{{"agent", c.Sockets.Agent.Paths}, {"oip", c.Sockets.OIP.Paths}, {"oip", c.TCP.Listen}} {
+	}{{"agent", c.Sockets.Agent.Paths}, {"oip", c.Sockets.OIP.Paths}, {"oip", c.TCP.Listen}, {"lane", c.Sockets.Lane.Paths}, {"lane", c.Sockets.LaneStream.Paths}} {
 		for _, path := range p.paths {
 			about.Sockets = append(about.Sockets, agent.Socket{Protocol: p.name, Path: path})
 		}
@@ -54,7 +55,14 @@ func (d *daemon) buildServers(started time.Time) error {
 	if err != nil {
 		return err
 	}
-	d.agent, d.oip = edge, inference
+	binary, err := lane.New(lane.Options{
+		Engine: d.engine, Log: d.log,
+		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxInFlight: int64(c.Limits.MaxInFlight),
+	})
+	if err != nil {
+		return err
+	}
+	d.agent, d.oip, d.lane = edge, inference, binary
 	return nil
 }
 
@@ -62,21 +70,27 @@ func (d *daemon) buildServers(started time.Time) error {
 // closeSockets.
 func (d *daemon) listen() error {
 	c := d.config
-	err := d.listenUnix("agent", c.Sockets.Agent, d.agent.Serve)
-	if err != nil {
-		return err
-	}
-	err = d.listenUnix("oip", c.Sockets.OIP, func(l *net.UnixListener) error { return d.oip.Serve(l, oip.Access{}) })
-	if err != nil {
-		return err
+	for _, p := range []struct {
+		name, network string
+		socket        config.Socket
+		serve         func(*net.UnixListener) error
+	}{
+		{"agent", "unix", c.Sockets.Agent, d.agent.Serve},
+		{"oip", "unix", c.Sockets.OIP, func(l *net.UnixListener) error { return d.oip.Serve(l, oip.Access{}) }},
+		{"lane", "unixpacket", c.Sockets.Lane, d.lane.Serve},
+		{"lane", "unix", c.Sockets.LaneStream, d.lane.Serve},
+	} {
+		if err := d.listenUnix(p.name, p.network, p.socket, p.serve); err != nil {
+			return err
+		}
 	}
 	return d.listenTCP()
 }
 
 // listenUnix opens the sockets of one protocol.
-func (d *daemon) listenUnix(protocol string, c config.Socket, serve func(*net.UnixListener) error) error {
+func (d *daemon) listenUnix(protocol, network string, c config.Socket, serve func(*net.UnixListener) error) error {
 	for _, path := range c.Paths {
-		s, err := listen(path, c.Mode, c.Group, d.config.Sockets.Force)
+		s, err := listen(network, path, c.Mode, c.Group, d.config.Sockets.Force)
 		if err != nil {
 			return fmt.Errorf("listening for the %s protocol: %w", protocol, err)
 		}
@@ -151,7 +165,7 @@ func (d *daemon) stopServers() {
 }
 
 // servers are the protocols.
-func (d *daemon) servers() []server { return []server{d.agent, d.oip} }
+func (d *daemon) servers() []server { return []server{d.agent, d.oip, d.lane} }
 
 // closeSockets removes what the listeners left.
 func (d *daemon) closeSockets() {

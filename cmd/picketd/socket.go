@@ -34,11 +34,12 @@ type socket struct {
 // asks whether it is there. The kernel accepts for it unless its queue is full.
 const probeTimeout = time.Second
 
-// listen makes a socket file with exactly that mode and group. At no time can
+// listen makes a socket file with exactly that mode and group, of the type of
+// network: unix or unixpacket. At no time can
 // it be connected to by those whom the mode keeps out. With force, whoever
 // answers at path loses it, but a file that is no socket is never removed. The
 // caller closes the socket.
-func listen(path string, mode fs.FileMode, group string, force bool) (_ *socket, err error) {
+func listen(network, path string, mode fs.FileMode, group string, force bool) (_ *socket, err error) {
 	gid, err := lookUpGroup(group)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func listen(path string, mode fs.FileMode, group string, force bool) (_ *socket,
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := clearPlace(path, force); err != nil {
+	if err := clearPlace(network, path, force); err != nil {
 		return nil, err
 	}
 	// A socket file gets the mode of the socket, less the umask, when it is
@@ -65,7 +66,7 @@ func listen(path string, mode fs.FileMode, group string, force bool) (_ *socket,
 		var chmodErr error
 		return errors.Join(c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) }), chmodErr)
 	}}
-	l, err := restrict.Listen(context.Background(), "unix", path)
+	l, err := restrict.Listen(context.Background(), network, path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
@@ -175,7 +176,7 @@ func openLock(name string) (*os.File, error) {
 
 // clearPlace removes a socket file that nobody answers on, as a process that was
 // killed leaves it.
-func clearPlace(path string, force bool) error {
+func clearPlace(network, path string, force bool) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -187,7 +188,7 @@ func clearPlace(path string, force bool) error {
 		return fmt.Errorf("%s is a file and no socket: remove it, or choose another place for the socket", path)
 	}
 	if !force {
-		if err := checkNobodyAnswers(path); err != nil {
+		if err := checkNobodyAnswers(network, path); err != nil {
 			return err
 		}
 	}
@@ -197,10 +198,13 @@ func clearPlace(path string, force bool) error {
 	return nil
 }
 
-func checkNobodyAnswers(path string) error {
-	conn, err := net.DialTimeout("unix", path, probeTimeout)
+func checkNobodyAnswers(network, path string) error {
+	conn, err := net.DialTimeout(network, path, probeTimeout)
 	if err == nil {
 		_ = conn.Close()
+	}
+	// Of the other type, it answers all the same.
+	if err == nil || errors.Is(err, syscall.EPROTOTYPE) {
 		return fmt.Errorf("another process answers on %s: stop it, choose another socket, or take it over with -f", path)
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {

@@ -46,6 +46,10 @@ type Sockets struct {
 	Agent Socket `yaml:"agent"`
 	// OIP is the Open Inference Protocol, gRPC and HTTP.
 	OIP Socket `yaml:"oip"`
+	// Lane is the binary protocol on sockets of type SOCK_SEQPACKET, LaneStream the
+	// same on sockets of type SOCK_STREAM.
+	Lane       Socket `yaml:"lane"`
+	LaneStream Socket `yaml:"lane_stream"`
 }
 
 // Socket is one protocol's listeners.
@@ -133,8 +137,8 @@ type Limits struct {
 	MaxTensor Size `yaml:"max_tensor"`
 	// MaxConnections is how many clients may be connected to one socket.
 	MaxConnections int `yaml:"max_connections"`
-	// MaxInFlight is how many bytes of requests of the Open Inference Protocol may
-	// be worked on at a time.
+	// MaxInFlight is how many bytes the requests of one protocol that are worked on
+	// at a time may take.
 	MaxInFlight Size `yaml:"max_in_flight"`
 }
 
@@ -166,9 +170,11 @@ type Shutdown struct {
 func Default() *Config {
 	return &Config{
 		Sockets: Sockets{
-			Dir:   "/run/picket",
-			Agent: Socket{Paths: []string{agentSocketName}, Mode: 0o660},
-			OIP:   Socket{Paths: []string{oipSocketName}, Mode: 0o660},
+			Dir:        "/run/picket",
+			Agent:      Socket{Paths: []string{agentSocketName}, Mode: 0o660},
+			OIP:        Socket{Paths: []string{oipSocketName}, Mode: 0o660},
+			Lane:       Socket{Paths: []string{laneSocketName}, Mode: 0o660},
+			LaneStream: Socket{Paths: []string{laneStreamSocketName}, Mode: 0o660},
 		},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
@@ -181,6 +187,8 @@ func Default() *Config {
 // The protocols' files inside Sockets.Dir, where `picket --sockets DIR` looks for
 // them.
 const (
-	agentSocketName = "agent.sock"
-	oipSocketName   = "oip.sock"
+	agentSocketName      = "agent.sock"
+	oipSocketName        = "oip.sock"
+	laneSocketName       = "lane.sock"
+	laneStreamSocketName = "lane-stream.sock"
 )

@@ -97,6 +97,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.Sockets.Dir = "/run/other"
 	want.Sockets.Agent = Socket{Paths: []string{"/run/other/a.sock", "/tmp/b.sock"}, Mode: 0o600, Group: "wheel"}
 	want.Sockets.OIP.Paths = []string{"/run/other/oip.sock"}
+	want.Sockets.Lane.Paths, want.Sockets.LaneStream.Paths = []string{"/run/other/lane.sock"}, []string{"/run/other/lane-stream.sock"}
 	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
@@ -140,8 +141,9 @@ func TestMistakes(t *testing.T) {
 		{"tcp: {client_ca: /ca.pem}", "line 1: tcp.client_ca: needs tcp.certificate and tcp.key: without encryption clients show no certificate"},
 		{"tcp: {certificate: c.pem, key: /k.pem}", `line 1: tcp.certificate: "c.pem" must be an absolute path`},
 		{"sockets: {oip: {paths: [agent.sock]}}", `line 1: sockets.oip.paths[0]: "agent.sock" is listed twice`},
+		{"sockets: {lane: {paths: [agent.sock]}}", `line 1: sockets.lane.paths[0]: "agent.sock" is listed twice`},
 		{"limits: {max_in_flight: 1kB}", "line 1: limits.max_in_flight: 1000B is outside 64KiB to 1024GiB"},
-		{"sockets: {dir: /" + strings.Repeat("d", 96) + "}", `sockets.agent.paths[0]: is 108 bytes long with its directory, at most 107 fit a Unix socket`},
+		{"sockets: {dir: /" + strings.Repeat("d", 95) + "}", `sockets.lane_stream.paths[0]: is 113 bytes long with its directory, at most 107 fit a Unix socket`},
 		{"models:\n- name: a", `line 2: models[0].path: is missing`},
 		{"models:\n- path: /a", `line 2: models[0].name: is missing`},
 		{"models:\n- {name: a-, path: /a}", `line 2: models[0].name: "a-" is not a model name: letters, digits and inner hyphens are allowed`},
@@ -169,7 +171,7 @@ func TestMistakes(t *testing.T) {
 			continue
 		}
 		want := path + ": " + c.want
-		if strings.HasPrefix(c.want, "sockets.agent.paths[0]: is 108") {
+		if strings.HasPrefix(c.want, "sockets.lane_stream.paths[0]: is 113") {
 			// The path is a default; only the directory is in the file.
 			want = path + ": line 1: " + c.want
 		}

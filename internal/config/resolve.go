@@ -29,8 +29,9 @@ type Flags struct {
 	// SocketsDir puts all sockets there (--sockets).
 	SocketsDir string
 	// AgentSocket is the agent protocol's socket (-a). Alone it replaces the
-	// configured ones of every protocol, as the Edge Manager agent had one; together with SocketsDir both exist, so that old clients and
-	// `picket --sockets` each find theirs.
+	// configured ones of every protocol, as the Edge Manager agent had one;
+	// together with SocketsDir all exist, so that old clients and `picket
+	// --sockets` each find theirs.
 	AgentSocket string
 	// StateDir is Config.StateDir (--state).
 	StateDir string
@@ -64,7 +65,7 @@ func Resolve(flags Flags, getenv func(string) string) (*Config, error) {
 	if err := c.validate(from); err != nil {
 		return nil, err
 	}
-	for _, paths := range [][]string{c.Sockets.Agent.Paths, c.Sockets.OIP.Paths} {
+	for _, paths := range [][]string{c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths} {
 		for i, path := range paths {
 			paths[i] = c.Sockets.locate(path)
 		}
@@ -120,9 +121,11 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 			mistakes = append(mistakes, fmt.Errorf("-a: %w", err))
 		}
 		if flags.SocketsDir == "" {
-			c.Sockets.Agent.Paths, c.Sockets.OIP.Paths = nil, nil
+			c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths = nil, nil, nil, nil
 			from.replaced("sockets.agent.paths")
 			from.replaced("sockets.oip.paths")
+			from.replaced("sockets.lane.paths")
+			from.replaced("sockets.lane_stream.paths")
 		}
 		if !slices.Contains(c.Sockets.Agent.Paths, path) {
 			c.Sockets.Agent.Paths = append(c.Sockets.Agent.Paths, path)
@@ -174,8 +177,12 @@ func (c *Config) moveSockets(dir string, from origin) error {
 	c.Sockets.Dir = dir
 	c.Sockets.Agent.Paths = []string{filepath.Join(dir, agentSocketName)}
 	c.Sockets.OIP.Paths = []string{filepath.Join(dir, oipSocketName)}
+	c.Sockets.Lane.Paths = []string{filepath.Join(dir, laneSocketName)}
+	c.Sockets.LaneStream.Paths = []string{filepath.Join(dir, laneStreamSocketName)}
 	from.replaced("sockets.dir")
 	from.replaced("sockets.agent.paths")
+	from.replaced("sockets.lane.paths")
+	from.replaced("sockets.lane_stream.paths")
 	from.replaced("sockets.oip.paths")
 	return nil
 }

@@ -120,6 +120,8 @@ func (c *Config) checkSockets(k *checker) {
 	seen := map[string]bool{}
 	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent, seen)
 	c.Sockets.check(k, "sockets.oip", c.Sockets.OIP, seen)
+	c.Sockets.check(k, "sockets.lane", c.Sockets.Lane, seen)
+	c.Sockets.check(k, "sockets.lane_stream", c.Sockets.LaneStream, seen)
 }
 
 // check looks at one protocol's listeners; seen are the paths of those before.

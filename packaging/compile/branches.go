@@ -16,8 +16,8 @@ func Branches() Engine {
 	return Engine{
 		Name: EngineBranches,
 		// -O1 is all that comparisons and jumps need; -O2 takes half as long again for code that is no faster. Only the loop
-		// over a row's values wants vectors.
-		Flags:   []string{"-O1", "-ftree-loop-vectorize"},
+		// over a row's values wants vectors, and to be none where the row is short.
+		Flags:   []string{"-O1", "-ftree-loop-vectorize", "-fpeel-loops"},
 		Sources: branches,
 	}
 }

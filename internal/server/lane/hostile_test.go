@@ -341,6 +341,16 @@ func TestTenThousandConnections(t *testing.T) {
 		}
 		conn.Close()
 	}
+	// Whoever is accepted now comes after all of them.
+	for _, path := range []string{f.path, f.stream} {
+		waitFor(t, "a place to be free", func() bool {
+			c, err := client.Dial(t.Context(), path, client.Options{})
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	}
 	waitFor(t, "all to be gone", func() bool { return connections(f.server) == 0 })
 	f.checkServing(t)
 }

@@ -183,7 +183,7 @@ func FuzzInferJSON(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p, err := s.predict(t.Context(), m, owner{})
+		p, err := s.predict(t.Context(), m)
 		checkFuzzed(t, err)
 		if err == nil {
 			header, answer, err := p.appendHTTP(nil)

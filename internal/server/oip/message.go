@@ -84,6 +84,21 @@ func (d *dims) add(v int64) {
 // slice is the dimensions that were kept.
 func (d *dims) slice() []int64 { return d.dim[:min(d.rank, len(d.dim))] }
 
+// shares tells whether any tensor is in shared memory.
+func (m *message) shares() bool {
+	for i := range m.inputs {
+		if m.inputs[i].place.region != nil {
+			return true
+		}
+	}
+	for i := range m.outputs {
+		if m.outputs[i].place.region != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // messagePool recycles messages; they hold no bytes while they are in it.
 var messagePool = sync.Pool{New: func() any { return &message{} }}
 

@@ -27,7 +27,11 @@ func (p *prediction) release() {
 }
 
 // predict answers a message. Errors are the engine's kinds.
-func (s *Server) predict(ctx context.Context, m *message, who owner) (prediction, error) {
+func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
+	var who owner
+	if m.shares() {
+		who = callerOf(ctx)
+	}
 	model, err := s.acquire(string(m.model), string(m.version))
 	if err != nil {
 		return prediction{}, err

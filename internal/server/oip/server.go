@@ -202,21 +202,24 @@ func (s *Server) closeListeners() {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.health.Shutdown()
 	s.closeListeners()
-	drained := make(chan error, 1)
+	var failed error
+	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
-		drained <- s.http.Shutdown(ctx)
+		failed = s.http.Shutdown(ctx)
+		close(drained)
 	}()
 	// More than once: a connection may just be on its way through Accept.
 	silent := time.NewTicker(20 * time.Millisecond)
 	defer silent.Stop()
 	for {
 		select {
-		case err := <-drained:
-			s.end()
-			if err != nil {
-				return fmt.Errorf("stopping the Open Inference Protocol: calls were cut off: %w", err)
+		case <-drained:
+			if failed != nil {
+				s.Stop()
+				return fmt.Errorf("stopping the Open Inference Protocol: calls were cut off: %w", failed)
 			}
+			s.end()
 			return nil
 		case <-silent.C:
 			s.closeSilent(greetingPatience)

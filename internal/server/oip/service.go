@@ -70,7 +70,7 @@ func (s *Server) answer(ctx context.Context, m *message) (prediction, error) {
 	if err := m.decode(m.wire.ReadOnlyData()); err != nil {
 		return prediction{}, err
 	}
-	return s.predict(ctx, m, callerOf(ctx))
+	return s.predict(ctx, m)
 }
 
 // modelStreamInfer answers predictions in the order of their requests. One that

@@ -1,0 +1,145 @@
+"""Tests picket_lane against a running daemon; clients/test.sh starts one and says where."""
+
+import array
+import os
+import socket
+import struct
+import tempfile
+import threading
+import unittest
+
+from picket_lane import Code, Lane, LaneError, wire
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
+
+SOCKETS = os.environ["PICKET_SOCKETS"]
+NAME = os.environ["PICKET_MODEL"]
+FEATURES = int(os.environ["PICKET_FEATURES"])
+
+with open(os.environ["PICKET_VALUES"], "rb") as file:
+    VALUES = array.array("f", file.read())
+COUNT = len(VALUES) // (FEATURES + 1)
+ROWS = [VALUES[i * FEATURES:(i + 1) * FEATURES].tolist() for i in range(COUNT)]
+WANT = VALUES[COUNT * FEATURES:].tolist()
+
+
+class TestLane(unittest.TestCase):
+    def lane(self, name="lane.sock", **options):
+        lane = Lane(os.path.join(SOCKETS, name), **options)
+        self.addCleanup(lane.close)
+        return lane
+
+    def check(self, model, rows=ROWS, want=WANT):
+        scores, = model.predict(rows)
+        self.assertEqual([score for row in scores for score in row], want)
+
+    def fails(self, code, call, *args, **options):
+        with self.assertRaises(LaneError) as caught:
+            call(*args, **options)
+        self.assertEqual(caught.exception.code, code, str(caught.exception))
+        return str(caught.exception)
+
+    def test_answers(self):
+        for name in "lane.sock", "lane-stream.sock":
+            model = self.lane(name).model(NAME)
+            self.assertEqual((model.inputs[0].type, model.inputs[0].shape), ("float32", (-1, FEATURES)))
+            self.check(model)
+            for row, want in zip(ROWS[:50], WANT):
+                self.check(model, [row], [want])
+            data = array.array("f", [value for row in ROWS for value in row])
+            self.check(model, data.tobytes())
+            self.check(model, data)
+
+    def test_many_rows(self):
+        self.check(self.lane().model(NAME), ROWS * 20, WANT * 20)
+
+    @unittest.skipIf(numpy is None, "numpy is optional, and not here")
+    def test_arrays(self):
+        model = self.lane().model(NAME)
+        for kind in numpy.float32, numpy.float64:
+            scores, = model.predict(numpy.array(ROWS, kind))
+            self.assertEqual((scores.dtype, scores.shape), (numpy.float32, (COUNT, 1)))
+            self.assertEqual(scores[:, 0].tolist(), WANT)
+
+    def test_mistakes(self):
+        lane = self.lane()
+        self.assertIn("no-such-model", self.fails(Code.NOT_FOUND, lane.model, "no-such-model"))
+        model = lane.model(NAME)
+        self.fails(Code.INVALID_ARGUMENT, model.predict)
+        self.fails(Code.INVALID_ARGUMENT, model.predict, ROWS, ROWS)
+        self.fails(Code.INVALID_ARGUMENT, model.predict, [])
+        self.fails(Code.INVALID_ARGUMENT, model.predict, [ROWS[0][1:]])
+        self.fails(Code.INVALID_ARGUMENT, model.predict, [["a"] * FEATURES])
+        self.fails(Code.DEADLINE_EXCEEDED, model.predict, ROWS, timeout=0)
+        self.check(model)
+
+    def test_connects_again(self):
+        lane = self.lane()
+        model = lane.model(NAME)
+        lane._socket.shutdown(socket.SHUT_RDWR)
+        self.check(model)
+        lane.close()
+        self.check(model)
+        lane._leaving = True
+        self.check(model)
+
+    def test_threads(self):
+        lane = self.lane()
+        model, failed = lane.model(NAME), []
+
+        def work(start):
+            try:
+                for i in range(start, COUNT, 4):
+                    self.check(model, [ROWS[i]], [WANT[i]])
+            except Exception as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(failed, [])
+
+    def test_nobody(self):
+        self.fails(Code.UNAVAILABLE, Lane("/nowhere/lane.sock").model, NAME)
+
+    def test_servers_that_are_none(self):
+        """Whatever a server says, the client ends with a LaneError."""
+        header = wire.header(wire.WELCOME, 24)
+        welcome = header + struct.pack("<HHIIIII", 1, 0, 0, 65536, 1 << 20, 10, 10)
+
+        def model(payload):
+            return welcome + wire.header(wire.MODEL, len(payload), 1, 1) + payload
+
+        for said in (
+            b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9, b"PK\x01", header, header + b"\0" * 24, welcome, welcome + b"\xff" * 99,
+            model(b""), model(b"\xff" * 10), model(b"\x01\0\x01\0" + b"\x0b\x09\0\0" * 40), model(b"\x01\0\0\0\x63\0\0\0"), model(b"\x01\0\0\0\x0b\0\xff\xff"),
+            welcome + wire.header(wire.ERROR, 2, 1) + b"xx", welcome + wire.header(wire.ERROR, 9, 1) + b"\x63\0\0\0\0\0\0\0\xff",
+        ):
+            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+                path = os.path.join(folder, "s")
+                server.bind(path)
+                server.listen()
+
+                def serve():
+                    conn, _ = server.accept()
+                    with conn:
+                        conn.sendall(said)
+                        conn.shutdown(socket.SHUT_WR)
+                        while conn.recv(1000):
+                            pass
+
+                thread = threading.Thread(target=serve)
+                thread.start()
+                with self.subTest(said=said[:60]), Lane(path, timeout=10) as lane:
+                    with self.assertRaises(LaneError):
+                        lane.model(NAME)
+                thread.join()
+
+
+if __name__ == "__main__":
+    unittest.main()

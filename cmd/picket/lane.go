@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/lane"
+)
+
+// laneModel is a model over lane.sock.
+type laneModel struct {
+	client  *lane.Client
+	model   *lane.Model
+	doing   string
+	timeout time.Duration
+}
+
+// askLane connects to the lane of the daemon that d is for, and opens the model of that name. The caller closes it.
+func askLane(c *cobra.Command, d *daemon, doing, name string) (*laneModel, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), d.timeout)
+	defer cancel()
+	path := filepath.Join(filepath.Dir(d.socket), "lane.sock")
+	client, err := lane.Dial(ctx, path, lane.Options{Timeout: d.timeout})
+	m := &laneModel{client: client, doing: doing, timeout: d.timeout}
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	if m.model, err = client.Model(ctx, name); err != nil {
+		_ = client.Close() // nothing was asked over it
+		return nil, m.explain(err)
+	}
+	return m, nil
+}
+
+func (m *laneModel) inputs() []shaped {
+	var all []shaped
+	for _, s := range m.model.Signature().Inputs {
+		all = append(all, shaped{s.Name, s.DType, s.Dims})
+	}
+	return all
+}
+
+func (m *laneModel) predict(c *cobra.Command, rows int, data [][]byte) ([]answer, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), m.timeout)
+	defer cancel()
+	outputs, err := m.model.Predict(ctx, rows, data...)
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	var answers []answer
+	for i, s := range m.model.Signature().Outputs {
+		answers = append(answers, answer{s.Name, s.DType, outputs[i]})
+	}
+	return answers, nil
+}
+
+// explain turns an error of the lane into a failure.
+func (m *laneModel) explain(err error) *failure {
+	var said *lane.Error
+	if !errors.As(err, &said) {
+		return &failure{exitFailed, fmt.Errorf("%s: %w", m.doing, err)}
+	}
+	code, message := exitFailed, said.Sentence
+	switch said.Code {
+	case lane.Unavailable:
+		code, message = exitUnreachable, oneLine(said.Error())
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			message += "; start the daemon with picketd, or name its directory with --sockets"
+		}
+	case lane.NotFound:
+		message += "; picket list shows what is"
+	case lane.DeadlineExceeded:
+		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", m.timeout)
+	}
+	return &failure{code, errors.New(sentence(m.doing, message))}
+}
