@@ -54,7 +54,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 		return nil, err
 	}
 	if slices.width != 0 {
-		C.picket_forest_order(C.int(g.family.number), (*C.uint16_t)(g.forest.slice_order))
+		C.picket_forest_order(C.int(g.family.number), g.forest.slice_order)
 	}
 	if err := g.calibrate(p, rows, slices); err != nil {
 		g.Close()
