@@ -26,22 +26,36 @@
 // left everywhere; where missing values go right, splits look at a second copy of the ranks, in which it is 255.
 //
 // Few rows go to the row kernel, one at a time. All ranks sit in one register of 64 bytes (up to 32 units), two (64) or four
-// (128). A tree is cut into blocks of seven splits in three levels. The top blocks of eight trees are compared at once: 64
-// bytes say where the ranks lie, one byte permute brings them, one comparison gives a byte per tree, and a permute with a
-// table of 128 bytes turns the bytes of 64 trees into their exits, 0 to 7. An exit leads to a line of 64 bytes that holds
-// the next seven splits, and for trees of at most six levels eight leaves; four 16-byte loads fill a register again. Patterns
-// stay in registers: eight pieces that are stored and then loaded as a whole have to reach the cache first, which had doubled
-// the time.
+// (128). Of more units, missing values get their own: the thresholds of splits where they go right make units apart from the
+// others, and no second copy is needed, so that four registers do for up to 256. A tree is cut into blocks of seven splits in
+// three levels. The top blocks of eight trees are compared at once: 64 bytes say where the ranks lie, one byte permute brings
+// them, one comparison gives a byte per tree, and a permute with a table of 128 bytes turns the bytes of 64 trees into their
+// exits, 0 to 7. An exit leads to a line of 64 bytes that holds the next seven splits; four 16-byte loads fill a register
+// again. In trees of four to six levels the line holds eight leaves, too. Patterns stay in registers then: eight pieces that
+// are stored and then loaded as a whole have to reach the cache first, which had doubled the time. In trees of any other
+// shape, it holds where its exits lead, 16 bits each, and the leaves among these, as floats; of doubles, four. There, 256 trees
+// make a list: first come the patterns of all its blocks, then where these lead, then those that have not ended make the next
+// list. So many lines are on their way at a time and nothing waits for one of them.
 //
 // Many rows go to the slice kernel: bit r of a register is row r, 512 rows at once with AVX-512. Ranks are found for 16
-// values at a time, by going down a heap of the column's thresholds that lies in 16 registers, and turned into eight
-// registers of bits. 16 masks of "low half at least l" and 17 of "high half at least h" give the mask of any threshold by one
-// three-way operation and a store. A complete tree of depth 6 loads its 63 masks, selects among them 57 times, and has the six
-// bits of all 512 leaf numbers; 22 interleavings and eight bit-matrix products make bytes of them, and for each 64 rows four
-// byte permutes fetch the four bytes of the leaves, eight interleavings join them, and four additions follow. Where values
-// are missing, a split also ors in the rows that are missing in its column and go right. A tree of any other shape is walked
-// from the root, keeping for every node the mask of the rows that reach it: two operations a split, and about three a leaf to
-// make the numbers. Trees of more than 64 leaves fetch their leaves page by page.
+// values at a time, by going down a heap of the column's thresholds that lies in up to 16 registers and is no deeper than
+// it has to be, and turned into eight registers of bits. 16 masks of "low half at least l" and 17 of "high half at least h"
+// give the mask of any threshold by one three-way operation and a store. Where values are missing, the thresholds whose
+// splits send those to the right have a second mask, and the trees look there: they do nothing more than without.
+// A complete tree of depth 6 loads its 63 masks, selects among them 57 times, and has the six bits of all 512 leaf numbers;
+// 22 interleavings and eight bit-matrix products make bytes of them, and for each 64 rows four byte permutes fetch the four
+// bytes of the leaves, eight interleavings join them, and four additions follow. A deeper one, up to 10, is several of these.
+// Of a tree of any other shape the leaves are counted from the left, and every split is the boundary between two of them:
+// the rows on its right are those right of the next boundary above that bounds it from the right, and of those right of the
+// one that bounds it from the left the ones that it sends right. That is one three-way operation and a store, and two levels
+// are done at a time. Bit b of a leaf's number changes at every boundary that is a multiple of 2^b, so the bits are sums
+// modulo 2, about one operation a leaf. Trees of more than 64 leaves fetch their leaves page by page.
+//
+// Batches end with the transform, in vectors where it is a sigmoid, an exponential or a softmax: by additions and
+// multiplications in an order that is laid down (ensemble.Exp), so that the bits are the same with every instruction set.
+//
+// Batches that take long enough are shared among as many threads as the model's options allow, if the process has cores
+// to spare: all models share one count of them. Threads take whole parts of 512 rows until none are left, large ones first.
 //
 // # What bounds it
 //
@@ -52,15 +66,25 @@
 //     16 bytes of the top and one line of 64 a tree, 40 KB, most of it from the second-level cache, and takes about nine
 //     instructions a tree, two of them to fetch and add the leaf. Exact sums keep the order, so the additions wait for each
 //     other, 2 cycles each: 0.26 us that nothing can take away. They are strewn among the work on the next 64 trees.
-//   - 512 rows, 0.08 us a row, 0.11 to 0.13 with missing values: about 0.05 for the trees (0.07 with missing values), 0.005 for
-//     the masks, the rest for the ranks. A tree is about 340 instructions for 512 rows and reads 63 lines of masks, 4 KB, which
-//     come from the second-level cache, as all masks are 326 KB: at a line in 2 cycles that is 126 of the 200 cycles it takes.
+//   - 512 rows, 0.072 us a row from Run to answer: about 0.043 for the trees, 0.017 for the ranks, 0.007 for the masks, 0.004
+//     for turning rows into columns and sums into rows, and 0.001 for the sigmoid. A tree is about 340 instructions for 512 rows:
+//     63 loads of offsets, 63 masks of which about half are operands of the 57 selections, 30 to make bytes, 160 to fetch and
+//     add the leaves. It reads 63 lines of masks, 4 KB, which come from the second-level cache, as all masks are 319 KB: at a
+//     line in 2 cycles that is 126 of the 170 cycles it takes, so that it is within 1.4 times of that bound.
 //
-// What remains goes to the plain kernel: models with categorical splits, of more than 128 units with few rows, and
-// processors without any of the instruction sets. Its trees are cut into blocks of three levels, too, of a cache line each: seven
-// splits of a key and a slot. A key is an integer in the order of the floats; a row is laid out twice, with the least integer for
-// missing values and with the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without
-// branches; those that have not ended make the next list. A split by set is a block of its own.
+// Trees of any shape take the row kernel about 30 instructions a block: 36 for the patterns of eight, and 25 for each to find
+// where it leads and to keep the lists. LightGBM's trees of 63 leaves are about three blocks to go through, 300 of them 1.3 us;
+// 1,000 trees of depth 8 over 100 columns, 14 MB of tables of which a row takes 3,000 lines, 8 us, most of it waiting for the
+// third-level cache.
+//
+// What remains goes to the walk: models with splits by set, those whose ranks do not fit four registers, those with trees so
+// large (about 128 KB of blocks) that 16 bits do not reach from a block to the next, and processors without any of the
+// instruction sets. Its trees are cut into blocks of three levels, too, of a cache line each: seven splits of a key and a slot. A
+// key is an integer in the order of the floats; a row is laid out twice, with the least integer for missing values and with
+// the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without branches, because the
+// processor's schedulers are full before its window is, where one tree's levels wait for each other. Those that have not
+// ended make the next list. That takes 50 instructions a block, 500 trees of depth 6 3.5 us. A split by set is a block of its
+// own. Of several rows, up to eight go through 128 trees before the next ones are fetched.
 //
 // Which kernel is best for how many rows depends on the model and the host, so Open measures: the row kernel against the
 // plain one, and the number of rows from which the slice kernel is faster.

@@ -28,7 +28,6 @@ func TestUsageErrors(t *testing.T) {
 		"bad duration":         {[]string{"list", "--timeout", "soon"}, []string{"--timeout", "see picket list --help"}},
 		"no time":              {[]string{"list", "--timeout", "0s"}, []string{"--timeout", "see picket list --help"}},
 		"no batch":             {[]string{"predict", "m", "--batch", "0"}, []string{"--batch 0", "see picket predict --help"}},
-		"protocol to come":     {[]string{"predict", "m", "--protocol", "oip"}, []string{"oip", "not available yet", "agent"}},
 		"no protocol":          {[]string{"predict", "m", "--protocol", "soap"}, []string{`"soap"`, "agent"}},
 		"compile to nowhere":   {[]string{"compile", "m.ubj"}, []string{"-o DIR", "see picket compile --help"}},
 		"load from a bucket":   {[]string{"load", "m", "s3://bucket/m"}, []string{"s3://bucket/m", "local folders"}},

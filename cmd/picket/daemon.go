@@ -46,7 +46,7 @@ type daemon struct {
 	last    *listenedConn // the connection that the last attempt made
 }
 
-// dial prepares a connection, which the first call makes.
+// dial prepares a connection to the socket of the agent's protocol, which the first call makes.
 func (f *daemonFlags) dial() (*daemon, error) {
 	if f.timeout <= 0 {
 		return nil, usage("--timeout %v leaves no time for an answer; it must be above 0", f.timeout)
@@ -55,7 +55,12 @@ func (f *daemonFlags) dial() (*daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
 	}
-	d := &daemon{socket: filepath.Join(dir, "agent.sock"), timeout: f.timeout}
+	return dialSocket(filepath.Join(dir, "agent.sock"), f.timeout)
+}
+
+// dialSocket prepares a connection to a gRPC socket of the daemon.
+func dialSocket(socket string, timeout time.Duration) (_ *daemon, err error) {
+	d := &daemon{socket: socket, timeout: timeout}
 	d.conn, err = grpc.NewClient("passthrough:///picketd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(d.connect),

@@ -138,6 +138,7 @@ func TestAModelFromFileToAnswers(t *testing.T) {
 			checkAnswers(t, ok(t, text, "predict", "sums", "--input", "-", "--json", "--batch", "7"), true, want)
 			checkAnswers(t, ok(t, "", "predict", "sums", "--input", file, "--batch", "1000000"), false, want)
 			checkAnswers(t, ok(t, "", "predict", "sums", "--input", file, "--protocol", "lane", "--json"), true, want)
+			checkAnswers(t, ok(t, "", "predict", "sums", "--input", file, "--protocol", "oip", "--json"), true, want)
 		})
 	}
 
@@ -209,10 +210,13 @@ func TestPredictSaysWhichNumberIsWrong(t *testing.T) {
 	for _, empty := range []string{"", "\n\n", "[]"} {
 		fails(t, picket(t, empty, "predict", "sums"), exitFailed, "no rows")
 		fails(t, picket(t, empty, "predict", "sums", "--protocol", "lane"), exitFailed, "no rows")
+		fails(t, picket(t, empty, "predict", "sums", "--protocol", "oip"), exitFailed, "no rows")
 	}
 	fails(t, picket(t, "", "predict", "sums", "--input", filepath.Join(dir, "nowhere.csv")), exitFailed, "nowhere.csv")
 	fails(t, picket(t, good, "predict", "nobody", "--protocol", "lane"), exitFailed, `predicting with model "nobody"`, "picket list")
+	fails(t, picket(t, good, "predict", "nobody", "--protocol", "oip"), exitFailed, `predicting with model "nobody"`, "picket list")
 	fails(t, picket(t, good, "predict", "sums", "--protocol", "lane", "--sockets", dir), exitUnreachable, "lane.sock", "picketd")
+	fails(t, picket(t, good, "predict", "sums", "--protocol", "oip", "--sockets", dir), exitUnreachable, "oip.sock", "picketd")
 }
 
 func TestUnsignedPackageIsRefusedByPolicy(t *testing.T) {

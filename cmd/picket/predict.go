@@ -41,7 +41,7 @@ Every answer before a bad row is printed.`,
 	}
 	asJSON := jsonFlag(c)
 	input := c.Flags().String("input", "-", "the file to read; - is standard input")
-	protocol := c.Flags().String("protocol", "agent", "how to ask: agent or lane (oip is not served yet)")
+	protocol := c.Flags().String("protocol", "agent", "how to ask: agent, oip or lane")
 	batch := c.Flags().Int("batch", 64, "rows per request; fewer when rows are large")
 	ask := withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) (err error) {
 		in := c.InOrStdin()
@@ -69,6 +69,14 @@ Every answer before a bad row is printed.`,
 			defer m.client.Close()
 			return predict(c, m, doing, in, *batch, answers)
 		}
+		if *protocol == "oip" {
+			m, err := askOIP(c, d, doing, args[0])
+			if err != nil {
+				return err
+			}
+			defer m.daemon.Close()
+			return predict(c, m, doing, in, *batch, answers)
+		}
 		m, err := askAgent(c, d, doing, args[0])
 		if err != nil {
 			return err
@@ -77,10 +85,8 @@ Every answer before a bad row is printed.`,
 	})
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		switch {
-		case *protocol == "oip":
-			return usage("protocol oip is not available yet; use --protocol agent or lane")
-		case *protocol != "agent" && *protocol != "lane":
-			return usage("protocol %q is not known; use --protocol agent or lane", *protocol)
+		case *protocol != "agent" && *protocol != "oip" && *protocol != "lane":
+			return usage("protocol %q is not known; use --protocol agent, oip or lane", *protocol)
 		case *batch < 1:
 			return usage("--batch %d is no number of rows; it must be at least 1", *batch)
 		}

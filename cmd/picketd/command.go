@@ -31,8 +31,10 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-const long = `Picketd loads compiled models and answers predictions on Unix sockets, in the
-protocol of the SageMaker Edge Manager agent.
+const long = `Picketd loads compiled models and answers predictions on Unix sockets: in the
+protocol of the SageMaker Edge Manager agent, in the Open Inference Protocol
+(gRPC and HTTP, over TCP too where the configuration says so), and in a lane for
+clients in a hurry.
 
 It reads --config if given, then the environment (PICKET_SOCKETS,
 PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these

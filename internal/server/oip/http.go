@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
@@ -102,6 +103,13 @@ type answerer struct {
 
 // ServeHTTP implements http.Handler.
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		// net/http would say so where it says what clients do wrong, which nobody reads.
+		if p := recover(); p != nil {
+			a.server.log.Error("answering a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			panic(http.ErrAbortHandler)
+		}
+	}()
 	h, pattern := a.mux.Handler(r)
 	if pattern != "" {
 		a.mux.ServeHTTP(w, r)

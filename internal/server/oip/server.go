@@ -71,6 +71,8 @@ const (
 	greetingPatience = 100 * time.Millisecond
 	// idleTime is how long an HTTP connection may wait for its next request.
 	idleTime = 5 * time.Minute
+	// keepaliveTime is after what silence a gRPC client is asked whether it is there.
+	keepaliveTime = 2 * time.Minute
 	// keepaliveMinTime is how often gRPC clients may ping.
 	keepaliveMinTime = time.Second
 )
@@ -159,6 +161,8 @@ func grpcOptions(o Options) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(greetingTime),
+		// Clients behind a network can vanish without a word.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		// Goroutines that stay have their stacks grown already, which saves some
 		// 2 µs of a small call. When all are busy gRPC starts more.
