@@ -171,7 +171,7 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent bench-oip ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
 
 bench-doc: ## put bench/results into the tables of docs/performance.md
 	$(GO) run ./bench/doc

@@ -4,7 +4,9 @@ package forest
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,8 +47,11 @@ var instructions = regexp.MustCompile(`(?m)^#pragma GCC target\("([a-z0-9,]+)"\)
 func (f family) kernelsOf(arch string) (name string, source []byte, needs []string, err error) {
 	name = f.code + "_" + arch + ".c"
 	source, err = kernelFiles.ReadFile(name)
-	if err != nil { // embedded files are there or not
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil, nil, nil
+	}
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("reading the kernels: %w", err)
 	}
 	for _, m := range instructions.FindAllSubmatch(source, -1) {
 		needs = append(needs, strings.Split(string(m[1]), ",")...)

@@ -14,12 +14,14 @@ typedef uint64_t V __attribute__((vector_size(32), may_alias));
 #define ROW picket_row_avx2
 #define SLICE picket_slice_avx2
 #define SLICE_ORDER picket_order_avx2
+#define FINISH picket_finish_avx2
 
 static inline V load(const void *p) { return (V)_mm256_load_si256(p); }
 static inline void store(void *p, V v) { _mm256_store_si256(p, (__m256i)v); }
 
 // Bits of b where m is set, else of a.
 static inline V sel(V m, V a, V b) { return a ^ ((a ^ b) & m); }
+static inline V xor3(V a, V b, V c) { return a ^ b ^ c; }
 static inline V low64(V a, V b) { return (V)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
 static inline V high64(V a, V b) { return (V)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
 static inline V unpack8lo(V a, V b) { return (V)_mm256_unpacklo_epi8((__m256i)a, (__m256i)b); }
@@ -44,25 +46,47 @@ static inline uint32_t rank_of(float x, const float *t) {
 	return 16 * b + not_above(v, t + 16 + 16 * b);
 }
 
-// Ranks of up to 64 values of unit u, eight of them from rank + 8 * place[0] on, the next eight from rank + 8 * place[8] on.
-static inline void ranks_of(const picket_forest *f, uint32_t u, const float *x, size_t stride, uint32_t n, uint8_t *rank,
+// Ranks of up to 64 values of unit u, which lie side by side, and which of them are missing: eight of them at rank + 8 *
+// place[0] and missing + place[0], the next eight at place[8]. Gives whether any is missing.
+// Eight go down the heap of thresholds together: from the fourth level on, a level is one or more registers, which are
+// permuted, and then the bits of the place in the heap choose among them.
+INLINE uint32_t ranks_down(const float *heap, int levels, const float *x, uint32_t n, uint8_t *rank, uint8_t *missing,
 	const uint16_t *place) {
-	const float *t = f->thresholds + (size_t)u * PICKET_UNIT;
-	for (uint32_t r = 0; r < n; r++)
-		rank[8 * place[r] + r % 8] = (uint8_t)rank_of(x[r * stride], t);
+	uint32_t any = 0;
+	for (uint32_t r = 0; r < n; r += 8) {
+		// Beyond the last one lie other values, in the column's room for 64.
+		__m256 v = _mm256_load_ps(x + r);
+		__m256i at = _mm256_set1_epi32(1);
+#pragma GCC unroll 8
+		for (int l = 0; l < levels; l++) {
+			int count = l < 4 ? 1 : 1 << (l - 3);
+			__m256 t[16];
+#pragma GCC unroll 16
+			for (int i = 0; i < count; i++)
+				t[i] = _mm256_permutevar8x32_ps(_mm256_load_ps(heap + (l < 4 ? 8 * (l / 3) : 8 * (count + i))), at);
+#pragma GCC unroll 4
+			for (int b = 3; count > 1; b++) {
+				__m256 bit = _mm256_castsi256_ps(_mm256_slli_epi32(at, 31 - b));
+				count /= 2;
+#pragma GCC unroll 8
+				for (int i = 0; i < count; i++)
+					t[i] = _mm256_blendv_ps(t[2 * i], t[2 * i + 1], bit);
+			}
+			at = _mm256_sub_epi32(_mm256_add_epi32(at, at), _mm256_castps_si256(_mm256_cmp_ps(v, t[0], _CMP_GE_OQ)));
+		}
+		at = _mm256_sub_epi32(at, _mm256_set1_epi32(1 << levels));
+		__m128i ranks = _mm_packus_epi32(_mm256_castsi256_si128(at), _mm256_extracti128_si256(at, 1));
+		_mm_storel_epi64((__m128i *)(rank + 8 * place[r]), _mm_packus_epi16(ranks, ranks));
+		uint32_t nan = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+		if (n - r < 8)
+			nan &= (1u << (n - r)) - 1;
+		missing[place[r]] = (uint8_t)nan;
+		any |= nan;
+	}
+	return any;
 }
 
-// Bits of the first 16 of n floats that are NaN.
-static inline uint32_t missing_bits(const float *x, uint32_t n) {
-	uint32_t bits = 0;
-	if (n >= 16) {
-		__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
-		return (uint32_t)(_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) | _mm256_movemask_ps(_mm256_cmp_ps(b, b, _CMP_UNORD_Q)) << 8);
-	}
-	for (uint32_t i = 0; i < n; i++)
-		bits |= (uint32_t)(x[i] != x[i]) << i;
-	return bits;
-}
+#include "levels.inc.h"
 
 // The ranks, 16 bytes at a time, each in both lanes.
 struct slots {

@@ -6,8 +6,9 @@ typedef uint64_t V __attribute__((vector_size(64), may_alias));
 static inline V load(const void *p) { return (V)_mm512_load_si512(p); }
 static inline void store(void *p, V v) { _mm512_store_si512(p, (__m512i)v); }
 
-// Bits of b where m is set, else of a.
-static inline V sel(V m, V a, V b) { return (V)_mm512_ternarylogic_epi64((__m512i)m, (__m512i)b, (__m512i)a, 0xca); }
+// Bits of b where m is set, else of a. The result overwrites the first operand, which is not to be m: that is needed again.
+static inline V sel(V m, V a, V b) { return (V)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)m, (__m512i)b, 0xb8); }
+static inline V xor3(V a, V b, V c) { return (V)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96); }
 static inline V low64(V a, V b) { return (V)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
 static inline V high64(V a, V b) { return (V)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
 static inline V unpack8lo(V a, V b) { return (V)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
@@ -26,44 +27,50 @@ static inline uint32_t rank_of(float x, const float *t) {
 	return 16 * b + (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(v, _mm512_load_ps(t + 16 + 16 * b), _CMP_GE_OQ));
 }
 
-#include "columns.inc.h"
-
-// Ranks of up to 64 values of unit u, which lie side by side, eight of them from rank + 8 * place[0] on, the next eight from rank + 8 * place[8] on.
+// Ranks of up to 64 values of unit u, which lie side by side, and which of them are missing: eight of them at rank + 8 *
+// place[0] and missing + place[0], the next eight at place[8]. Gives whether any is missing.
 // Sixteen go down the heap of thresholds together: a level is at most eight registers, and a permute looks values up in two.
-static inline void ranks_of(const picket_forest *f, uint32_t u, const float *x, uint32_t n, uint8_t *rank, const uint16_t *place) {
-	const float *heap = f->search + (size_t)u * 256;
+INLINE uint32_t ranks_down(const float *heap, int levels, const float *x, uint32_t n, uint8_t *rank, uint8_t *missing,
+	const uint16_t *place) {
 	const __m512i one = _mm512_set1_epi32(1);
 	__m512 t[16];
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 1 << (levels - 4); i++)
 		t[i] = _mm512_load_ps(heap + 16 * i);
+	uint32_t any = 0;
 	for (uint32_t r = 0; r < n; r += 16) {
 		__mmask16 have = n - r < 16 ? (__mmask16)((1u << (n - r)) - 1) : (__mmask16)0xffff;
 		__m512 v = _mm512_maskz_loadu_ps(have, x + r);
 		__m512i at = one;
 #define DOWN(threshold) at = _mm512_mask_add_epi32(_mm512_add_epi32(at, at), _mm512_cmp_ps_mask(v, threshold, _CMP_GE_OQ), _mm512_add_epi32(at, at), one)
-		DOWN(_mm512_permutexvar_ps(at, t[0]));
-		DOWN(_mm512_permutexvar_ps(at, t[0]));
-		DOWN(_mm512_permutexvar_ps(at, t[0]));
-		DOWN(_mm512_permutexvar_ps(at, t[0]));
-		DOWN(_mm512_permutexvar_ps(at, t[1]));
-		DOWN(_mm512_permutex2var_ps(t[2], at, t[3]));
-		__mmask16 bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-		DOWN(_mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[4], at, t[5]), _mm512_permutex2var_ps(t[6], at, t[7])));
-		bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-		__mmask16 bit6 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
-		__m512 low = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[8], at, t[9]), _mm512_permutex2var_ps(t[10], at, t[11]));
-		__m512 high = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[12], at, t[13]), _mm512_permutex2var_ps(t[14], at, t[15]));
-		DOWN(_mm512_mask_blend_ps(bit6, low, high));
+		for (int l = 0; l < 4; l++)
+			DOWN(_mm512_permutexvar_ps(at, t[0]));
+		if (levels > 4)
+			DOWN(_mm512_permutexvar_ps(at, t[1]));
+		if (levels > 5)
+			DOWN(_mm512_permutex2var_ps(t[2], at, t[3]));
+		if (levels > 6) {
+			__mmask16 bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+			DOWN(_mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[4], at, t[5]), _mm512_permutex2var_ps(t[6], at, t[7])));
+		}
+		if (levels > 7) {
+			__mmask16 bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32)), bit6 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+			__m512 low = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[8], at, t[9]), _mm512_permutex2var_ps(t[10], at, t[11]));
+			__m512 high = _mm512_mask_blend_ps(bit5, _mm512_permutex2var_ps(t[12], at, t[13]), _mm512_permutex2var_ps(t[14], at, t[15]));
+			DOWN(_mm512_mask_blend_ps(bit6, low, high));
+		}
 #undef DOWN
-		__m128i ranks = _mm512_cvtepi32_epi8(at); // 256 + rank
+		// 2^levels + rank
+		__m128i ranks = _mm512_cvtepi32_epi8(_mm512_sub_epi32(at, _mm512_set1_epi32(1 << levels)));
+		uint32_t nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+		any |= nan;
 		_mm_storel_epi64((__m128i *)(rank + 8 * place[r]), ranks);
-		if (n - r > 8)
+		missing[place[r]] = (uint8_t)nan;
+		if (n - r > 8) {
 			_mm_storel_epi64((__m128i *)(rank + 8 * place[r + 8]), _mm_unpackhi_epi64(ranks, ranks));
+			missing[place[r + 8]] = (uint8_t)(nan >> 8);
+		}
 	}
+	return any;
 }
 
-// Bits of the first 16 of n floats that are NaN.
-static inline uint32_t missing_bits(const float *x, uint32_t n) {
-	__m512 v = _mm512_maskz_loadu_ps(n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff, x);
-	return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-}
+#include "levels.inc.h"

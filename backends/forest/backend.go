@@ -3,6 +3,7 @@ package forest
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
@@ -93,6 +94,9 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 	return newModel(e, signature, options)
 }
 
+// minPart is how long a thread should be busy with what it takes of a batch. Waking up a helper takes some microseconds.
+const minPart = 40 * time.Microsecond
+
 func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.OpenOptions) (*model, error) {
 	if e.NumFeature < 1 || e.Groups < 1 {
 		return nil, fmt.Errorf("%w: the model takes %d features and gives %d values; both must be at least one", engine.ErrArtifact, e.NumFeature, e.Groups)
@@ -105,6 +109,7 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 	m := &model{
 		program: program, signature: signature, pin: options.Pin,
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
+		threads: options.Threads, cores: coresOf(options.Host), part: program.part(minPart),
 	}
 	m.typical = newTypical(p, typicalThresholds)
 	// What the transform needs; the trees are laid out now.

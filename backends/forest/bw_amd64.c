@@ -12,6 +12,7 @@
 #define ROW picket_row_bw
 #define SLICE picket_slice_bw
 #define SLICE_ORDER picket_order_bw
+#define FINISH picket_finish_bw
 #include "avx512.inc.h"
 
 // The ranks, 16 bytes at a time, each in all four lanes.

@@ -24,9 +24,6 @@ const (
 
 // calibrate times the kernels on rows of thresholds of the model and values beside them.
 func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
-	if rows.registers == 0 && slices.width == 0 {
-		return nil
-	}
 	atOnce := 8 * slices.width
 	n := max(atOnce, 64)
 	if n*p.features > calibrationValues {
@@ -59,9 +56,11 @@ func (g *program) calibrate(p *plan, rows rowTables, slices sliceTables) error {
 			g.choice.few, perRow = C.int(g.family.number), t
 		}
 	}
+	g.choice.perRow = perRow
 	if slices.width != 0 {
 		some, all := time(g.family.number, 1, 8), time(g.family.number, 1, atOnce)
 		if all < perRow*float64(atOnce) {
+			g.choice.perRow = all / float64(atOnce)
 			// Its time grows in proportion to the rows from a large first step; where the lines cross, it takes over.
 			slope := max(0, (all-some)/float64(atOnce-8))
 			from := atOnce

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 // A split sends a row right if the key of its slot is at least key. Keys are integers in the order of the floats that they
 // stand for.
 typedef struct {
@@ -41,13 +43,15 @@ enum { PICKET_BLOCK_EXITS = 16 };
 // Of what leads on: the rest is where a leaf lies. Otherwise it is where a block lies.
 #define PICKET_LEAF 0x80000000u
 
-// One tree of the slice layout.
+// One tree of the slice layout: a tree of any shape; or a complete one; or one of any shape with complete trees of depth 6
+// instead of leaves.
 typedef struct {
-	uint32_t depth;  // of a complete tree, 3 to 6; 0 for one of any shape
-	uint32_t splits; // of a tree of any shape
-	uint32_t first;  // of its nodes in slice_mask, slice_side and slice_to
-	uint32_t leaves; // of a tree of any shape
-	uint32_t table;  // first 64-byte line of its leaves
+	uint32_t depth; // of the complete trees, 3 to 6; 0: there are none
+	uint32_t lines; // leaves of the tree of any shape; 1: there is no such tree
+	uint32_t threes, ones; // its splits with both children, and alone
+	uint32_t first; // of its nodes in slice_mask and slice_side, first those of any shape: 3 or 1 each
+	uint32_t to;    // of its nodes in slice_to
+	uint32_t table; // first 64-byte line of its leaves
 	uint32_t group;
 } picket_slice_tree;
 
@@ -74,9 +78,9 @@ typedef struct {
 	// Units: at most 255 thresholds of a view. rank(x) is how many of them are <= x, and 0 of a missing value.
 	uint32_t units;
 	const uint32_t *unit_view, *unit_size;
-	const uint32_t *view_unit; // views + 1: first unit of a view
 	const float *thresholds; // units * PICKET_UNIT
-	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1, for AVX-512
+	const float *search;     // units * 256: a unit's thresholds as a heap, the root in place 1
+	const uint8_t *levels;   // of a unit's heap, 4 to 8
 
 	// The row layout: the ranks of a row lie in at most 4 registers of 64 bytes, and slots are places in them. They are those
 	// of row_units, and from row_copies on the same once more with 255 for missing values, which may be behind the registers.
@@ -93,13 +97,14 @@ typedef struct {
 
 	// The slice layout: rows in the bits of registers of slice_width bytes.
 	uint32_t slice_width; // 0: there is no slice layout
-	uint32_t masks;       // lines of a unit's thresholds, of all units
-	uint32_t reach;       // most lines that a tree of any shape needs
+	uint32_t masks;       // lines, of all units
 	const uint32_t *unit_first;        // line of rank >= 0 of a unit
+	const uint32_t *unit_right;        // units + 1: first of a unit's in slice_right
+	const uint32_t *slice_right;       // offset of a mask in its unit that is needed with the missing ones, too
 	const picket_slice_tree *slice_trees;
 	const uint32_t *slice_mask;        // of a node: offset of its mask
-	const uint32_t *slice_side;        // of a node: offset of what is to be added where values are missing
-	const uint32_t *slice_to;          // of a node of any shape: offsets of reach: own, left, right
+	const uint32_t *slice_side;        // the same where values are missing
+	const uint32_t *slice_to;          // of a node of any shape: offsets of lines, lower, upper, own (3 of them or one)
 	const uint16_t *slice_order;       // of each row: its place among the sums; then of each row: the byte that its bit is in
 	const uint8_t *slice_leaves;       // tables of 64 bytes: byte 0 of 64 leaves, byte 1, ...
 } picket_forest;
@@ -133,11 +138,25 @@ picket_kernel picket_row_neon, picket_slice_neon;
 
 void picket_order_vbmi(uint16_t *order), picket_order_bw(uint16_t *order), picket_order_avx2(uint16_t *order), picket_order_neon(uint16_t *order);
 
+// What finishing does to margins. Sums of a row's groups, rows * groups of them.
+enum { PICKET_IDENTITY, PICKET_SIGMOID, PICKET_EXPONENTIAL, PICKET_SOFTMAX };
+typedef struct {
+	uint32_t transform, groups;
+	uint32_t wide; // margins are double, and change; else they are float, and become the predictions
+	double alpha;  // factor of wide margins under a sigmoid
+} picket_finish;
+
+typedef void picket_finisher(const picket_finish *how, void *margins, size_t rows, float *out);
+picket_finisher picket_finish_vbmi, picket_finish_bw, picket_finish_avx2, picket_finish_neon;
+
 // One family of kernels for one instruction set; they are numbered as Go numbers them.
 enum { PICKET_WALK, PICKET_VBMI, PICKET_BW, PICKET_AVX2, PICKET_NEON };
 
 // Runs the row kernel of a family, its slice kernel, or, where the family is PICKET_WALK, the plain one.
 void picket_forest_run(const picket_forest *f, int family, int slice, const float *in, size_t rows, void *out, uint8_t *scratch);
+
+// Turns margins into predictions with the code of a family, and says whether it has any: PICKET_WALK has none.
+int picket_forest_finish(int family, uint32_t transform, uint32_t groups, uint32_t wide, double alpha, void *margins, size_t rows, float *out);
 
 // Writes the order of the rows of a family's slice kernel.
 void picket_forest_order(int family, uint16_t *order);

@@ -2,14 +2,17 @@
 
 package forest
 
-import "unsafe"
+import (
+	"math/bits"
+	"unsafe"
+)
 
 // commonTables are the walk layout and what all layouts share; see forest.h for all of these.
 type commonTables struct {
 	base, groupFirst, viewColumn, viewRule offset
 	blocks, roots, words, leaves           offset
-	unitView, unitSize, viewUnit           offset
-	thresholds, search                     offset
+	unitView, unitSize                     offset
+	thresholds, search, levels             offset
 }
 
 func (p *plan) layCommon(a *arena, w *walkLayout) commonTables {
@@ -32,25 +35,22 @@ func (p *plan) layCommon(a *arena, w *walkLayout) commonTables {
 	}
 
 	var search []float32
+	var levels []byte
 	for _, u := range p.units {
 		unitView, unitSize = append(unitView, uint32(u.view)), append(unitSize, uint32(len(u.thresholds)))
-		// A node of level l has the middle one of 2^(8-l) - 1 thresholds.
-		search = append(search, nan32)
-		for l := range 8 {
+		// The shallowest heap that holds them all; a node of level l has the middle one of 2^(depth-l) - 1 thresholds.
+		depth := max(4, bits.Len(uint(len(u.thresholds))))
+		levels = append(levels, byte(depth))
+		heap := []float32{nan32}
+		for l := range depth {
 			for i := range 1 << l {
-				search = append(search, u.at(i<<(8-l)+1<<(7-l)-1))
+				heap = append(heap, u.at(i<<(depth-l)+1<<(depth-1-l)-1))
 			}
 		}
+		search = append(append(search, heap...), make([]float32, 256-len(heap))...)
 	}
-	viewUnit := make([]uint32, len(p.views)+1)
-	for _, u := range p.units { // in the order of their views
-		viewUnit[u.view+1]++
-	}
-	for i := range p.views {
-		viewUnit[i+1] += viewUnit[i]
-	}
-	t.viewUnit = a.u32(viewUnit)
 	t.unitView, t.unitSize, t.thresholds, t.search = a.u32(unitView), a.u32(unitSize), a.f32(pivoted(p.units)), a.f32(search)
+	t.levels = a.bytes(levels)
 	return t
 }
 

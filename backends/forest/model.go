@@ -20,6 +20,10 @@ type model struct {
 	wide                      bool // margins are float64
 	pin                       bool
 	version                   string
+	// A Run uses up to threads threads, on as many cores as the process has to spare of cores. part is how many rows a
+	// thread takes at least; fewer take less time than waking a helper up is worth.
+	threads, cores, part int
+	spares               spares
 }
 
 // Signature is what the model takes and gives.
@@ -30,33 +34,27 @@ func (m *model) Properties() engine.Properties {
 	return engine.Properties{Inline: true, Variant: m.program.Variant(), Version: m.version}
 }
 
-// NewInstance allocates the scratch memory of one executor.
+// NewInstance allocates the workspace of one executor.
 func (m *model) NewInstance() (engine.Instance, error) {
-	scratch, err := m.program.newScratch(m.pin)
+	own, err := newWorkspace(m)
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{model: m, scratch: scratch}
-	if m.direct() {
-		return i, nil
+	i := &instance{model: m, own: own}
+	if m.threads > 1 && m.cores > 1 {
+		i.team = newTeam(m)
 	}
-	if i.margins, err = alloc(mostRows*m.groups*8, m.pin); err != nil {
-		scratch.Release()
-		return nil, err
-	}
-	i.row = make([]float64, m.groups)
 	return i, nil
 }
 
-// direct tells whether margins can be written where the predictions will be: one float32 for one float32, each on
-// its own.
+// direct tells whether margins can be written where the predictions will be: as many float32 as there are groups.
 func (m *model) direct() bool {
-	t := m.head.Objective.Transform
-	return m.head.Library == ensemble.XGBoost && (t == ensemble.Identity || t == ensemble.Sigmoid || t != ensemble.MaxIndex && m.groups == 1)
+	return !m.wide && m.head.Library == ensemble.XGBoost && m.outputs == m.groups
 }
 
 // Close releases the tables.
 func (m *model) Close() error {
+	m.spares.Close()
 	m.program.Close()
 	return nil
 }

@@ -9,12 +9,14 @@ typedef uint64_t V __attribute__((vector_size(16), may_alias));
 #define ROW picket_row_neon
 #define SLICE picket_slice_neon
 #define SLICE_ORDER picket_order_neon
+#define FINISH picket_finish_neon
 
 static inline V load(const void *p) { return (V)vld1q_u8(p); }
 static inline void store(void *p, V v) { vst1q_u8(p, (uint8x16_t)v); }
 
 // Bits of b where m is set, else of a.
 static inline V sel(V m, V a, V b) { return (V)vbslq_u8((uint8x16_t)m, (uint8x16_t)b, (uint8x16_t)a); }
+static inline V xor3(V a, V b, V c) { return a ^ b ^ c; }
 static inline V low64(V a, V b) { return (V)vzip1q_u64((uint64x2_t)a, (uint64x2_t)b); }
 static inline V high64(V a, V b) { return (V)vzip2q_u64((uint64x2_t)a, (uint64x2_t)b); }
 static inline V unpack8lo(V a, V b) { return (V)vzip1q_u8((uint8x16_t)a, (uint8x16_t)b); }
@@ -40,20 +42,19 @@ static inline uint32_t rank_of(float x, const float *t) {
 	return 16 * b + not_above(v, t + 16 + 16 * b);
 }
 
-// Ranks of up to 64 values of unit u, eight of them from rank + 8 * place[0] on, the next eight from rank + 8 * place[8] on.
-static inline void ranks_of(const picket_forest *f, uint32_t u, const float *x, size_t stride, uint32_t n, uint8_t *rank,
+// Ranks of up to 64 values of unit u, which lie side by side, and which of them are missing: eight of them at rank + 8 *
+// place[0] and missing + place[0], the next eight at place[8]. Gives whether any is missing.
+static inline uint32_t ranks_of(const picket_forest *f, uint32_t u, const float *x, uint32_t n, uint8_t *rank, uint8_t *missing,
 	const uint16_t *place) {
 	const float *t = f->thresholds + (size_t)u * PICKET_UNIT;
-	for (uint32_t r = 0; r < n; r++)
-		rank[8 * place[r] + r % 8] = (uint8_t)rank_of(x[r * stride], t);
-}
-
-// Bits of the first 16 of n floats that are NaN.
-static inline uint32_t missing_bits(const float *x, uint32_t n) {
-	uint32_t bits = 0;
-	for (uint32_t i = 0; i < n && i < 16; i++)
-		bits |= (uint32_t)(x[i] != x[i]) << i;
-	return bits;
+	uint32_t any = 0, nan = 0;
+	for (uint32_t r = 0; r < n; r++) {
+		rank[8 * place[r] + r % 8] = (uint8_t)rank_of(x[r], t);
+		nan = (r % 8 ? nan : 0) | (uint32_t)(x[r] != x[r]) << (r % 8);
+		missing[place[r]] = (uint8_t)nan;
+		any |= nan;
+	}
+	return any;
 }
 
 struct slots {

@@ -3,16 +3,20 @@
 package forest
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
+// ISO C, because with it gcc fuses no multiplications and additions.
+#cgo CFLAGS: -O3 -std=c11
 #include "forest.h"
 */
 import "C"
 
 import (
 	"fmt"
+	"math"
+	"time"
 	"unsafe"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -30,10 +34,11 @@ type program struct {
 
 // choice is how many rows go to which kernel.
 type choice struct {
-	few       C.int // family of the kernel for few rows: the row kernel's, or 0 for the plain one
-	many      C.int // family of the slice kernel; 0: there is none
-	manyFrom  int   // least number of rows for the slice kernel
-	manyAtOne int   // how many rows it takes at once
+	few       C.int   // family of the kernel for few rows: the row kernel's, or 0 for the plain one
+	many      C.int   // family of the slice kernel; 0: there is none
+	manyFrom  int     // least number of rows for the slice kernel
+	manyAtOne int     // how many rows it takes at once
+	perRow    float64 // nanoseconds, in large batches; 0: not measured
 }
 
 // Rows that the walk takes through some trees before it goes on to the next.
@@ -49,7 +54,7 @@ func newProgram(p *plan, host *hw.Host, pin bool) (*program, error) {
 		return nil, err
 	}
 	if slices.width != 0 {
-		C.picket_forest_order(C.int(g.family.number), (*C.uint16_t)(g.forest.slice_order))
+		C.picket_forest_order(C.int(g.family.number), g.forest.slice_order)
 	}
 	if err := g.calibrate(p, rows, slices); err != nil {
 		g.Close()
@@ -96,13 +101,14 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 	f.roots, f.words = u32(common.roots), u32(common.words)
 	f.leaves32, f.leaves64 = f32(common.leaves), f64(common.leaves)
 	f.units, f.unit_view, f.unit_size, f.thresholds = C.uint32_t(len(p.units)), u32(common.unitView), u32(common.unitSize), f32(common.thresholds)
-	f.view_unit, f.search = u32(common.viewUnit), f32(common.search)
+	f.search, f.levels = f32(common.search), u8(common.levels)
 	f.row_registers, f.row_two, f.row_stride = C.uint32_t(rows.registers), number(rows.two), C.uint32_t(rows.stride)
 	f.row_units, f.row_copies = C.uint32_t(rows.units), C.uint32_t(rows.copies)
 	f.row_unit_view, f.row_unit_missing, f.row_thresholds = u32(rows.unitView), u8(rows.unitMissing), f32(rows.thresholds)
 	f.top_slots, f.top_ranks, f.top_exits, f.blocks = u8(rows.slots), u8(rows.ranks), u32(rows.exits), u8(rows.blocks)
-	f.slice_width, f.masks, f.reach = C.uint32_t(slices.width), C.uint32_t(slices.masks), C.uint32_t(slices.reach)
+	f.slice_width, f.masks = C.uint32_t(slices.width), C.uint32_t(slices.masks)
 	f.unit_first, f.slice_trees = u32(slices.unitFirst), (*C.picket_slice_tree)(unsafe.Add(base, slices.trees))
+	f.unit_right, f.slice_right = u32(slices.unitRight), u32(slices.right)
 	f.slice_mask, f.slice_side, f.slice_to, f.slice_leaves = u32(slices.mask), u32(slices.side), u32(slices.to), u8(slices.leaves)
 	f.slice_order = (*C.uint16_t)(unsafe.Add(base, order))
 	return &program{memory: memory, forest: f, family: family, scratch: scratchBytes(p, rows, slices)}, rows, slices, nil
@@ -120,7 +126,7 @@ func scratchBytes(p *plan, rows rowTables, slices sliceTables) int {
 		n = max(n, views+512+lines(len(p.trees))+C.PICKET_ROW_SCRATCH)
 	}
 	if w := slices.width; w != 0 {
-		m := len(p.views)*64*4 + len(p.units)*8*w + (len(p.units)+1)*w + slices.masks*w + p.groups*8*w*8 + (slices.reach+slices.pages)*w
+		m := len(p.views)*64*4 + len(p.units)*8*w + len(p.units)*w + slices.masks*w + p.groups*8*w*8 + slices.reach*w
 		if !p.plain {
 			m += lines(4 * len(p.views) * 8 * w)
 		}
@@ -154,6 +160,30 @@ func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 		rows -= some
 	}
 	C.picket_forest_run(f, c.few, 0, (*C.float)(in), C.size_t(rows), out, (*C.uint8_t)(scratch))
+}
+
+// part is how many rows take at least so long, in whole blocks of the slice kernel.
+func (g *program) part(least time.Duration) int {
+	c := &g.choice
+	whole := max(64, c.manyAtOne)
+	return max(1, int(math.Ceil(float64(least.Nanoseconds())/max(c.perRow, 1)/float64(whole)))) * whole
+}
+
+// transforms are those that there is code for in C.
+var transforms = map[ensemble.Transform]C.uint32_t{
+	ensemble.Identity: C.PICKET_IDENTITY, ensemble.Sigmoid: C.PICKET_SIGMOID,
+	ensemble.Exponential: C.PICKET_EXPONENTIAL, ensemble.Softmax: C.PICKET_SOFTMAX,
+}
+
+// finish turns the margins of the rows into predictions if there is code in C for that, and says whether it did. Of a wide
+// model the margins change, of another they are out itself. The bits are those of ensemble.Transform.
+func (g *program) finish(head *ensemble.Ensemble, margins, out unsafe.Pointer, rows int) bool {
+	how, ok := transforms[head.Objective.Transform]
+	if !ok || head.Average || head.Library == ensemble.ONNX {
+		return false
+	}
+	return C.picket_forest_finish(C.int(g.family.number), how, g.forest.groups, g.forest.wide, C.double(head.Objective.SigmoidAlpha),
+		margins, C.size_t(rows), (*C.float)(out)) != 0
 }
 
 // Variant names the kernels that were chosen.

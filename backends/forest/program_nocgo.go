@@ -3,8 +3,10 @@
 package forest
 
 import (
+	"time"
 	"unsafe"
 
+	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -43,6 +45,12 @@ func (g *program) run(in, out, scratch unsafe.Pointer, rows int) {
 		rows -= n
 	}
 }
+
+// part is how many rows are worth a thread of their own, whatever that takes here.
+func (*program) part(time.Duration) int { return mostRows }
+
+// finish has no faster code than ensemble.Transform.
+func (*program) finish(*ensemble.Ensemble, unsafe.Pointer, unsafe.Pointer, int) bool { return false }
 
 // Variant says that this is not one of the fast kernels.
 func (*program) Variant() string { return "go" }

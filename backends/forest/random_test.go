@@ -176,6 +176,8 @@ var shapes = map[string]shape{
 	"depth 6, base last":  {library: ensemble.XGBoost, features: 30, groups: 1, trees: 64, depth: 6, leafChance: 0.3, thresholds: 9, missing: nanOnly, baseLast: true, dart: true},
 	"depth 5, wide":       {library: ensemble.XGBoost, features: 60, groups: 1, trees: 65, depth: 5, thresholds: 100, missing: nanOnly, extremes: true},
 	"depth 8, 100":        {library: ensemble.XGBoost, features: 100, groups: 1, trees: 40, depth: 8, leafChance: 0.05, thresholds: 200, missing: nanOnly},
+	"depth 7, full":       {library: ensemble.XGBoost, features: 30, groups: 2, trees: 10, depth: 7, leafChance: 0.02, thresholds: 100, missing: nanOnly, extremes: true},
+	"leaf-wise, full":     {library: ensemble.LightGBM, features: 30, groups: 1, trees: 4, depth: 10, leafChance: 0.02, thresholds: 200, missing: allKinds},
 	"deep":                {library: ensemble.XGBoost, features: 20, groups: 1, trees: 20, depth: 14, leafChance: 0.2, thresholds: 100, missing: nanOnly, extremes: true},
 	"classes":             {library: ensemble.XGBoost, features: 12, groups: 4, trees: 80, depth: 6, leafChance: 0.05, thresholds: 40, missing: nanOnly},
 	"many thresholds":     {library: ensemble.XGBoost, features: 3, groups: 1, trees: 100, depth: 6, thresholds: 5000, missing: nanOnly},

@@ -12,6 +12,7 @@
 #define ROW picket_row_vbmi
 #define SLICE picket_slice_vbmi
 #define SLICE_ORDER picket_order_vbmi
+#define FINISH picket_finish_vbmi
 #include "avx512.inc.h"
 
 struct slots {

@@ -179,6 +179,28 @@ void picket_forest_run(const picket_forest *f, int family, int slice, const floa
 	kernel(family, slice)(f, in, rows, out, scratch);
 }
 
+int picket_forest_finish(int family, uint32_t transform, uint32_t groups, uint32_t wide, double alpha, void *margins, size_t rows, float *out) {
+	picket_finish how = {transform, groups, wide, alpha};
+	switch (family) {
+#if defined(__x86_64__)
+	case PICKET_VBMI:
+		picket_finish_vbmi(&how, margins, rows, out);
+		return 1;
+	case PICKET_BW:
+		picket_finish_bw(&how, margins, rows, out);
+		return 1;
+	case PICKET_AVX2:
+		picket_finish_avx2(&how, margins, rows, out);
+		return 1;
+#elif defined(__aarch64__)
+	case PICKET_NEON:
+		picket_finish_neon(&how, margins, rows, out);
+		return 1;
+#endif
+	}
+	return 0;
+}
+
 void picket_forest_order(int family, uint16_t *order) {
 	switch (family) {
 #if defined(__x86_64__)

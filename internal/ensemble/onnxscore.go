@@ -120,7 +120,7 @@ func (a *onnxTrees) finish(e *Ensemble, n int) error {
 
 // applyONNX transforms margins in place as ONNX Runtime does: in float32, whatever the margins were added in.
 func (o *Objective) applyONNX(m []float64) {
-	exp := func(x float32) float32 { return float32(math.Exp(float64(x))) }
+	exp := func(x float32) float32 { return float32(Exp(float64(x))) }
 	top := float32(-math.MaxFloat32)
 	for g := range m {
 		m[g] = float64(float32(m[g]))

@@ -116,7 +116,7 @@ func (o *Objective) apply64(m []float64) {
 			top = math.Max(top, x)
 		}
 		for g := range m {
-			m[g] = math.Exp(m[g] - top)
+			m[g] = Exp(m[g] - top)
 			sum += m[g]
 		}
 		for g := range m {
@@ -130,20 +130,20 @@ func (o *Objective) apply64(m []float64) {
 	for g, x := range m {
 		switch o.Transform {
 		case Sigmoid:
-			m[g] = 1 / (1 + math.Exp(-o.SigmoidAlpha*x))
+			m[g] = 1 / (1 + Exp(-o.SigmoidAlpha*x))
 		case Exponential:
-			m[g] = math.Exp(x)
+			m[g] = Exp(x)
 		case SignedSquare:
 			m[g] = math.Copysign(x*x, x)
 		case LogOnePlusExp:
-			m[g] = math.Log1p(math.Exp(x))
+			m[g] = math.Log1p(Exp(x))
 		}
 	}
 }
 
 // apply32 transforms margins, which hold float32 values, in place as XGBoost does.
 func (o *Objective) apply32(m []float64) {
-	exp := func(x float32) float32 { return float32(math.Exp(float64(x))) }
+	exp := func(x float32) float32 { return float32(Exp(float64(x))) }
 	switch o.Transform {
 	case Softmax:
 		top, sum := m[0], 0.0

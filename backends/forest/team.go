@@ -1,0 +1,126 @@
+package forest
+
+import (
+	"sync"
+	"unsafe"
+)
+
+// team shares the rows of a Run among the thread that called it and helpers: goroutines that are started for the Run, as
+// many as the model's options allow and as there are cores to spare. Everyone takes rows until none are left, so nobody
+// waits for a helper that the scheduler starts late. Such a helper finds nothing to do, or rows of the next Run.
+type team struct {
+	model *model
+	help  func() // helper, kept because making it anew would allocate
+
+	mu       sync.Mutex
+	in, out  unsafe.Pointer // where the rows and the predictions of the next part are
+	rows     int            // how many rows nobody has taken yet
+	helpers  int            // that were started and have not ended
+	busy     int            // helpers that have taken rows and not done them yet
+	waiting  bool           // the Run waits for the busy ones
+	finished chan struct{}  // is told when the last busy one is done while the Run waits
+	ended    sync.WaitGroup // of the helpers
+}
+
+func newTeam(m *model) *team {
+	t := &team{model: m, finished: make(chan struct{}, 1)}
+	t.help = t.helper
+	return t
+}
+
+// run predicts at least model.part rows. One Run at a time; w is the caller's.
+func (t *team) run(w *workspace, in, out unsafe.Pointer, rows int) {
+	m := t.model
+	t.mu.Lock()
+	t.in, t.out, t.rows = in, out, rows
+	n := takeCores(min(m.threads, rows/m.part)-1-t.helpers, m.cores)
+	t.helpers += n
+	t.mu.Unlock()
+	t.ended.Add(n)
+	for range n {
+		go t.help()
+	}
+	for {
+		in, out, n := t.take()
+		if n == 0 {
+			break
+		}
+		w.run(in, out, n)
+	}
+	t.mu.Lock()
+	t.waiting = t.busy > 0
+	wait := t.waiting
+	t.mu.Unlock()
+	if wait {
+		<-t.finished
+	}
+}
+
+// helper works until no rows are left. Without memory for it, the others do its part.
+func (t *team) helper() {
+	defer t.ended.Done()
+	w, err := t.model.spares.take(t.model)
+	for err == nil {
+		in, out, n := t.takeBusy()
+		if n == 0 {
+			t.model.spares.put(w)
+			break
+		}
+		w.run(in, out, n)
+		t.done()
+	}
+	t.mu.Lock()
+	t.helpers--
+	t.mu.Unlock()
+	coresInUse.Add(-1)
+}
+
+// take gives the next rows to do, none when all are taken: less and less towards the end, so that all end together, but
+// no less than a part.
+func (t *team) take() (in, out unsafe.Pointer, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next()
+}
+
+// takeBusy is take for helpers.
+func (t *team) takeBusy() (in, out unsafe.Pointer, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in, out, n = t.next()
+	if n > 0 {
+		t.busy++
+	}
+	return in, out, n
+}
+
+// done says that a helper has done what it took.
+func (t *team) done() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy--
+	if t.busy == 0 && t.rows == 0 && t.waiting {
+		t.waiting = false
+		t.finished <- struct{}{}
+	}
+}
+
+func (t *team) next() (in, out unsafe.Pointer, n int) {
+	m := t.model
+	part := m.part
+	n = max(part, t.rows/(2*(t.helpers+1))/part*part)
+	if t.rows-n < part {
+		n = t.rows
+	}
+	in, out = t.in, t.out
+	t.rows -= n
+	if t.rows > 0 {
+		t.in, t.out = unsafe.Add(in, 4*n*m.features), unsafe.Add(out, 4*n*m.outputs)
+	} else {
+		t.in, t.out = nil, nil // the Run's caller owns them
+	}
+	return in, out, n
+}
+
+// Close waits for helpers that have not ended yet; they have nothing to do any more.
+func (t *team) Close() { t.ended.Wait() }

@@ -1,0 +1,257 @@
+// Command lane measures predictions over lane.sock against an empty server in Go
+// of the same framing: it reads what there is, answers every frame with zeros, and
+// writes all answers at once. Both are processes of their own, the clients take
+// turns between them, and they share the cores with the server, as local clients
+// do. JSON goes to standard output.
+//
+// With one request outstanding a client waits for each answer. Pipelined, two
+// clients send a window of requests each with one write and wait for all answers:
+// then p50_us and p99_us are those of a window. See bench/serving for what a
+// closed loop leaves out. The model is its trainer's file, run by whichever backend
+// the daemon finds the fastest.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/serving"
+	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-lane:", err)
+		os.Exit(1)
+	}
+}
+
+// What is promised on 2 cores that the clients share.
+const (
+	mostP50, mostP99     = 1.3, 2.0   // times the empty server's
+	leastRows, leastOf64 = 800e3, 2e6 // rows per second, one and 64 a request
+)
+
+func run() (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == "empty-server" {
+		return serveEmpty(ctx, os.Args[2])
+	}
+	dir, err := os.MkdirTemp("", "picket-bench-*")
+	if err != nil {
+		return fmt.Errorf("making a folder for sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	spec := models.Specs()[0]
+	folder, err := spec.Folder(ctx)
+	if err != nil {
+		return err
+	}
+	m := models.Model{Name: spec.Name, Dir: folder, Features: spec.Features}
+	picketd := filepath.Join(dir, "picketd")
+	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
+	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building picketd: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	sockets := [2]string{filepath.Join(dir, "empty.sock"), filepath.Join(dir, "lane.sock")}
+	stopEmpty, err := serving.Start(ctx, dir, self, "empty-server", sockets[0])
+	if err != nil {
+		return err
+	}
+	defer stopEmpty()
+	stopDaemon, err := serving.Start(ctx, dir, picketd, "--sockets", dir, "--unsigned", "--model", m.Name+"="+m.Dir)
+	if err != nil {
+		return err
+	}
+	defer stopDaemon()
+
+	out := report.New()
+	var results []report.Serving
+	for _, load := range []struct{ clients, window, rows int }{{1, 1, 1}, {1, 1, 64}, {2, 8, 1}, {2, 128, 1}, {2, 8, 64}} {
+		measured, err := measure(ctx, m, load.clients, load.window, load.rows, sockets)
+		if err != nil {
+			return err
+		}
+		results = append(results, measured...)
+		empty, served := measured[0], measured[1]
+		what := fmt.Sprintf("%d rows a request, %d outstanding", load.rows, load.clients*load.window)
+		p50, p99 := served.P50US/empty.P50US, served.P99US/empty.P99US
+		switch {
+		case load.window == 1 && load.rows == 1:
+			out.Promise(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio", mostP50)
+			out.Promise(fmt.Sprintf("p99 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P99US), p99, "ratio", mostP99)
+		case load.window == 128:
+			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastRows, what, empty.RowsPerS), served.RowsPerS/leastRows, 1)
+		case load.window > 1 && load.rows == 64:
+			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastOf64, what, empty.RowsPerS), served.RowsPerS/leastOf64, 1)
+		default:
+			out.Tell(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio")
+		}
+	}
+	out.Results = results
+	return out.Write()
+}
+
+// measure compares the two sockets with so many clients, of which each sends window
+// requests at once.
+func measure(ctx context.Context, m models.Model, clients, window, rows int, sockets [2]string) ([]report.Serving, error) {
+	data, err := models.Rows(m.Features)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Buffer.Release()
+	measured, err := serving.Comparison{
+		Protocol: "lane", Model: m.Name, Outstanding: clients, Rows: window * rows,
+		Targets: [2]serving.Target{
+			{Name: "empty server", Connect: callers(m, data, window, rows, sockets[0])},
+			{Name: "picketd", Connect: callers(m, data, window, rows, sockets[1])},
+		},
+	}.Measure(ctx)
+	for i := range measured {
+		measured[i].Outstanding, measured[i].Rows = clients*window, rows
+	}
+	return measured, err
+}
+
+// connectPatience is how long a server may take to load its model.
+const connectPatience = 30 * time.Second
+
+// callers makes clients of one socket that send random rows of data.
+func callers(m models.Model, data tensor.Tensor, window, rows int, socket string) func() (serving.Call, io.Closer, error) {
+	return func() (serving.Call, io.Closer, error) {
+		conn, err := connect(m.Name, socket)
+		if err != nil {
+			return nil, nil, err
+		}
+		row := 4 * m.Features
+		frame := lanewire.HeaderSize + rows*row
+		sent, buffer := make([]byte, window*frame), make([]byte, lanewire.MaxMessage)
+		want := window * (lanewire.HeaderSize + 4*rows)
+		return func(_ context.Context, random *rand.Rand) (time.Duration, int, error) {
+			for i := range window {
+				at := sent[i*frame:]
+				h := lanewire.Header{Kind: lanewire.KindPredict, ID: uint64(i), Handle: 1, Rows: uint32(rows), Payload: uint32(rows * row)}
+				h.Put(at)
+				first := random.IntN(models.TestRows - rows + 1)
+				copy(at[lanewire.HeaderSize:], data.Rows(first, first+rows).Bytes())
+			}
+			start := time.Now()
+			if _, err := conn.Write(sent); err != nil {
+				return 0, 0, err
+			}
+			got := 0
+			for got < want {
+				n, err := conn.Read(buffer)
+				if err != nil {
+					return 0, 0, err
+				}
+				if got == 0 && buffer[3] != byte(lanewire.KindResult) {
+					return 0, 0, fmt.Errorf("a request was answered with a frame of kind %d: %q", buffer[3], buffer[:n])
+				}
+				got += n
+			}
+			return time.Since(start), got, nil
+		}, conn, nil
+	}
+}
+
+// connect greets a server and opens the model as handle 1.
+func connect(model, socket string) (*net.UnixConn, error) {
+	var conn *net.UnixConn
+	var err error
+	for end := time.Now().Add(connectPatience); ; time.Sleep(10 * time.Millisecond) {
+		conn, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"})
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			return nil, err
+		}
+	}
+	hello := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version}.Append(nil)
+	buffer := make([]byte, lanewire.MaxMessage)
+	for _, ask := range []struct {
+		kind, answer lanewire.Kind
+		payload      []byte
+	}{{lanewire.KindHello, lanewire.KindWelcome, hello}, {lanewire.KindOpen, lanewire.KindModel, []byte(model)}} {
+		h := lanewire.Header{Kind: ask.kind, Payload: uint32(len(ask.payload))}
+		frame := make([]byte, lanewire.HeaderSize)
+		h.Put(frame)
+		if _, err := conn.Write(append(frame, ask.payload...)); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		n, err := conn.Read(buffer)
+		if err != nil || n < lanewire.HeaderSize || buffer[3] != byte(ask.answer) {
+			return nil, errors.Join(fmt.Errorf("greeting %s: it answers %q", socket, buffer[:n]), err, conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// serveEmpty answers every frame with as many zeros as a model with one output
+// would give numbers.
+func serveEmpty(ctx context.Context, socket string) error {
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	for {
+		conn, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accepting: %w", err)
+		}
+		go answer(conn)
+	}
+}
+
+// answer is what the simplest server does with a connection whose clients never
+// cut a frame.
+func answer(conn *net.UnixConn) {
+	defer conn.Close()
+	in, out := make([]byte, lanewire.MaxMessage), make([]byte, 0, lanewire.MaxMessage)
+	zeros := make([]byte, lanewire.MaxMessage)
+	for {
+		n, err := conn.Read(in)
+		if err != nil || n == 0 {
+			return
+		}
+		out = out[:0]
+		var h lanewire.Header
+		for b := in[:n]; len(b) >= lanewire.HeaderSize; b = b[lanewire.HeaderSize+int(h.Payload):] {
+			if h.Parse(b) != nil || len(b) < lanewire.HeaderSize+int(h.Payload) {
+				return
+			}
+			reply := lanewire.Header{Kind: h.Kind + 1, ID: h.ID, Handle: h.Handle, Rows: h.Rows, Payload: 4 * h.Rows}
+			reply.Put(out[len(out) : len(out)+lanewire.HeaderSize])
+			out = out[:len(out)+lanewire.HeaderSize]
+			out = append(out, zeros[:reply.Payload]...)
+		}
+		if _, err := conn.Write(out); err != nil {
+			return
+		}
+	}
+}
