@@ -13,6 +13,7 @@ need() { # need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
 }
 
 need gcc command -v gcc
+need g++ command -v c++ # the C client compiles as C++ too
 need libc6-dev test -e /usr/include/stdlib.h
 need make command -v make
 need git command -v git
