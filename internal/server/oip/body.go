@@ -17,14 +17,6 @@ import (
 	"github.com/picket-ml/picket/engine"
 )
 
-const (
-	// slowest is how many bytes a second a client must send and take, once the
-	// time that every request and answer has is over.
-	slowest = 64 << 10
-	// transferTime is what every request has for its body, and every answer.
-	transferTime = 20 * time.Second
-)
-
 // body is what a request was sent with, in a pooled buffer. Its owner releases it.
 type body struct {
 	data   []byte
@@ -69,9 +61,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (_ body, err e
 	}
 	control := http.NewResponseController(w)
 	now := time.Now()
-	deadline := transferTime + time.Duration(most/slowest)*time.Second
-	// Neither can fail over a connection of net/http's, which others are not.
-	_ = control.SetReadDeadline(now.Add(deadline))
+	// It cannot fail over a connection of net/http's, and others there are not.
+	_ = control.SetReadDeadline(now.Add(s.limits.patience.forBytes(most)))
 	from, err := decompressed(r)
 	if err != nil {
 		return b, err
@@ -81,10 +72,14 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (_ body, err e
 	} else {
 		err = b.readAll(from, limit, tooLarge)
 	}
+	if err != nil {
+		// The deadline stays: net/http reads what is left of a body.
+		return b, err
+	}
 	// From now on only a client that leaves is to be noticed, however long the
 	// model takes.
 	_ = control.SetReadDeadline(time.Time{})
-	return b, err
+	return b, nil
 }
 
 // readExactly reads a body of n bytes.
@@ -155,8 +150,8 @@ func decompressed(r *http.Request) (io.Reader, error) {
 }
 
 // answerIn gives the client time to take an answer of n bytes.
-func answerIn(w http.ResponseWriter, n int) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(transferTime + time.Duration(n/slowest)*time.Second))
+func (s *Server) answerIn(w http.ResponseWriter, n int) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.patience.forBytes(int64(n))))
 }
 
 // maxSmallBody bounds the bodies of requests that carry no tensors.

@@ -126,9 +126,9 @@ func (f *front) admit(raw net.Conn) {
 	f.mu.Lock()
 	f.open[c] = struct{}{}
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), greetingTime)
+	ctx, cancel := context.WithTimeout(context.Background(), f.server.limits.patience.greeting)
 	defer cancel()
-	if err := c.Conn.SetDeadline(time.Now().Add(greetingTime)); err != nil {
+	if err := c.Conn.SetDeadline(time.Now().Add(f.server.limits.patience.greeting)); err != nil {
 		_ = c.Close()
 		return
 	}

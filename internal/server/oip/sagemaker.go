@@ -53,7 +53,7 @@ func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answerIn(w, len(answer))
+	s.answerIn(w, len(answer))
 	return writeBody(w, reply, answer)
 }
 

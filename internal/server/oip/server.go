@@ -49,6 +49,26 @@ type Options struct {
 	Models []Declared
 	// Roots are folders in which a model may be loaded by the name of its folder.
 	Roots []string
+
+	// patience is shortened by tests.
+	patience patience
+}
+
+// patience is how long clients may take.
+type patience struct {
+	// greeting is how long a connection may take until its first request can come,
+	// so that silent ones do not use up MaxConnections. Default 10 s.
+	greeting time.Duration
+	// transfer is what every request over HTTP has for its body, and every answer,
+	// and rate is how many bytes a second must be sent and taken beyond that. Default
+	// 20 s and 64 KiB.
+	transfer time.Duration
+	rate     int64
+}
+
+// forBytes is how long n bytes may be on their way.
+func (p patience) forBytes(n int64) time.Duration {
+	return p.transfer + time.Duration(float64(n)/float64(p.rate)*float64(time.Second))
 }
 
 // Declared is a model that the operator has named.
@@ -64,10 +84,8 @@ const (
 	// maxHeaderBytes bounds the metadata of a call; known clients send a few
 	// hundred bytes.
 	maxHeaderBytes = 16 << 10
-	// greetingTime is how long a connection may take until its first request can
-	// come, so that silent ones do not use up MaxConnections.
-	greetingTime = 10 * time.Second
-	// greetingPatience is what is left of it once the server is shutting down.
+	// greetingPatience is what is left of patience.greeting once the server is
+	// shutting down.
 	greetingPatience = 100 * time.Millisecond
 	// idleTime is how long an HTTP connection may wait for its next request.
 	idleTime = 5 * time.Minute
@@ -130,6 +148,9 @@ func New(o Options) (*Server, error) {
 		o.MaxConnections = 1024
 	}
 	o.MaxInFlight = max(o.MaxInFlight, o.MaxMessage)
+	if o.patience == (patience{}) {
+		o.patience = patience{greeting: 10 * time.Second, transfer: 20 * time.Second, rate: 64 << 10}
+	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
 		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(),
@@ -141,7 +162,7 @@ func New(o Options) (*Server, error) {
 	s.health.SetServingStatus(serviceName, healthapi.HealthCheckResponse_SERVING)
 	s.http = &http.Server{
 		Handler:           s.handler(),
-		ReadHeaderTimeout: greetingTime,
+		ReadHeaderTimeout: o.patience.greeting,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), // what clients do wrong
@@ -160,7 +181,7 @@ func grpcOptions(o Options) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(int(o.MaxMessage)),
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.ConnectionTimeout(greetingTime),
+		grpc.ConnectionTimeout(o.patience.greeting),
 		// Clients behind a network can vanish without a word.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),

@@ -293,7 +293,7 @@ func TestShutdownWithSilentClients(t *testing.T) {
 		}
 	}
 	f.checkServing(t)
-	ctx, cancel := context.WithTimeout(t.Context(), greetingTime/2)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := f.server.Shutdown(ctx); err != nil {
 		t.Error(err)
@@ -301,6 +301,49 @@ func TestShutdownWithSilentClients(t *testing.T) {
 	if f.server.Ready() {
 		t.Error("ready after shutting down")
 	}
+}
+
+// Clients that send slowly, not at all, or do not read are disconnected, and keep
+// nobody else from being served meanwhile.
+func TestSlowClients(t *testing.T) {
+	f := start(t, Options{patience: patience{greeting: 300 * time.Millisecond, transfer: 300 * time.Millisecond, rate: 64 << 20}}, standard(), engine.ModelOptions{})
+	f.checkServing(t)
+	const each = 10
+	const head = "POST /v2/models/rows/infer HTTP/1.1\r\nHost: picket\r\nInference-Header-Content-Length: 0\r\n"
+	large := strings.Repeat("x", 12*1_000_000)
+	var slow []net.Conn
+	for range each {
+		for _, said := range []string{"", "P", "PRI * HTTP/2.0\r\n", "GET / HT", head, head + "Content-Length: 12\r\n\r\nabc", head + "Content-Length: 12000000\r\n\r\n" + large} {
+			c, err := net.Dial("unix", f.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			slow = append(slow, c)
+			go func() { _, _ = io.WriteString(c, said) }() // cut off where the server does not want the rest
+		}
+	}
+	f.checkServing(t)
+	open := func() int {
+		f.server.mu.Lock()
+		defer f.server.mu.Unlock()
+		n := 0
+		for _, front := range f.server.fronts {
+			front.mu.Lock()
+			n += len(front.open)
+			front.mu.Unlock()
+		}
+		return n
+	}
+	for end := time.Now().Add(time.Minute); open() > 2; time.Sleep(10 * time.Millisecond) { // those of gRPC and HTTP
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are left of %d slow ones", open(), len(slow))
+		}
+	}
+	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
+		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
+	}
+	f.checkServing(t)
 }
 
 func TestMoreConnectionsThanAllowed(t *testing.T) {
