@@ -215,16 +215,17 @@ func serveEmpty(ctx context.Context, socket string) error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	context.AfterFunc(ctx, func() { l.Close() })
+	context.AfterFunc(ctx, func() { _ = l.Close() }) // which ends the loop below
 	for {
 		conn, err := l.AcceptUnix()
-		if ctx.Err() != nil {
+		switch {
+		case err == nil:
+			go answer(conn)
+		case errors.Is(err, net.ErrClosed):
 			return nil
-		}
-		if err != nil {
+		default:
 			return fmt.Errorf("accepting: %w", err)
 		}
-		go answer(conn)
 	}
 }
 
