@@ -9,10 +9,10 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-// tolerance is how far two answers may be apart and still agree: so much and the
-// same part of the larger one. It lets a sum be added up in another order and a
-// transform come from another libm, and nothing else: a row that takes another
-// branch of a tree is farther away. Whole numbers and truth values, labels among
+// tolerance is how far two answers may be apart and still agree, as a part of the
+// larger one and of their scale; see scale. It lets a sum be added up in another
+// order and a transform come from another libm: a row that takes another branch of
+// a tree is farther away, as a rule. Whole numbers and truth values, labels among
 // them, are equal or do not agree; NaN agrees with NaN, an infinity with itself.
 func tolerance(d tensor.DType) float64 {
 	switch d {
@@ -37,14 +37,14 @@ func difference(got, want []tensor.Tensor, specs []TensorSpec, rows int) string 
 		if bytes.Equal(g, w) {
 			continue
 		}
-		limit, worst, differ := tolerance(specs[i].DType), -1.0, 0
+		limit, scale, worst, differ := tolerance(specs[i].DType), scale(specs[i].DType, w), -1.0, 0
 		var a, b float64 // where they differ most
 		for at := 0; at < len(g); at += size {
 			if bytes.Equal(g[at:at+size], w[at:at+size]) {
 				continue
 			}
 			x, y := number(specs[i].DType, g[at:]), number(specs[i].DType, w[at:])
-			if isFloat(specs[i].DType) && agree(x, y, limit) {
+			if isFloat(specs[i].DType) && agree(x, y, limit, scale) {
 				continue
 			}
 			differ++
@@ -63,11 +63,24 @@ func difference(got, want []tensor.Tensor, specs []TensorSpec, rows int) string 
 	return ""
 }
 
-func agree(x, y, limit float64) bool {
+// scale is what answers close to zero are measured by: the largest of the answers
+// b, because what was added up to them may have been as large, and at most 1.
+// Without it, models whose answers are all tiny would agree with anything.
+func scale(d tensor.DType, b []byte) float64 {
+	largest := 0.0
+	for at := 0; at < len(b); at += d.Size() {
+		if x := math.Abs(number(d, b[at:])); x > largest { // not NaN
+			largest = x
+		}
+	}
+	return min(largest, 1)
+}
+
+func agree(x, y, limit, scale float64) bool {
 	if x == y || x != x && y != y {
 		return true
 	}
-	return math.Abs(x-y) <= limit+limit*max(math.Abs(x), math.Abs(y)) && !math.IsInf(x, 0) && !math.IsInf(y, 0)
+	return math.Abs(x-y) <= limit*(scale+max(math.Abs(x), math.Abs(y))) && !math.IsInf(x, 0) && !math.IsInf(y, 0)
 }
 
 func isFloat(d tensor.DType) bool {

@@ -76,8 +76,43 @@ func TestAgree(t *testing.T) {
 		{1e6, 1e6 + 9, true}, {1e6, 1e6 + 11, false}, {-1e6, 1e6, false}, {0, math.Copysign(0, -1), true},
 		{nan, nan, true}, {nan, 1, false}, {inf, inf, true}, {inf, -inf, false}, {inf, 1e300, false},
 	} {
-		if agree(c.x, c.y, tolerance(tensor.FP32)) != c.want || agree(c.y, c.x, tolerance(tensor.FP32)) != c.want {
+		if agree(c.x, c.y, tolerance(tensor.FP32), 1) != c.want || agree(c.y, c.x, tolerance(tensor.FP32), 1) != c.want {
 			t.Errorf("%v and %v: want %v", c.x, c.y, c.want)
+		}
+	}
+}
+
+// TestTinyAnswers: a model whose answers are all close to zero agrees with its like and not with any other such model; one
+// answer close to zero, among larger ones, may be any that is.
+func TestTinyAnswers(t *testing.T) {
+	specs := []TensorSpec{{Name: "y", DType: tensor.FP32, Dims: []int64{Variable, 1}}}
+	filled := func(values ...float32) []tensor.Tensor {
+		made, err := newTensors(specs, len(values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { releaseAll(made) })
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(made[0].Bytes()[4*i:], math.Float32bits(v))
+		}
+		return made
+	}
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		got, want []float32
+		differ    bool
+	}{
+		{[]float32{1e-7, 2e-7}, []float32{1.00001e-7, 2e-7}, false},
+		{[]float32{0, 0}, []float32{1e-7, 2e-7}, true},
+		{[]float32{1e-7, 2e-7}, []float32{0, 0}, true},
+		{[]float32{1.1e-7, 2e-7}, []float32{1e-7, nan}, true},
+		{[]float32{1.1e-7, nan}, []float32{1e-7, nan}, true},
+		{[]float32{1e-7, 0.5}, []float32{2e-7, 0.5}, false},
+		{[]float32{1e-7, -8}, []float32{9e-6, -8}, false}, // the scale is 1 at most
+		{[]float32{1e-7, -8}, []float32{2e-5, -8}, true},
+	} {
+		if got := difference(filled(c.got...), filled(c.want...), specs, len(c.got)); (got != "") != c.differ {
+			t.Errorf("%v and %v: %q", c.got, c.want, got)
 		}
 	}
 }

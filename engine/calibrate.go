@@ -15,8 +15,10 @@ import (
 // together; of a model that takes a second a row, each candidate runs one row.
 const (
 	// calibrationRows is on how many rows answers are compared and one row at a
-	// time is timed: too many for a branch predictor to learn by heart.
-	calibrationRows = 256
+	// time is timed: too many for a branch predictor to learn by heart, and no
+	// multiple of a vector, so that what a kernel does with the last rows of a batch
+	// is compared as well.
+	calibrationRows = 251
 	// calibrationBytes bounds the tensors of one candidate.
 	calibrationBytes = 16 << 20
 	// calibrationTime is how long a candidate is timed, and about how long it may
@@ -149,7 +151,7 @@ func (k *calibration) makeRows() error {
 		if err != nil {
 			return err
 		}
-		k.rows = max(1, min(max(calibrationRows, k.options.ExpectedRows), calibrationBytes/max(1, perRow)))
+		k.rows = max(1, min(max(calibrationRows, k.options.ExpectedRows|1), calibrationBytes/max(1, perRow)))
 		k.each = min(k.options.ExpectedRows, k.rows)
 	}
 	var err error
@@ -205,6 +207,7 @@ func (k *calibration) compare(t *trial) error {
 // number of rows that are answered, and its error ends it. It returns how many
 // rows were answered.
 func (t *trial) prove(in []tensor.Tensor, all, each int, check func(rows int) error) (rows int, err error) {
+	t.spoil()
 	one, err := t.once(in, 1)
 	if err == nil && one < int64(settlingTime) {
 		one, err = t.once(in, 1)
@@ -219,6 +222,7 @@ func (t *trial) prove(in []tensor.Tensor, all, each int, check func(rows int) er
 	rows = int(max(1, min(int64(all), int64(calibrationTime)/one)))
 	if rows > 1 {
 		for _, size := range slices.Compact([]int{min(each, rows), 1, rows}) {
+			t.spoil()
 			if err = t.answer(in, rows, size); err == nil {
 				err = check(rows)
 			}

@@ -53,8 +53,9 @@ type Description struct {
 //
 // Where several backends can, all that open are timed with requests of
 // ModelOptions.ExpectedRows rows, and the fastest is chosen whose answers agree
-// with those of the best match: floating-point numbers within 1e-5 and 1e-5 of
-// the larger one, everything else equal. A backend that matches better is kept
+// with those of the best match on some hundred rows: floating-point numbers within
+// 1e-5 of the larger one and 1e-5 of the tensor's largest, or of 1 if that is less,
+// everything else equal. A backend that matches better is kept
 // unless another is clearly faster.
 type Candidate struct {
 	Backend string `json:"backend"`
