@@ -5,56 +5,56 @@ package forest
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 )
 
-// arena collects the tables of a model in one range of memory, each aligned to a cache line.
-type arena struct{ data []byte }
+// arena collects the tables of a model, to be copied into one range of memory, each aligned to a cache line. It keeps what
+// it is given, which must not change before.
+type arena struct {
+	tables []table
+	size   int
+}
+
+// table is a part of an arena with content.
+type table struct {
+	at      offset
+	content []byte
+}
 
 // offset is where a table starts in an arena.
 type offset int
 
-func (a *arena) align() offset {
-	for len(a.data)%64 != 0 {
-		a.data = append(a.data, 0)
-	}
-	return offset(len(a.data))
-}
-
 // room makes a table of n zero bytes.
 func (a *arena) room(n int) offset {
-	at := a.align()
-	a.data = append(a.data, make([]byte, n)...)
-	return at
-}
-
-func (a *arena) u32(values []uint32) offset {
-	at := a.align()
-	for _, v := range values {
-		a.data = binary.LittleEndian.AppendUint32(a.data, v)
-	}
+	at := offset(lines(a.size))
+	a.size = int(at) + n
 	return at
 }
 
 func (a *arena) bytes(values []byte) offset {
-	at := a.align()
-	a.data = append(a.data, values...)
+	at := a.room(len(values))
+	a.tables = append(a.tables, table{at, values})
 	return at
 }
 
-func (a *arena) f32(values []float32) offset {
-	at := a.align()
-	for _, v := range values {
-		a.data = binary.LittleEndian.AppendUint32(a.data, math.Float32bits(v))
+func (a *arena) u32(values []uint32) offset  { return a.bytes(bytesOf(values)) }
+func (a *arena) f32(values []float32) offset { return a.bytes(bytesOf(values)) }
+func (a *arena) f64(values []float64) offset { return a.bytes(bytesOf(values)) }
+
+// write fills memory, which is at least as large as the arena, with the tables, and with zeros where there are none.
+func (a *arena) write(memory []byte) {
+	end := 0
+	for _, t := range a.tables {
+		clear(memory[end:t.at])
+		end = int(t.at) + copy(memory[t.at:], t.content)
 	}
-	return at
+	clear(memory[end:])
 }
 
-func (a *arena) f64(values []float64) offset {
-	at := a.align()
-	for _, v := range values {
-		a.data = binary.LittleEndian.AppendUint64(a.data, math.Float64bits(v))
-	}
-	return at
+// bytesOf is the memory of values that hold no pointers, in the byte order of the host.
+func bytesOf[T any](values []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(one)))
 }
 
 // put writes a float of the model's width at byte i.

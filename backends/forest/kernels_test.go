@@ -121,8 +121,8 @@ func TestRowSlots(t *testing.T) {
 	large := shapes["one large tree"]
 	large.depth = 17
 	var a arena
-	if got := newPlan(randomForest(rand.New(rand.NewPCG(0, 3)), large)).layRows(&a); got.registers != 0 || len(a.data) != 0 {
-		t.Errorf("a tree of 2^17 leaves has a row layout of %d bytes", len(a.data))
+	if got := newPlan(randomForest(rand.New(rand.NewPCG(0, 3)), large)).layRows(&a); got.registers != 0 || a.size != 0 {
+		t.Errorf("a tree of 2^17 leaves has a row layout of %d bytes", a.size)
 	}
 	for name, want := range map[string]rowTables{
 		"depth 6":             {registers: 1, copies: 32},

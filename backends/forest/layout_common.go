@@ -2,10 +2,7 @@
 
 package forest
 
-import (
-	"math/bits"
-	"unsafe"
-)
+import "math/bits"
 
 // commonTables are the walk layout and what all layouts share; see forest.h for all of these.
 type commonTables struct {
@@ -26,7 +23,7 @@ func (p *plan) layCommon(a *arena, w *walkLayout) commonTables {
 		rules = append(rules, byte(v.missing))
 	}
 	t.viewColumn, t.viewRule = a.u32(columns), a.bytes(rules)
-	t.blocks = a.bytes(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w.blocks))), len(w.blocks)*int(unsafe.Sizeof(block{}))))
+	t.blocks = a.bytes(bytesOf(w.blocks))
 	t.roots, t.words = a.u32(w.roots), a.u32(w.words)
 	if p.wide {
 		t.leaves = a.f64(w.leaves)

@@ -52,9 +52,9 @@ func (p *plan) rowSlots() rowSlots {
 		s.at = func(n *node) (uint8, uint8) { return uint8(int(n.unit) + int(flag(n.right))*s.copies), n.rank }
 		return s
 	}
-	thresholds := make([][]float32, 2*len(p.views))
+	thresholds := make([][]int32, 2*len(p.views))
 	list := func(n *node) int32 { return 2*n.view + int32(flag(n.right)) }
-	p.splits(func(n *node) { thresholds[list(n)] = append(thresholds[list(n)], n.threshold) })
+	p.splits(func(n *node) { thresholds[list(n)] = append(thresholds[list(n)], thresholdKey(n.threshold)) })
 	units, rank := unitsOf(thresholds)
 	if len(units) > 256 {
 		return rowSlots{}
@@ -85,6 +85,8 @@ func (p *plan) layRows(a *arena) rowTables {
 	var blocks []byte
 	if t.two {
 		blocks = make([]byte, all*8*t.stride)
+	} else {
+		blocks = make([]byte, 0, (len(p.trees)+len(p.leaves)/3)*blockBytes) // about as many
 	}
 	for i := range p.trees {
 		tree := &p.trees[i]

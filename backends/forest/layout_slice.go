@@ -2,10 +2,7 @@
 
 package forest
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // sliceTables are the slice layout for registers of width bytes, 0 where the model has none; see forest.h.
 type sliceTables struct {
@@ -23,8 +20,8 @@ const (
 type slicer struct {
 	*plan
 	width      int
-	first      []int           // of each unit: its first line of masks
-	rightOf    []map[uint8]int // of each unit: the lines of ranks that are needed with missing values going right
+	first      []int // of each unit: its first line of masks
+	rightOf    []int // of each unit, for 256 ranks: the lines of those that are needed with missing values going right, else 0
 	heads      []uint32
 	mask, side []uint32
 	to         []uint32
@@ -48,6 +45,8 @@ func (p *plan) laySlices(a *arena, width int) sliceTables {
 	if p.sets || len(p.units) == 0 || t.masks*width > maxMaskBytes || t.reach*width > maxReachBytes || p.groups > 256 {
 		return sliceTables{}
 	}
+	nodes := 2 * len(p.leaves) // about as many
+	s.mask, s.side, s.leaves = make([]uint32, 0, nodes), make([]uint32, 0, nodes), make([]byte, 0, (len(p.leaves)+64)*p.leafBytes())
 	for i := range p.trees {
 		s.lay(&p.trees[i])
 	}
@@ -59,22 +58,22 @@ func (p *plan) laySlices(a *arena, width int) sliceTables {
 // lines gives every unit its lines of masks: one for each rank, from 0 on, and one more for each rank that some node wants
 // with missing values going right.
 func (s *slicer) lines(t *sliceTables) (unitRight, right []uint32) {
-	s.rightOf = make([]map[uint8]int, len(s.units))
+	s.rightOf = make([]int, len(s.units)*ranks)
 	s.splits(func(n *node) {
 		if n.right {
-			if s.rightOf[n.unit] == nil {
-				s.rightOf[n.unit] = map[uint8]int{}
-			}
-			s.rightOf[n.unit][n.rank] = 0
+			s.rightOf[int(n.unit)*ranks+int(n.rank)] = 1
 		}
 	})
 	for u := range s.units {
 		s.first = append(s.first, t.masks)
 		t.masks += len(s.units[u].thresholds) + 1
 		unitRight = append(unitRight, uint32(len(right)))
-		for _, rank := range slices.Sorted(maps.Keys(s.rightOf[u])) {
-			right = append(right, uint32(int(rank)*s.width))
-			s.rightOf[u][rank] = t.masks
+		for rank, wanted := range s.rightOf[u*ranks : (u+1)*ranks] {
+			if wanted == 0 {
+				continue
+			}
+			right = append(right, uint32(rank*s.width))
+			s.rightOf[u*ranks+rank] = t.masks
 			t.masks++
 		}
 	}
@@ -88,7 +87,7 @@ func (s *slicer) add(n *node) {
 		mask = s.first[n.unit] + int(n.rank)
 		side = mask
 		if n.right {
-			side = s.rightOf[n.unit][n.rank]
+			side = s.rightOf[int(n.unit)*ranks+int(n.rank)]
 		}
 	}
 	s.mask, s.side = append(s.mask, uint32(mask*s.width)), append(s.side, uint32(side*s.width))
@@ -123,7 +122,7 @@ func (s *slicer) lay(tree *tree) {
 
 // complete adds the nodes of the levels from a node on, and the leaves below.
 func (s *slicer) complete(tree *tree, from int32, depth int) {
-	heap := make([]int32, 1<<(depth+1)-1)
+	var heap [2 << shallow]int32
 	heap[0] = from
 	for j := range 1<<depth - 1 {
 		n := &tree.nodes[heap[j]]
@@ -133,7 +132,7 @@ func (s *slicer) complete(tree *tree, from int32, depth int) {
 			heap[2*j+2]++
 		}
 	}
-	s.leaves = s.leafTable(s.leaves, tree, heap[1<<depth-1:])
+	s.leaves = s.leafTable(s.leaves, tree, heap[1<<depth-1:2<<depth-1])
 }
 
 // boundaries adds the splits of a tree with the lines of reach that they look at and write: line k is about the leaves

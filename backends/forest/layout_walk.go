@@ -53,6 +53,19 @@ func keyOf(x float32) int32 {
 	return k ^ k>>31&math.MaxInt32
 }
 
+// floatOf is the float of a key: NaN of keys that no value has.
+func floatOf(key int32) float32 {
+	return math.Float32frombits(uint32(key ^ key>>31&math.MaxInt32))
+}
+
+// thresholdKey is keyOf, or unreachable for NaN, a threshold that nothing reaches.
+func thresholdKey(threshold float32) int32 {
+	if threshold != threshold {
+		return unreachable
+	}
+	return keyOf(threshold)
+}
+
 // walkLayout is a model in blocks.
 type walkLayout struct {
 	blocks []block
@@ -73,7 +86,7 @@ func (p *plan) layWalk() *walkLayout {
 			roots++
 		}
 	}
-	w.blocks = make([]block, roots)
+	w.blocks = make([]block, roots, int(roots)+len(p.leaves)/3)
 	for i, root := range w.roots {
 		if root < leafExit {
 			w.fill(p, &p.trees[i], 0, root)
@@ -106,18 +119,15 @@ func (w *walkLayout) fill(p *plan, t *tree, at int32, number uint32) {
 		lasts, last = b.splits[1:], 1
 	} else {
 		t.cut(at, (*node).isSet, &below, func(i int, n *node) {
-			s := split{unreachable, uint32(2 * n.view)}
-			if n.threshold == n.threshold {
-				s.key = keyOf(n.threshold)
-			}
+			s := split{thresholdKey(n.threshold), uint32(2 * n.view)}
 			if n.right {
 				s.slot++
 			}
 			b.splits[i] = s
 		})
 	}
-	var children []int32
-	exit, leaves := uint32(0), uint32(0)
+	var children [8]int32
+	exit, leaves, blocks := uint32(0), uint32(0), uint32(0)
 	for e, to := range below[:2*last] {
 		switch {
 		case e > 0 && to == below[e-1]: // both exits of a split that is not there
@@ -126,14 +136,15 @@ func (w *walkLayout) fill(p *plan, t *tree, at int32, number uint32) {
 			exit = exitLeaf | leaves
 			leaves++
 		default:
-			exit = uint32(len(children))
-			children = append(children, to)
+			exit = blocks
+			children[blocks] = to
+			blocks++
 		}
 		lasts[e/2].slot |= exit << (slotBits + e%2*4)
 	}
-	w.blocks = append(w.blocks, make([]block, len(children))...)
+	w.blocks = append(w.blocks, make([]block, blocks)...)
 	w.blocks[number] = b
-	for i, to := range children {
+	for i, to := range children[:blocks] {
 		w.fill(p, t, to, b.blocks+uint32(i))
 	}
 }

@@ -82,11 +82,11 @@ func layOut(p *plan, family family, batches, pin bool) (*program, rowTables, sli
 		slices = p.laySlices(&a, family.width)
 	}
 	order := a.room(2 * 2 * mostRows)
-	memory, err := alloc(int(a.align()), pin)
+	memory, err := alloc(lines(a.size), pin)
 	if err != nil {
 		return nil, rows, slices, err
 	}
-	copy(memory.Bytes(), a.data)
+	a.write(memory.Bytes())
 	base := unsafe.Pointer(unsafe.SliceData(memory.Bytes()))
 	f := (*C.picket_forest)(base)
 	u32 := func(o offset) *C.uint32_t { return (*C.uint32_t)(unsafe.Add(base, o)) }

@@ -90,7 +90,7 @@ func right(s split, keys []int32) uint32 {
 func (w walker) goesRight(b *block, keys []int32) uint32 {
 	s := b.splits[0]
 	k := keys[s.slot&(1<<slotBits-1)]
-	x := math.Float32frombits(uint32(k ^ k>>31&math.MaxInt32)) // NaN of missingLeft
+	x := floatOf(k)
 	words := w.words[b.splits[1].key:][:s.key]
 	if s.slot&setIsLeft != 0 {
 		return uint32(flag(!(x > -1 && x < math.MaxInt32 && inSet(words, uint32(x)))))
