@@ -32,7 +32,7 @@
 // them, one comparison gives a byte per tree, and a permute with a table of 128 bytes turns the bytes of 64 trees into their
 // exits, 0 to 7. An exit leads to a line of 64 bytes that holds the next seven splits; four 16-byte loads fill a register
 // again. In trees of four to six levels the line holds eight leaves, too. Patterns stay in registers then: eight pieces that
-// are stored and then loaded as a whole have to reach the cache first, which had doubled the time. In trees of any other
+// are stored and then loaded as a whole have to reach the cache first, which doubles the time. In trees of any other
 // shape, it holds where its exits lead, 16 bits each, and the leaves among these, as floats; of doubles, four. There, 256 trees
 // make a list: first come the patterns of all its blocks, then where these lead, then those that have not ended make the next
 // list. So many lines are on their way at a time and nothing waits for one of them.
@@ -62,10 +62,16 @@
 // Counted for a model of 500 trees of depth 6 over 30 columns with 5,088 thresholds, and timed kernel alone, shortest of
 // many runs, on a core of a Zen 5 EPYC at 3.8 GHz that others used too:
 //
-//   - One row, 0.51 us: 0.07 to find the ranks, 0.06 for the top blocks, the rest for the second blocks and the sum. It reads
-//     16 bytes of the top and one line of 64 a tree, 40 KB, most of it from the second-level cache, and takes about nine
-//     instructions a tree, two of them to fetch and add the leaf. Exact sums keep the order, so the additions wait for each
-//     other, 2 cycles each: 0.26 us that nothing can take away. They are strewn among the work on the next 64 trees.
+//   - One row, 0.51 us, or 1,940 cycles: 0.07 us to find the ranks, 0.06 for the top blocks, the rest for the second blocks
+//     and the sum. Eight second blocks are 53 instructions, eight additions 29, with some 15 to tell whether the eight trees
+//     belong to one sum; the top blocks of 64 trees are 54, and their offsets 40: about 14 a tree, and 38 for a column's
+//     rank, 8,000 in all, which at eight a cycle is 1,000 cycles. Exact sums keep the order, so the additions wait for each
+//     other, 2 cycles each: 1,000 cycles, too, but strewn among the work on the next 64 trees. What bounds it is the lines it
+//     reads: 16 bytes of the top and a line of 64 bytes a tree, two lines a column, 685 in all, 43 KB, most of them from the
+//     second-level cache. At a line in 2 cycles that is 1,370, so that it is within 1.5 times of that bound. When other work
+//     has taken both caches meanwhile, it takes 1.2 to 1.8 us, from the third-level cache. Fetching the second blocks of the
+//     next 64 trees ahead makes that a fifth less at best, but costs 5 to 25 parts in 100 when the caches are warm, because
+//     the processor looks ahead as far by itself; pages of 2 MiB make no difference.
 //   - 512 rows, 0.072 us a row from Run to answer: about 0.043 for the trees, 0.017 for the ranks, 0.007 for the masks, 0.004
 //     for turning rows into columns and sums into rows, and 0.001 for the sigmoid. A tree is about 340 instructions for 512 rows:
 //     63 loads of offsets, 63 masks of which about half are operands of the 57 selections, 30 to make bytes, 160 to fetch and

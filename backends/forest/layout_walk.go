@@ -107,14 +107,15 @@ func (w *walkLayout) fill(p *plan, t *tree, at int32, number uint32) {
 	var below [8]int32
 	lasts, last := b.splits[3:], 4
 	if n := &t.nodes[at]; n.isSet() {
-		b.splits[0] = split{int32(len(n.set)), uint32(2*n.view) | setBlock}
+		set := p.categories[n.set]
+		b.splits[0] = split{int32(len(set)), uint32(2*n.view) | setBlock}
 		if n.op == ensemble.SetLeft {
 			b.splits[0].slot |= setIsLeft
 		} else if n.right {
 			b.splits[0].slot |= setMissing
 		}
 		b.splits[1].key = int32(len(w.words))
-		w.words = append(w.words, n.set...)
+		w.words = append(w.words, set...)
 		below[0], below[1] = n.left, n.left+1
 		lasts, last = b.splits[1:], 1
 	} else {

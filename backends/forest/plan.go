@@ -38,17 +38,18 @@ const (
 	ranks   = 256
 )
 
-// node is a node of a tree of the plan. Children lie side by side: right is left + 1.
+// node is a node of a tree of the plan. Children lie side by side: right is left + 1. Models have millions, so it is small and
+// holds no pointers, which the garbage collector would have to follow.
 type node struct {
 	threshold float32 // right if x >= threshold; NaN in leaves and sets
 	view      int32
-	right     bool // missing values go right
+	set       int32 // of SetLeft and SetRight: their place in plan.categories
+	left      int32 // of a leaf: itself
+	leaf      int32 // of a leaf: its number in plan.leaves; of others -1
+	unit      int32 // of a split by threshold: its unit and
+	rank      uint8 // its place there: right if the rank of x is at least this
+	right     bool  // missing values go right
 	op        ensemble.Op
-	set       []uint32 // categories of SetLeft and SetRight
-	left      int32    // of a leaf: itself
-	leaf      int32    // of a leaf: its number in plan.leaves; of others -1
-	unit      int32    // of a split by threshold: its unit and
-	rank      uint8    // its place there: right if the rank of x is at least this
 }
 
 // tree is a tree of the plan. Node 0 is the root.
@@ -71,6 +72,7 @@ type plan struct {
 	trees            []tree // the trees of a group side by side, in their order
 	groupFirst       []int  // groups + 1
 	leaves           []float64
+	categories       [][]uint32 // of the splits by set, a bit each
 	sets             bool
 	depth            int
 }
@@ -184,7 +186,8 @@ func (p *plan) makeTree(t *ensemble.Tree, viewOf map[view]int32) tree {
 		case ensemble.LessEqual:
 			m.threshold = above(n.Value)
 		default:
-			m.set = t.Categories[n.Set]
+			m.set = int32(len(p.categories))
+			p.categories = append(p.categories, t.Categories[n.Set])
 			out.sets = true
 		}
 		out.nodes[i] = m

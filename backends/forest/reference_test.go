@@ -29,7 +29,7 @@ func (p reference) sum(g int, row []float32) float64 {
 	if p.wide {
 		sum := p.base[g]
 		for i := range trees {
-			sum += p.leaves[trees[i].walk(row)]
+			sum += p.leaves[trees[i].walk(p.plan, row)]
 		}
 		return sum
 	}
@@ -38,7 +38,7 @@ func (p reference) sum(g int, row []float32) float64 {
 		sum = 0
 	}
 	for i := range trees {
-		sum += float32(p.leaves[trees[i].walk(row)])
+		sum += float32(p.leaves[trees[i].walk(p.plan, row)])
 	}
 	if p.baseLast {
 		sum += float32(p.base[g])
@@ -47,7 +47,7 @@ func (p reference) sum(g int, row []float32) float64 {
 }
 
 // walk is the number of the leaf where a row of views ends.
-func (t *tree) walk(row []float32) int32 {
+func (t *tree) walk(p *plan, row []float32) int32 {
 	i := int32(0)
 	for {
 		n := &t.nodes[i]
@@ -55,21 +55,21 @@ func (t *tree) walk(row []float32) int32 {
 			return n.leaf
 		}
 		i = n.left
-		if n.goesRight(row[n.view]) {
+		if n.goesRight(p, row[n.view]) {
 			i++
 		}
 	}
 }
 
-func (n *node) goesRight(x float32) bool {
+func (n *node) goesRight(p *plan, x float32) bool {
 	switch n.op {
 	case ensemble.SetLeft:
-		return !(x > -1 && x < math.MaxInt32 && inSet(n.set, uint32(x)))
+		return !(x > -1 && x < math.MaxInt32 && inSet(p.categories[n.set], uint32(x)))
 	case ensemble.SetRight:
 		if x != x {
 			return n.right
 		}
-		return x >= 0 && x < 1<<24 && inSet(n.set, uint32(x))
+		return x >= 0 && x < 1<<24 && inSet(p.categories[n.set], uint32(x))
 	}
 	if x != x {
 		return n.right
