@@ -91,12 +91,13 @@ func newPlan(e *ensemble.Ensemble) *plan {
 	p.groupFirst = make([]int, p.groups+1)
 	for _, i := range order {
 		t := &e.Trees[i]
-		for g := t.Group; g < p.groups; g++ {
-			p.groupFirst[g+1]++
-		}
+		p.groupFirst[t.Group+1]++
 		p.trees = append(p.trees, p.makeTree(t, viewOf))
 		p.depth = max(p.depth, t.Depth)
 		p.sets = p.sets || p.trees[len(p.trees)-1].sets
+	}
+	for g := range p.groups {
+		p.groupFirst[g+1] += p.groupFirst[g]
 	}
 	p.makeUnits()
 	return p
