@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -33,7 +34,13 @@ type Artifact struct {
 	LeftOut []LeftOut
 
 	// digests are those of the files that were asked for, by name.
-	digests map[string][sha256.Size]byte
+	digests map[string]fileDigest
+}
+
+// fileDigest is what a file held when it was read.
+type fileDigest struct {
+	sum  [sha256.Size]byte
+	info fs.FileInfo // of the file, before it was read
 }
 
 // ArtifactFile is one file of an Artifact.
@@ -172,14 +179,18 @@ func (a *Artifact) ReadFile(name string, limit int64) ([]byte, error) {
 // several goroutines at once. What is read later may be another content: whoever
 // trusts a digest takes it of the very bytes it uses.
 func (a *Artifact) SHA256(ctx context.Context, name string) ([sha256.Size]byte, error) {
-	if sum, ok := a.digests[name]; ok {
-		return sum, nil
+	if d, ok := a.digests[name]; ok {
+		return d.sum, nil
 	}
 	f, err := a.Open(name)
 	if err != nil {
 		return [sha256.Size]byte{}, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("%w: reading %s: %w", ErrArtifact, name, err)
+	}
 	digest, buffer := sha256.New(), make([]byte, 256<<10)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -195,11 +206,24 @@ func (a *Artifact) SHA256(ctx context.Context, name string) ([sha256.Size]byte, 
 		}
 	}
 	if a.digests == nil {
-		a.digests = make(map[string][sha256.Size]byte)
+		a.digests = make(map[string]fileDigest)
 	}
 	sum := [sha256.Size]byte(digest.Sum(nil))
-	a.digests[name] = sum
+	a.digests[name] = fileDigest{sum, info}
 	return sum, nil
+}
+
+// unchanged fails where a file is not the one any more that SHA256 read, so that
+// what was opened since may not be what the digest is of.
+func (a *Artifact) unchanged() error {
+	for _, name := range slices.Sorted(maps.Keys(a.digests)) {
+		was := a.digests[name].info
+		is, err := a.Root.Stat(name)
+		if err != nil || !os.SameFile(was, is) || was.Size() != is.Size() || !was.ModTime().Equal(is.ModTime()) {
+			return fmt.Errorf("%w: %s was changed while the model was being loaded", ErrArtifact, name)
+		}
+	}
+	return nil
 }
 
 // Has tells whether the artifact has a file of that name.

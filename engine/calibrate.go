@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -30,6 +31,9 @@ const (
 	turnTime    = 100 * time.Microsecond
 	maxTurnRuns = 4096
 	maxTurns    = 2 * int(calibrationTime/turnTime)
+	// longestTiming is how long the turns of all may take together, with the waits
+	// between them, which on a busy host are many times as long as the turns.
+	longestTiming = 500 * time.Millisecond
 	// longestRun is the longest run that is worth waiting for: larger requests
 	// are timed with fewer rows.
 	longestRun = time.Second
@@ -83,7 +87,8 @@ func (c *choice) calibrate(ctx context.Context, trials []*trial) (fastest *trial
 	if err := k.all(ctx, k.compare); err != nil {
 		return nil, err
 	}
-	for again := true; again && len(k.running) > 1; {
+	end := c.engine.now() + int64(longestTiming)
+	for again := true; again && len(k.running) > 1; again = again && c.engine.now() < end {
 		again = false
 		if err := k.all(ctx, func(t *trial) error {
 			if t.done() {
@@ -97,7 +102,8 @@ func (c *choice) calibrate(ctx context.Context, trials []*trial) (fastest *trial
 	}
 	fastest = k.pick()
 	fastest.stop()
-	c.engine.log.Info("backends were timed", "model", c.name, "chosen", fastest.backend(), "us_per_row", c.candidates[fastest.index].USPerRow,
+	c.engine.log.Info("backends were timed", "model", c.name, "chosen", fastest.backend(),
+		"us_per_row", math.Round(c.candidates[fastest.index].USPerRow*1000)/1000,
 		"candidates", len(trials), "took", time.Since(began).Round(time.Microsecond))
 	return fastest, nil
 }

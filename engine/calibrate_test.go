@@ -306,6 +306,35 @@ func TestSlowModels(t *testing.T) {
 	}
 }
 
+// TestBusyHost: where every turn is waited for, there are fewer of them, and a load does not take seconds.
+func TestBusyHost(t *testing.T) {
+	var ran atomic.Bool
+	var ns atomic.Int64
+	clock := func() int64 {
+		if ran.Swap(false) {
+			return ns.Load()
+		}
+		return ns.Add(int64(10 * time.Millisecond)) // the wait for the processor, before a turn
+	}
+	takes := func(name string, a time.Duration) *enginetest.Backend {
+		return enginetest.New(enginetest.Script{Name: name, OnRun: func(int) error {
+			ns.Add(int64(a))
+			ran.Store(true)
+			return nil
+		}})
+	}
+	e := newEngine(t, engine.Options{}, takes("slow", 150*us), takes("fast", 100*us))
+	e.SetClock(clock)
+	d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReasons(t, d, "fast", map[string]string{"slow": "slower (150 µs)"})
+	if took := time.Duration(ns.Load()); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // TestCandidateThatDoesNotFitTheMachine is left out; the one that does is used.
 func TestCandidateThatDoesNotFitTheMachine(t *testing.T) {
 	host := &hw.Host{CPU: hw.CPU{CoresAllowed: 2}, Memory: hw.Memory{Total: 1 << 20, Cgroup: hw.Limit{Unlimited: true}}}

@@ -88,7 +88,11 @@ func (c *choice) match(i int) (fit int, err error) {
 // panic stays open.
 func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
-	return c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin})
+	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin})
+	if err != nil && ctx.Err() != nil {
+		err = contextError(ctx.Err()) // whatever else it says, nobody waits for it
+	}
+	return m, err
 }
 
 // startFirst starts the first model that opens. Only ErrUnsupported sends it to
@@ -132,6 +136,12 @@ func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, er
 	before := slices.Clone(c.candidates)
 	chosen := c.adopt(d)
 	model, err := c.open(ctx, chosen)
+	if err == nil {
+		// The decision is about the bytes that the key is of.
+		if err = c.artifact.unchanged(); err != nil {
+			closing(c.engine.log, "a model", c.name, c.candidates[chosen].Backend, model)
+		}
+	}
 	var s *Snapshot
 	if err == nil {
 		s, err = c.start(chosen, model, c.candidates[chosen].Reason)
@@ -142,7 +152,7 @@ func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, er
 	if ctx.Err() != nil {
 		return nil, contextError(ctx.Err())
 	}
-	c.engine.log.Warn("timing backends again: the remembered one does not open any more",
+	c.engine.log.Warn("timing backends again: the remembered one cannot be used",
 		"model", c.name, "backend", c.candidates[chosen].Backend, "error", err)
 	c.candidates = before
 	return nil, nil
@@ -205,8 +215,8 @@ func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
 			c.candidates[i].Reason, c.unsupported = err.Error(), err
 			continue
 		}
-		if len(trials) == 0 {
-			return nil, c.opening(i, err)
+		if len(trials) == 0 || ctx.Err() != nil {
+			return trials, c.opening(i, err)
 		}
 		c.candidates[i].Reason, c.unsettled = err.Error(), true
 		c.engine.log.Warn("a backend that matches the artifact cannot open it; another one runs it",

@@ -1,13 +1,17 @@
 package engine_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // candidate is what a description says of a backend.
@@ -99,6 +103,45 @@ func TestLastResortWhereNothingElseOpens(t *testing.T) {
 		"leaky": "chosen: it matches", "worst": "not tried: leaky matches the artifact better", "first": "no code for", "second": "no code for"})
 	if worst.Opened() != 0 {
 		t.Error("two last resorts were opened")
+	}
+}
+
+// quitting is a backend in whose Open the caller gives up.
+type quitting struct {
+	*enginetest.Backend
+	quit context.CancelFunc
+}
+
+func (q quitting) Open(ctx context.Context, _ *engine.Artifact, _ engine.OpenOptions) (engine.Model, error) {
+	q.quit()
+	return nil, ctx.Err()
+}
+
+// Whoever gives up while backends are opened is told so, and it is no backend's fault.
+func TestGivenUpWhileOpening(t *testing.T) {
+	for _, match := range []int{90, 110} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var log bytes.Buffer
+		other := enginetest.New(enginetest.Script{Name: "other"})
+		q := quitting{enginetest.New(enginetest.Script{Name: "quitting", Match: match}), cancel}
+		e := newEngine(t, engine.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Backends: []engine.Backend{q}}, other)
+		if _, err := e.Load(ctx, "m", "somewhere", engine.ModelOptions{}); !errors.Is(err, engine.ErrCanceled) {
+			t.Errorf("match %d: %v", match, err)
+		}
+		if strings.Contains(log.String(), "cannot open it") {
+			t.Errorf("match %d: the log blames the backend: %s", match, &log)
+		}
+	}
+}
+
+// A machine with more cores than a model may have instances or threads is no mistake in the options.
+func TestManyCores(t *testing.T) {
+	b := enginetest.New(enginetest.Script{Properties: inline})
+	e := newEngine(t, engine.Options{Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 1920}}}, b)
+	d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
+	if err != nil || d.Options.Threads != 1024 || d.Options.Instances != 1024 {
+		t.Errorf("%+v, %v", d.Options, err)
 	}
 }
 

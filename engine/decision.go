@@ -144,6 +144,9 @@ func (c *choice) remember(key string, chosen int) {
 	}
 	err := d.check(c.betterNames())
 	if err == nil {
+		err = c.artifact.unchanged()
+	}
+	if err == nil {
 		err = c.engine.decisions.Remember(key, d)
 	}
 	if err != nil {

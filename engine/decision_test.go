@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -245,7 +246,7 @@ func TestRememberedBackendThatFails(t *testing.T) {
 			startRemembering(t, dir, memory, engine.Options{}, enginetest.Script{}).loadOnce(t, engine.ModelOptions{})
 			r := startRemembering(t, dir, memory, engine.Options{}, c.script)
 			checkReasons(t, r.loadOnce(t, engine.ModelOptions{}), "slow", map[string]string{"slow": "chosen: it matches", "fast": c.says})
-			if !strings.Contains(r.log.String(), "the remembered one does not open any more") {
+			if !strings.Contains(r.log.String(), "the remembered one cannot be used") {
 				t.Errorf("the log does not say it: %s", &r.log)
 			}
 			for _, b := range []*enginetest.Backend{r.slow, r.fast} {
@@ -254,6 +255,68 @@ func TestRememberedBackendThatFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// rewriting is a backend in whose Open somebody puts another file into the artifact's folder.
+type rewriting struct {
+	*enginetest.Backend
+	t    testing.TB
+	path string
+	text string
+}
+
+func (r rewriting) Open(ctx context.Context, a *engine.Artifact, o engine.OpenOptions) (engine.Model, error) {
+	if err := errors.Join(os.WriteFile(r.path+".new", []byte(r.text), 0o600), os.Rename(r.path+".new", r.path)); err != nil {
+		r.t.Error(err)
+	}
+	return r.Backend.Open(ctx, a, o)
+}
+
+// TestArtifactThatChanges between the reading of its digests and the opening of its files: what was found is of another
+// artifact than the digests.
+func TestArtifactThatChanges(t *testing.T) {
+	dir := artifactOf(t, map[string]string{"model": "trees"})
+	memory := &notebook{entries: map[string]engine.Decision{}}
+	startRemembering(t, dir, memory, engine.Options{}, enginetest.Script{}).loadOnce(t, engine.ModelOptions{})
+	key, _ := memory.only(t)
+	for _, remembered := range []bool{false, true} {
+		if !remembered {
+			clear(memory.entries)
+		}
+		var log bytes.Buffer
+		fast, slow := enginetest.New(enginetest.Script{Name: "fast"}), enginetest.New(enginetest.Script{Name: "slow", Match: 105})
+		e, err := engine.New(engine.Options{
+			Source: enginetest.Source{Dir: dir}, Decisions: memory, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Host:     &hw.Host{CPU: hw.CPU{CoresAllowed: 2}},
+			Backends: []engine.Backend{rewriting{fast, t, filepath.Join(dir, "model"), "tree"}, slow},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before engine.Decision
+		if remembered {
+			startRemembering(t, dir, memory, engine.Options{}, enginetest.Script{}).loadOnce(t, engine.ModelOptions{})
+			for k, d := range memory.entries {
+				key, before = k, d
+			}
+		}
+		d, err := e.Load(t.Context(), "m", "somewhere", engine.ModelOptions{})
+		if err != nil || slow.Opened() != 1 || strings.Contains(candidate(t, d, "slow").Reason, "measured on") {
+			t.Errorf("remembered %v: %+v, %v", remembered, d.Candidates, err)
+		}
+		if after, ok := memory.entries[key]; ok != remembered || remembered && !after.Time.Equal(before.Time) || len(memory.entries) > 1 {
+			t.Errorf("remembered %v: now %+v", remembered, memory.entries)
+		}
+		if !strings.Contains(log.String(), "model was changed while the model was being loaded") {
+			t.Errorf("remembered %v: the log does not say it: %s", remembered, &log)
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if models, instances := fast.Live(); models != 0 || instances != 0 {
+			t.Errorf("%d models and %d instances are open", models, instances)
+		}
 	}
 }
 

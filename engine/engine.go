@@ -75,7 +75,7 @@ func New(o Options) (*Engine, error) {
 		loading: make(map[string]struct{}),
 	}
 	if e.defaults.Threads == 0 {
-		e.defaults.Threads = max(1, int(o.Host.CPU.CoresAllowed))
+		e.defaults.Threads = min(max(1, int(o.Host.CPU.CoresAllowed)), maxInstances)
 	}
 	if err := e.defaults.check(); err != nil {
 		return nil, fmt.Errorf("making an engine: %w", err)

@@ -72,10 +72,12 @@ type Candidate struct {
 // takes over: after an error model is closed.
 func startSnapshot(model Model, description Description, options ModelOptions, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
 	s := &Snapshot{
-		name: description.Name, description: description, model: model, log: log,
-		signature: model.Signature(), properties: model.Properties(), closed: make(chan struct{}),
+		name: description.Name, description: description, model: model, log: log, closed: make(chan struct{}),
 	}
-	options, err := settle(options, s.signature, s.properties, host)
+	var err error
+	if s.signature, s.properties, err = describe(log, s.name, model); err == nil {
+		options, err = settle(options, s.signature, s.properties, host)
+	}
 	if err != nil {
 		s.closeModel()
 		return nil, err
@@ -137,7 +139,7 @@ func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOpti
 	if o.Instances == 0 {
 		o.Instances = 1
 		if p.Inline {
-			o.Instances = max(1, int(math.Ceil(host.CPU.CoresAllowed)))
+			o.Instances = min(max(1, int(math.Ceil(host.CPU.CoresAllowed))), maxInstances)
 		}
 	}
 	if p.MaxInstances > 0 {
@@ -273,7 +275,5 @@ func (s *Snapshot) close() {
 }
 
 func (s *Snapshot) closeModel() {
-	if err := s.model.Close(); err != nil {
-		s.log.Error("closing a model", "model", s.name, "error", err)
-	}
+	closing(s.log, "a model", s.name, s.description.Backend, s.model)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"runtime/debug"
 )
@@ -22,5 +23,23 @@ func panicked(log *slog.Logger, model string, p any) error {
 func contain(log *slog.Logger, model string, err *error) {
 	if p := recover(); p != nil {
 		*err = panicked(log, model, p)
+	}
+}
+
+// describe asks a model what it says of itself.
+func describe(log *slog.Logger, name string, m Model) (s Signature, p Properties, err error) {
+	defer contain(log, name, &err)
+	return m.Signature(), m.Properties(), nil
+}
+
+// closing closes an instance or a model. That this fails is for the log: there is
+// nobody who could do more about it.
+func closing(log *slog.Logger, what, model, backend string, c io.Closer) {
+	err := func() (err error) {
+		defer contain(log, model, &err)
+		return c.Close()
+	}()
+	if err != nil {
+		log.Error("closing "+what, "model", model, "backend", backend, "error", err)
 	}
 }

@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -37,6 +39,19 @@ type panickyModel struct {
 	panicky
 }
 
+func (m panickyModel) Signature() engine.Signature { m.at("signature"); return m.Model.Signature() }
+
+func (m panickyModel) Properties() engine.Properties {
+	m.at("properties")
+	return m.Model.Properties()
+}
+
+func (m panickyModel) Close() error {
+	err := m.Model.Close()
+	m.at("close-model")
+	return err
+}
+
 func (m panickyModel) NewInstance() (engine.Instance, error) {
 	m.at("instance")
 	i, err := m.Model.NewInstance()
@@ -56,10 +71,16 @@ func (i *panickyInstance) Run(in, out []tensor.Tensor, rows int) error {
 	return i.Instance.Run(in, out, rows)
 }
 
+func (i *panickyInstance) Close() error {
+	err := i.Instance.Close()
+	i.at("close-instance")
+	return err
+}
+
 // A backend that stumbles over an artifact does not take the other models along,
 // wherever it stumbles.
 func TestBackendPanicWhileLoading(t *testing.T) {
-	for _, place := range []string{"match", "open", "instance", "timing"} {
+	for _, place := range []string{"match", "open", "signature", "properties", "instance", "timing"} {
 		t.Run(place, func(t *testing.T) {
 			b := enginetest.New(enginetest.Script{})
 			e := newEngine(t, engine.Options{Backends: []engine.Backend{panicky{b, place}}}, b)
@@ -69,6 +90,28 @@ func TestBackendPanicWhileLoading(t *testing.T) {
 			}
 			load(t, e, "m", engine.ModelOptions{Backend: "fake"})
 			predict(t, e, "m", 2, 1, 0)
+		})
+	}
+}
+
+// What is chosen among several ends well however the others stumble, and so does what stumbles only at its end.
+func TestBackendPanicWhileClosing(t *testing.T) {
+	for _, place := range []string{"signature", "properties", "close-instance", "close-model"} {
+		t.Run(place, func(t *testing.T) {
+			b := enginetest.New(enginetest.Script{Match: 90})
+			other := enginetest.New(enginetest.Script{Name: "other"})
+			var log bytes.Buffer
+			e := newEngine(t, engine.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Backends: []engine.Backend{panicky{b, place}}}, other)
+			load(t, e, "m", engine.ModelOptions{})
+			if err := e.Unload(t.Context(), "m"); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(log.String(), "the backend panicked") {
+				t.Errorf("the log does not say it: %s", &log)
+			}
+			if models, instances := b.Live(); models != 0 || instances != 0 {
+				t.Errorf("%d models and %d instances are open", models, instances)
+			}
 		})
 	}
 }

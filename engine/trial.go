@@ -36,9 +36,12 @@ func (t *trial) backend() string { return t.choice.candidates[t.index].Backend }
 
 // start checks what the model says of itself and makes the instance.
 func (t *trial) start() error {
-	t.signature, t.properties = t.model.Signature(), t.model.Properties()
+	var err error
+	if t.signature, t.properties, err = describe(t.choice.engine.log, t.choice.name, t.model); err != nil {
+		return err
+	}
 	t.choice.candidates[t.index].Variant = t.properties.Variant
-	if _, err := settle(t.choice.options, t.signature, t.properties, t.choice.engine.host); err != nil {
+	if _, err = settle(t.choice.options, t.signature, t.properties, t.choice.engine.host); err != nil {
 		return err
 	}
 	t.viewIn, t.viewOut = make([]tensor.Tensor, len(t.signature.Inputs)), make([]tensor.Tensor, len(t.signature.Outputs))
@@ -164,9 +167,10 @@ func (t *trial) stop() {
 		return
 	}
 	if t.instance != nil {
-		if err := t.do(t.instance.Close); err != nil {
-			t.choice.engine.log.Error("closing an instance", "model", t.choice.name, "backend", t.backend(), "error", err)
-		}
+		_ = t.do(func() error { // it fails in the log alone
+			closing(t.choice.engine.log, "an instance", t.choice.name, t.backend(), t.instance)
+			return nil
+		})
 		t.instance = nil
 	}
 	close(t.tasks)
@@ -176,9 +180,7 @@ func (t *trial) stop() {
 // close closes the instance and the model.
 func (t *trial) close() {
 	t.stop()
-	if err := t.model.Close(); err != nil {
-		t.choice.engine.log.Error("closing a model", "model", t.choice.name, "backend", t.backend(), "error", err)
-	}
+	closing(t.choice.engine.log, "a model", t.choice.name, t.backend(), t.model)
 }
 
 func closeTrials(trials []*trial) {

@@ -79,9 +79,7 @@ func (w *worker) start() (err error) {
 func (w *worker) close() {
 	releaseAll(w.in)
 	releaseAll(w.out)
-	if err := w.instance.Close(); err != nil {
-		w.snapshot.log.Error("closing an instance", "model", w.snapshot.name, "error", err)
-	}
+	closing(w.snapshot.log, "an instance", w.snapshot.name, w.snapshot.description.Backend, w.instance)
 }
 
 // sleep waits for a wake or for d; it reports whether it was woken.

@@ -19,9 +19,13 @@ const (
 	// matchSource is for a model file beside the library that was compiled from it, as compiled.meta says by its digest:
 	// above what the backend that runs the library gives, because the model is what the library was made to answer like.
 	matchSource = 110
-	// matchBeside is for a model file beside a library of which nothing says that it was compiled from that file: below
-	// what the backend that runs the library gives. Where the answers agree, this one may still be chosen for its speed.
-	matchBeside = 90
+	// matchOther is for a model file beside a library that was compiled from another one, as compiled.meta says: below what
+	// the backend that runs the library gives, and high enough for Open to be asked, which says so.
+	matchOther = 90
+	// matchUnknown is for a model file beside a library of which nothing says that it was compiled from that file. It is
+	// below what every backend that runs the library gives, and it is not timed against them: that the answers agree on some
+	// hundred rows does not make it the same model, of which one leaf may be another.
+	matchUnknown = engine.LastResort - 1
 	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: below what a backend for
 	// graphs of any kind gives.
 	matchGraph = 50
@@ -49,12 +53,9 @@ func (*Backend) Match(a *engine.Artifact) int {
 		return matchBroken
 	case s.name == "":
 		return 0
-	case s.beside && s.isSource(a):
-		return matchSource
 	case s.beside:
-		return matchBeside
-	}
-	if s.format == onnxFormat {
+		return s.matchBeside(a)
+	case s.format == onnxFormat:
 		return matchGraph
 	}
 	return matchModel

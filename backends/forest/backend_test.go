@@ -64,8 +64,8 @@ func TestArtifact(t *testing.T) {
 	if _, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options()); !errors.Is(err, engine.ErrArtifact) {
 		t.Errorf("with another source model, Open gives %v", err)
 	}
-	if n := New().Match(backendtest.Artifact(t, dir)); n != matchBeside {
-		t.Errorf("with another source model, Match gives %d, want %d", n, matchBeside)
+	if n := New().Match(backendtest.Artifact(t, dir)); n != matchOther {
+		t.Errorf("with another source model, Match gives %d, want %d", n, matchOther)
 	}
 }
 

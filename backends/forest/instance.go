@@ -27,12 +27,12 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 		return nil
 	}
 	coresInUse.Add(1)
+	defer coresInUse.Add(-1) // all models share the count, so it has to be right even where this one panics
 	if i.team == nil {
 		i.own.run(from, to, rows)
 	} else {
 		i.team.run(i.own, from, to, rows)
 	}
-	coresInUse.Add(-1)
 	return nil
 }
 

@@ -101,12 +101,13 @@ func newPlan(e *ensemble.Ensemble) *plan {
 	p.trees, p.leaves = make([]tree, 0, len(order)), make([]float64, 0, (nodes+len(order))/2)
 	for _, i := range order {
 		t := &e.Trees[i]
-		for g := t.Group; g < p.groups; g++ {
-			p.groupFirst[g+1]++
-		}
+		p.groupFirst[t.Group+1]++
 		p.trees = append(p.trees, p.makeTree(t, viewOf))
 		p.depth = max(p.depth, t.Depth)
 		p.sets = p.sets || p.trees[len(p.trees)-1].sets
+	}
+	for g := range p.groups {
+		p.groupFirst[g+1] += p.groupFirst[g]
 	}
 	p.makeUnits()
 	return p

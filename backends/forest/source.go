@@ -118,12 +118,17 @@ func (s source) read(a *engine.Artifact, metadata neo.Metadata) (*ensemble.Ensem
 	return e, nil
 }
 
-// isSource tells whether compiled.meta gives the digest of the model file, and it is that file's.
-func (s source) isSource(a *engine.Artifact) bool {
+// matchBeside is the match of a model file beside a library, by what compiled.meta says of the file's digest.
+func (s source) matchBeside(a *engine.Artifact) int {
 	metadata, err := neo.ReadMetadata(a, s.layout)
-	if err != nil || metadata.SourceSHA256 == "" {
-		return false
+	if err != nil {
+		return matchOther
 	}
-	digest, err := a.SHA256(context.Background(), s.name)
-	return err == nil && hex.EncodeToString(digest[:]) == metadata.SourceSHA256
+	if metadata.SourceSHA256 == "" {
+		return matchUnknown
+	}
+	if digest, err := a.SHA256(context.Background(), s.name); err != nil || hex.EncodeToString(digest[:]) != metadata.SourceSHA256 {
+		return matchOther
+	}
+	return matchSource
 }

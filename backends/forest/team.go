@@ -18,6 +18,7 @@ type team struct {
 	helpers  int            // that were started and have not ended
 	busy     int            // helpers that have taken rows and not done them yet
 	waiting  bool           // the Run waits for the busy ones
+	failure  any            // what a helper panicked with
 	finished chan struct{}  // is told when the last busy one is done while the Run waits
 	ended    sync.WaitGroup // of the helpers
 }
@@ -28,7 +29,8 @@ func newTeam(m *model) *team {
 	return t
 }
 
-// run predicts at least model.part rows. One Run at a time; w is the caller's.
+// run predicts at least model.part rows. One Run at a time; w is the caller's. If anyone panics, so does run, once nobody
+// touches the rows any more.
 func (t *team) run(w *workspace, in, out unsafe.Pointer, rows int) {
 	m := t.model
 	t.mu.Lock()
@@ -40,6 +42,7 @@ func (t *team) run(w *workspace, in, out unsafe.Pointer, rows int) {
 	for range n {
 		go t.help()
 	}
+	defer t.wait()
 	for {
 		in, out, n := t.take()
 		if n == 0 {
@@ -47,12 +50,24 @@ func (t *team) run(w *workspace, in, out unsafe.Pointer, rows int) {
 		}
 		w.run(in, out, n)
 	}
+}
+
+// wait ends a Run: it waits for the helpers that are busy, and nobody takes rows any more.
+func (t *team) wait() {
 	t.mu.Lock()
+	t.in, t.out, t.rows = nil, nil, 0
 	t.waiting = t.busy > 0
 	wait := t.waiting
 	t.mu.Unlock()
 	if wait {
 		<-t.finished
+	}
+	t.mu.Lock()
+	failure := t.failure
+	t.failure = nil
+	t.mu.Unlock()
+	if failure != nil {
+		panic(failure)
 	}
 }
 
@@ -66,8 +81,7 @@ func (t *team) helper() {
 			t.model.spares.put(w)
 			break
 		}
-		w.run(in, out, n)
-		t.done()
+		t.do(w, in, out, n)
 	}
 	t.mu.Lock()
 	t.helpers--
@@ -94,10 +108,19 @@ func (t *team) takeBusy() (in, out unsafe.Pointer, n int) {
 	return in, out, n
 }
 
-// done says that a helper has done what it took.
-func (t *team) done() {
+// do does what a helper took. A panic would end the process from here; from the Run's caller, it ends the Run.
+func (t *team) do(w *workspace, in, out unsafe.Pointer, n int) {
+	defer func() { t.done(recover()) }()
+	w.run(in, out, n)
+}
+
+// done says that a helper has done what it took, or panicked with failure.
+func (t *team) done(failure any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if failure != nil {
+		t.failure = failure
+	}
 	t.busy--
 	if t.busy == 0 && t.rows == 0 && t.waiting {
 		t.waiting = false

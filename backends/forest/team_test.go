@@ -1,6 +1,7 @@
 package forest
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -111,6 +112,75 @@ func TestHelpersWork(t *testing.T) {
 	}
 	if slices.Contains(values, 0) {
 		t.Error("the helper left rows without an answer")
+	}
+}
+
+// TestPanics lets a helper panic, and the caller of a Run: either way the Run panics in its caller, who can contain that,
+// and every core is given back.
+func TestPanics(t *testing.T) {
+	e := randomForest(rand.New(rand.NewPCG(1, 5)), shapes["depth 3"])
+	for _, helper := range []bool{true, false} {
+		m := shared(t, e, 2, 2)
+		i, err := m.NewInstance()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const n = 64
+		in, err := tensor.New("data", tensor.FP32, tensor.MustShape(n, int64(e.NumFeature)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := tensor.New("output", tensor.FP32, tensor.MustShape(n, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := i.(*instance)
+		run := func() (failure any) {
+			defer func() { failure = recover() }()
+			if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); err != nil {
+				t.Error(err)
+			}
+			return nil
+		}
+		own := one.own
+		if helper {
+			// The caller has taken rows and is slow: the helper gets the rest.
+			one.team.mu.Lock()
+			one.team.in, one.team.out, one.team.rows = tensor.Pointer(in), tensor.Pointer(out), n
+			one.team.helpers = 1
+			one.team.mu.Unlock()
+			m.spares.put(&workspace{})
+			coresInUse.Add(1)
+			one.team.ended.Add(1)
+			one.team.helper()
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("a helper has panicked, and nobody knows")
+					}
+				}()
+				one.team.wait()
+			}()
+			m.spares.free = nil // the broken one
+		} else {
+			m.cores = 1 // no helper takes all rows first
+			one.own = &workspace{}
+			if run() == nil {
+				t.Error("a Run without a workspace did not panic")
+			}
+			m.cores, one.own = 2, own
+		}
+		if failure := run(); failure != nil {
+			t.Errorf("the next Run panicked, too: %v", failure)
+		}
+		if err := errors.Join(i.Close(), m.Close()); err != nil {
+			t.Error(err)
+		}
+		in.Buffer.Release()
+		out.Buffer.Release()
+		if n := coresInUse.Load(); n != 0 {
+			t.Errorf("%d cores are still in use", n)
+		}
 	}
 }
 

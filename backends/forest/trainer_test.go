@@ -195,12 +195,12 @@ func TestKinds(t *testing.T) {
 		"an unreadable model beside a library": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
-		}, matchBeside, engine.ErrUnsupported},
+		}, matchUnknown, engine.ErrUnsupported},
 		"another model than the library's": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Picket": {"SourceSHA256": "`+strings.Repeat("00", 32)+`"}}`)(dir)
-		}, matchBeside, engine.ErrArtifact},
+		}, matchOther, engine.ErrArtifact},
 		"the library's model, which cannot be read": {func(dir string) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
@@ -210,7 +210,7 @@ func TestKinds(t *testing.T) {
 			text("compiled.so", "\x7fELF")(dir)
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Picket": {"SourceSHA256": "00"}}`)(dir)
-		}, matchBeside, engine.ErrArtifact},
+		}, matchOther, engine.ErrArtifact},
 		"zeros for missing": {func(dir string) {
 			text("source_model.txt", "tree\n")(dir)
 			text("compiled.meta", `{"Model": {"SparseInput": "1"}}`)(dir)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"os"
@@ -123,8 +124,8 @@ func TestChoosesTheFastest(t *testing.T) {
 func TestForcedBackendOfAnArtifactWithItsSource(t *testing.T) {
 	dir := compiledModel(t)
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	text := fmt.Sprintf("unsigned: true\nmodels:\n- {name: a, path: %s, backend: treelite}\n- {name: b, path: %s, backend: forest}\n", dir, dir)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	config := fmt.Sprintf("unsigned: true\nmodels:\n- {name: a, path: %s, backend: treelite}\n- {name: b, path: %s, backend: forest}\n", dir, dir)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := startDaemon(t, t.TempDir(), "-c", file)
@@ -153,5 +154,21 @@ func TestForcedBackendOfAnArtifactWithItsSource(t *testing.T) {
 		t.Errorf("%s runs it, and of forest it says %v", chosen, by["forest"])
 	}
 	p.checkScores(t, "edited", 100)
+
+	// Where nothing says whose model file it is, agreeing on some rows is not enough to run it.
+	meta := filepath.Join(dir, "compiled.meta")
+	text, err := os.ReadFile(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(meta, bytes.Replace(text, []byte(`"SourceSHA256"`), []byte(`"Unknown"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "unknown", Url: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if chosen, by := p.explain(t, "unknown"); chosen != "treelite" || !strings.Contains(by["forest"].GetReason(), "last resort") || by["forest"].UsPerRow != nil {
+		t.Errorf("%s runs it, and of forest it says %v", chosen, by["forest"])
+	}
 	p.stop(t)
 }

@@ -125,7 +125,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
-		Decisions: decisions, Version: version,
+		Decisions: decisions, Version: codeVersion(thisExecutable),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"debug/elf"
+	"fmt"
 	"log/slog"
 
 	"github.com/picket-ml/picket/engine"
@@ -24,4 +26,25 @@ func openDecisions(state string, log *slog.Logger) (decisions engine.Decisions, 
 			log.Warn("closing the state directory", "error", err)
 		}
 	}
+}
+
+// thisExecutable is where the system shows the file that the daemon was started
+// from, even after another one has taken its name.
+const thisExecutable = "/proc/self/exe"
+
+// codeVersion is what choices of backends are remembered for: the version, which
+// builds that nobody stamped share, and what the Go linker wrote down of the code
+// in the executable, where that can be read.
+func codeVersion(executable string) string {
+	f, err := elf.Open(executable)
+	if err != nil {
+		return version
+	}
+	defer f.Close()
+	if s := f.Section(".note.go.buildid"); s != nil {
+		if id, err := s.Data(); err == nil {
+			return fmt.Sprintf("%s %x", version, id)
+		}
+	}
+	return version
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +51,8 @@ type decisionFile struct {
 }
 
 // OpenDecisions opens the decisions in the state directory, which is made if it
-// is not there. The caller closes them.
+// is not there. A folder into which other users can put files is refused: a
+// decision says which backend answers. The caller closes them.
 func OpenDecisions(state string) (*Decisions, error) {
 	dir := filepath.Join(state, decisionsFolder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -60,7 +62,27 @@ func OpenDecisions(state string) (*Decisions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the folder of decisions: %w", err)
 	}
+	info, err := root.Stat(".")
+	if err == nil {
+		err = checkPrivate(info, os.Geteuid())
+	}
+	if err != nil {
+		_ = root.Close() // nothing was written
+		return nil, fmt.Errorf("opening the folder of decisions %s: %w", dir, err)
+	}
 	return &Decisions{root: root}, nil
+}
+
+// checkPrivate refuses a folder that others than the user euid and root can
+// write to.
+func checkPrivate(info fs.FileInfo, euid int) error {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != euid {
+		return fmt.Errorf("it belongs to user %d and the daemon runs as %d: remove it, or chown it to %d", s.Uid, euid, euid)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("its mode %04o lets other users write to it: remove it, or chmod it to 0700", mode)
+	}
+	return nil
 }
 
 // Close closes the folder.
@@ -78,11 +100,11 @@ func (d *Decisions) Recall(key string) (*engine.Decision, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening a decision: %w", err)
+		return nil, fmt.Errorf("opening a decision in %s: %w", d.root.Name(), err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("opening a decision: %s is not a regular file", name)
+		return nil, fmt.Errorf("opening a decision: %s is not a regular file; remove it", d.path(name))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxDecisionBytes+1))
 	if err != nil {
@@ -90,7 +112,7 @@ func (d *Decisions) Recall(key string) (*engine.Decision, error) {
 	}
 	decision, err := parseDecision(data, key)
 	if err != nil {
-		return nil, fmt.Errorf("reading the decision in %s: %w", name, err)
+		return nil, fmt.Errorf("reading the decision in %s: %w", d.path(name), err)
 	}
 	return decision, nil
 }
@@ -131,13 +153,16 @@ func (d *Decisions) Remember(key string, decision engine.Decision) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.replace(name, append(data, '\n')); err != nil {
-		return fmt.Errorf("writing a decision: %w", err)
+		return fmt.Errorf("writing a decision into %s: %w", d.root.Name(), err)
 	}
 	if err := d.prune(); err != nil {
-		return fmt.Errorf("removing old decisions: %w", err)
+		return fmt.Errorf("removing old decisions from %s: %w", d.root.Name(), err)
 	}
 	return nil
 }
+
+// path is where the file lies, for messages: those of a Root have the name alone.
+func (d *Decisions) path(name string) string { return filepath.Join(d.root.Name(), name) }
 
 // replace writes the file beside its place and moves it there.
 func (d *Decisions) replace(name string, data []byte) error {
@@ -156,8 +181,9 @@ func (d *Decisions) replace(name string, data []byte) error {
 	return err
 }
 
-// prune removes the oldest files where there are too many, what a daemon that
-// was killed had not moved to its place among them.
+// prune removes the oldest decisions where there are too many, what a daemon that
+// was killed had not moved to its place among them. What has another name is not
+// this package's and stays.
 func (d *Decisions) prune() error {
 	dir, err := d.root.Open(".")
 	if err != nil {
@@ -165,12 +191,16 @@ func (d *Decisions) prune() error {
 	}
 	defer dir.Close()
 	entries, err := dir.ReadDir(-1)
-	if err != nil || len(entries) <= maxDecisions {
+	if err != nil {
 		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.Type().IsRegular() || !fileName.MatchString(e.Name()) })
+	if len(entries) <= maxDecisions {
+		return nil
 	}
 	var files []fs.FileInfo
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+		if info, err := entry.Info(); err == nil { // else it is gone
 			files = append(files, info)
 		}
 	}
@@ -182,6 +212,9 @@ func (d *Decisions) prune() error {
 	}
 	return nil
 }
+
+// fileName is the form of the files' names, while they are written as well.
+var fileName = regexp.MustCompile(`^[0-9a-f]{64}\.json(\.[0-9a-f]{16})?$`)
 
 // decisionName is the file for key.
 func decisionName(key string) (string, error) {

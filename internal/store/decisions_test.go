@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -140,6 +141,13 @@ func TestOldDecisionsGo(t *testing.T) {
 	d := openDecisions(t, state)
 	dir := filepath.Join(state, "decisions")
 	began := time.Now()
+	strange := []string{"notes.txt", aKey(0), "A" + aKey(0)[1:] + ".json", aKey(0) + ".json.old"}
+	for _, name := range strange {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, began, time.Unix(0, 0))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for n := range maxDecisions {
 		path := filepath.Join(dir, aKey(n)+".json")
 		if n == 0 {
@@ -155,6 +163,11 @@ func TestOldDecisionsGo(t *testing.T) {
 	}
 	if err := d.Remember(aKey(maxDecisions), aDecision); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range strange {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Errorf("what is no decision: %v", err)
+		}
 	}
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != keepDecisions {
@@ -200,6 +213,62 @@ func TestDecisionsWithoutAPlace(t *testing.T) {
 	}
 	if d, err := OpenDecisions(file); err == nil || d != nil {
 		t.Errorf("a file as the state directory: %v", err)
+	}
+}
+
+// TestDecisionsOfOthers: whoever can put files into the folder could say which backend answers.
+func TestDecisionsOfOthers(t *testing.T) {
+	for mode, says := range map[os.FileMode]string{0o700: "", 0o755: "", 0o770: "its mode 0770 lets other users write", 0o702: "its mode 0702", 0o777 | os.ModeSticky: "its mode 0777"} {
+		state := t.TempDir()
+		dir := filepath.Join(state, "decisions")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenDecisions(state)
+		if (d == nil) == (err == nil) || (err == nil) != (says == "") || err != nil && !(strings.Contains(err.Error(), says) && strings.Contains(err.Error(), dir)) {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+		if d != nil {
+			d.Close()
+		}
+	}
+	info, err := os.Stat(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		t.Fatalf("the owner is not known from %T", info.Sys())
+	}
+	s.Uid = 4711
+	if err := checkPrivate(info, 4711); err != nil {
+		t.Error(err)
+	}
+	if err := checkPrivate(info, 4712); err == nil || !strings.Contains(err.Error(), "belongs to user 4711 and the daemon runs as 4712") {
+		t.Errorf("the folder of another user: %v", err)
+	}
+	s.Uid = 0
+	if err := checkPrivate(info, 4712); err != nil {
+		t.Errorf("the folder of root: %v", err)
+	}
+}
+
+// TestDecisionErrorsNameTheFolder: the message is all that an operator has.
+func TestDecisionErrorsNameTheFolder(t *testing.T) {
+	state := t.TempDir()
+	d := openDecisions(t, state)
+	dir := filepath.Join(state, "decisions")
+	if err := os.WriteFile(filepath.Join(dir, aKey(0)+".json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Recall(aKey(0)); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, aKey(0))) {
+		t.Errorf("recalling: %v", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Remember(aKey(0), aDecision); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("remembering: %v", err)
 	}
 }
 
