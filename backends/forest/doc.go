@@ -70,8 +70,9 @@
 //     for turning rows into columns and sums into rows, and 0.002 for the sigmoid. All of it is 365,000 instructions, 92,000
 //     of them for the ranks and 26,000 for the masks. A tree is 409 for 512 rows: 62 loads of offsets, 90 to load masks and
 //     select, as about half of the masks are operands of the 57 selections, 30 to make bytes, 160 to fetch and add the leaves,
-//     the rest to find its tables and to go on. It reads 63 lines of masks, 4 KB, which come from the second-level cache, as all masks are 319 KB: at a
-//     line in 2 cycles that is 126 of the 170 cycles it takes, so that it is within 1.4 times of that bound.
+//     the rest to find its tables and to go on. It reads 63 lines of masks, 4 KB, which come from the second-level cache, as
+//     all masks are 319 KB: at a line in 2 cycles that is 126 of the 170 cycles it takes, so that it is within 1.4 times of
+//     that bound.
 //
 // Trees of any shape take the row kernel about 30 instructions a block: 36 for the patterns of eight, and 25 for each to find
 // where it leads and to keep the lists. LightGBM's trees of 63 leaves are two blocks to go through, 300 of them 17,000 instructions
