@@ -139,7 +139,7 @@ func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, er
 	if err == nil {
 		// The decision is about the bytes that the key is of.
 		if err = c.artifact.unchanged(); err != nil {
-			closing(c.engine.log, "a model", c.name, c.candidates[chosen].Backend, model)
+			closing(c.engine.log, "model", c.name, c.candidates[chosen].Backend, model)
 		}
 	}
 	var s *Snapshot

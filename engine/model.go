@@ -275,5 +275,5 @@ func (s *Snapshot) close() {
 }
 
 func (s *Snapshot) closeModel() {
-	closing(s.log, "a model", s.name, s.description.Backend, s.model)
+	closing(s.log, "model", s.name, s.description.Backend, s.model)
 }

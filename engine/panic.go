@@ -40,6 +40,6 @@ func closing(log *slog.Logger, what, model, backend string, c io.Closer) {
 		return c.Close()
 	}()
 	if err != nil {
-		log.Error("closing "+what, "model", model, "backend", backend, "error", err)
+		log.Error("closing what was loaded", "what", what, "model", model, "backend", backend, "error", err)
 	}
 }

@@ -168,7 +168,7 @@ func (t *trial) stop() {
 	}
 	if t.instance != nil {
 		_ = t.do(func() error { // it fails in the log alone
-			closing(t.choice.engine.log, "an instance", t.choice.name, t.backend(), t.instance)
+			closing(t.choice.engine.log, "instance", t.choice.name, t.backend(), t.instance)
 			return nil
 		})
 		t.instance = nil
@@ -180,7 +180,7 @@ func (t *trial) stop() {
 // close closes the instance and the model.
 func (t *trial) close() {
 	t.stop()
-	closing(t.choice.engine.log, "a model", t.choice.name, t.backend(), t.model)
+	closing(t.choice.engine.log, "model", t.choice.name, t.backend(), t.model)
 }
 
 func closeTrials(trials []*trial) {

@@ -79,7 +79,7 @@ func (w *worker) start() (err error) {
 func (w *worker) close() {
 	releaseAll(w.in)
 	releaseAll(w.out)
-	closing(w.snapshot.log, "an instance", w.snapshot.name, w.snapshot.description.Backend, w.instance)
+	closing(w.snapshot.log, "instance", w.snapshot.name, w.snapshot.description.Backend, w.instance)
 }
 
 // sleep waits for a wake or for d; it reports whether it was woken.

@@ -73,15 +73,17 @@
 //     next 64 trees ahead makes that a fifth less at best, but costs 5 to 25 parts in 100 when the caches are warm, because
 //     the processor looks ahead as far by itself; pages of 2 MiB make no difference.
 //   - 512 rows, 0.072 us a row from Run to answer: about 0.043 for the trees, 0.017 for the ranks, 0.007 for the masks, 0.004
-//     for turning rows into columns and sums into rows, and 0.001 for the sigmoid. A tree is about 340 instructions for 512 rows:
-//     63 loads of offsets, 63 masks of which about half are operands of the 57 selections, 30 to make bytes, 160 to fetch and
-//     add the leaves. It reads 63 lines of masks, 4 KB, which come from the second-level cache, as all masks are 319 KB: at a
-//     line in 2 cycles that is 126 of the 170 cycles it takes, so that it is within 1.4 times of that bound.
+//     for turning rows into columns and sums into rows, and 0.002 for the sigmoid. All of it is 365,000 instructions, 92,000
+//     of them for the ranks and 26,000 for the masks. A tree is 409 for 512 rows: 62 loads of offsets, 90 to load masks and
+//     select, as about half of the masks are operands of the 57 selections, 30 to make bytes, 160 to fetch and add the leaves,
+//     the rest to find its tables and to go on. It reads 63 lines of masks, 4 KB, which come from the second-level cache, as
+//     all masks are 319 KB: at a line in 2 cycles that is 126 of the 170 cycles it takes, so that it is within 1.4 times of
+//     that bound.
 //
 // Trees of any shape take the row kernel about 30 instructions a block: 36 for the patterns of eight, and 25 for each to find
-// where it leads and to keep the lists. LightGBM's trees of 63 leaves are about three blocks to go through, 300 of them 1.3 us;
-// 1,000 trees of depth 8 over 100 columns, 14 MB of tables of which a row takes 3,000 lines, 8 us, most of it waiting for the
-// third-level cache.
+// where it leads and to keep the lists. LightGBM's trees of 63 leaves are two blocks to go through, 300 of them 17,000 instructions
+// and 1.1 to 1.3 us; 1,000 trees of depth 8 over 100 columns, of whose 4 MB of tables a row looks at 3,000 blocks, are 91,000
+// instructions and 8 us, 7 if its blocks are in the second-level cache.
 //
 // What remains goes to the walk: models with splits by set, those whose ranks do not fit four registers, those with trees so
 // large (about 128 KB of blocks) that 16 bits do not reach from a block to the next, and processors without any of the
@@ -89,7 +91,7 @@
 // key is an integer in the order of the floats; a row is laid out twice, with the least integer for missing values and with
 // the greatest, so that a level is two loads and a comparison. Eight trees go down in step, without branches, because the
 // processor's schedulers are full before its window is, where one tree's levels wait for each other. Those that have not
-// ended make the next list. That takes 50 instructions a block, 500 trees of depth 6 3.5 us. A split by set is a block of its
+// ended make the next list. That takes 60 instructions a block, 500 trees of depth 6 3.7 us. A split by set is a block of its
 // own. Of several rows, up to eight go through 128 trees before the next ones are fetched.
 //
 // Which kernel is best for how many rows depends on the model and the host, so Open measures: the row kernel against the

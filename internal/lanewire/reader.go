@@ -17,6 +17,10 @@ const bufferSize = 2*MaxMessage + HeaderSize
 // that are silent hold none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
+// ErrMessage is for a message on a SOCK_SEQPACKET socket that is too large: the
+// kernel has cut it, so that what follows cannot be understood.
+var ErrMessage = fmt.Errorf("a message is larger than %d bytes", MaxMessage)
+
 // Reader reads what a connection brings. A SOCK_SEQPACKET socket is read as its
 // messages one after the other: their boundaries mean nothing. It is used by one
 // goroutine.
@@ -64,8 +68,8 @@ func (r *Reader) Consume(n int) {
 
 // Fill waits for more bytes and appends them to Buffered, of which at most
 // MaxMessage may be left. It fails with io.EOF when the other side has closed,
-// with os.ErrDeadlineExceeded at the connection's read deadline, and when a
-// message is larger than MaxMessage.
+// with os.ErrDeadlineExceeded at the connection's read deadline, and with
+// ErrMessage.
 func (r *Reader) Fill() error {
 	switch {
 	case r.buffer == nil:
@@ -104,7 +108,7 @@ func (r *Reader) attempt(fd uintptr) bool {
 	case n == 0:
 		r.err = io.EOF
 	case n > MaxMessage:
-		r.err = fmt.Errorf("a message is larger than %d bytes", MaxMessage)
+		r.err = ErrMessage
 	default:
 		r.to += n
 	}

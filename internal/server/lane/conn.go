@@ -159,10 +159,19 @@ func (c *conn) greet() error {
 				return err
 			}
 		}
-		if err := c.r.Fill(); err != nil {
+		if err := c.fill(); err != nil {
 			return err
 		}
 	}
+}
+
+// fill reads once. A message that is too large is the client's mistake, and told.
+func (c *conn) fill() error {
+	err := c.r.Fill()
+	if errors.Is(err, lanewire.ErrMessage) {
+		return &protocolError{codes.InvalidArgument, err.Error()}
+	}
+	return err
 }
 
 // maxControl is the most bytes of a payload that is not of numbers.
@@ -210,7 +219,7 @@ func (c *conn) more(due time.Time) error {
 		if err := c.setDeadline(due); err != nil {
 			return err
 		}
-		err := c.r.Fill()
+		err := c.fill()
 		switch {
 		case err == nil:
 			return nil

@@ -204,12 +204,15 @@ func TestFramesInPieces(t *testing.T) {
 // understood.
 func TestMessageTooLarge(t *testing.T) {
 	f := start(t, Options{}, inline)
-	c := f.greeted(t, "unixpacket")
-	b := predictFrame(1, lanewire.MaxMessage/12, 1)
-	if _, err := c.Write(append(b, make([]byte, 100)...)); err != nil {
-		t.Fatal(err)
+	b := append(predictFrame(1, lanewire.MaxMessage/12, 1), make([]byte, 100)...)
+	for _, c := range []*rawConn{f.greeted(t, "unixpacket"), f.raw(t, "unixpacket")} {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if said := c.wantHangUp(); said != "invalid argument: a message is larger than 65536 bytes" {
+			t.Errorf("the server says %q", said)
+		}
 	}
-	c.wantHangUp()
 	f.checkServing(t)
 }
 

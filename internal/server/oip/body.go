@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // body is what a request was sent with, in a pooled buffer. Its owner releases it.
 type body struct {
 	data   []byte
+	room   []byte // data and what is free behind it
 	buffer mem.Buffer
 	budget *budget
 	taken  int
@@ -32,17 +34,33 @@ func (b *body) release() {
 	b.budget.giveBack(b.taken)
 }
 
-// take counts n more bytes as in flight.
-func (b *body) take(n int) error {
-	if err := b.budget.take(n); err != nil {
+// A body's buffer begins with firstRoom bytes, and becomes growth times as large
+// whenever it is full.
+const (
+	firstRoom = 256 << 10
+	growth    = 4
+)
+
+// grow gets a buffer of n bytes, which is more than there are, and counts them as
+// in flight.
+func (b *body) grow(n int) error {
+	more := n - len(b.room)
+	if err := b.budget.take(more); err != nil {
 		return err
 	}
-	b.taken += n
+	b.taken += more
+	pool := mem.DefaultBufferPool()
+	larger := pool.Get(n)
+	b.room = *larger
+	b.data = b.room[:copy(b.room, b.data)]
+	if b.buffer != nil {
+		b.buffer.Free()
+	}
+	b.buffer = mem.NewBuffer(larger, pool)
 	return nil
 }
 
-// readBody reads the body of a request, decompressed. It gives the client time
-// for it by its size, and for taking the answer too.
+// readBody reads the body of a request, decompressed.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (_ body, err error) {
 	b := body{budget: &s.inFlight}
 	defer func() {
@@ -51,95 +69,102 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (_ body, err e
 		}
 	}()
 	limit := s.limits.MaxMessage
-	tooLarge := &statusError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes, which is the limit: send fewer rows at a time", limit)}
 	if r.ContentLength > limit {
-		return b, tooLarge
+		return b, tooLarge(limit)
 	}
-	most := r.ContentLength
-	if most < 0 {
-		most = limit
-	}
-	control := http.NewResponseController(w)
-	now := time.Now()
-	// It cannot fail over a connection of net/http's, and others there are not.
-	_ = control.SetReadDeadline(now.Add(s.limits.patience.forBytes(most)))
-	from, err := decompressed(r)
+	sent := &paced{from: r.Body, control: http.NewResponseController(w), patience: s.limits.patience, began: time.Now()}
+	from, err := decompressed(sent, r.Header.Get("Content-Encoding"))
 	if err != nil {
 		return b, err
 	}
-	if r.ContentLength >= 0 && from == io.Reader(r.Body) {
-		err = b.readExactly(from, int(r.ContentLength))
-	} else {
-		err = b.readAll(from, limit, tooLarge)
+	size := int64(unknownSize)
+	if from == io.Reader(sent) {
+		size = r.ContentLength
 	}
-	if err != nil {
+	if err := b.read(from, size, limit); err != nil {
 		// The deadline stays: net/http reads what is left of a body.
 		return b, err
 	}
 	// From now on only a client that leaves is to be noticed, however long the
 	// model takes.
-	_ = control.SetReadDeadline(time.Time{})
+	_ = sent.control.SetReadDeadline(time.Time{})
 	return b, nil
 }
 
-// readExactly reads a body of n bytes.
-func (b *body) readExactly(from io.Reader, n int) error {
-	if err := b.take(n); err != nil {
-		return err
+// unknownSize is the size of a body that does not say how long it is, as net/http
+// has it.
+const unknownSize = -1
+
+// read reads a body of that size, which is at most limit. The buffer grows as the
+// body comes: what is only announced must not take the room of those whose
+// requests are here.
+func (b *body) read(from io.Reader, size, limit int64) error {
+	most := size
+	if size == unknownSize {
+		most = limit
 	}
-	pool := mem.DefaultBufferPool()
-	buffer := pool.Get(n)
-	b.buffer = mem.NewBuffer(buffer, pool)
-	b.data = (*buffer)[:n]
-	if _, err := io.ReadFull(from, b.data); err != nil {
+	const patience = 100 // as io has it
+	for empty := 0; int64(len(b.data)) < most; {
+		if len(b.data) == len(b.room) {
+			if err := b.grow(int(min(most, max(firstRoom, growth*int64(len(b.room)))))); err != nil {
+				return err
+			}
+		}
+		n, err := from.Read(b.room[len(b.data):])
+		b.data = b.room[:len(b.data)+n]
+		switch {
+		case errors.Is(err, io.EOF) && (size == unknownSize || int64(len(b.data)) == size):
+			return nil
+		case errors.Is(err, io.EOF):
+			return unreadable(io.ErrUnexpectedEOF)
+		case err != nil:
+			return unreadable(err)
+		case n > 0:
+			empty = 0
+		default:
+			if empty++; empty == patience {
+				return unreadable(io.ErrNoProgress)
+			}
+		}
+	}
+	if size != unknownSize {
+		return nil
+	}
+	switch _, err := io.ReadFull(from, make([]byte, 1)); {
+	case err == nil:
+		return tooLarge(limit)
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
 		return unreadable(err)
 	}
-	return nil
 }
 
-// readAll reads a body of a size that is not known.
-func (b *body) readAll(from io.Reader, limit int64, tooLarge error) error {
-	var all bytes.Buffer
-	for int64(all.Len()) <= limit {
-		const step = 64 << 10
-		if err := b.take(step); err != nil {
-			return err
-		}
-		n, err := io.CopyN(&all, from, step)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return unreadable(err)
-		}
-		if n == 0 {
-			return unreadable(io.ErrNoProgress)
-		}
-	}
-	if int64(all.Len()) > limit {
-		return tooLarge
-	}
-	b.data = all.Bytes()
-	return nil
+func tooLarge(limit int64) error {
+	return &statusError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes, which is the limit: send fewer rows at a time", limit)}
 }
 
 func unreadable(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		// Its own text names the daemon's socket.
+		return &statusError{http.StatusRequestTimeout, errors.New("the rest of the body did not come in time")}
+	}
 	return &statusError{http.StatusBadRequest, fmt.Errorf("the body could not be read: %w", err)}
 }
 
 // decompressed is the body as it was before the client compressed it.
-func decompressed(r *http.Request) (io.Reader, error) {
-	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
+func decompressed(sent io.Reader, encoding string) (io.Reader, error) {
+	switch encoding := strings.ToLower(encoding); encoding {
 	case "", "identity":
-		return r.Body, nil
+		return sent, nil
 	case "gzip":
-		from, err := gzip.NewReader(r.Body)
+		from, err := gzip.NewReader(sent)
 		if err != nil {
 			return nil, unreadable(err)
 		}
 		return from, nil
 	case "deflate": // which is zlib's format, whatever it is called
-		from, err := zlib.NewReader(r.Body)
+		from, err := zlib.NewReader(sent)
 		if err != nil {
 			return nil, unreadable(err)
 		}
@@ -147,11 +172,6 @@ func decompressed(r *http.Request) (io.Reader, error) {
 	default:
 		return nil, &statusError{http.StatusUnsupportedMediaType, fmt.Errorf("the body's encoding %.40q is not supported: use gzip, deflate or none", encoding)}
 	}
-}
-
-// answerIn gives the client time to take an answer of n bytes.
-func (s *Server) answerIn(w http.ResponseWriter, n int) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.patience.forBytes(int64(n))))
 }
 
 // maxSmallBody bounds the bodies of requests that carry no tensors.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -90,7 +91,7 @@ func (s *Server) handler() http.Handler {
 		}
 	}
 	route("POST /invocations", "predicting", s.invocations)
-	mux.Handle("GET /metrics", s.metrics())
+	mux.Handle("GET /metrics", inOnePiece(s.metrics()))
 	route("GET /openapi.yaml", "describing the interface", serveDescription)
 	return &answerer{s, mux}
 }
@@ -110,13 +111,20 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
+	w = &reply{ResponseWriter: w, patience: a.server.limits.patience}
+	if r.ContentLength != 0 {
+		// For what no handler reads of a body: net/http waits for it before the next
+		// request. Where there is no body it notices clients that leave, and a
+		// deadline would be one for the handler.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.server.limits.patience.forBytes(0)))
+	}
 	h, pattern := a.mux.Handler(r)
 	if pattern != "" {
 		a.mux.ServeHTTP(w, r)
 		return
 	}
 	// Why there is no route, and which methods there are, is what h would say.
-	said := &headerOnly{header: http.Header{}}
+	said := &kept{header: http.Header{}}
 	h.ServeHTTP(said, r)
 	if said.status >= 300 && said.status < 400 { // to the path without what makes it odd
 		w.Header().Set("Location", said.header.Get("Location"))
@@ -131,15 +139,38 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.server.fail(w, "answering", "", &statusError{http.StatusNotFound, errors.New("nothing is at this path; /openapi.yaml describes what there is")})
 }
 
-// headerOnly keeps the head of an answer.
-type headerOnly struct {
+// kept is an answer that is not sent yet.
+type kept struct {
 	header http.Header
-	status int
+	status int // 0 where no handler has set any
+	body   []byte
 }
 
-func (h *headerOnly) Header() http.Header         { return h.header }
-func (h *headerOnly) Write(b []byte) (int, error) { return len(b), nil }
-func (h *headerOnly) WriteHeader(status int)      { h.status = status }
+// Header implements http.ResponseWriter.
+func (k *kept) Header() http.Header { return k.header }
+
+// Write implements http.ResponseWriter.
+func (k *kept) Write(b []byte) (int, error) {
+	k.body = append(k.body, b...)
+	return len(b), nil
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (k *kept) WriteHeader(status int) { k.status = status }
+
+// inOnePiece sends the answers of h when h is done: how many it answers at a time
+// is for those that it works for, and not for clients that do not read.
+func inOnePiece(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &kept{header: w.Header()}
+		h.ServeHTTP(answer, r)
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer.body)))
+		if answer.status != 0 {
+			w.WriteHeader(answer.status)
+		}
+		_, _ = w.Write(answer.body) // a client that has left does not miss it
+	})
+}
 
 // retryAfter is how many seconds a client should wait that was refused because
 // the daemon is busy: what is queued is answered long before.

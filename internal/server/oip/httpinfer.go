@@ -45,7 +45,6 @@ func (s *Server) httpInfer(w http.ResponseWriter, r *http.Request) error {
 		kind = "application/octet-stream"
 		w.Header().Set(headerLength, strconv.Itoa(header))
 	}
-	s.answerIn(w, len(answer))
 	return writeBody(w, kind, answer)
 }
 

@@ -53,7 +53,6 @@ func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answerIn(w, len(answer))
 	return writeBody(w, reply, answer)
 }
 

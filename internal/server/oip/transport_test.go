@@ -31,6 +31,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
+	"github.com/picket-ml/picket/tensor"
 )
 
 func TestPathsAndMethods(t *testing.T) {
@@ -313,7 +314,14 @@ func TestSlowClients(t *testing.T) {
 	large := strings.Repeat("x", 12*1_000_000)
 	var slow []net.Conn
 	for range each {
-		for _, said := range []string{"", "P", "PRI * HTTP/2.0\r\n", "GET / HT", head, head + "Content-Length: 12\r\n\r\nabc", head + "Content-Length: 12000000\r\n\r\n" + large} {
+		for _, said := range []string{
+			"", "P", "PRI * HTTP/2.0\r\n", "GET / HT", head, head + "Content-Length: 12\r\n\r\nabc", head + "Content-Length: 12000000\r\n\r\n" + large,
+			// Bodies that no handler reads, and answers that nobody does.
+			"GET /livez HTTP/1.1\r\nHost: picket\r\nContent-Length: 12\r\n\r\nabc",
+			"POST /nowhere HTTP/1.1\r\nHost: picket\r\nTransfer-Encoding: chunked\r\n\r\nc\r\nabc",
+			"POST /invocations HTTP/1.1\r\nHost: picket\r\nContent-Type: a/b\r\nContent-Length: 12\r\n\r\nabc",
+			strings.Repeat("GET /openapi.yaml HTTP/1.1\r\nHost: picket\r\n\r\n", 1000),
+		} {
 			c, err := net.Dial("unix", f.path)
 			if err != nil {
 				t.Fatal(err)
@@ -335,15 +343,100 @@ func TestSlowClients(t *testing.T) {
 		}
 		return n
 	}
-	for end := time.Now().Add(time.Minute); open() > 2; time.Sleep(10 * time.Millisecond) { // those of gRPC and HTTP
+	inFlight := func() int64 { return f.server.limits.MaxInFlight - f.server.inFlight.left.Load() }
+	for end := time.Now().Add(time.Minute); open() > 2 || inFlight() != 0; time.Sleep(10 * time.Millisecond) { // those of gRPC and HTTP
 		if time.Now().After(end) {
-			t.Fatalf("%d connections are left of %d slow ones", open(), len(slow))
+			t.Fatalf("%d connections are left of %d slow ones, and %d bytes are counted as in flight", open(), len(slow), inFlight())
+		}
+	}
+	f.checkServing(t)
+}
+
+// A client that announces a large body and sends nothing is not given the time for
+// all of it, and takes no room from others.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	o := Options{MaxMessage: 64 << 20, MaxInFlight: 64 << 20}
+	o.patience = patience{greeting: time.Hour, transfer: time.Second, rate: 1 << 10} // 18 hours for the body
+	f := start(t, o, standard(), engine.ModelOptions{})
+	var announced []net.Conn
+	for range 8 {
+		c, err := net.Dial("unix", f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		announced = append(announced, c)
+		if _, err := io.WriteString(c, "POST /v2/models/rows/infer HTTP/1.1\r\nHost: picket\r\nContent-Length: 67108864\r\n\r\nabc"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.checkServing(t)
+	for _, c := range announced {
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 408 ")) || bytes.Contains(answer, []byte(f.path)) {
+			t.Errorf("a body that did not come was answered with %q, %v", answer, err)
 		}
 	}
 	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
 		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
 	}
-	f.checkServing(t)
+}
+
+// Bodies of all sizes around those at which the buffer grows come whole, whether
+// their length is announced or not.
+func TestBodiesOfManySizes(t *testing.T) {
+	const most = 5 * firstRoom
+	f := start(t, Options{MaxMessage: most}, map[string]*copyModel{"bytes": {signature: sameInOut(spec("data", tensor.Uint8, -1))}}, engine.ModelOptions{})
+	for _, n := range []int{1, firstRoom - 1, firstRoom, firstRoom + 1, growth*firstRoom - 1, growth * firstRoom, growth*firstRoom + 1, most - 1, most} {
+		data := make([]byte, n)
+		if _, err := rand.Read(data); err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range []io.Reader{bytes.NewReader(data), io.MultiReader(bytes.NewReader(data))} { // of the second net/http does not know the length
+			r, err := http.NewRequestWithContext(t.Context(), "POST", "http://picket/v2/models/bytes/infer", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set(headerLength, "0")
+			answer, err := f.http.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err != nil || answer.StatusCode != 200 || !bytes.HasSuffix(got, data) {
+				t.Errorf("%d bytes were answered with %d and %d bytes, %v", n, answer.StatusCode, len(got), err)
+			}
+		}
+	}
+	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
+		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
+	}
+}
+
+// Clients that ask for the metrics and do not read them keep nobody else from them.
+func TestMetricsBesideClientsThatDoNotRead(t *testing.T) {
+	f := start(t, Options{patience: patience{greeting: time.Hour, transfer: time.Hour, rate: 1 << 10}}, standard(), engine.ModelOptions{})
+	for range 8 {
+		c, err := net.Dial("unix", f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for err == nil { // until the server waits for this client and reads no more
+			_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			_, err = io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: picket\r\n\r\n")
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	if a := f.do(t, "GET", "/metrics", ""); a.status != 200 {
+		t.Errorf("the metrics were answered with %d %s", a.status, a.body)
+	}
 }
 
 func TestMoreConnectionsThanAllowed(t *testing.T) {
