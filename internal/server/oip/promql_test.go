@@ -36,6 +36,7 @@ var (
 	queryAggregates  = []string{"sum", "max", "count"}
 	queryModifiers   = []string{"by", "on", "group_left"}
 	queryConjunction = []string{"and"}
+	queryOperators   = []string{"+", "-", "*", "/", "<", ">", "==", "!=", ","}
 )
 
 // checkQuery is an error when the query, or the legend that belongs to it, names
@@ -106,7 +107,7 @@ func (c *queryCheck) run() error {
 			if err := c.metric(token); err != nil {
 				return err
 			}
-		case strings.Contains("+-*/<>,", token), token == "==", token == "!=", token[0] >= '0' && token[0] <= '9':
+		case slices.Contains(queryOperators, token), token[0] >= '0' && token[0] <= '9':
 		default:
 			return fmt.Errorf("%q is not understood", token)
 		}
