@@ -139,3 +139,16 @@ func TestRowSlots(t *testing.T) {
 		}
 	}
 }
+
+// TestManySmallTrees: a tree of depth 4 among very many of one leaf must not give each of them room for eight more blocks.
+func TestManySmallTrees(t *testing.T) {
+	e := randomForest(rand.New(rand.NewPCG(0, 3)), shapes["depth 5, wide"])
+	leaf := ensemble.Tree{Nodes: []ensemble.Node{{Op: ensemble.Leaf, Value: 0.5}}, Scale: 1}
+	for range maxTwoTrees {
+		e.Trees = append(e.Trees, leaf)
+	}
+	var a arena
+	if got := newPlan(e).layRows(&a); got.registers == 0 || got.two || a.size > 128*len(e.Trees) {
+		t.Errorf("%d trees take %d bytes in %d registers, two blocks for each: %v", len(e.Trees), a.size, got.registers, got.two)
+	}
+}

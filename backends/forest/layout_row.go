@@ -22,6 +22,9 @@ const (
 	// maxDistance is how far a child or leaf may lie from its block, in units of four bytes.
 	maxDistance = 1<<15 - 1
 	exitIsLeaf  = 1 << 15
+	// maxTwoTrees is the most trees that get eight second blocks each whether they need them or not: half a kilobyte a tree,
+	// which a million trees of one leaf beside one of depth 4 would turn into half a gigabyte.
+	maxTwoTrees = 1 << 16
 )
 
 // rowSlots says where in at most four registers of 64 bytes the row kernel finds the rank that a split compares with.
@@ -73,7 +76,8 @@ func (p *plan) rowSlots() rowSlots {
 
 func (p *plan) layRows(a *arena) rowTables {
 	s := p.rowSlots()
-	t := rowTables{registers: s.registers, two: p.depth > 3 && p.depth <= 6, stride: blockBytes, units: len(s.units), copies: s.copies}
+	two := p.depth > 3 && p.depth <= 6 && len(p.trees) <= maxTwoTrees
+	t := rowTables{registers: s.registers, two: two, stride: blockBytes, units: len(s.units), copies: s.copies}
 	if t.registers == 0 {
 		return t
 	}

@@ -224,7 +224,8 @@ func (p *plan) makeUnits() {
 // ranker gives the unit of a threshold of the list of that number, and its place there.
 type ranker func(list int32, threshold float32) (unit int32, rank uint8)
 
-// unitsOf makes units of lists of the keys of thresholds, which it sorts: that takes a third of the time that floats do.
+// unitsOf makes units of lists of the keys of thresholds, which it sorts: integers are compared without a
+// thought for NaN.
 func unitsOf(lists [][]int32) ([]unit, ranker) {
 	var units []unit
 	first := make([]int32, len(lists))

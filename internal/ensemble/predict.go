@@ -130,7 +130,8 @@ func (o *Objective) apply64(m []float64) {
 	for g, x := range m {
 		switch o.Transform {
 		case Sigmoid:
-			m[g] = 1 / (1 + Exp(-o.SigmoidAlpha*x))
+			// float64 keeps the product from being fused with what Exp does with it.
+			m[g] = 1 / (1 + Exp(float64(-o.SigmoidAlpha*x)))
 		case Exponential:
 			m[g] = Exp(x)
 		case SignedSquare:
