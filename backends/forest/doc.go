@@ -65,12 +65,12 @@
 //   - One row, 0.51 us, or 1,940 cycles: 0.07 us to find the ranks, 0.06 for the top blocks, the rest for the second blocks
 //     and the sum. Eight second blocks are 53 instructions, eight additions 29, with some 15 to tell whether the eight trees
 //     belong to one sum; the top blocks of 64 trees are 54, and their offsets 40: about 14 a tree, and 38 for a column's
-//     rank, read off the machine code, so some 8,000 in all, which at eight a cycle are 1,000 cycles. Exact sums keep the
+//     rank. Stepping through one row counts 9,300, which at eight a cycle are 1,170 cycles. Exact sums keep the
 //     order, so the additions wait for each other, 2 cycles each: 1,000 cycles, too, but strewn among the work on the next
 //     64 trees. What bounds it is the lines it reads: 16 bytes of the top and a line of 64 bytes a tree, two lines a column,
 //     685 in all, 43 KB, most of them from the second-level cache. At a line in 2 cycles that is 1,370, so that it is within
-//     1.5 times of that bound. When other work has taken both caches meanwhile, it takes 1.2 to 1.8 us, from the third-level
-//     cache. Fetching the second blocks of the next 64 trees ahead gained up to a fifth there, but lost about 5% with warm
+//     1.5 times of that bound. When other work has taken both caches meanwhile, it takes 1.2 to 2.2 us, from the third-level
+//     cache. Fetching the second blocks of the next 64 trees ahead gained a fifth to a half there, but lost about 5% with warm
 //     caches, and 25% with 5,000 trees; pages of 2 MiB made no difference that could be told from the noise.
 //   - 512 rows, 0.072 us a row from Run to answer: about 0.043 for the trees, 0.017 for the ranks, 0.007 for the masks, 0.004
 //     for turning rows into columns and sums into rows, and 0.002 for the sigmoid. All of it is 365,000 instructions, 92,000
