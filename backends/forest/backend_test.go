@@ -118,7 +118,7 @@ func checkAllocations(t *testing.T, m engine.Model) {
 			if err := i.Run(ins, outs, n); err != nil {
 				t.Fatal(err)
 			}
-		}); got != 0 {
+		}); got != 0 && !sanitized {
 			t.Errorf("Run of %d rows allocates %v times", n, got)
 		}
 		if err := i.Run(ins, outs, n+1); !errors.Is(err, engine.ErrInvalidInput) {

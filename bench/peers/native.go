@@ -94,6 +94,10 @@ func openLightGBM(ctx context.Context, t Task) (*Instance, error) {
 }
 
 func openGTIL(ctx context.Context, t Task) (*Instance, error) {
+	// It refuses more threads than OpenMP was given when the process started, which is one, for the others' sake.
+	if t.Threads > 1 {
+		return nil, fmt.Errorf("%w: its number of threads is the whole process's", ErrUnsuited)
+	}
 	return openTrainer(ctx, native.GTIL, t, "treelite/lib/libtreelite.so")
 }
 
