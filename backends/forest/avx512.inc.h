@@ -20,6 +20,25 @@ static inline V unpack32hi(V a, V b) { return (V)_mm512_unpackhi_epi32((__m512i)
 static inline void add32(uint8_t *to, V v) { _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), (__m512)v)); }
 static inline void add64(uint8_t *to, V v) { _mm512_store_pd(to, _mm512_add_pd(_mm512_load_pd(to), (__m512d)v)); }
 
+// Pattern of 8 blocks, a byte each; patterns of 64.
+typedef uint64_t P;
+struct patterns {
+	P of[8];
+};
+
+// All patterns in a register.
+static inline __m512i joined(struct patterns p) {
+	return _mm512_set_epi64((long long)p.of[7], (long long)p.of[6], (long long)p.of[5], (long long)p.of[4], (long long)p.of[3],
+		(long long)p.of[2], (long long)p.of[1], (long long)p.of[0]);
+}
+
+// 16 bytes from each of four addresses, every other one.
+static inline V lanes(const uint8_t *const *at) {
+	__m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[0])), _mm_load_si128((const __m128i *)at[2]), 1);
+	__m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[4])), _mm_load_si128((const __m128i *)at[6]), 1);
+	return (V)_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+}
+
 // How many of a unit's thresholds are <= x.
 static inline uint32_t rank_of(float x, const float *t) {
 	__m512 v = _mm512_set1_ps(x);

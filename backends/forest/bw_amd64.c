@@ -27,12 +27,6 @@ static inline __attribute__((always_inline)) struct slots slots_load(const uint8
 	return s;
 }
 
-// Pattern of 8 blocks, a byte each; patterns of 64.
-typedef uint64_t P;
-struct patterns {
-	P of[8];
-};
-
 static inline __attribute__((always_inline)) P pattern(const struct slots *s, int registers, V slot, V rank) {
 	__m512i have = _mm512_setzero_si512();
 	for (int i = 0; i < 4 * registers; i++) {
@@ -43,18 +37,10 @@ static inline __attribute__((always_inline)) P pattern(const struct slots *s, in
 	return _mm512_cmp_epu8_mask(have, (__m512i)rank, _MM_CMPINT_NLT);
 }
 
-// 16 bytes from each of four addresses, every other one.
-static inline V lanes(const uint8_t *const *at) {
-	__m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[0])), _mm_load_si128((const __m128i *)at[2]), 1);
-	__m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i *)at[4])), _mm_load_si128((const __m128i *)at[6]), 1);
-	return (V)_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-}
-
 #include "bytes.inc.h"
 
 static inline void exits(uint8_t *to, struct patterns p) {
-	__m512i at = _mm512_set_epi64((long long)p.of[7], (long long)p.of[6], (long long)p.of[5], (long long)p.of[4], (long long)p.of[3],
-		(long long)p.of[2], (long long)p.of[1], (long long)p.of[0]);
+	__m512i at = joined(p);
 	*(bytes *)to = exits_of((bytes)at);
 }
 
