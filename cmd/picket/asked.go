@@ -13,6 +13,22 @@ type asked interface {
 	inputs() []shaped
 	// predict asks for so many rows. data has the bytes of each input; it is the caller's again afterwards.
 	predict(c *cobra.Command, rows int, data [][]byte) ([]answer, error)
+	// close ends the connection that was made to ask, if one was.
+	close()
+}
+
+// wayOf is how to reach a model by the protocol of that name: it describes the model of the daemon that d is for, and its caller
+// closes it. nil for a protocol that is not known.
+func wayOf(protocol string) func(c *cobra.Command, d *daemon, doing, model string) (asked, error) {
+	switch protocol {
+	case "agent":
+		return askAgent
+	case "oip":
+		return askOIP
+	case "lane":
+		return askLane
+	}
+	return nil
 }
 
 // shaped is a tensor of a model; shape[0] is -1 where it is the number of rows.
@@ -44,6 +60,8 @@ func askAgent(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
 	}
 	return &agentModel{d, doing, described.GetModel()}, nil
 }
+
+func (*agentModel) close() {} // the daemon's connection is its opener's
 
 func (m *agentModel) inputs() []shaped {
 	var all []shaped

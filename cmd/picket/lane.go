@@ -22,8 +22,8 @@ type laneModel struct {
 	timeout time.Duration
 }
 
-// askLane connects to the lane of the daemon that d is for, and opens the model of that name. The caller closes it.
-func askLane(c *cobra.Command, d *daemon, doing, name string) (*laneModel, error) {
+// askLane connects to the lane of the daemon that d is for, and opens the model of that name.
+func askLane(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), d.timeout)
 	defer cancel()
 	path := filepath.Join(filepath.Dir(d.socket), "lane.sock")
@@ -38,6 +38,8 @@ func askLane(c *cobra.Command, d *daemon, doing, name string) (*laneModel, error
 	}
 	return m, nil
 }
+
+func (m *laneModel) close() { _ = m.client.Close() } // what was asked was answered
 
 func (m *laneModel) inputs() []shaped {
 	var all []shaped

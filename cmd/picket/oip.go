@@ -18,9 +18,8 @@ type oipModel struct {
 	model  *oipapi.ModelMetadataResponse
 }
 
-// askOIP connects to the Open Inference Protocol of the daemon that d is for, and describes the model of that name. The
-// caller closes its daemon.
-func askOIP(c *cobra.Command, d *daemon, doing, name string) (*oipModel, error) {
+// askOIP connects to the Open Inference Protocol of the daemon that d is for, and describes the model of that name.
+func askOIP(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
 	own, err := dialSocket(filepath.Join(filepath.Dir(d.socket), "oip.sock"), d.timeout)
 	if err != nil {
 		return nil, err
@@ -42,6 +41,8 @@ func typeOf(datatype string) tensor.DType {
 	}
 	return d
 }
+
+func (m *oipModel) close() { _ = m.daemon.Close() } // what was asked was answered
 
 func (m *oipModel) inputs() []shaped {
 	var all []shaped

@@ -61,31 +61,16 @@ Every answer before a bad row is printed.`,
 		}()
 		doing := fmt.Sprintf("predicting with model %q", args[0])
 		answers := &answerWriter{w: out, asJSON: *asJSON}
-		if *protocol == "lane" {
-			m, err := askLane(c, d, doing, args[0])
-			if err != nil {
-				return err
-			}
-			defer m.client.Close()
-			return predict(c, m, doing, in, *batch, answers)
-		}
-		if *protocol == "oip" {
-			m, err := askOIP(c, d, doing, args[0])
-			if err != nil {
-				return err
-			}
-			defer m.daemon.Close()
-			return predict(c, m, doing, in, *batch, answers)
-		}
-		m, err := askAgent(c, d, doing, args[0])
+		m, err := wayOf(*protocol)(c, d, doing, args[0])
 		if err != nil {
 			return err
 		}
+		defer m.close()
 		return predict(c, m, doing, in, *batch, answers)
 	})
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		switch {
-		case *protocol != "agent" && *protocol != "oip" && *protocol != "lane":
+		case wayOf(*protocol) == nil:
 			return usage("protocol %q is not known; use --protocol agent, oip or lane", *protocol)
 		case *batch < 1:
 			return usage("--batch %d is no number of rows; it must be at least 1", *batch)
