@@ -7,12 +7,10 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"runtime"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
@@ -45,19 +43,11 @@ type Options struct {
 
 // Limits that no configuration changes.
 const (
-	// streamsPerConnection is how many calls one client may have under way.
-	streamsPerConnection = 1024
-	// maxHeaderBytes bounds the metadata of a call; known clients send a few
-	// hundred bytes.
-	maxHeaderBytes = 16 << 10
 	// prefaceTimeout is how long a connection may take for HTTP/2's greeting, so
 	// that silent ones do not use up MaxConnections.
 	prefaceTimeout = 10 * time.Second
 	// greetingPatience is what is left of it once the server is shutting down.
 	greetingPatience = 100 * time.Millisecond
-	// keepaliveMinTime is how often clients may ping. grpc-go's own five minutes
-	// disconnect clients whose settings the original agent accepted.
-	keepaliveMinTime = time.Second
 )
 
 // Server answers agent and control calls on any number of listeners. Its
@@ -79,47 +69,21 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	for _, limit := range []struct {
-		value   *int64
-		builtin int64
-		max     int64
-		name    string
-	}{
-		{&o.MaxMessage, 80 << 20, math.MaxInt32, "message"},
-		{&o.MaxTensor, 1 << 30, 1 << 40, "tensor"},
-	} {
-		if *limit.value == 0 {
-			*limit.value = limit.builtin
-		}
-		if *limit.value < 0 || *limit.value > limit.max {
-			return nil, fmt.Errorf("making the agent server: the largest %s is %d bytes, it must be from 1 to %d", limit.name, *limit.value, limit.max)
-		}
+	if err := local.SetLimits("agent server",
+		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: math.MaxInt32, Of: "message"},
+		local.Limit{Value: &o.MaxTensor, Builtin: 1 << 30, Max: 1 << 40, Of: "tensor"},
+	); err != nil {
+		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(serverOptions(o)...)}
+	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout)...)}
 	agentapi.RegisterAgentServer(s.grpc, &service{
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
 	})
 	controlapi.RegisterControlServer(s.grpc, NewControl(o.Engine, o.Daemon))
 	return s, nil
-}
-
-func serverOptions(o Options) []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.Creds(local.Credentials{}),
-		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
-		grpc.MaxSendMsgSize(int(o.MaxMessage)),
-		grpc.MaxConcurrentStreams(streamsPerConnection),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.ConnectionTimeout(prefaceTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
-		// Goroutines that stay have their stacks grown already, which saves some
-		// 2 µs of a small call. When all are busy gRPC starts more.
-		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
-		grpc.WaitForHandlers(true),
-	}
 }
 
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // rawCodec sends bytes as they are: what a client with a broken protobuf would
@@ -73,10 +74,10 @@ func TestMalformedProtobuf(t *testing.T) {
 
 func TestHugeHeaders(t *testing.T) {
 	f := startRowsOf3(t, Options{})
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x", strings.Repeat("a", 4*maxHeaderBytes))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x", strings.Repeat("a", 4*local.MaxHeaderBytes))
 	_, err := f.ListModels(ctx, &agentapi.ListModelsRequest{})
 	if err == nil {
-		t.Errorf("%d bytes of headers were accepted", 4*maxHeaderBytes)
+		t.Errorf("%d bytes of headers were accepted", 4*local.MaxHeaderBytes)
 	}
 	f.checkServing(t)
 }

@@ -79,20 +79,11 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	for _, limit := range []struct {
-		value        *int64
-		builtin, max int64
-		name         string
-	}{
-		{&o.MaxMessage, 80 << 20, 2<<30 - 1, "message"},
-		{&o.MaxInFlight, 512 << 20, 1 << 50, "sum of requests"},
-	} {
-		if *limit.value == 0 {
-			*limit.value = limit.builtin
-		}
-		if *limit.value < 0 || *limit.value > limit.max {
-			return nil, fmt.Errorf("making the lane server: the largest %s is %d bytes, it must be from 1 to %d", limit.name, *limit.value, limit.max)
-		}
+	if err := local.SetLimits("lane server",
+		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: 2<<30 - 1, Of: "message"},
+		local.Limit{Value: &o.MaxInFlight, Builtin: 512 << 20, Max: 1 << 50, Of: "sum of requests"},
+	); err != nil {
+		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,11 +78,6 @@ type Declared struct {
 
 // Limits that no configuration changes.
 const (
-	// streamsPerConnection is how many calls one client may have under way.
-	streamsPerConnection = 1024
-	// maxHeaderBytes bounds the metadata of a call; known clients send a few
-	// hundred bytes.
-	maxHeaderBytes = 16 << 10
 	// greetingPatience is what is left of patience.greeting once the server is
 	// shutting down.
 	greetingPatience = 100 * time.Millisecond
@@ -91,8 +85,6 @@ const (
 	idleTime = 5 * time.Minute
 	// keepaliveTime is after what silence a gRPC client is asked whether it is there.
 	keepaliveTime = 2 * time.Minute
-	// keepaliveMinTime is how often gRPC clients may ping.
-	keepaliveMinTime = time.Second
 )
 
 // Server answers on any number of listeners. Its methods may be called by many
@@ -127,22 +119,12 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	for _, limit := range []struct {
-		value   *int64
-		builtin int64
-		max     int64
-		name    string
-	}{
-		{&o.MaxMessage, 80 << 20, math.MaxInt32, "message"},
-		{&o.MaxTensor, 1 << 30, 1 << 40, "tensor"},
-		{&o.MaxInFlight, 1 << 30, 1 << 40, "amount in flight"},
-	} {
-		if *limit.value == 0 {
-			*limit.value = limit.builtin
-		}
-		if *limit.value < 0 || *limit.value > limit.max {
-			return nil, fmt.Errorf("making the inference server: the largest %s is %d bytes, it must be from 1 to %d", limit.name, *limit.value, limit.max)
-		}
+	if err := local.SetLimits("inference server",
+		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: math.MaxInt32, Of: "message"},
+		local.Limit{Value: &o.MaxTensor, Builtin: 1 << 30, Max: 1 << 40, Of: "tensor"},
+		local.Limit{Value: &o.MaxInFlight, Builtin: 1 << 30, Max: 1 << 40, Of: "amount in flight"},
+	); err != nil {
+		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
@@ -164,7 +146,7 @@ func New(o Options) (*Server, error) {
 		Handler:           s.handler(),
 		ReadHeaderTimeout: o.patience.greeting,
 		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    local.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), // what clients do wrong
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
@@ -174,22 +156,10 @@ func New(o Options) (*Server, error) {
 }
 
 func grpcOptions(o Options) []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.Creds(local.Credentials{}),
+	return append(local.ServerOptions(o.MaxMessage, o.patience.greeting),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
-		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
-		grpc.MaxSendMsgSize(int(o.MaxMessage)),
-		grpc.MaxConcurrentStreams(streamsPerConnection),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.ConnectionTimeout(o.patience.greeting),
 		// Clients behind a network can vanish without a word.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
-		// Goroutines that stay have their stacks grown already, which saves some
-		// 2 µs of a small call. When all are busy gRPC starts more.
-		grpc.NumStreamWorkers(uint32(2 * runtime.GOMAXPROCS(0))),
-		grpc.WaitForHandlers(true),
-	}
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))
 }
 
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is
