@@ -331,7 +331,7 @@ func TestLogReaderGoesAway(t *testing.T) {
 		text += string(buffer[:n])
 	}
 	r.Close()
-	p.stderr.b.WriteString("msg=ready")
+	fmt.Fprint(&p.stderr, "msg=ready")
 	go func() { p.exited <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill(); p.conn.Close() })
 	p.connect(t)

@@ -129,24 +129,7 @@ type fixture struct {
 	engine  *engine.Engine
 	source  *copies
 	path    string
-	log     *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log     *testkit.Output
 }
 
 // start serves the models by their urls; one called "fraud" is loaded under
@@ -154,7 +137,7 @@ func (l *lockedBuffer) String() string {
 func start(t testing.TB, o Options, models map[string]*copyModel) *fixture {
 	t.Helper()
 	dir := t.TempDir()
-	f := &fixture{source: &copies{dir: dir, models: models, errs: map[string]error{}}, log: &lockedBuffer{}, path: filepath.Join(dir, "agent.sock")}
+	f := &fixture{source: &copies{dir: dir, models: models, errs: map[string]error{}}, log: &testkit.Output{}, path: filepath.Join(dir, "agent.sock")}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	f.engine, err = engine.New(engine.Options{

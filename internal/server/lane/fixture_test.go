@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,25 +52,8 @@ type fixture struct {
 	engine  *engine.Engine
 	path    string // SOCK_SEQPACKET
 	stream  string // SOCK_STREAM
-	log     *lockedBuffer
+	log     *testkit.Output
 	backend *enginetest.Backend
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start serves a model "sum" of that script. adjust may change the server before
@@ -81,7 +63,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 	dir := t.TempDir()
 	f := &fixture{
 		path: filepath.Join(dir, "lane.sock"), stream: filepath.Join(dir, "lane-stream.sock"),
-		log: &lockedBuffer{}, backend: enginetest.New(script),
+		log: &testkit.Output{}, backend: enginetest.New(script),
 	}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -115,24 +114,7 @@ type fixture struct {
 	server *Server
 	engine *engine.Engine
 	path   string
-	log    *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log    *testkit.Output
 }
 
 // standard are the models of most tests: rows of three, a pair of inputs, a shape
@@ -178,7 +160,7 @@ func newEngine(t testing.TB, models map[string]*copyModel, log *slog.Logger, o e
 // start serves the models on a Unix socket.
 func start(t testing.TB, o Options, models map[string]*copyModel, run engine.ModelOptions) *fixture {
 	t.Helper()
-	f := &fixture{log: &lockedBuffer{}, path: filepath.Join(t.TempDir(), "oip.sock")}
+	f := &fixture{log: &testkit.Output{}, path: filepath.Join(t.TempDir(), "oip.sock")}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.engine = newEngine(t, models, log, run)
 	o.Engine, o.Log, o.Version = f.engine, log, "test"
