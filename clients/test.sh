@@ -5,43 +5,12 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)
-for binary in picket picketd; do
-	if [ ! -x "$root/bin/$binary" ]; then
-		echo "bin/$binary is not there: run \`make build\` first" >&2
-		exit 1
-	fi
-done
-work=$(mktemp -d)
-daemon=
-
-end() {
-	status=$?
-	trap - EXIT
-	if [ -n "$daemon" ]; then
-		kill "$daemon" 2>/dev/null || true
-		wait "$daemon" || { [ $status -ne 0 ] || status=1; }
-		[ $status -eq 0 ] || cat "$work/log" >&2
-	fi
-	rm -rf "$work"
-	exit $status
-}
-trap end EXIT
-trap 'exit 1' HUP INT TERM
+. "$root/scripts/demo-daemon.sh"
+prepare
 
 rows=$root/examples/demo/transactions.csv
 features=$(head -n 1 "$rows" | tr ',' '\n' | wc -l)
-"$root/bin/picket" compile "$root/examples/demo/fraud.ubj" -o "$work/fraud"
-"$root/bin/picketd" --sockets "$work" --unsigned --model "fraud=$work/fraud" 2>"$work/log" &
-daemon=$!
-tries=0
-until grep -q msg=ready "$work/log"; do
-	tries=$((tries + 1))
-	if [ $tries -gt 100 ] || ! kill -0 "$daemon" 2>/dev/null; then
-		echo "the daemon did not start" >&2
-		exit 1
-	fi
-	sleep 0.1
-done
+serve --sockets "$work" --unsigned --model "fraud=$work/fraud"
 
 # The rows as float32, and then the scores: what agent.sock answers. That those are
 # XGBoost's is compared with its own, which are written in fewer digits.

@@ -18,26 +18,17 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/serving"
 	"github.com/picket-ml/picket/internal/lanewire"
-	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-lane:", err)
-		os.Exit(1)
-	}
+	serving.Benchmark{Protocol: "lane", Models: trainersFile, Empty: serveEmpty, Measure: measure}.Main()
 }
 
 // What is promised on 2 cores that the clients share.
@@ -46,82 +37,49 @@ const (
 	leastRows, leastOf64 = 800e3, 2e6 // rows per second, one and 64 a request
 )
 
-func run() (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if len(os.Args) == 3 && os.Args[1] == "empty-server" {
-		return serveEmpty(ctx, os.Args[2])
-	}
-	dir, err := os.MkdirTemp("", "picket-bench-*")
-	if err != nil {
-		return fmt.Errorf("making a folder for sockets: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+// trainersFile is the usual model as its trainer wrote it.
+func trainersFile(ctx context.Context) ([]models.Model, error) {
 	spec := models.Specs()[0]
 	folder, err := spec.Folder(ctx)
-	if err != nil {
-		return err
-	}
-	m := models.Model{Name: spec.Name, Dir: folder, Features: spec.Features}
-	picketd := filepath.Join(dir, "picketd")
-	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
-	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building picketd: %w", err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
-	}
-	sockets := [2]string{filepath.Join(dir, "empty.sock"), filepath.Join(dir, "lane.sock")}
-	stopEmpty, err := serving.Start(ctx, dir, self, "empty-server", sockets[0])
-	if err != nil {
-		return err
-	}
-	defer stopEmpty()
-	stopDaemon, err := serving.Start(ctx, dir, picketd, "--sockets", dir, "--unsigned", "--model", m.Name+"="+m.Dir)
-	if err != nil {
-		return err
-	}
-	defer stopDaemon()
+	return []models.Model{{Name: spec.Name, Dir: folder, Features: spec.Features}}, err
+}
 
-	out := report.New()
+func measure(ctx context.Context, served []models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
 	var results []report.Serving
 	for _, load := range []struct{ clients, window, rows int }{{1, 1, 1}, {1, 1, 64}, {2, 8, 1}, {2, 128, 1}, {2, 8, 64}} {
-		measured, err := measure(ctx, m, load.clients, load.window, load.rows, sockets)
+		measured, err := compare(ctx, served[0], load.clients, load.window, load.rows, sockets)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		results = append(results, measured...)
-		empty, served := measured[0], measured[1]
+		empty, ours := measured[0], measured[1]
 		what := fmt.Sprintf("%d rows a request, %d outstanding", load.rows, load.clients*load.window)
-		p50, p99 := served.P50US/empty.P50US, served.P99US/empty.P99US
+		p50, p99 := ours.P50US/empty.P50US, ours.P99US/empty.P99US
 		switch {
 		case load.window == 1 && load.rows == 1:
 			out.Promise(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio", mostP50)
 			out.Promise(fmt.Sprintf("p99 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P99US), p99, "ratio", mostP99)
 		case load.window == 128:
-			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastRows, what, empty.RowsPerS), served.RowsPerS/leastRows, 1)
+			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastRows, what, empty.RowsPerS), ours.RowsPerS/leastRows, 1)
 		case load.window > 1 && load.rows == 64:
-			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastOf64, what, empty.RowsPerS), served.RowsPerS/leastOf64, 1)
+			out.Reach(fmt.Sprintf("rows/s over lane.sock to %.0f, %s (empty %.0f)", leastOf64, what, empty.RowsPerS), ours.RowsPerS/leastOf64, 1)
 		default:
 			out.Tell(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio")
 		}
 	}
-	out.Results = results
-	return out.Write()
+	return results, nil
 }
 
-// measure compares the two sockets with so many clients, of which each sends window
+// compare measures the two sockets with so many clients, of which each sends window
 // requests at once.
-func measure(ctx context.Context, m models.Model, clients, window, rows int, sockets [2]string) ([]report.Serving, error) {
+func compare(ctx context.Context, m models.Model, clients, window, rows int, sockets [2]string) ([]report.Serving, error) {
 	data, err := models.Rows(m.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
 	measured, err := serving.Comparison{
-		Protocol: "lane", Model: m.Name, Outstanding: clients, Rows: window * rows,
+		Protocol: "lane", Load: serving.Load{Model: m, Rows: window * rows, Outstanding: clients},
 		Targets: [2]serving.Target{
 			{Name: "empty server", Connect: callers(m, data, window, rows, sockets[0])},
 			{Name: "picketd", Connect: callers(m, data, window, rows, sockets[1])},

@@ -29,8 +29,6 @@ typedef struct {
   void (*add)(entry *, int, float *);             // TL2cgen adds to the result
   void (*add_wide)(wide_entry *, int, double *);
   void (*forest)(double *, double *, int from, int to); // lleaves
-  double *result;
-  int64_t room;
 } compiled;
 
 // Without a branch per value, as a C program that minds its speed would: missing values come at random, and a slow yardstick
@@ -90,28 +88,14 @@ static int64_t run_tl2cgen_wide(peer *base, const peer_rows *r, float *out) {
 
 static int64_t run_lleaves(peer *base, const peer_rows *r, float *out) {
   compiled *p = (compiled *)base;
-  int64_t n = r->rows * base->outputs;
-  if (r->rows > p->room) {
-    free(p->result);
-    p->result = malloc(sizeof *p->result * n);
-    p->room = p->result != NULL ? r->rows : 0;
-    if (p->result == NULL) {
-      snprintf(base->problem, sizeof base->problem, "no memory for the answers");
-      return -1;
-    }
-  }
+  double *result = peer_wide(base, r->rows);
+  if (result == NULL)
+    return -1;
   int64_t start = peer_now();
-  p->forest((double *)r->wide, p->result, 0, (int)r->rows);
+  p->forest((double *)r->wide, result, 0, (int)r->rows);
   int64_t took = peer_now() - start;
-  for (int64_t i = 0; i < n; i++)
-    out[i] = (float)p->result[i];
+  peer_narrow(base, r->rows, out);
   return took;
-}
-
-static void release(peer *base) {
-  compiled *p = (compiled *)base;
-  free(p->result);
-  free(p);
 }
 
 // make gives a peer without its function; NULL after an error.
@@ -122,7 +106,7 @@ static compiled *make(int64_t (*run)(peer *, const peer_rows *, float *), int64_
   }
   compiled *p = calloc(1, sizeof *p);
   if (p != NULL)
-    p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+    p->base = (peer){.run = run, .features = features, .outputs = outputs};
   return p;
 }
 
@@ -133,7 +117,7 @@ peer *peer_open_treelite(const char *library, const char *model, int64_t feature
     return NULL;
   int found = outputs == 1 ? peer_symbol(l, "predict", &p->predict, problem) : peer_symbol(l, "predict_multiclass", &p->predict_multi, problem);
   if (!found) {
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;
@@ -146,7 +130,7 @@ peer *peer_open_tl2cgen(const char *library, const char *model, int64_t features
   if (p == NULL)
     return NULL;
   if (!peer_symbol(l, "get_threshold_type", &type, problem) || !peer_symbol(l, "predict", &p->add, problem)) {
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   if (strcmp(type(), "float64") == 0) {
@@ -162,7 +146,7 @@ peer *peer_open_lleaves(const char *library, const char *model, int64_t features
   if (p == NULL)
     return NULL;
   if (!peer_symbol(l, "forest_root", &p->forest, problem)) {
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;

@@ -12,8 +12,6 @@ typedef struct {
   peer base;
   void *model, *config;
   int wide; // whether the model takes and gives doubles, as LightGBM's do
-  double *result;
-  int64_t room;
   int (*predict)(void *model, const void *in, const char *type, uint64_t rows, void *out, void *config);
   int (*release)(void *), (*release_config)(void *);
   const char *(*last_error)(void);
@@ -21,26 +19,19 @@ typedef struct {
 
 static int64_t run(peer *base, const peer_rows *r, float *out) {
   gtil *p = (gtil *)base;
-  int64_t n = r->rows * base->outputs;
-  if (p->wide && r->rows > p->room) {
-    free(p->result);
-    p->result = malloc(sizeof *p->result * n);
-    p->room = p->result != NULL ? r->rows : 0;
-    if (p->result == NULL) {
-      snprintf(base->problem, sizeof base->problem, "no memory for the answers");
-      return -1;
-    }
-  }
+  double *result = p->wide ? peer_wide(base, r->rows) : NULL;
+  if (p->wide && result == NULL)
+    return -1;
   int64_t start = peer_now();
-  int rc = p->wide ? p->predict(p->model, r->wide, "float64", (uint64_t)r->rows, p->result, p->config)
+  int rc = p->wide ? p->predict(p->model, r->wide, "float64", (uint64_t)r->rows, result, p->config)
                    : p->predict(p->model, r->single, "float32", (uint64_t)r->rows, out, p->config);
   int64_t took = peer_now() - start;
   if (rc != 0) {
     snprintf(base->problem, sizeof base->problem, "%s", p->last_error());
     return -1;
   }
-  for (int64_t i = 0; p->wide && i < n; i++)
-    out[i] = (float)p->result[i];
+  if (p->wide)
+    peer_narrow(base, r->rows, out);
   return took;
 }
 
@@ -50,8 +41,6 @@ static void release(peer *base) {
     p->release_config(p->config);
   if (p->model != NULL)
     p->release(p->model);
-  free(p->result);
-  free(p);
 }
 
 peer *peer_open_gtil(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
@@ -67,13 +56,13 @@ peer *peer_open_gtil(const char *library, const char *model, int64_t features, i
     free(p);
     return NULL;
   }
-  p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+  p->base = (peer){.run = run, .release = release, .features = features, .outputs = outputs};
   p->wide = lightgbm;
   char config[64];
   snprintf(config, sizeof config, "{\"predict_type\":\"default\",\"nthread\":%d}", threads);
   if (load(model, "{}", &p->model) != 0 || configure(config, &p->config) != 0) {
     snprintf(problem, peer_problem_size, "%s", p->last_error());
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;

@@ -13,8 +13,6 @@ typedef struct {
   peer base;
   void *booster, *fast;
   char parameters[64];
-  double *result; // of the last call
-  int64_t room;   // rows that result holds
   int (*predict)(void *, const void *, int type, int32_t rows, int32_t columns, int major, int kind, int from, int iterations, const char *parameters,
                  int64_t *n, double *result);
   int (*predict_row)(void *, const void *, int64_t *n, double *result);
@@ -24,27 +22,20 @@ typedef struct {
 
 static int64_t run(peer *base, const peer_rows *r, float *out) {
   lightgbm *p = (lightgbm *)base;
-  int64_t n = r->rows * base->outputs, answered = 0;
-  if (r->rows > p->room) {
-    free(p->result);
-    p->result = malloc(sizeof *p->result * n);
-    p->room = p->result != NULL ? r->rows : 0;
-    if (p->result == NULL) {
-      snprintf(base->problem, sizeof base->problem, "no memory for the answers");
-      return -1;
-    }
-  }
+  int64_t answered = 0;
+  double *result = peer_wide(base, r->rows);
+  if (result == NULL)
+    return -1;
   int64_t start = peer_now();
-  int rc = r->rows == 1 ? p->predict_row(p->fast, r->single, &answered, p->result)
+  int rc = r->rows == 1 ? p->predict_row(p->fast, r->single, &answered, result)
                         : p->predict(p->booster, r->single, floats, (int32_t)r->rows, (int32_t)base->features, row_major, normal, 0, all_iterations,
-                                     p->parameters, &answered, p->result);
+                                     p->parameters, &answered, result);
   int64_t took = peer_now() - start;
-  if (rc != 0 || answered != n) {
+  if (rc != 0 || answered != r->rows * base->outputs) {
     snprintf(base->problem, sizeof base->problem, "%s", rc != 0 ? p->last_error() : "it gives another number of answers");
     return -1;
   }
-  for (int64_t i = 0; i < n; i++)
-    out[i] = (float)p->result[i];
+  peer_narrow(base, r->rows, out);
   return took;
 }
 
@@ -54,8 +45,6 @@ static void release(peer *base) {
     p->release_fast(p->fast);
   if (p->booster != NULL)
     p->release(p->booster);
-  free(p->result);
-  free(p);
 }
 
 peer *peer_open_lightgbm(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
@@ -71,13 +60,13 @@ peer *peer_open_lightgbm(const char *library, const char *model, int64_t feature
     free(p);
     return NULL;
   }
-  p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+  p->base = (peer){.run = run, .release = release, .features = features, .outputs = outputs};
   snprintf(p->parameters, sizeof p->parameters, "num_threads=%d", threads);
   int iterations;
   if (load(model, &iterations, &p->booster) != 0 ||
       prepare(p->booster, normal, 0, all_iterations, floats, (int32_t)features, p->parameters, &p->fast) != 0) {
     snprintf(problem, peer_problem_size, "%s", p->last_error());
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;

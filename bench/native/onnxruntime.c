@@ -82,7 +82,6 @@ static void release(peer *base) {
   CALL(p, release_session_options, void (*)(void *))(p->options);
   CALL(p, release_memory_info, void (*)(void *))(p->memory);
   CALL(p, release_env, void (*)(void *))(p->env);
-  free(p);
 }
 
 peer *peer_open_onnxruntime(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
@@ -93,7 +92,7 @@ peer *peer_open_onnxruntime(const char *library, const char *model, int64_t feat
     free(p);
     return NULL;
   }
-  p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+  p->base = (peer){.run = run, .release = release, .features = features, .outputs = outputs};
   p->columns = outputs == 1 ? 2 : outputs;
   if (failed(p, CALL(p, create_env, status (*)(int, const char *, void **))(log_errors, "bench", &p->env), problem) ||
       failed(p, CALL(p, create_session_options, status (*)(void **))(&p->options), problem) ||
@@ -102,7 +101,7 @@ peer *peer_open_onnxruntime(const char *library, const char *model, int64_t feat
       failed(p, CALL(p, set_log_severity, status (*)(void *, int))(p->options, log_errors), problem) ||
       failed(p, CALL(p, create_session, status (*)(void *, const char *, void *, void **))(p->env, model, p->options, &p->session), problem) ||
       failed(p, CALL(p, create_cpu_memory_info, status (*)(int, int, void **))(0, 0, &p->memory), problem)) {
-    release(&p->base);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -28,4 +29,28 @@ int peer_symbol(void *library, const char *name, void *address, char *problem) {
   }
   memcpy(address, &symbol, sizeof symbol);
   return 1;
+}
+
+double *peer_wide(peer *p, int64_t rows) {
+  int64_t n = rows * p->outputs;
+  if (n > p->room) {
+    free(p->wide);
+    p->wide = malloc(sizeof *p->wide * n);
+    p->room = p->wide != NULL ? n : 0;
+    if (p->wide == NULL)
+      snprintf(p->problem, sizeof p->problem, "no memory for the answers");
+  }
+  return p->wide;
+}
+
+void peer_narrow(const peer *p, int64_t rows, float *out) {
+  for (int64_t i = 0; i < rows * p->outputs; i++)
+    out[i] = (float)p->wide[i];
+}
+
+void peer_close(peer *p) {
+  if (p->release != NULL)
+    p->release(p);
+  free(p->wide);
+  free(p);
 }

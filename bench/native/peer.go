@@ -16,7 +16,6 @@ package native
 //   peer_rows r = {single, wide, rows};
 //   return p->run(p, &r, out);
 // }
-// static void bench_close(peer *p) { p->close(p); }
 // static const char *bench_problem(peer *p) { return p->problem; }
 import "C"
 
@@ -85,6 +84,6 @@ func (p *Peer) Run(in, wide, out tensor.Tensor) (time.Duration, error) {
 
 // Close frees the model. The library stays loaded: not all of them can be unloaded.
 func (p *Peer) Close() error {
-	C.bench_close(p.c)
+	C.peer_close(p.c)
 	return nil
 }

@@ -39,8 +39,8 @@ static int64_t run(peer *base, const peer_rows *r, float *out) {
 
 static void release(peer *base) {
   xgboost *p = (xgboost *)base;
-  p->release(p->booster);
-  free(p);
+  if (p->booster != NULL)
+    p->release(p->booster);
 }
 
 peer *peer_open_xgboost(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
@@ -53,14 +53,12 @@ peer *peer_open_xgboost(const char *library, const char *model, int64_t features
     free(p);
     return NULL;
   }
-  p->base = (peer){.run = run, .close = release, .features = features, .outputs = outputs};
+  p->base = (peer){.run = run, .release = release, .features = features, .outputs = outputs};
   char count[16];
   snprintf(count, sizeof count, "%d", threads);
   if (create(NULL, 0, &p->booster) != 0 || load(p->booster, model) != 0 || set(p->booster, "nthread", count) != 0) {
     snprintf(problem, peer_problem_size, "%s", p->last_error());
-    if (p->booster != NULL)
-      p->release(p->booster);
-    free(p);
+    peer_close(&p->base);
     return NULL;
   }
   return &p->base;

@@ -19,12 +19,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,82 +30,31 @@ import (
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/serving"
 	api "github.com/picket-ml/picket/internal/api/oip"
-	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-oip:", err)
-		os.Exit(1)
-	}
+	serving.Benchmark{Protocol: "oip", Models: serving.DemoAndLarge, Empty: serveEmpty, Measure: measure}.Main()
 }
 
-func run() (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if len(os.Args) == 3 && os.Args[1] == "empty-server" {
-		return serveEmpty(ctx, os.Args[2])
-	}
-	dir, err := os.MkdirTemp("", "picket-bench-*")
-	if err != nil {
-		return fmt.Errorf("making a folder for sockets: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	demo, err := models.Demo(ctx)
-	if err != nil {
-		return err
-	}
-	large, err := models.Trained(ctx, 500, 6, 30)
-	if err != nil {
-		return err
-	}
-
-	picketd := filepath.Join(dir, "picketd")
-	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
-	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building picketd: %w", err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
-	}
-	emptySocket := filepath.Join(dir, "empty.sock")
-	stopEmpty, err := serving.Start(ctx, dir, self, "empty-server", emptySocket)
-	if err != nil {
-		return err
-	}
-	defer stopEmpty()
-	stopDaemon, err := serving.Start(ctx, dir, picketd, "--sockets", dir, "--unsigned",
-		"--model", demo.Name+"="+demo.Dir, "--model", large.Name+"="+large.Dir)
-	if err != nil {
-		return err
-	}
-	defer stopDaemon()
-
-	out := report.New()
+func measure(ctx context.Context, served []models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
+	large := served[1]
 	var results []report.Serving
-	for _, m := range []models.Model{demo, large} {
-		for _, rows := range []int{1, 64} {
-			for _, outstanding := range []int{1, 16} {
-				measured, err := measure(ctx, m, rows, outstanding, [2]string{emptySocket, filepath.Join(dir, "oip.sock")})
-				if err != nil {
-					return fmt.Errorf("measuring model %s: %w", m.Name, err)
-				}
-				results = append(results, measured...)
-				name := fmt.Sprintf("rows/s of an empty server to those over oip.sock, %s, %d rows, %d outstanding (empty %.0f/s)", m.Name, rows, outstanding, measured[0].RowsPerS)
-				ratio := measured[0].RowsPerS / measured[1].RowsPerS
-				if m.Name == large.Name && rows == 1 {
-					out.Promise(name, ratio, "ratio", 1/0.85)
-				} else {
-					out.Tell(name, ratio, "ratio")
-				}
-			}
+	for _, load := range serving.Loads(served) {
+		measured, err := compare(ctx, load, sockets)
+		if err != nil {
+			return nil, fmt.Errorf("measuring model %s: %w", load.Model.Name, err)
+		}
+		results = append(results, measured...)
+		name := fmt.Sprintf("rows/s of an empty server to those over oip.sock, %s, %d rows, %d outstanding (empty %.0f/s)", load.Model.Name, load.Rows, load.Outstanding, measured[0].RowsPerS)
+		ratio := measured[0].RowsPerS / measured[1].RowsPerS
+		if load.Model == large && load.Rows == 1 {
+			out.Promise(name, ratio, "ratio", 1/0.85)
+		} else {
+			out.Tell(name, ratio, "ratio")
 		}
 	}
-	out.Results = results
-	return out.Write()
+	return results, nil
 }
 
 // empty answers every ModelInfer with the same score for each row.
@@ -156,7 +100,7 @@ func serveEmpty(ctx context.Context, socket string) error {
 }
 
 // callers makes clients of one socket that send random rows of data.
-func callers(m models.Model, version string, data tensor.Tensor, rows int, socket string) func() (serving.Call, io.Closer, error) {
+func callers(load serving.Load, version string, data tensor.Tensor, socket string) func() (serving.Call, io.Closer, error) {
 	return func() (serving.Call, io.Closer, error) {
 		conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
@@ -164,11 +108,11 @@ func callers(m models.Model, version string, data tensor.Tensor, rows int, socke
 		}
 		client := api.NewGRPCInferenceServiceClient(conn)
 		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-			first := random.IntN(models.TestRows - rows + 1)
+			first := random.IntN(models.TestRows - load.Rows + 1)
 			request := &api.ModelInferRequest{
-				ModelName: m.Name, ModelVersion: version,
-				Inputs:           []*api.ModelInferRequest_InferInputTensor{{Name: "data", Datatype: "FP32", Shape: []int64{int64(rows), int64(m.Features)}}},
-				RawInputContents: [][]byte{data.Rows(first, first+rows).Bytes()},
+				ModelName: load.Model.Name, ModelVersion: version,
+				Inputs:           []*api.ModelInferRequest_InferInputTensor{{Name: "data", Datatype: "FP32", Shape: []int64{int64(load.Rows), int64(load.Model.Features)}}},
+				RawInputContents: [][]byte{data.Rows(first, first+load.Rows).Bytes()},
 			}
 			start := time.Now()
 			answer, err := client.ModelInfer(ctx, request, grpc.WaitForReady(true))
@@ -176,30 +120,30 @@ func callers(m models.Model, version string, data tensor.Tensor, rows int, socke
 			if err != nil {
 				return 0, 0, err
 			}
-			if got := len(answer.GetRawOutputContents()[0]); got != 4*rows {
-				return 0, 0, fmt.Errorf("an answer of %d bytes for %d rows", got, rows)
+			if got := len(answer.GetRawOutputContents()[0]); got != 4*load.Rows {
+				return 0, 0, fmt.Errorf("an answer of %d bytes for %d rows", got, load.Rows)
 			}
 			return took, proto.Size(answer), nil
 		}, conn, nil
 	}
 }
 
-// measure compares the two sockets.
-func measure(ctx context.Context, m models.Model, rows, outstanding int, sockets [2]string) ([]report.Serving, error) {
-	data, err := models.Rows(m.Features)
+// compare measures one load on the two sockets.
+func compare(ctx context.Context, load serving.Load, sockets [2]string) ([]report.Serving, error) {
+	data, err := models.Rows(load.Model.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
-	version, err := versionOf(ctx, m.Name, sockets[1])
+	version, err := versionOf(ctx, load.Model.Name, sockets[1])
 	if err != nil {
 		return nil, err
 	}
 	return serving.Comparison{
-		Protocol: "oip", Model: m.Name, Outstanding: outstanding, Rows: rows,
+		Protocol: "oip", Load: load,
 		Targets: [2]serving.Target{
-			{Name: "empty grpc-go server", Connect: callers(m, version, data, rows, sockets[0])},
-			{Name: "picketd", Connect: callers(m, version, data, rows, sockets[1])},
+			{Name: "empty grpc-go server", Connect: callers(load, version, data, sockets[0])},
+			{Name: "picketd", Connect: callers(load, version, data, sockets[1])},
 		},
 	}.Measure(ctx)
 }

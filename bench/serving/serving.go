@@ -1,45 +1,19 @@
-// Package serving is what the benchmarks of protocols have in common: programs on
-// sockets, and clients that take turns between two of them, all at once, so that
-// neither server ever works while the other is measured.
+// Package serving is what the benchmarks of protocols have in common: picketd and
+// an empty server on sockets, and clients that take turns between the two, all at
+// once, so that neither server ever works while the other is measured.
 package serving
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/report"
 )
-
-// Start runs a program until the returned function is called. Its log goes to a
-// file beside the sockets, shown if it ends badly.
-func Start(ctx context.Context, dir, program string, args ...string) (func(), error) {
-	log, err := os.Create(filepath.Join(dir, filepath.Base(program)+".log"))
-	if err != nil {
-		return nil, fmt.Errorf("making a log: %w", err)
-	}
-	defer log.Close()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", filepath.Base(program), err)
-	}
-	return func() {
-		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-			said, _ := os.ReadFile(log.Name())
-			fmt.Fprintf(os.Stderr, "%s: %v\n%s", filepath.Base(program), err, said)
-		}
-	}, nil
-}
 
 const (
 	warmUpCalls = 200  // per client and target, not counted
@@ -61,9 +35,9 @@ type Target struct {
 
 // Comparison is what is measured of two targets.
 type Comparison struct {
-	Protocol, Model   string
-	Outstanding, Rows int
-	Targets           [2]Target
+	Protocol string
+	Load     Load
+	Targets  [2]Target
 }
 
 // client is one caller with a connection of its own to each target.
@@ -88,14 +62,14 @@ func (c *client) calls(ctx context.Context, i, n int) {
 	}
 }
 
-// Measure has Outstanding clients call one target and then the other, in random
-// order, again and again: call by call where there is one, else a few dozen calls
-// each before all change over together. The results are in the order of the
+// Measure has the load's Outstanding clients call one target and then the other, in
+// random order, again and again: call by call where there is one, else a few dozen
+// calls each before all change over together. The results are in the order of the
 // targets.
 func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	clients := make([]client, m.Outstanding)
+	clients := make([]client, m.Load.Outstanding)
 	for n := range clients {
 		clients[n].random = rand.New(rand.NewPCG(1, uint64(n)))
 		for i, target := range m.Targets {
@@ -137,7 +111,7 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 		return nil, fmt.Errorf("%s answers with messages of %d bytes, %s of %d", m.Targets[0].Name, a[0], m.Targets[1].Name, a[1])
 	}
 	callsATurn := 1
-	if m.Outstanding > 1 {
+	if m.Load.Outstanding > 1 {
 		callsATurn = 40
 	}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -161,8 +135,8 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 		}
 		us := func(q float64) float64 { return float64(interleave.Quantile(all, q).Nanoseconds()) / 1e3 }
 		results = append(results, report.Serving{
-			Target: target.Name, Protocol: m.Protocol, Model: m.Model, Outstanding: m.Outstanding, Rows: m.Rows, P50US: us(0.5), P99US: us(0.99),
-			RowsPerS: float64(len(all)*m.Rows) / busy[i].Seconds(),
+			Target: target.Name, Protocol: m.Protocol, Model: m.Load.Model.Name, Outstanding: m.Load.Outstanding, Rows: m.Load.Rows, P50US: us(0.5), P99US: us(0.99),
+			RowsPerS: float64(len(all)*m.Load.Rows) / busy[i].Seconds(),
 		})
 	}
 	return results, nil

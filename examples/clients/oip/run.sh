@@ -10,6 +10,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 venv=$root/.cache/oip-client/venv
+. "$root/scripts/demo-daemon.sh"
 
 setup() {
 	# The copy of requirements.txt is written last: it marks a complete environment.
@@ -22,22 +23,8 @@ setup() {
 	fi
 }
 
-# A daemon of our own, in a directory that is short enough for a socket's path
-# wherever the repository lies, and gone at the end however that comes.
 start() {
-	for binary in picket picketd; do
-		if [ ! -x "$root/bin/$binary" ]; then
-			echo "bin/$binary is not there: run \`make build\` first" >&2
-			exit 1
-		fi
-	done
-	work=$(mktemp -d)
-	daemon=
-	trap 'end' EXIT
-	trap 'exit 1' HUP INT TERM
-	"$root/bin/picket" compile "$root/examples/demo/fraud.ubj" -o "$work/fraud"
-	# XGBoost's probabilities are the first column, below a header.
-	tail -n +2 "$root/examples/demo/expected.csv" | cut -d , -f 1 >"$work/expected.csv"
+	prepare
 	# tritonclient's HTTP client and perf_analyzer's speak TCP only. Port 0 is any
 	# free one; the log says which.
 	cat >"$work/picketd.yaml" <<-EOF
@@ -47,30 +34,8 @@ start() {
 		unsigned: true
 		host: {imds: false}
 	EOF
-	"$root/bin/picketd" --config "$work/picketd.yaml" 2>"$work/log" &
-	daemon=$!
-	tries=0
-	until grep -q 'msg=ready' "$work/log"; do
-		tries=$((tries + 1))
-		if [ $tries -gt 200 ] || ! kill -0 "$daemon" 2>/dev/null; then
-			echo "the daemon did not start; its log:" >&2
-			cat "$work/log" >&2
-			exit 1
-		fi
-		sleep 0.1
-	done
+	serve --config "$work/picketd.yaml"
 	port=$(sed -n 's/.*msg=ready.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/log")
-}
-
-end() {
-	status=$?
-	trap - EXIT
-	if [ -n "$daemon" ]; then
-		kill "$daemon" 2>/dev/null || true
-		wait "$daemon" || { [ $status -ne 0 ] || status=1; echo "the daemon did not end well; its log:" >&2; cat "$work/log" >&2; }
-	fi
-	rm -rf "$work"
-	exit $status
 }
 
 # perf_analyzer measures nothing here that is kept: it must get through. It is

@@ -13,6 +13,7 @@ root=$(cd "$here/../../.." && pwd)
 cache=$root/.cache/python-client
 venv=$cache/venv
 stubs=$cache/stubs
+. "$root/scripts/demo-daemon.sh"
 
 setup() {
 	mkdir -p "$cache"
@@ -32,50 +33,11 @@ client() {
 	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$stubs "$venv/bin/python" "$here/client.py" "$@"
 }
 
-# A daemon of our own, in a directory that is short enough for a socket's path
-# wherever the repository lies, and gone at the end however that comes.
 demo() {
-	for binary in picket picketd; do
-		if [ ! -x "$root/bin/$binary" ]; then
-			echo "bin/$binary is not there: run \`make build\` first" >&2
-			exit 1
-		fi
-	done
-	work=$(mktemp -d)
-	daemon=
-	trap 'end' EXIT
-	trap 'exit 1' HUP INT TERM
-
-	"$root/bin/picket" compile "$root/examples/demo/fraud.ubj" -o "$work/fraud"
-	# XGBoost's probabilities are the first column, below a header.
-	tail -n +2 "$root/examples/demo/expected.csv" | cut -d , -f 1 >"$work/expected.csv"
-
-	"$root/bin/picketd" --sockets "$work/run" --unsigned 2>"$work/log" &
-	daemon=$!
-	tries=0
-	until [ -S "$work/run/agent.sock" ]; do
-		tries=$((tries + 1))
-		if [ $tries -gt 100 ] || ! kill -0 "$daemon" 2>/dev/null; then
-			echo "the daemon did not start; its log:" >&2
-			cat "$work/log" >&2
-			exit 1
-		fi
-		sleep 0.1
-	done
-
+	prepare
+	serve --sockets "$work/run" --unsigned
 	client --socket "$work/run/agent.sock" --name fraud --model "$work/fraud" \
 		--rows "$root/examples/demo/transactions.csv" --expected "$work/expected.csv"
-}
-
-end() {
-	status=$?
-	trap - EXIT
-	if [ -n "$daemon" ]; then
-		kill "$daemon" 2>/dev/null || true
-		wait "$daemon" || { [ $status -ne 0 ] || status=1; echo "the daemon did not end well; its log:" >&2; cat "$work/log" >&2; }
-	fi
-	rm -rf "$work"
-	exit $status
 }
 
 setup
