@@ -79,14 +79,17 @@ func (q *queue) OnEnd(s sdktrace.ReadOnlySpan) {
 // batchTime, and with Shutdown.
 func (q *queue) ForceFlush(context.Context) error { return nil }
 
-// Shutdown implements sdktrace.SpanProcessor.
-func (q *queue) Shutdown(ctx context.Context) error {
-	q.once.Do(func() {
-		q.mu.Lock()
-		q.closed = true
-		q.mu.Unlock()
-		close(q.stop)
-	})
+// Shutdown implements sdktrace.SpanProcessor. Only the first call does anything.
+func (q *queue) Shutdown(ctx context.Context) (err error) {
+	q.once.Do(func() { err = q.shutdown(ctx) })
+	return err
+}
+
+func (q *queue) shutdown(ctx context.Context) error {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	close(q.stop)
 	var err error
 	select {
 	case <-q.ended:

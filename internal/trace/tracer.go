@@ -35,7 +35,8 @@ type Options struct {
 	Sample float64
 	// Service is what the daemon is called; default "picketd". Version is its own.
 	Service, Version string
-	// Resource is what else the spans say of where they come from.
+	// Resource is what else the spans say of where they come from, beside
+	// OTEL_RESOURCE_ATTRIBUTES, which the SDK reads.
 	Resource []Pair
 	// Headers are sent with every export.
 	Headers []Pair
@@ -61,10 +62,9 @@ type TLSFiles struct {
 // Tracer makes spans and sends them. Its methods may be called by many goroutines
 // at once. A nil Tracer makes none.
 type Tracer struct {
-	sampler  sampler
-	tracer   oteltrace.Tracer
-	provider *sdktrace.TracerProvider
-	queue    *queue
+	sampler sampler
+	tracer  oteltrace.Tracer
+	queue   *queue
 }
 
 // scope is what made the spans.
@@ -98,7 +98,7 @@ func New(o Options) (*Tracer, error) {
 		sdktrace.WithResource(newResource(o)),
 	)
 	return &Tracer{
-		sampler: newSampler(o.Sample), provider: provider, queue: q,
+		sampler: newSampler(o.Sample), queue: q,
 		tracer: provider.Tracer(scope, oteltrace.WithInstrumentationVersion(o.Version), oteltrace.WithSchemaURL(semconv.SchemaURL)),
 	}, nil
 }
@@ -125,7 +125,8 @@ func (t *Tracer) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	if err := t.provider.Shutdown(ctx); err != nil {
+	// Not the provider's, which does nothing where ctx has ended already.
+	if err := t.queue.Shutdown(ctx); err != nil {
 		return fmt.Errorf("sending the last traces: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ package collector
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -276,4 +277,51 @@ func texts(pairs []*commonpb.KeyValue) map[string]string {
 		}
 	}
 	return all
+}
+
+// CheckPhases wants the spans of the phases below s, in their order, each beginning
+// where the one before ends, and all of them within s.
+func (c *Collector) CheckPhases(t testing.TB, s Span) {
+	t.Helper()
+	want := []string{"queue", "run", "reply"}
+	below := c.Below(s)
+	slices.SortStableFunc(below, func(a, b Span) int { return slices.Index(want, a.GetName()) - slices.Index(want, b.GetName()) })
+	at := s.GetStartTimeUnixNano()
+	var names []string
+	for i, phase := range below {
+		names = append(names, phase.GetName())
+		if start := phase.GetStartTimeUnixNano(); start < at || i > 0 && start != at || phase.GetEndTimeUnixNano() < start {
+			t.Errorf("%s of %s is from %d to %d, and what is before it ends at %d", phase.GetName(), s.GetName(), start, phase.GetEndTimeUnixNano(), at)
+		}
+		at = phase.GetEndTimeUnixNano()
+	}
+	if !slices.Equal(names, want) || at > s.GetEndTimeUnixNano() {
+		t.Errorf("below %s are %q, up to %d of %d; want %q within it", s.GetName(), names, at, s.GetEndTimeUnixNano(), want)
+	}
+}
+
+// CheckAttributes wants these of s. An empty text wants that it has none.
+func (s Span) CheckAttributes(t testing.TB, want map[string]string) {
+	t.Helper()
+	have := s.Attributes()
+	for key, value := range want {
+		if have[key] != value {
+			t.Errorf("%s has %s %q, want %q", s.GetName(), key, have[key], value)
+		}
+	}
+}
+
+// Parent is a traceparent of a caller, and CheckParent wants s to lie below it.
+const Parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+// NotSampled is one of a caller that wants no trace.
+const NotSampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+// CheckParent wants s to be a server's, below Parent.
+func (s Span) CheckParent(t testing.TB) {
+	t.Helper()
+	trace, parent := hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetParentSpanId())
+	if got := "00-" + trace + "-" + parent + "-01"; got != Parent || s.GetKind() != tracepb.Span_SPAN_KIND_SERVER {
+		t.Errorf("%s is of kind %v below %s, want a server's below %s", s.GetName(), s.GetKind(), got, Parent)
+	}
 }
