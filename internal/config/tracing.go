@@ -241,7 +241,7 @@ func (t Tracing) checkEndpoint(k *checker) {
 	u, err := url.Parse(t.Endpoint)
 	switch {
 	case err != nil:
-		k.add(path, "is not a URL") // not what it says: there may be a password in it
+		k.add(path, "is not a URL such as http://127.0.0.1:4318") // not what it says: there may be a password in it
 	case u.User != nil:
 		k.add(path, "has a user or a password in it: send them with tracing.headers")
 	case u.RawQuery != "" || u.Fragment != "":
