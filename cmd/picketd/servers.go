@@ -12,6 +12,7 @@ import (
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/server/oip"
 )
 
@@ -35,6 +36,7 @@ func (d *daemon) buildServers(started time.Time) error {
 			about.Sockets = append(about.Sockets, agent.Socket{Protocol: p.name, Path: path})
 		}
 	}
+	budget := local.NewBudget(max(int64(c.Limits.MaxInFlight), int64(c.Limits.MaxMessage)))
 	edge, err := agent.New(agent.Options{
 		Engine: d.engine, Log: d.log, StrictTensors: c.StrictTensors,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
@@ -50,14 +52,14 @@ func (d *daemon) buildServers(started time.Time) error {
 	inference, err := oip.New(oip.Options{
 		Engine: d.engine, Log: d.log, Version: version, Models: declared, Roots: c.ModelRoots,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		MaxInFlight: int64(c.Limits.MaxInFlight),
+		Budget: budget,
 	})
 	if err != nil {
 		return err
 	}
 	binary, err := lane.New(lane.Options{
 		Engine: d.engine, Log: d.log,
-		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxInFlight: int64(c.Limits.MaxInFlight),
+		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, Budget: budget,
 	})
 	if err != nil {
 		return err

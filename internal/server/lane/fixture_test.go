@@ -97,7 +97,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 			}
 		}
 		f.server.ended.Wait()
-		if n := f.server.budget.used.Load(); n != 0 {
+		if n := f.server.budget.Used(); n != 0 {
 			t.Errorf("%d bytes are still counted as under way", n)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -25,9 +25,9 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
-	// MaxInFlight is the most bytes that the tensors of all requests under way
-	// may take. Default 512 MiB.
-	MaxInFlight int64
+	// Budget bounds the bytes of the tensors of all requests under way, together
+	// with those of other servers that share it. Nil for one of 512 MiB.
+	Budget *local.Budget
 }
 
 // Limits that no configuration changes.
@@ -61,7 +61,7 @@ type Server struct {
 	maxPayload     uint32
 	maxConnections int
 	patience       patience
-	budget         budget
+	budget         *local.Budget
 	jobs           sync.Pool
 
 	mu        sync.Mutex
@@ -81,16 +81,18 @@ func New(o Options) (*Server, error) {
 	}
 	if err := local.SetLimits("lane server",
 		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: 2<<30 - 1, Of: "message"},
-		local.Limit{Value: &o.MaxInFlight, Builtin: 512 << 20, Max: 1 << 50, Of: "sum of requests"},
 	); err != nil {
 		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
+	if o.Budget == nil {
+		o.Budget = local.NewBudget(512 << 20)
+	}
 	return &Server{
 		engine: o.Engine, log: o.Log, maxPayload: uint32(o.MaxMessage), maxConnections: o.MaxConnections,
-		patience: patient, budget: budget{limit: o.MaxInFlight}, jobs: sync.Pool{New: newJob},
+		patience: patient, budget: o.Budget, jobs: sync.Pool{New: newJob},
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
 	}, nil
 }

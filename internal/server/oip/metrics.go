@@ -33,8 +33,8 @@ var (
 	bufferBytes   = desc("buffer_mapped_bytes", "Memory of tensors, in use or kept for reuse.")
 	buffersLive   = desc("buffers_live", "Buffers of tensors in use.")
 	bufferPinned  = desc("buffer_pinned_bytes", "Memory of tensors that is locked.")
-	inFlight      = desc("oip_in_flight_bytes", "Bytes of the Open Inference Protocol's requests that are worked on now.")
-	inFlightLimit = desc("oip_in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
+	inFlight      = desc("in_flight_bytes", "Bytes of the requests that are worked on now, over all protocols.")
+	inFlightLimit = desc("in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
 )
 
 // serverCollector reads what belongs to no model.
@@ -57,8 +57,7 @@ func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(bufferBytes, usage.Mapped)
 	gauge(buffersLive, usage.Live)
 	gauge(bufferPinned, usage.Pinned)
-	limit := c.server.limits.MaxInFlight
-	// What is refused is taken off for a moment, so that there may seem to be more.
-	gauge(inFlight, min(limit-c.server.inFlight.left.Load(), limit))
+	limit := c.server.budget.Limit()
+	gauge(inFlight, min(c.server.budget.Used(), limit))
 	gauge(inFlightLimit, limit)
 }

@@ -40,10 +40,10 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
-	// MaxInFlight is how many bytes of requests may be worked on at a time; what
-	// comes beyond is refused as busy. Default 1 GiB, and never less than
-	// MaxMessage.
-	MaxInFlight int64
+	// Budget bounds the bytes of all requests under way, together with those of
+	// other servers that share it; what comes beyond is refused as busy. Nil for
+	// one of 1 GiB.
+	Budget *local.Budget
 	// Models are the models that may be loaded by name alone.
 	Models []Declared
 	// Roots are folders in which a model may be loaded by the name of its folder.
@@ -99,7 +99,7 @@ type Server struct {
 	maxTensor uint64
 	limits    Options
 	regions   *regions
-	inFlight  budget
+	budget    *local.Budget
 	stopping  atomic.Bool
 
 	grpc   *grpc.Server
@@ -122,23 +122,23 @@ func New(o Options) (*Server, error) {
 	if err := local.SetLimits("inference server",
 		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: math.MaxInt32, Of: "message"},
 		local.Limit{Value: &o.MaxTensor, Builtin: 1 << 30, Max: 1 << 40, Of: "tensor"},
-		local.Limit{Value: &o.MaxInFlight, Builtin: 1 << 30, Max: 1 << 40, Of: "amount in flight"},
 	); err != nil {
 		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	o.MaxInFlight = max(o.MaxInFlight, o.MaxMessage)
+	if o.Budget == nil {
+		o.Budget = local.NewBudget(1 << 30)
+	}
 	if o.patience == (patience{}) {
 		o.patience = patience{greeting: 10 * time.Second, transfer: 20 * time.Second, rate: 64 << 10}
 	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
-		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(),
+		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(), budget: o.Budget,
 		grpc: grpc.NewServer(grpcOptions(o)...), health: health.NewServer(),
 	}
-	s.inFlight.left.Store(o.MaxInFlight)
 	s.grpc.RegisterService(serviceDesc(), &service{s: s})
 	healthapi.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus(serviceName, healthapi.HealthCheckResponse_SERVING)

@@ -62,11 +62,11 @@ func (s *Server) answer(ctx context.Context, m *message) (prediction, error) {
 	if m.wire == nil {
 		return prediction{}, errNotProtobuf
 	}
-	size := m.wire.Len()
-	if err := s.inFlight.take(size); err != nil {
+	size := int64(m.wire.Len())
+	if err := s.budget.Take(size); err != nil {
 		return prediction{}, err
 	}
-	defer s.inFlight.giveBack(size)
+	defer s.budget.Give(size)
 	if err := m.decode(m.wire.ReadOnlyData()); err != nil {
 		return prediction{}, err
 	}

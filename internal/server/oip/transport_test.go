@@ -31,6 +31,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -263,8 +264,8 @@ func TestDisconnectCancels(t *testing.T) {
 }
 
 func TestBytesInFlight(t *testing.T) {
-	f := start(t, Options{MaxMessage: 64 << 10, MaxInFlight: 64 << 10}, standard(), engine.ModelOptions{})
-	if err := f.server.inFlight.take(64 << 10); err != nil {
+	f := start(t, Options{MaxMessage: 64 << 10, Budget: local.NewBudget(64 << 10)}, standard(), engine.ModelOptions{})
+	if err := f.server.budget.Take(64 << 10); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.ModelInfer(t.Context(), request("rows", "data", "FP32", []int64{1, 3}, pattern(12))); status.Code(err) != codes.ResourceExhausted {
@@ -273,10 +274,10 @@ func TestBytesInFlight(t *testing.T) {
 	if a := f.do(t, "POST", "/v2/models/rows/infer", string(pattern(12)), headerLength, "0"); a.status != 429 {
 		t.Errorf("HTTP: %d %s", a.status, a.body)
 	}
-	f.server.inFlight.giveBack(64 << 10)
+	f.server.budget.Give(64 << 10)
 	f.checkServing(t)
-	if left := f.server.inFlight.left.Load(); left != 64<<10 {
-		t.Errorf("%d bytes are left of %d", left, 64<<10)
+	if used := f.server.budget.Used(); used != 0 {
+		t.Errorf("%d bytes are counted as in flight", used)
 	}
 }
 
@@ -343,7 +344,7 @@ func TestSlowClients(t *testing.T) {
 		}
 		return n
 	}
-	inFlight := func() int64 { return f.server.limits.MaxInFlight - f.server.inFlight.left.Load() }
+	inFlight := f.server.budget.Used
 	for end := time.Now().Add(time.Minute); open() > 2 || inFlight() != 0; time.Sleep(10 * time.Millisecond) { // those of gRPC and HTTP
 		if time.Now().After(end) {
 			t.Fatalf("%d connections are left of %d slow ones, and %d bytes are counted as in flight", open(), len(slow), inFlight())
@@ -355,7 +356,7 @@ func TestSlowClients(t *testing.T) {
 // A client that announces a large body and sends nothing is not given the time for
 // all of it, and takes no room from others.
 func TestBodiesThatDoNotCome(t *testing.T) {
-	o := Options{MaxMessage: 64 << 20, MaxInFlight: 64 << 20}
+	o := Options{MaxMessage: 64 << 20, Budget: local.NewBudget(64 << 20)}
 	o.patience = patience{greeting: time.Hour, transfer: time.Second, rate: 1 << 10} // 18 hours for the body
 	f := start(t, o, standard(), engine.ModelOptions{})
 	var announced []net.Conn
@@ -380,8 +381,8 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			t.Errorf("a body that did not come was answered with %q, %v", answer, err)
 		}
 	}
-	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
-		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
+	if used := f.server.budget.Used(); used != 0 {
+		t.Errorf("%d bytes are counted as in flight", used)
 	}
 }
 
@@ -412,8 +413,8 @@ func TestBodiesOfManySizes(t *testing.T) {
 			}
 		}
 	}
-	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
-		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
+	if used := f.server.budget.Used(); used != 0 {
+		t.Errorf("%d bytes are counted as in flight", used)
 	}
 }
 
