@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
 )
@@ -32,6 +33,8 @@ type daemon struct {
 	agent   *agent.Server
 	lane    *lane.Server
 	oip     *oip.Server
+	control *oip.Server // of the operator's socket
+	gates   local.Gates
 	open    []listening
 	serving sync.WaitGroup
 	failed  chan error // what ended a listener that nobody closed

@@ -54,6 +54,8 @@ const (
 // methods may be called by many goroutines at once.
 type Server struct {
 	grpc           *grpc.Server
+	agent          *service
+	control        *Control
 	log            *slog.Logger
 	maxConnections int
 
@@ -79,17 +81,24 @@ func New(o Options) (*Server, error) {
 		o.MaxConnections = 1024
 	}
 	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout)...)}
-	agentapi.RegisterAgentServer(s.grpc, &service{
-		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
-	})
-	controlapi.RegisterControlServer(s.grpc, NewControl(o.Engine, o.Daemon))
+	s.agent = &service{engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor)}
+	s.control = NewControl(o.Engine, o.Daemon)
+	s.Register(s.grpc)
 	return s, nil
 }
 
+// Register adds the agent's interface and the control service to another gRPC
+// server, which must be made with local.ServerOptions.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	agentapi.RegisterAgentServer(r, s.agent)
+	controlapi.RegisterControlServer(r, s.control)
+}
+
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is
-// called, when it returns nil, or until l fails.
-func (s *Server) Serve(l *net.UnixListener) error {
-	counted := newListener(local.NewListener(l, s.maxConnections, s.log))
+// called, when it returns nil, or until l fails. access says who may connect, and
+// whether they may load and unload.
+func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
+	counted := newListener(local.NewListener(l, s.maxConnections, access, s.log))
 	s.mu.Lock()
 	s.listeners = append(s.listeners, counted)
 	s.mu.Unlock()

@@ -35,6 +35,9 @@ type service struct {
 
 // LoadModel implements agentapi.AgentServer.
 func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, loadStatus(err)
+	}
 	if err := engine.CheckName(in.GetName()); err != nil {
 		return nil, loadStatus(err)
 	}
@@ -56,6 +59,9 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 
 // UnLoadModel implements agentapi.AgentServer.
 func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, s.status("unloading a model", in.GetName(), err)
+	}
 	if len(in.GetName()) > maxNameBytes {
 		return nil, errLongName
 	}

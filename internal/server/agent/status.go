@@ -22,6 +22,7 @@ var loadSentences = [...]struct {
 	err      error
 	sentence string
 }{
+	{failure.ErrDenied, "models cannot be loaded over this connection: use the control socket"},
 	{engine.ErrNotFound, "nothing is at the url"},
 	{engine.ErrExists, "a model of that name is loaded and keeps serving: unload it first, or choose another name"},
 	{engine.ErrInvalidName, "the model name is not valid: it is too long, or has other characters than letters, digits and inner hyphens"},

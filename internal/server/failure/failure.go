@@ -14,11 +14,15 @@ import (
 	"github.com/picket-ml/picket/engine"
 )
 
-// kinds maps the engine's errors. An error wraps at most one.
+// ErrDenied is what clients may not do over the connection that they ask over. No engine knows of it.
+var ErrDenied = errors.New("not permitted")
+
+// kinds maps the errors to codes. An error wraps at most one.
 var kinds = [...]struct {
 	err  error
 	code codes.Code
 }{
+	{ErrDenied, codes.PermissionDenied},
 	{engine.ErrNotFound, codes.NotFound},
 	{engine.ErrExists, codes.AlreadyExists},
 	{engine.ErrInvalidName, codes.InvalidArgument},

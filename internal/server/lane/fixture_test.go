@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	client "github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -87,7 +88,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { served <- f.server.Serve(l) }()
+		go func() { served <- f.server.Serve(l, local.Access{}) }()
 	}
 	t.Cleanup(func() {
 		f.server.Stop()

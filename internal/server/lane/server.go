@@ -98,10 +98,10 @@ func New(o Options) (*Server, error) {
 }
 
 // Serve answers on l, which may be of type SOCK_SEQPACKET or SOCK_STREAM and which
-// the Server then owns, until Shutdown or Stop is called, when it returns nil, or
-// until l fails.
-func (s *Server) Serve(l *net.UnixListener) error {
-	listener := local.NewListener(l, s.maxConnections, s.log)
+// the Server then owns, for those whom access admits, until Shutdown or Stop is
+// called, when it returns nil, or until l fails.
+func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
+	listener := local.NewListener(l, s.maxConnections, access, s.log)
 	defer listener.Close()
 	if !s.add(listener) {
 		return nil

@@ -37,12 +37,17 @@ var (
 	inFlightLimit = desc("in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
 )
 
+var (
+	connections = desc("connections", "Clients that are connected to a socket or port.", "socket")
+	refused     = desc("connections_refused_total", "Clients that were disconnected before anything was read from them, by reason.", "reason", "socket")
+)
+
 // serverCollector reads what belongs to no model.
 type serverCollector struct{ server *Server }
 
 // Describe implements prometheus.Collector.
 func (c *serverCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit} {
+	for _, d := range []*prometheus.Desc{buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit, connections, refused} {
 		to <- d
 	}
 }
@@ -60,4 +65,14 @@ func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 	limit := c.server.budget.Limit()
 	gauge(inFlight, min(c.server.budget.Used(), limit))
 	gauge(inFlightLimit, limit)
+	if c.server.limits.Gates == nil {
+		return
+	}
+	for _, g := range c.server.limits.Gates.Stats() {
+		socket := failure.ValidText(g.Address)
+		gauge(connections, int64(g.Open), socket)
+		for why, n := range g.Refused {
+			to <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), why.String(), socket)
+		}
+	}
 }

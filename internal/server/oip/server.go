@@ -48,6 +48,10 @@ type Options struct {
 	Models []Declared
 	// Roots are folders in which a model may be loaded by the name of its folder.
 	Roots []string
+	// Gates are counted in the metrics; nil for none.
+	Gates *local.Gates
+	// Beside registers further gRPC services on the server; nil for none.
+	Beside func(grpc.ServiceRegistrar)
 
 	// patience is shortened by tests.
 	patience patience
@@ -141,6 +145,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.grpc.RegisterService(serviceDesc(), &service{s: s})
 	healthapi.RegisterHealthServer(s.grpc, s.health)
+	if o.Beside != nil {
+		o.Beside(s.grpc)
+	}
 	s.health.SetServingStatus(serviceName, healthapi.HealthCheckResponse_SERVING)
 	s.http = &http.Server{
 		Handler:           s.handler(),
