@@ -46,7 +46,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	edge, err := agent.New(agent.Options{
 		Engine: d.engine, Log: d.log, StrictTensors: c.StrictTensors,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Daemon: about,
+		Budget: budget, Daemon: about,
 	})
 	if err != nil {
 		return err

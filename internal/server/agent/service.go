@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/server/local"
 )
 
@@ -31,6 +32,7 @@ type service struct {
 	log       *slog.Logger
 	strict    bool
 	maxTensor uint64
+	budget    *local.Budget
 }
 
 // LoadModel implements agentapi.AgentServer.
@@ -60,13 +62,13 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 // UnLoadModel implements agentapi.AgentServer.
 func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
 	if err := local.CheckControl(ctx); err != nil {
-		return nil, s.status("unloading a model", in.GetName(), err)
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
 	}
 	if len(in.GetName()) > maxNameBytes {
 		return nil, errLongName
 	}
 	if err := s.engine.Unload(ctx, in.GetName()); err != nil {
-		return nil, s.status("unloading a model", in.GetName(), err)
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "a client had a model unloaded", slog.String("model", in.GetName()), callerAttr(ctx))
 	return &agentapi.UnLoadModelResponse{}, nil
@@ -102,7 +104,7 @@ func (s *service) acquire(doing, name string) (*engine.Snapshot, error) {
 	}
 	model, err := s.engine.Acquire(name)
 	if err != nil {
-		return nil, s.status(doing, name, err)
+		return nil, s.status(doing, name, err, 0)
 	}
 	return model, nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/server/failure"
 )
 
 // Budget bounds the bytes of all requests under way. Servers may share one: then it bounds what all of them take together. Its
@@ -20,7 +21,8 @@ func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 // errInFlight is what a request is refused with that would go beyond the budget.
 var errInFlight = fmt.Errorf("%w: requests of as many bytes as the daemon takes at a time are under way; try again later", engine.ErrBusy)
 
-// Take reserves n bytes for a request, or fails with engine.ErrBusy and reserves none. Who took gives back.
+// Take reserves n bytes for a request, or fails and reserves none: with engine.ErrBusy, or with failure.ErrTooLarge where there never
+// would be as many. Who took gives back.
 func (b *Budget) Take(n int64) error { return b.take(n, b.limit) }
 
 // TakeArriving is Take for a request that still has to arrive. Those may fill half of the budget only: their clients may be slow,
@@ -33,7 +35,7 @@ func (b *Budget) take(n, limit int64) error {
 	}
 	b.used.Add(-n)
 	if n > limit {
-		return fmt.Errorf("%w: the request takes %d bytes, the daemon takes %d at a time: send fewer rows at once, or raise limits.max_in_flight", engine.ErrBusy, n, limit)
+		return fmt.Errorf("%w: the request takes %d bytes, the daemon takes %d at a time: send fewer rows at once, or have limits.max_in_flight raised", failure.ErrTooLarge, n, limit)
 	}
 	return errInFlight
 }

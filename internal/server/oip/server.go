@@ -62,16 +62,8 @@ type patience struct {
 	// greeting is how long a connection may take until its first request can come,
 	// so that silent ones do not use up MaxConnections. Default 10 s.
 	greeting time.Duration
-	// transfer is what every request over HTTP has for its body, and every answer,
-	// and rate is how many bytes a second must be sent and taken beyond that. Default
-	// 20 s and 64 KiB.
-	transfer time.Duration
-	rate     int64
-}
-
-// forBytes is how long n bytes may be on their way.
-func (p patience) forBytes(n int64) time.Duration {
-	return p.transfer + time.Duration(float64(n)/float64(p.rate)*float64(time.Second))
+	// Patience is for messages over gRPC, bodies over HTTP, and answers over HTTP.
+	local.Patience
 }
 
 // Declared is a model that the operator has named.
@@ -106,7 +98,7 @@ type Server struct {
 	budget    *local.Budget
 	stopping  atomic.Bool
 
-	grpc   *grpc.Server
+	grpc   *local.GRPC
 	health *health.Server
 	http   *http.Server
 
@@ -136,12 +128,12 @@ func New(o Options) (*Server, error) {
 		o.Budget = local.NewBudget(1 << 30)
 	}
 	if o.patience == (patience{}) {
-		o.patience = patience{greeting: 10 * time.Second, transfer: 20 * time.Second, rate: 64 << 10}
+		o.patience = patience{greeting: 10 * time.Second, Patience: local.DefaultPatience}
 	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
 		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(), budget: o.Budget,
-		grpc: grpc.NewServer(grpcOptions(o)...), health: health.NewServer(),
+		grpc: newGRPC(o), health: health.NewServer(),
 	}
 	s.grpc.RegisterService(serviceDesc(), &service{s: s})
 	healthapi.RegisterHealthServer(s.grpc, s.health)
@@ -162,8 +154,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func grpcOptions(o Options) []grpc.ServerOption {
-	return append(local.ServerOptions(o.MaxMessage, o.patience.greeting),
+func newGRPC(o Options) *local.GRPC {
+	return local.NewGRPC(local.GRPCOptions{MaxMessage: o.MaxMessage, Greeting: o.patience.greeting, Patience: o.patience.Patience, Budget: o.Budget},
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
 		// Clients behind a network can vanish without a word.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))

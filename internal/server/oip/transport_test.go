@@ -306,7 +306,7 @@ func TestShutdownWithSilentClients(t *testing.T) {
 // Clients that send slowly, not at all, or do not read are disconnected, and keep
 // nobody else from being served meanwhile.
 func TestSlowClients(t *testing.T) {
-	f := start(t, Options{patience: patience{greeting: 300 * time.Millisecond, transfer: 300 * time.Millisecond, rate: 64 << 20}}, standard(), engine.ModelOptions{})
+	f := start(t, Options{patience: patience{greeting: 300 * time.Millisecond, Patience: local.Patience{Transfer: 300 * time.Millisecond, Rate: 64 << 20}}}, standard(), engine.ModelOptions{})
 	f.checkServing(t)
 	const each = 10
 	const head = "POST /v2/models/rows/infer HTTP/1.1\r\nHost: picket\r\nInference-Header-Content-Length: 0\r\n"
@@ -355,7 +355,7 @@ func TestSlowClients(t *testing.T) {
 // all of it, and takes no room from others.
 func TestBodiesThatDoNotCome(t *testing.T) {
 	o := Options{MaxMessage: 64 << 20, Budget: local.NewBudget(64 << 20)}
-	o.patience = patience{greeting: time.Hour, transfer: time.Second, rate: 1 << 10} // 18 hours for the body
+	o.patience = patience{greeting: time.Hour, Patience: local.Patience{Transfer: time.Second, Rate: 1 << 10}} // 18 hours for the body
 	f := start(t, o, standard(), engine.ModelOptions{})
 	var announced []net.Conn
 	for range 8 {
@@ -414,7 +414,7 @@ func TestBodiesOfManySizes(t *testing.T) {
 
 // Clients that ask for the metrics and do not read them keep nobody else from them.
 func TestMetricsBesideClientsThatDoNotRead(t *testing.T) {
-	f := start(t, Options{patience: patience{greeting: time.Hour, transfer: time.Hour, rate: 1 << 10}}, standard(), engine.ModelOptions{})
+	f := start(t, Options{patience: patience{greeting: time.Hour, Patience: local.Patience{Transfer: time.Hour, Rate: 1 << 10}}}, standard(), engine.ModelOptions{})
 	for range 8 {
 		c, err := net.Dial("unix", f.path)
 		if err != nil {
