@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,8 +32,9 @@ type incoming struct {
 	began    time.Time
 	got      int64 // since then
 
+	started atomic.Bool // a handler has it, and ends it
+
 	mu      sync.Mutex
-	unwatch func() bool  // from when the call came until a handler has it
 	writer  statusWriter // once a handler has it
 	taken   int64
 	ended   bool
@@ -70,9 +72,7 @@ func incomingOf(ctx context.Context) *incoming {
 func (c *incoming) start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.unwatch != nil {
-		c.unwatch()
-	}
+	c.started.Store(true)
 	c.writer, _ = grpc.ServerTransportStreamFromContext(ctx).(statusWriter)
 	if c.writer == nil {
 		return errors.New("BUG: gRPC has no stream for the call")

@@ -112,9 +112,6 @@ func (f *Inflow) admit(ctx context.Context, info *tap.Info) (context.Context, er
 		return ctx, failure.Status(failure.Code(err), err.Error(), failure.RetryAfter(err, 0))
 	}
 	c := &incoming{Context: ctx, watched: w, inflow: f, stream: takesStream, taken: callBytes}
-	c.mu.Lock()
-	c.unwatch = context.AfterFunc(ctx, c.end) // for calls that no handler ever sees
-	c.mu.Unlock()
 	w.begin(c)
 	return c, nil
 }

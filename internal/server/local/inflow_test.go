@@ -188,11 +188,14 @@ func (*raw) must(t *testing.T, err error) {
 }
 
 // headers begins a call.
-func (r *raw) headers(t *testing.T, stream uint32, method string, whole bool) {
+func (r *raw) headers(t *testing.T, stream uint32, method string, whole bool, more ...string) {
 	t.Helper()
 	r.block.Reset()
 	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", method}, {":authority", "s"}, {"content-type", "application/grpc"}, {"te", "trailers"}} {
 		r.must(t, r.hpack.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+	}
+	for i := 0; i < len(more); i += 2 {
+		r.must(t, r.hpack.WriteField(hpack.HeaderField{Name: more[i], Value: more[i+1]}))
 	}
 	r.must(t, r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: r.block.Bytes(), EndHeaders: whole}))
 }
@@ -400,6 +403,15 @@ func TestCallsThatAreOpen(t *testing.T) {
 	if got := r.status(t, 1); got != int(codes.Unimplemented) {
 		t.Errorf("a call of nothing ended with %d", got)
 	}
+	b.checkEmpty(t)
+	for i := range uint32(3) {
+		r.headers(t, 2*i+3, unaryMethod, true, "grpc-encoding", "no-such-encoding")
+		if got := r.status(t, 2*i+3); got != int(codes.Unimplemented) {
+			t.Errorf("a call in an encoding that nobody knows ended with %d", got)
+		}
+	}
+	r.must(t, r.framer.WritePing(false, [8]byte{})) // as the next read is when it is noticed
+	b.checkEmpty(t)
 	conn := b.client(t)
 	for range 3 * fit {
 		var out []byte

@@ -30,6 +30,7 @@ type watched struct {
 
 	calls   map[uint32]*incoming // that may send more, by the number of their stream
 	waiting []*incoming          // those that owe something
+	fresh   []*incoming          // those that no handler had when it was looked last
 	swept   int                  // how many calls were left when those that had ended were taken out
 
 	began    time.Time // when the client was first waited for in the middle of a frame
@@ -62,8 +63,14 @@ func (w *watched) Read(b []byte) (int, error) {
 }
 
 // fill reads from the connection. Clients that owe something have so long as they may; those that are late are given up.
-func (w *watched) fill() error {
+func (w *watched) fill() (err error) {
+	defer func() {
+		if err != nil {
+			w.abandon(true)
+		}
+	}()
 	for {
+		w.abandon(false)
 		if err := w.setDeadline(); err != nil {
 			return err
 		}
@@ -105,11 +112,16 @@ func (w *watched) setDeadline() error {
 		return nil
 	}
 	var first time.Time
+	if len(w.fresh) > 0 && w.deadline.IsZero() {
+		first = time.Now().Add(w.inflow.patience.For(0)) // to look again
+	}
 	if w.inFrame() {
 		if w.began.IsZero() {
 			w.began, w.got = time.Now(), 0
 		}
-		first = w.due()
+		if due := w.due(); first.IsZero() || due.Before(first) {
+			first = due
+		}
 	} else {
 		w.began = time.Time{}
 	}
@@ -236,6 +248,7 @@ func (w *watched) finish(stream uint32) {
 
 // begin is for a call whose headers were the last frame.
 func (w *watched) begin(c *incoming) {
+	w.fresh = append(w.fresh, c)
 	if w.alone {
 		c.finished = true
 		return
@@ -258,6 +271,23 @@ func (w *watched) note(c *incoming) {
 		w.waiting = w.waiting[:len(w.waiting)-1]
 		c.at = 0
 	}
+}
+
+// abandon ends calls that no handler will ever have, as those in an encoding that gRPC does not know; their contexts have ended. all
+// is for a connection that has ended, and its calls with it.
+func (w *watched) abandon(all bool) {
+	left := w.fresh[:0]
+	for _, c := range w.fresh {
+		switch {
+		case c.started.Load():
+		case all || c.Err() != nil:
+			c.end()
+		default:
+			left = append(left, c)
+		}
+	}
+	clear(w.fresh[len(left):])
+	w.fresh = left
 }
 
 // settle takes those out that owe nothing any more.
