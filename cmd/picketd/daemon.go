@@ -54,7 +54,9 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	signals, stopListening := stopWishes()
 	defer stopListening()
 
-	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, 1)}
+	log, endLog := newLogger(c.Log, logTo)
+	defer endLog()
+	d := &daemon{config: c, log: log, failed: make(chan error, 1)}
 	for _, warning := range c.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}
