@@ -195,8 +195,8 @@ func TestOverload(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	_, err := f.ModelInfer(t.Context(), request("rows", "data", "FP32", []int64{1, 3}, pattern(12)))
-	if status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("gRPC: %v", err)
+	if status.Code(err) != codes.ResourceExhausted || retryOf(err) == 0 {
+		t.Errorf("gRPC: %v, to be tried again after %v", err, retryOf(err))
 	}
 	a := f.do(t, "POST", "/v2/models/rows/infer", string(pattern(12)), headerLength, "0")
 	if a.status != 429 || a.header.Get("Retry-After") == "" {
