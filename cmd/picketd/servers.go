@@ -72,7 +72,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	}
 	binary, err := lane.New(lane.Options{
 		Engine: d.engine, Log: d.log,
-		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, Budget: budget,
+		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxRings: c.Limits.MaxRings, Budget: budget,
 	})
 	if err != nil {
 		return err

@@ -152,6 +152,8 @@ type Limits struct {
 	MaxConnections int `yaml:"max_connections"`
 	// MaxConnectionsPerUser is how many of them may be of one user; 0 for all.
 	MaxConnectionsPerUser int `yaml:"max_connections_per_user"`
+	// MaxRings is how many clients of the lane may have a ring in shared memory.
+	MaxRings int `yaml:"max_rings"`
 	// MaxInFlight is how many bytes the requests that are worked on at a time may
 	// take, over all protocols.
 	MaxInFlight Size `yaml:"max_in_flight"`
@@ -193,7 +195,7 @@ func Default() *Config {
 			Control:    Socket{Paths: []string{controlSocketName}, Mode: 0o600},
 		},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
-		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},

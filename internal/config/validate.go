@@ -103,6 +103,7 @@ func (c *Config) problems() []problem {
 	}
 	k.between("limits.max_connections", c.Limits.MaxConnections, 1, 1_000_000)
 	k.between("limits.max_connections_per_user", c.Limits.MaxConnectionsPerUser, 0, 1_000_000)
+	k.between("limits.max_rings", c.Limits.MaxRings, 0, 4096)
 	if c.Limits.MaxInFlight < minMessage || c.Limits.MaxInFlight > 1<<40 {
 		k.add("limits.max_in_flight", "%v is outside %v to %v", c.Limits.MaxInFlight, minMessage, Size(1<<40))
 	}

@@ -25,6 +25,9 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
+	// MaxRings is how many clients may have a ring, each of which takes half a
+	// megabyte and a thread; 0 for none. Others stay on the socket.
+	MaxRings int
 	// Budget bounds the bytes of the tensors of all requests under way, together
 	// with those of other servers that share it. Nil for one of 512 MiB.
 	Budget *local.Budget
@@ -62,6 +65,7 @@ type Server struct {
 	maxConnections int
 	patience       patience
 	budget         *local.Budget
+	rings          rings
 	jobs           sync.Pool
 
 	mu        sync.Mutex
@@ -90,11 +94,13 @@ func New(o Options) (*Server, error) {
 	if o.Budget == nil {
 		o.Budget = local.NewBudget(512 << 20)
 	}
-	return &Server{
+	s := &Server{
 		engine: o.Engine, log: o.Log, maxPayload: uint32(o.MaxMessage), maxConnections: o.MaxConnections,
 		patience: patient, budget: o.Budget, jobs: sync.Pool{New: newJob},
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
-	}, nil
+	}
+	s.rings.init(o.MaxRings)
+	return s, nil
 }
 
 // Serve answers on l, which may be of type SOCK_SEQPACKET or SOCK_STREAM and which

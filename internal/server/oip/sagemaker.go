@@ -116,7 +116,7 @@ func (s *Server) target(r *http.Request) (string, error) {
 }
 
 // newRowsRequest turns rows of text into a filled request, which the caller
-// releases, and reserves what its outputs take, which the caller gives back. limit
+// releases, and reserves what its tensors take, which the caller gives back. limit
 // is the most bytes that its tensors may have. Errors wrap engine.ErrInvalidInput,
 // engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
 func newRowsRequest(model *engine.Snapshot, text []byte, limit int64, budget *local.Budget) (_ *engine.Request, reserved int64, err error) {
@@ -158,6 +158,9 @@ func newRowsRequest(model *engine.Snapshot, text []byte, limit int64, budget *lo
 		return nil, 0, fmt.Errorf("%w: the body has no rows", engine.ErrInvalidInput)
 	}
 	reserved = local.OutputBytes(model.Signature(), n)
+	for i := range data {
+		reserved += int64(len(data[i]))
+	}
 	if err := budget.Take(reserved); err != nil {
 		return nil, 0, err
 	}
