@@ -47,8 +47,8 @@ func callEverything(dir string) {
 	for _, name := range []string{"agent", "oip", "control"} {
 		conn, err := grpc.NewClient("unix://"+filepath.Join(dir, name+".sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			fmt.Println(name, "client", err)
+			return
 		}
 		if name != "oip" {
 			_, err = agentapi.NewAgentClient(conn).ListModels(ctx, &agentapi.ListModelsRequest{})

@@ -79,7 +79,7 @@ func (s *sparing) WithGroup(name string) slog.Handler {
 }
 
 // Handle implements slog.Handler.
-func (s *sparing) Handle(ctx context.Context, r slog.Record) error { //nolint:gocritic // slog's own signature
+func (s *sparing) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelInfo || s.kinds.allow(kindOf(&r), s.Handler) {
 		return s.Handler.Handle(ctx, r)
 	}

@@ -33,9 +33,9 @@ func (r Refusal) String() string {
 
 // sentences are what the log says of the reasons.
 var sentences = [refusals]string{
-	RefusedUser:    "refusing connections: the user is not in the socket's allow_users or allow_groups",
-	RefusedPerUser: "refusing connections: as many clients of the user are connected as limits.max_connections_per_user allows",
-	RefusedFull:    "refusing connections: as many clients are connected as limits.max_connections allows",
+	RefusedUser:    "the user is not in the socket's allow_users or allow_groups",
+	RefusedPerUser: "as many clients of the user are connected as limits.max_connections_per_user allows",
+	RefusedFull:    "as many clients are connected as limits.max_connections allows",
 }
 
 // Gate lets clients of one listener in, counts them, and tells the operator why some were turned away. Its methods may be called by
@@ -107,7 +107,7 @@ func (g *Gate) refuse(why Refusal, about ...any) {
 	g.refused[why]++
 	if now := time.Now(); now.Sub(g.lastSaid[why]) > refusalLogInterval {
 		g.lastSaid[why] = now
-		g.log.Warn(sentences[why], append([]any{"socket", g.addr.String(), "refused", g.refused[why]}, about...)...)
+		g.log.Warn("refusing connections: "+sentences[why], append([]any{"socket", g.addr.String(), "refused", g.refused[why]}, about...)...) //nolint:sloglint // one of three constants
 	}
 }
 

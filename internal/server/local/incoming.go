@@ -108,7 +108,7 @@ func (c *incoming) giveUp(why error) {
 func (c *incoming) refuse(why error) {
 	c.refused = why
 	if c.writer != nil && c.writer.WriteStatus(status.Convert(why)) != nil {
-		_ = c.watched.Conn.Close() // a connection that cannot be written to
+		_ = c.watched.Close() // a connection that cannot be written to
 	}
 }
 

@@ -62,7 +62,7 @@ func (f *Inflow) guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		m := &guarded.Methods[i]
 		f.streams["/"+desc.ServiceName+"/"+m.MethodName] = false
 		handle := m.Handler
-		m.Handler = func(srv any, ctx context.Context, receive func(any) error, with grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // gRPC's own order
+		m.Handler = func(srv any, ctx context.Context, receive func(any) error, with grpc.UnaryServerInterceptor) (any, error) {
 			c := incomingOf(ctx)
 			defer c.end()
 			if err := c.start(ctx); err != nil {

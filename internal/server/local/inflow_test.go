@@ -59,7 +59,7 @@ func (s *sizes) answer(ctx context.Context, in []byte) (*[]byte, error) {
 
 var sizesDesc = grpc.ServiceDesc{
 	ServiceName: "test.Sizes", HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(srv any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // gRPC's own order
+	Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(srv any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		var in []byte
 		if err := receive(&in); err != nil {
 			return nil, err

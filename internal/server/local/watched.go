@@ -98,7 +98,7 @@ func (w *watched) fill() (err error) {
 			}
 		}
 		w.settle()
-		if err := w.Conn.SetReadDeadline(time.Time{}); err != nil {
+		if err := w.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func (w *watched) setDeadline() error {
 		return nil
 	}
 	w.deadline = first
-	return w.Conn.SetReadDeadline(first)
+	return w.SetReadDeadline(first)
 }
 
 // inFrame tells whether the client has begun a frame, or a block of headers, that it has not finished.
