@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,9 @@ type Options struct {
 	// comes beyond is refused as busy. Default 1 GiB, and never less than
 	// MaxMessage.
 	MaxInFlight int64
-	// Models are the models that may be loaded by name alone.
-	Models []Declared
+	// Models gives the models that may be loaded by name alone; it may be called by
+	// many goroutines at once. Nil for none.
+	Models func() []Declared
 	// Roots are folders in which a model may be loaded by the name of its folder.
 	Roots []string
 
@@ -74,6 +76,8 @@ func (p patience) forBytes(n int64) time.Duration {
 type Declared struct {
 	Name, Path string
 	Options    engine.ModelOptions
+	// Reason is why it is not loaded, where it is not.
+	Reason string
 }
 
 // Limits that no configuration changes.
@@ -94,13 +98,14 @@ type Server struct {
 	log       *slog.Logger
 	version   string
 	started   time.Time
-	declared  []Declared
+	declared  func() []Declared
 	roots     []string
 	maxTensor uint64
 	limits    Options
 	regions   *regions
 	inFlight  budget
 	stopping  atomic.Bool
+	yielding  atomic.Bool // another process has the sockets too
 
 	grpc   *grpc.Server
 	health *health.Server
@@ -128,6 +133,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
+	}
+	if o.Models == nil {
+		o.Models = func() []Declared { return nil }
 	}
 	o.MaxInFlight = max(o.MaxInFlight, o.MaxMessage)
 	if o.patience == (patience{}) {
@@ -189,6 +197,23 @@ func (s *Server) closeListeners() {
 	for _, f := range fronts {
 		f.close()
 	}
+}
+
+// Yield leaves the clients that come from now on to another process that has the same
+// sockets, and returns when those that came before can be told to go there too without
+// losing a request: over gRPC when they are greeted, over HTTP when an answer has told
+// them to connect again. It waits no longer than ctx.
+func (s *Server) Yield(ctx context.Context) {
+	s.yielding.Store(true)
+	s.mu.Lock()
+	fronts := s.fronts
+	s.mu.Unlock()
+	for _, f := range fronts {
+		_ = f.listener.Close() // whatever it says, nothing is accepted any more
+	}
+	local.Await(ctx, func() bool {
+		return !slices.ContainsFunc(fronts, func(f *front) bool { return !f.left() })
+	})
 }
 
 // Shutdown closes the listeners, says that the server is not ready, tells clients
