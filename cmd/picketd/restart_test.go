@@ -241,6 +241,10 @@ func newLoad(t *testing.T, dir, port string) *load {
 			t.Fatal(err)
 		}
 		l.start(name, func(ctx context.Context) error { return predictLane(ctx, model, rows, want) })
+		// Without a deadline it asks once more, and no longer.
+		l.start(name+", no deadline", func(ctx context.Context) error {
+			return predictLane(context.WithoutCancel(ctx), model, rows, want)
+		})
 		l.start(name+", new connections", func(ctx context.Context) error {
 			client, err := lane.Dial(ctx, path, lane.Options{})
 			if err != nil {
