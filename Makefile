@@ -174,13 +174,13 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
 
 bench-doc: ## put bench/results into the tables of docs/performance.md
 	$(GO) run ./bench/doc
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (engine, treelite, agent, forest); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, forest); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
