@@ -122,7 +122,9 @@ func TestReloadOfModels(t *testing.T) {
 	a, b := filepath.Join(top, "a"), filepath.Join(top, "b")
 	copyModel(t, a)
 	copyModel(t, b)
-	one := func(name, path, more string) string { return fmt.Sprintf("- {name: %s, path: %s%s}\n", name, path, more) }
+	one := func(name, path, more string) string {
+		return fmt.Sprintf("- {name: %s, path: %s%s}\n", name, path, more)
+	}
 	for _, step := range []struct {
 		what, models string
 		before       func()

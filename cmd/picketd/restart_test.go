@@ -229,9 +229,8 @@ func newLoad(t *testing.T, dir, port string) *load {
 		t.Cleanup(client.CloseIdleConnections)
 		l.start(name, func(ctx context.Context) error { return inferHTTP(ctx, client, port, rows, want) })
 	}
-	for _, name := range []string{"lane.sock", "lane-stream.sock"} {
-		path := filepath.Join(dir, name)
-		client, err := lane.Dial(t.Context(), path, lane.Options{})
+	laneModel := func(name string, o lane.Options) *lane.Model {
+		client, err := lane.Dial(t.Context(), filepath.Join(dir, name), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,6 +239,12 @@ func newLoad(t *testing.T, dir, port string) *load {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return model
+	}
+	ring := laneModel("lane.sock", lane.Options{Ring: true})
+	l.start("lane.sock, ring", func(ctx context.Context) error { return predictLane(ctx, ring, rows, want) })
+	for _, name := range []string{"lane.sock", "lane-stream.sock"} {
+		path, model := filepath.Join(dir, name), laneModel(name, lane.Options{})
 		l.start(name, func(ctx context.Context) error { return predictLane(ctx, model, rows, want) })
 		// Without a deadline it asks once more, and no longer.
 		l.start(name+", no deadline", func(ctx context.Context) error {
