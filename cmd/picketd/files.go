@@ -24,7 +24,7 @@ func identify(path string) (fileID, error) {
 	if err := unix.Lstat(path, &s); err != nil {
 		return fileID{}, err
 	}
-	return fileID{uint64(s.Dev), s.Ino}, nil
+	return fileID{s.Dev, s.Ino}, nil
 }
 
 // folderState is what can be seen of a model's folder without reading its files. It

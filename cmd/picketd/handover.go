@@ -80,26 +80,24 @@ func ownExecutable() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	named, err := exec.LookPath(os.Args[0])
-	if err != nil {
-		return self, nil
+	if named, err := exec.LookPath(os.Args[0]); err == nil && sameFile(named, self) {
+		return filepath.Abs(named)
 	}
-	if named, err = filepath.Abs(named); err != nil {
-		return self, nil
-	}
-	a, errA := os.Stat(named)
-	b, errB := os.Stat(self)
-	if errors.Join(errA, errB) != nil || !os.SameFile(a, b) {
-		return self, nil
-	}
-	return named, nil
+	return self, nil
+}
+
+// sameFile tells whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, errOne := os.Stat(a)
+	other, errOther := os.Stat(b)
+	return errors.Join(errOne, errOther) == nil && os.SameFile(one, other)
 }
 
 // successor is a new process as the old one sees it.
 type successor struct {
 	cmd    *exec.Cmd
 	wire   *wire
-	exited chan error
+	exited chan struct{} // closed when it has
 }
 
 // wire is one end of the pair.
@@ -129,7 +127,7 @@ func (d *daemon) restart(ctx context.Context) (_ *successor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &successor{wire: newWire(conn), exited: make(chan error, 1)}
+	s := &successor{wire: newWire(conn), exited: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.end()
@@ -154,7 +152,10 @@ func (d *daemon) restart(ctx context.Context) (_ *successor, err error) {
 		return nil, fmt.Errorf("starting %s: %w", d.executable, err)
 	}
 	_ = theirs.Close() // so that its end is seen
-	go func() { s.exited <- s.cmd.Wait() }()
+	go func() {
+		_ = s.cmd.Wait() // how it has ended is in ProcessState
+		close(s.exited)
+	}()
 	d.log.Info("a new process was started", "pid", s.cmd.Process.Pid, "executable", d.executable)
 
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -257,8 +258,7 @@ func (s *successor) ask(ctx context.Context, message handover) error {
 		return errors.New(v.Error)
 	}
 	select {
-	case exit := <-s.exited:
-		s.exited <- exit
+	case <-s.exited:
 		return fmt.Errorf("it ended before it was ready (%s); what it wrote is in the log", s.cmd.ProcessState)
 	case <-time.After(time.Second):
 		return fmt.Errorf("it could not be asked: %w", err)

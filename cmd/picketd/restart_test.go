@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -83,11 +84,16 @@ func (r *reign) restart(t *testing.T) {
 	r.reap(t, old)
 }
 
-// reap wants a process that has ended to have ended well.
+// reap wants a process that ends to end well.
 func (r *reign) reap(t *testing.T, pid int) {
 	t.Helper()
 	var status unix.WaitStatus
-	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil || status.ExitStatus() != exitDone {
+	_, err := unix.Wait4(pid, &status, 0, nil)
+	// It is the test's child when the process that has started it has ended.
+	for end := time.Now().Add(time.Minute); errors.Is(err, unix.ECHILD) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		_, err = unix.Wait4(pid, &status, 0, nil)
+	}
+	if err != nil || status.ExitStatus() != exitDone {
 		t.Errorf("process %d ended with %d, %v:\n%s", pid, status.ExitStatus(), err, &r.stderr)
 	}
 }
@@ -481,6 +487,64 @@ func TestRestartWithOtherSockets(t *testing.T) {
 	// The lock is still held: another daemon does not get in between.
 	launch(t, p.path, nil, "--sockets", dir).checkRefused(t, exitFailed, "another picketd serves "+p.path)
 	r.stop(t)
+}
+
+// A restart starts what is installed now, where the daemon was started by a link.
+func TestRestartOfAnotherVersion(t *testing.T) {
+	dir := t.TempDir()
+	link, newer := filepath.Join(dir, "picketd"), filepath.Join(dir, "newer")
+	if err := os.Symlink(binary, link); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, binary, newer)
+	p := &process{path: filepath.Join(dir, "agent.sock"), exited: make(chan error, 1)}
+	p.cmd = exec.Command(link, "--sockets", dir)
+	p.cmd.Env = []string{"PICKET_IMDS=off", "PATH=" + os.Getenv("PATH")}
+	p.run(t)
+	p.connect(t)
+	r := startReign(t, p)
+	if err := os.Symlink(newer, link+"2"); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, link+"2", link)
+	r.restart(t)
+	if runs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.pid)); err != nil || runs != newer {
+		t.Errorf("the new process runs %s, want %s (%v)", runs, newer, err)
+	}
+	r.stop(t)
+}
+
+// A process that is killed while its successor loads leaves everything to that.
+func TestPredecessorIsKilled(t *testing.T) {
+	dir := t.TempDir()
+	p := startDaemon(t, dir)
+	r := startReign(t, p)
+	if err := syscall.Kill(r.pid, restartSignal); err != nil {
+		t.Fatal(err)
+	}
+	// The new process knows what there is to know when it logs.
+	for end := time.Now().Add(time.Minute); strings.Count(p.stderr.String(), "every package will be refused") < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no new process starts:\n%s", &p.stderr)
+		}
+	}
+	_ = syscall.Kill(r.pid, syscall.SIGKILL) // unless it has ended
+	started := startedPID.FindStringSubmatch(p.stderr.String())
+	r.pid, _ = strconv.Atoi(started[1])
+	for end := time.Now().Add(time.Minute); strings.Count(p.stderr.String(), "msg=ready") < 2; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody serves:\n%s", &p.stderr)
+		}
+	}
+	r.checkAnswers(t)
+	if err := syscall.Kill(r.pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.reap(t, r.pid)
+	r.wait(t)
+	if left, err := filepath.Glob(filepath.Join(dir, "*.sock*")); err != nil || len(left) != 0 {
+		t.Errorf("the last process left %v, %v", left, err)
+	}
 }
 
 // What the service manager has passed stays its own when a new process takes over.
