@@ -25,6 +25,7 @@ import (
 	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // daemon is everything the process owns.
@@ -50,6 +51,9 @@ type daemon struct {
 	serving    sync.WaitGroup
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
+	tracer     *trace.Tracer // nil while tracing is off
+	end        time.Time     // when what is left is given up, once the daemon is stopping
+	cutOff     bool          // nothing is waited for any more
 }
 
 // server is one protocol.
@@ -120,6 +124,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	}
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
+	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
+		return err
+	}
+	defer d.closeTracer()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -142,7 +150,8 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		notify(d.log, systemd.SdNotifyStopping)
 		cancel()
 		d.stopServers()
-		return d.closeEngine(time.Now().Add(c.Shutdown.Grace), stop)
+		d.end = time.Now().Add(c.Shutdown.Grace)
+		return d.closeEngine(d.end, stop)
 	}
 	loaded, all := d.declared.count()
 	d.log.Info("ready", "version", version, "models", loaded, "declared", all, "sockets", d.addresses(),
@@ -277,7 +286,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -353,8 +362,8 @@ func (d *daemon) findInstance(ctx context.Context, o hw.Options) {
 // stop refuses what is new, answers what is under way, and closes the models. Where the
 // sockets were left to another process, that one takes what is new.
 func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
-	end := time.Now().Add(d.config.Load().Shutdown.Grace)
-	ctx, cancel := context.WithDeadline(context.Background(), end)
+	d.end = time.Now().Add(d.config.Load().Shutdown.Grace)
+	ctx, cancel := context.WithDeadline(context.Background(), d.end)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- d.shutDown(ctx, left) }()
@@ -365,7 +374,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
-	err := errors.Join(failed, d.closeEngine(end, signals))
+	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")
 	}
@@ -391,6 +400,7 @@ func (d *daemon) closeEngine(end time.Time, signals <-chan os.Signal) error {
 func (d *daemon) stopAtOnce(sig os.Signal) error {
 	// Not waited for: whoever signals twice does not want to wait. The end of
 	// the process closes what is left.
+	d.cutOff = true
 	go d.stopServers()
 	return fmt.Errorf("stopped at once by a second signal (%v): calls under way were cut off", sig)
 }
