@@ -78,6 +78,8 @@ func other(t *testing.T, v reflect.Value) {
 		v.Set(reflect.MakeSlice(v.Type(), 3, 3))
 	case reflect.Int, reflect.Int64:
 		v.SetInt(v.Int() + 1)
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 1)
 	case reflect.Uint32:
 		v.SetUint(v.Uint() + 1)
 	default:
