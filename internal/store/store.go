@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/picket-ml/picket/engine"
 )
@@ -36,7 +37,7 @@ type Options struct {
 // goroutines at once.
 type Store struct {
 	roots    []string // absolute and clean, as the next; longest first
-	also     []string
+	also     atomic.Pointer[[]string]
 	unsigned bool
 	log      *slog.Logger
 }
@@ -48,24 +49,42 @@ func New(o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	for _, list := range []struct {
-		from []string
-		to   *[]string
-	}{{o.Roots, &s.roots}, {o.Also, &s.also}} {
-		for _, dir := range list.from {
-			if dir == "" {
-				return nil, errors.New("reading the model roots: one of them is empty")
-			}
-			abs, err := filepath.Abs(dir)
-			if err != nil {
-				return nil, fmt.Errorf("reading the model roots: %w", err)
-			}
-			*list.to = append(*list.to, abs)
-		}
+	var err error
+	if s.roots, err = absolute(o.Roots); err != nil {
+		return nil, err
 	}
 	// The innermost first: it may be a link that leads out of the others.
 	slices.SortFunc(s.roots, func(a, b string) int { return len(b) - len(a) })
+	if err := s.SetAlso(o.Also); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// SetAlso changes what Options.Also said, for what is opened from now on. When it
+// fails nothing changes.
+func (s *Store) SetAlso(dirs []string) error {
+	also, err := absolute(dirs)
+	if err != nil {
+		return err
+	}
+	s.also.Store(&also)
+	return nil
+}
+
+func absolute(dirs []string) ([]string, error) {
+	var all []string
+	for _, dir := range dirs {
+		if dir == "" {
+			return nil, errors.New("reading the model roots: one of them is empty")
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, fmt.Errorf("reading the model roots: %w", err)
+		}
+		all = append(all, abs)
+	}
+	return all, nil
 }
 
 // Open implements engine.Source. url is a folder, absolute or relative to the
@@ -104,7 +123,7 @@ func (s *Store) Open(ctx context.Context, url string) (*engine.Artifact, error) 
 // openDir opens the folder dir, an absolute and clean path, as the policy on
 // roots allows.
 func (s *Store) openDir(dir string) (*os.Root, error) {
-	if len(s.roots) == 0 || slices.Contains(s.also, dir) {
+	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), dir) {
 		// Looked at first because opening a named pipe would wait for a writer.
 		info, err := os.Stat(dir)
 		if err != nil {
