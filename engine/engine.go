@@ -77,7 +77,11 @@ func New(o Options) (*Engine, error) {
 	if e.defaults.Threads == 0 {
 		e.defaults.Threads = min(max(1, int(o.Host.CPU.CoresAllowed)), maxInstances)
 	}
-	if err := e.defaults.check(); err != nil {
+	err := e.defaults.check()
+	if err == nil {
+		_, err = coresOf(e.defaults.Cores, o.Host)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making an engine: %w", err)
 	}
 	for _, b := range o.Backends {
@@ -160,6 +164,13 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
+	cores, err := coresOf(o.Cores, e.host)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	if cores != nil {
+		o.Threads = min(o.Threads, len(cores))
+	}
 	if err := e.knows(o.Backend); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
@@ -173,7 +184,7 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 		return nil, err
 	}
 	defer a.Close()
-	s, err := e.openBest(ctx, name, a, o)
+	s, err := e.openBest(ctx, name, a, o, cores)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ type Snapshot struct {
 	signature   Signature
 	properties  Properties
 	options     ModelOptions
+	cores       cores
 	model       Model
 	log         *slog.Logger
 	queue       queue
@@ -70,13 +71,13 @@ type Candidate struct {
 
 // startSnapshot starts and warms up the instances of an opened model, which it
 // takes over: after an error model is closed.
-func startSnapshot(model Model, description Description, options ModelOptions, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
+func startSnapshot(model Model, description Description, options ModelOptions, cores cores, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
 	s := &Snapshot{
-		name: description.Name, description: description, model: model, log: log, closed: make(chan struct{}),
+		name: description.Name, description: description, cores: cores, model: model, log: log, closed: make(chan struct{}),
 	}
 	var err error
 	if s.signature, s.properties, err = describe(log, s.name, model); err == nil {
-		options, err = settle(options, s.signature, s.properties, host)
+		options, err = settle(options, s.signature, &s.properties, cores, host)
 	}
 	if err != nil {
 		s.closeModel()
@@ -131,8 +132,9 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 }
 
 // settle fills in what depends on the model, and refuses a model whose signature
-// makes no sense or whose tensors do not fit the machine.
-func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOptions, error) {
+// makes no sense or whose tensors do not fit the machine. A model that is to keep to
+// some cores is not inline: callers' threads are not to be bound.
+func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Host) (ModelOptions, error) {
 	if err := s.check(); err != nil {
 		return o, fmt.Errorf("%w: %w", ErrArtifact, err)
 	}
@@ -140,8 +142,12 @@ func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOpti
 		o.Instances = 1
 		if p.Inline {
 			o.Instances = min(max(1, int(math.Ceil(host.CPU.CoresAllowed))), maxInstances)
+			if cores != nil {
+				o.Instances = min(o.Instances, len(cores))
+			}
 		}
 	}
+	p.Inline = p.Inline && cores == nil
 	if p.MaxInstances > 0 {
 		o.Instances = min(o.Instances, p.MaxInstances)
 	}

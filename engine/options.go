@@ -59,6 +59,15 @@ type ModelOptions struct {
 	Timeout time.Duration
 	// Pin locks working memory where the limits allow.
 	Pin bool
+	// Priority is that of requests that name none. Default: Normal.
+	Priority Priority
+	// Cores are the CPUs that runs of the model keep to, as "0-3,6": those of the
+	// threads of its instances, and of others as far as the backend lets the engine
+	// bind them; see OpenOptions.Bind. They must be among those that the process
+	// may use. A model with Cores is not run on the thread that brought a request,
+	// and has by default one instance for each of them where it would be. Linux
+	// only. Default: all that the process may use.
+	Cores string
 }
 
 // or fills o's zero fields from d.
@@ -87,13 +96,19 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	if o.Timeout == 0 {
 		o.Timeout = d.Timeout
 	}
+	if o.Priority == Unnamed {
+		o.Priority = d.Priority
+	}
+	if o.Cores == "" {
+		o.Cores = d.Cores
+	}
 	o.Pin = o.Pin || d.Pin
 	return o
 }
 
 // builtinOptions are the defaults of the defaults. Threads is chosen when the
 // host is known, Instances when the model is.
-var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024}
+var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: Normal}
 
 // limits no configuration sensibly exceeds; they keep sums far from overflow.
 const (
@@ -118,6 +133,9 @@ func (o ModelOptions) check() error {
 		if f.value < 0 || f.value > f.max {
 			return fmt.Errorf("option %s is %d, it must be from 0 to %d", f.name, f.value, f.max)
 		}
+	}
+	if o.Priority >= priorities {
+		return fmt.Errorf("option priority is %d, which is none", uint8(o.Priority))
 	}
 	return nil
 }

@@ -327,6 +327,19 @@ func (q *queue) finish(r *Request, err error) {
 	r.unref()
 }
 
+// finishAll marks the requests of a batch as answered and wakes their callers.
+func (q *queue) finishAll(batch []*Request) {
+	q.mu.Lock()
+	for _, r := range batch {
+		r.state = requestDone
+	}
+	q.mu.Unlock()
+	for _, r := range batch {
+		r.done <- struct{}{}
+		r.unref()
+	}
+}
+
 // length is how many requests and rows wait.
 func (q *queue) length() (requests, rows int) {
 	q.mu.Lock()

@@ -65,6 +65,9 @@ func (w *worker) serve(ready chan<- error) {
 // instance all the same.
 func (w *worker) start() (err error) {
 	defer contain(w.snapshot.log, w.snapshot.name, &err)
+	if err := w.snapshot.cores.keepThread(); err != nil {
+		return err
+	}
 	instance, err := w.snapshot.model.NewInstance()
 	if err != nil {
 		return fmt.Errorf("making an instance: %w", err)
@@ -132,6 +135,7 @@ func (w *worker) runBatch() {
 func (w *worker) runOne(r *Request) error {
 	start := clock()
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
+	r.ended = end
 	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
 	return err
@@ -139,7 +143,8 @@ func (w *worker) runOne(r *Request) error {
 
 // runTogether gathers the batch into one, runs it, and scatters the answers.
 func (w *worker) runTogether() {
-	start, end := clock(), int64(0)
+	taken := clock()
+	start, end := taken, int64(0)
 	rows := 0
 	for _, r := range w.batch {
 		rows += r.Rows
@@ -147,6 +152,7 @@ func (w *worker) runTogether() {
 	err := w.allocateBatch(rows)
 	if err == nil {
 		gather(w.in, w.batch)
+		start = clock()
 		end, err = w.run(start, w.in, w.out, rows)
 	}
 	if err != nil {
@@ -158,11 +164,13 @@ func (w *worker) runTogether() {
 		return
 	}
 	scatter(w.batch, w.out)
+	w.snapshot.stats.gather.record(start - taken)
 	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
-		w.snapshot.stats.queue.add(start-r.arrived, r.count())
-		w.snapshot.queue.finish(r, nil)
+		r.ended = end
+		w.snapshot.stats.queue.add(taken-r.arrived, r.count())
 	}
+	w.snapshot.queue.finishAll(w.batch)
 }
 
 // allocateBatch makes w.in and w.out large enough for rows.
