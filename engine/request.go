@@ -286,6 +286,6 @@ func (r *Request) unref() {
 	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Unnamed, 0
 	r.deadline, r.arrived, r.ended, r.err, r.snapshot = 0, 0, 0, nil, nil
 	r.state = requestNew
-	requestPool.Put(r)
+	s.requests.Put(r)
 	s.Release()
 }

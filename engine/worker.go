@@ -28,6 +28,7 @@ type worker struct {
 	// What it ran since the queue last asked, for the estimate at admission.
 	ranRows, ranTimes int
 	ranNS             int64
+	began             int64 // when it was taken from the queue; guarded by the queue's lock
 }
 
 func newWorker(s *Snapshot) *worker {
@@ -263,7 +264,7 @@ func view(part, whole []tensor.Tensor, specs []TensorSpec, at, n int) {
 }
 
 // warmUp runs the instance on made-up rows of the sizes it will see, so that no
-// client pays for first-time work, and measures a single row.
+// client pays for first-time work, and measures them.
 func (w *worker) warmUp() error {
 	sizes := []int{1}
 	s := w.snapshot
@@ -285,7 +286,9 @@ func (w *worker) warmUp() error {
 			return err
 		}
 		if rows == 1 {
-			s.measured(w.timeRow(in, out))
+			best(&s.rowNS, w.time(in, out, rows))
+		} else if s.properties.MaxRows == 0 || rows <= s.properties.MaxRows {
+			best(&s.batchNS, w.time(in, out, rows))
 		}
 	}
 	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
@@ -297,12 +300,12 @@ const (
 	timingBudget = 5 * time.Millisecond
 )
 
-// timeRow is the shortest of a few runs of one row, in nanoseconds.
-func (w *worker) timeRow(in, out []tensor.Tensor) int64 {
+// time is the shortest of a few runs of so many rows, in nanoseconds.
+func (w *worker) time(in, out []tensor.Tensor, rows int) int64 {
 	best := int64(0)
 	for begin, i := clock(), 0; i < timingRuns && clock()-begin < int64(timingBudget); i++ {
 		start := clock()
-		if w.instance.Run(in, out, 1) != nil {
+		if w.instance.Run(in, out, rows) != nil {
 			return 0
 		}
 		if took := clock() - start; best == 0 || took < best {
