@@ -33,7 +33,8 @@ func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*ag
 }
 
 // newRequest turns what a client sent into a filled request, which the caller
-// releases. Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
+// releases. Shared memory is not copied for a client that has left or whose deadline
+// has passed. Errors are the engine's kinds.
 func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensors []*agentapi.Tensor) (*engine.Request, error) {
 	var few [4]input // most models have one input; these stay on the stack
 	inputs, err := s.bind(few[:0], model.Signature(), tensors)
@@ -49,6 +50,12 @@ func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensor
 		return nil, err
 	}
 	for i := range inputs {
+		if inputs[i].shared {
+			if err := request.Wanted(ctx); err != nil {
+				request.Release()
+				return nil, err
+			}
+		}
 		if err := inputs[i].fill(request.Inputs[i].Bytes()); err != nil {
 			request.Release()
 			return nil, err

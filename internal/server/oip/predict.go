@@ -36,16 +36,17 @@ func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
 	if err != nil {
 		return prediction{}, err
 	}
-	request, err := s.newRequest(m, model, who)
+	var deadline time.Time
+	if m.timeout > 0 {
+		deadline = time.Now().Add(m.timeout)
+	}
+	request, err := s.newRequest(ctx, m, model, who, deadline)
 	if err != nil {
 		model.Refused(err)
 		model.Release()
 		return prediction{}, err
 	}
 	p := prediction{m, model, request}
-	if m.timeout > 0 {
-		request.Deadline = time.Now().Add(m.timeout)
-	}
 	if err := request.Predict(ctx); err != nil {
 		p.release()
 		return prediction{}, err
@@ -58,8 +59,9 @@ func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
 }
 
 // newRequest turns a message into a filled request, which the caller releases.
-// Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
-func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (*engine.Request, error) {
+// Shared memory is not read for a client that has left or whose deadline has passed.
+// Errors are the engine's kinds.
+func (s *Server) newRequest(ctx context.Context, m *message, model *engine.Snapshot, who owner, deadline time.Time) (*engine.Request, error) {
 	if err := m.bindOutputs(model.Signature()); err != nil {
 		return nil, err
 	}
@@ -80,7 +82,14 @@ func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (*eng
 	if err != nil {
 		return nil, err
 	}
+	request.Deadline = deadline
 	for i, in := range inputs {
+		if in.form == shared {
+			if err := request.Wanted(ctx); err != nil {
+				request.Release()
+				return nil, err
+			}
+		}
 		if err := in.fill(request.Inputs[i], s.regions, who); err != nil {
 			request.Release()
 			return nil, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
