@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/picket-ml/picket/internal/hw"
@@ -104,6 +105,19 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	}
 	o.Pin = o.Pin || d.Pin
 	return o
+}
+
+// Setting is an option under the name that the configuration has for it.
+type Setting struct{ Key, Value string }
+
+// Settings are all options, for people.
+func (o ModelOptions) Settings() []Setting {
+	number := func(key string, n int) Setting { return Setting{key, strconv.Itoa(n)} }
+	return []Setting{
+		{"backend", o.Backend}, number("expected_rows", o.ExpectedRows), number("instances", o.Instances), number("threads", o.Threads),
+		number("max_batch_rows", o.MaxBatchRows), {"batch_delay", o.BatchDelay.String()}, number("max_queue", o.MaxQueue),
+		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
+	}
 }
 
 // builtinOptions are the defaults of the defaults. Threads is chosen when the
