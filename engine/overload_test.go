@@ -19,9 +19,12 @@ func TestOverload(t *testing.T) {
 	const (
 		rows     = 8 // of a run
 		times    = 5
-		deadline = 100 * time.Millisecond
-		lasting  = 5 * time.Second
+		deadline = 500 * time.Millisecond
 	)
+	lasting := 4 * time.Second
+	if raceEnabled {
+		lasting = time.Second
+	}
 	steady := func(run, row time.Duration) func(*rand.Rand, int) time.Duration {
 		return func(_ *rand.Rand, rows int) time.Duration { return run + time.Duration(rows)*row }
 	}
@@ -31,15 +34,15 @@ func TestOverload(t *testing.T) {
 		cost      func(random *rand.Rand, rows int) time.Duration
 		bursts    bool
 	}{
-		{"fixed cost", 1, steady(2*time.Millisecond, 0), false},
-		{"fixed cost, bursts", 1, steady(2*time.Millisecond, 0), true},
-		{"cost by rows", 1, steady(0, 250*time.Microsecond), false},
-		{"cost by rows, bursts", 1, steady(0, 250*time.Microsecond), true},
-		{"three instances", 3, steady(6*time.Millisecond, 0), false},
-		{"three instances, bursts", 3, steady(6*time.Millisecond, 0), true},
-		{"long runs", 1, steady(30*time.Millisecond, 0), false},
+		{"fixed cost", 1, steady(10*time.Millisecond, 0), false},
+		{"fixed cost, bursts", 1, steady(10*time.Millisecond, 0), true},
+		{"cost by rows", 1, steady(0, 1250*time.Microsecond), false},
+		{"cost by rows, bursts", 1, steady(0, 1250*time.Microsecond), true},
+		{"three instances", 3, steady(30*time.Millisecond, 0), false},
+		{"three instances, bursts", 3, steady(30*time.Millisecond, 0), true},
+		{"long runs", 1, steady(150*time.Millisecond, 0), false},
 		{"runs that differ", 1, func(random *rand.Rand, _ int) time.Duration {
-			return time.Millisecond + time.Duration(random.Int64N(int64(2*time.Millisecond)))
+			return 5*time.Millisecond + time.Duration(random.Int64N(int64(10*time.Millisecond)))
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -99,8 +102,8 @@ func TestOverload(t *testing.T) {
 						rate *= 2
 					}
 					gap := time.Duration(random.ExpFloat64() / rate * float64(time.Second))
-					if const50 := 50 * time.Millisecond; c.bursts && (at+gap)/const50%2 == 1 {
-						gap += const50 // of silence
+					if silence := 250 * time.Millisecond; c.bursts && (at+gap)/silence%2 == 1 {
+						gap += silence
 					}
 					time.Sleep(gap)
 					at += gap

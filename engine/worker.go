@@ -114,7 +114,9 @@ func (w *worker) answerExpired() {
 // one who would be told.
 func (w *worker) runInline(r *Request) error {
 	w.snapshot.stats.inlineRuns.Add(1)
-	return w.runOne(r)
+	err := w.runOne(r)
+	r.ran.inline = r.Timing != nil
+	return err
 }
 
 // runBatch runs what take put into w.batch and answers it.
@@ -139,6 +141,9 @@ func (w *worker) runOne(r *Request) error {
 	r.ended = end
 	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
+	if r.Timing != nil {
+		r.ran = ran{start: start, end: end, rows: r.Rows, requests: int(r.count())}
+	}
 	return err
 }
 
@@ -166,6 +171,7 @@ func (w *worker) runTogether() {
 	}
 	scatter(w.batch, w.out)
 	w.snapshot.stats.gather.record(start - taken)
+	ranIn(w.batch, taken, end, rows)
 	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
 		r.ended = end
