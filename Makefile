@@ -180,7 +180,7 @@ bench-doc: ## put bench/results into the tables of docs/performance.md
 	$(GO) run ./bench/doc
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, forest); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

@@ -59,31 +59,29 @@ func (b Benchmark) run() (err error) {
 		return err
 	}
 
-	picketd := filepath.Join(dir, "picketd")
-	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
-	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building picketd: %w", err)
+	picketd, err := BuildDaemon(ctx, dir)
+	if err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	sockets := [2]string{filepath.Join(dir, "empty.sock"), filepath.Join(dir, b.Protocol+".sock")}
-	stopEmpty, err := start(ctx, dir, self, emptyServer, sockets[0])
+	empty, err := Start(ctx, dir, self, emptyServer, sockets[0])
 	if err != nil {
 		return err
 	}
-	defer stopEmpty()
+	defer empty.Stop()
 	arguments := []string{"--sockets", dir, "--unsigned"}
 	for _, m := range served {
 		arguments = append(arguments, "--model", m.Name+"="+m.Dir)
 	}
-	stopDaemon, err := start(ctx, dir, picketd, arguments...)
+	daemon, err := Start(ctx, dir, picketd, arguments...)
 	if err != nil {
 		return err
 	}
-	defer stopDaemon()
+	defer daemon.Stop()
 
 	out := report.New()
 	results, err := b.Measure(ctx, served, sockets, out)
@@ -94,9 +92,26 @@ func (b Benchmark) run() (err error) {
 	return out.Write()
 }
 
-// start runs a program until the returned function is called. Its log goes to a
-// file beside the sockets, shown if it ends badly.
-func start(ctx context.Context, dir, program string, args ...string) (func(), error) {
+// BuildDaemon builds picketd into dir and gives its path.
+func BuildDaemon(ctx context.Context, dir string) (string, error) {
+	picketd := filepath.Join(dir, "picketd")
+	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
+	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("building picketd: %w", err)
+	}
+	return picketd, nil
+}
+
+// Process is a server that is being measured.
+type Process struct {
+	cmd *exec.Cmd
+	log string
+}
+
+// Start runs a program until Stop is called. Its log goes to a file in dir, shown
+// if it ends badly.
+func Start(ctx context.Context, dir, program string, args ...string) (*Process, error) {
 	log, err := os.Create(filepath.Join(dir, filepath.Base(program)+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("making a log: %w", err)
@@ -107,10 +122,16 @@ func start(ctx context.Context, dir, program string, args ...string) (func(), er
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", filepath.Base(program), err)
 	}
-	return func() {
-		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-			said, _ := os.ReadFile(log.Name())
-			fmt.Fprintf(os.Stderr, "%s: %v\n%s", filepath.Base(program), err, said)
-		}
-	}, nil
+	return &Process{cmd, log.Name()}, nil
+}
+
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Stop has the process end by SIGTERM and waits for it.
+func (p *Process) Stop() {
+	if err := errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait()); err != nil {
+		said, _ := os.ReadFile(p.log)
+		fmt.Fprintf(os.Stderr, "%s: %v\n%s", filepath.Base(p.cmd.Path), err, said)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,10 @@ type explanation struct {
 	Name       string      `json:"name"`
 	Chosen     string      `json:"chosen"` // the backend
 	Candidates []candidate `json:"candidates"`
+	// Settings are the keys of model_defaults with the values in force.
+	Settings map[string]string `json:"settings"`
+
+	order []string // of the settings
 }
 
 // candidate is one way to run a model.
@@ -30,7 +35,7 @@ type candidate struct {
 func newExplain(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain NAME",
-		Short: "Say which backend runs NAME, and why the others do not",
+		Short: "Say which backend runs NAME and how, and why the others do not",
 		Args:  cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
@@ -39,11 +44,15 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}}
+		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}, Settings: map[string]string{}}
 		for _, one := range answer.GetCandidates() {
 			e.Candidates = append(e.Candidates, candidate{
 				Backend: one.GetBackend(), Variant: one.GetVariant(), USPerRow: one.UsPerRow, Reason: one.GetReason(), Chosen: one.GetChosen(),
 			})
+		}
+		for _, s := range answer.GetSettings() {
+			e.Settings[s.GetKey()] = s.GetValue()
+			e.order = append(e.order, s.GetKey())
 		}
 		if *asJSON {
 			return writeJSON(c.OutOrStdout(), e)
@@ -74,8 +83,20 @@ func (e explanation) write(w io.Writer) error {
 			fmt.Fprintf(table, "%s\t%s\t%s\n", one.Backend, us, line)
 		}
 	}
+	fmt.Fprintln(table)
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("writing the explanation: %w", err)
+	}
+	var settings []string
+	for _, key := range e.order {
+		if value := e.Settings[key]; value != "" {
+			settings = append(settings, key+" "+value)
+		}
+	}
+	for _, line := range wrap(strings.Join(settings, ", "), 80) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return fmt.Errorf("writing the explanation: %w", err)
+		}
 	}
 	return nil
 }

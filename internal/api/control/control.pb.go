@@ -183,7 +183,10 @@ type ExplainResponse struct {
 	// been opened. The chosen candidate has the variant.
 	Chosen string `protobuf:"bytes,2,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// Every backend and variant that was considered, in the order of preference.
-	Candidates    []*Candidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	Candidates []*Candidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// How the model is run: the keys of model_defaults with the values in force, in
+	// the order of the configuration.
+	Settings      []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +242,66 @@ func (x *ExplainResponse) GetCandidates() []*Candidate {
 	return nil
 }
 
+func (x *ExplainResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// A key of the configuration and its value, as the configuration has them.
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // One way to run a model.
 type Candidate struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -256,7 +319,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_control_proto_msgTypes[2]
+	mi := &file_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -268,7 +331,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[2]
+	mi := &file_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -281,7 +344,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{2}
+	return file_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Candidate) GetBackend() string {
@@ -327,7 +390,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +402,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +415,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_rawDescGZIP(), []int{4}
 }
 
 type StatsResponse struct {
@@ -365,7 +428,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +440,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +453,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StatsResponse) GetModels() []*ModelStats {
@@ -438,7 +501,7 @@ type ModelStats struct {
 
 func (x *ModelStats) Reset() {
 	*x = ModelStats{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +513,7 @@ func (x *ModelStats) String() string {
 func (*ModelStats) ProtoMessage() {}
 
 func (x *ModelStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +526,7 @@ func (x *ModelStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelStats.ProtoReflect.Descriptor instead.
 func (*ModelStats) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ModelStats) GetName() string {
@@ -588,7 +651,7 @@ type ErrorCount struct {
 
 func (x *ErrorCount) Reset() {
 	*x = ErrorCount{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +663,7 @@ func (x *ErrorCount) String() string {
 func (*ErrorCount) ProtoMessage() {}
 
 func (x *ErrorCount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +676,7 @@ func (x *ErrorCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
 func (*ErrorCount) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ErrorCount) GetReason() string {
@@ -646,7 +709,7 @@ type LatencyQuantiles struct {
 
 func (x *LatencyQuantiles) Reset() {
 	*x = LatencyQuantiles{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +721,7 @@ func (x *LatencyQuantiles) String() string {
 func (*LatencyQuantiles) ProtoMessage() {}
 
 func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +734,7 @@ func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencyQuantiles.ProtoReflect.Descriptor instead.
 func (*LatencyQuantiles) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LatencyQuantiles) GetCount() uint64 {
@@ -731,7 +794,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +806,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +819,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 type InfoResponse struct {
@@ -776,7 +839,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +851,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +864,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -862,7 +925,7 @@ type DeclaredModel struct {
 
 func (x *DeclaredModel) Reset() {
 	*x = DeclaredModel{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +937,7 @@ func (x *DeclaredModel) String() string {
 func (*DeclaredModel) ProtoMessage() {}
 
 func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +950,7 @@ func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclaredModel.ProtoReflect.Descriptor instead.
 func (*DeclaredModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeclaredModel) GetName() string {
@@ -926,7 +989,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1001,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1014,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 type ReloadResponse struct {
@@ -969,7 +1032,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1044,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1057,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -1030,7 +1093,7 @@ type ReloadedModel struct {
 
 func (x *ReloadedModel) Reset() {
 	*x = ReloadedModel{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1105,7 @@ func (x *ReloadedModel) String() string {
 func (*ReloadedModel) ProtoMessage() {}
 
 func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1118,7 @@ func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadedModel.ProtoReflect.Descriptor instead.
 func (*ReloadedModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReloadedModel) GetName() string {
@@ -1091,7 +1154,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1166,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1179,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Socket) GetProtocol() string {
@@ -1139,13 +1202,17 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"\rcontrol.proto\x12\x11picket.control.v1\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb3\x01\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06chosen\x18\x02 \x01(\tR\x06chosen\x12<\n" +
 	"\n" +
 	"candidates\x18\x03 \x03(\v2\x1c.picket.control.v1.CandidateR\n" +
-	"candidates\"\xa1\x01\n" +
+	"candidates\x126\n" +
+	"\bsettings\x18\x04 \x03(\v2\x1a.picket.control.v1.SettingR\bsettings\"1\n" +
+	"\aSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xa1\x01\n" +
 	"\tCandidate\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x18\n" +
 	"\avariant\x18\x02 \x01(\tR\avariant\x12!\n" +
@@ -1246,49 +1313,51 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_control_proto_goTypes = []any{
 	(ModelState)(0),          // 0: picket.control.v1.ModelState
 	(ReloadAction)(0),        // 1: picket.control.v1.ReloadAction
 	(*ExplainRequest)(nil),   // 2: picket.control.v1.ExplainRequest
 	(*ExplainResponse)(nil),  // 3: picket.control.v1.ExplainResponse
-	(*Candidate)(nil),        // 4: picket.control.v1.Candidate
-	(*StatsRequest)(nil),     // 5: picket.control.v1.StatsRequest
-	(*StatsResponse)(nil),    // 6: picket.control.v1.StatsResponse
-	(*ModelStats)(nil),       // 7: picket.control.v1.ModelStats
-	(*ErrorCount)(nil),       // 8: picket.control.v1.ErrorCount
-	(*LatencyQuantiles)(nil), // 9: picket.control.v1.LatencyQuantiles
-	(*InfoRequest)(nil),      // 10: picket.control.v1.InfoRequest
-	(*InfoResponse)(nil),     // 11: picket.control.v1.InfoResponse
-	(*DeclaredModel)(nil),    // 12: picket.control.v1.DeclaredModel
-	(*ReloadRequest)(nil),    // 13: picket.control.v1.ReloadRequest
-	(*ReloadResponse)(nil),   // 14: picket.control.v1.ReloadResponse
-	(*ReloadedModel)(nil),    // 15: picket.control.v1.ReloadedModel
-	(*Socket)(nil),           // 16: picket.control.v1.Socket
+	(*Setting)(nil),          // 4: picket.control.v1.Setting
+	(*Candidate)(nil),        // 5: picket.control.v1.Candidate
+	(*StatsRequest)(nil),     // 6: picket.control.v1.StatsRequest
+	(*StatsResponse)(nil),    // 7: picket.control.v1.StatsResponse
+	(*ModelStats)(nil),       // 8: picket.control.v1.ModelStats
+	(*ErrorCount)(nil),       // 9: picket.control.v1.ErrorCount
+	(*LatencyQuantiles)(nil), // 10: picket.control.v1.LatencyQuantiles
+	(*InfoRequest)(nil),      // 11: picket.control.v1.InfoRequest
+	(*InfoResponse)(nil),     // 12: picket.control.v1.InfoResponse
+	(*DeclaredModel)(nil),    // 13: picket.control.v1.DeclaredModel
+	(*ReloadRequest)(nil),    // 14: picket.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),   // 15: picket.control.v1.ReloadResponse
+	(*ReloadedModel)(nil),    // 16: picket.control.v1.ReloadedModel
+	(*Socket)(nil),           // 17: picket.control.v1.Socket
 }
 var file_control_proto_depIdxs = []int32{
-	4,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
-	7,  // 1: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
-	0,  // 2: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
-	8,  // 3: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
-	9,  // 4: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
-	16, // 5: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
-	12, // 6: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
-	15, // 7: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
-	1,  // 8: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
-	2,  // 9: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
-	5,  // 10: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
-	10, // 11: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
-	13, // 12: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
-	3,  // 13: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
-	6,  // 14: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
-	11, // 15: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
-	14, // 16: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	5,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
+	4,  // 1: picket.control.v1.ExplainResponse.settings:type_name -> picket.control.v1.Setting
+	8,  // 2: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
+	0,  // 3: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
+	9,  // 4: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
+	10, // 5: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
+	17, // 6: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
+	13, // 7: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
+	16, // 8: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
+	1,  // 9: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
+	2,  // 10: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
+	6,  // 11: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
+	11, // 12: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
+	14, // 13: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
+	3,  // 14: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
+	7,  // 15: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
+	12, // 16: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
+	15, // 17: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1296,14 +1365,14 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
-	file_control_proto_msgTypes[2].OneofWrappers = []any{}
+	file_control_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
