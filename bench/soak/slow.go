@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/internal/lanewire"
@@ -34,9 +36,10 @@ type slowKind struct {
 	name     string
 	// opening is sent at once, so that the slow bytes are of the right moment.
 	opening func() []byte
-	// dripped is sent a byte a second, and begun again if it ends. Nil for clients that send opening again and again, as fast as they can, and read
-	// nothing.
+	// dripped is sent a byte a second, and begun again if it ends.
 	dripped []byte
+	// flood is sent again and again, as fast as it is taken, by clients that read nothing. Nil for those that drip, and for those that ask once.
+	flood []byte
 	// limit is after how long the daemon hangs up at the latest, for the operator's documents say so.
 	limit time.Duration
 	// long is for a limit that the short form does not wait for.
@@ -51,21 +54,21 @@ func kinds() []slowKind {
 	var all []slowKind
 	for _, name := range []string{"lane", "lane-stream"} {
 		all = append(all,
-			slowKind{protocol: name, name: "a greeting", opening: nothing, dripped: laneHello(), limit: ten},
-			slowKind{protocol: name, name: "a frame", opening: laneGreeting, dripped: lanePredict(1), limit: ten},
-			slowKind{protocol: name, name: "answers unread", opening: laneFlood, limit: ten})
+			slowKind{protocol: name, name: "a greeting, a byte a second,", opening: nothing, dripped: laneHello(), limit: ten},
+			slowKind{protocol: name, name: "a frame, a byte a second,", opening: laneGreeting, dripped: lanePredict(1), limit: ten},
+			slowKind{protocol: name, name: "whoever reads no answer", opening: laneGreeting, flood: lanePredict(256), limit: ten})
 	}
 	for _, name := range []string{"agent", "oip-grpc"} {
 		all = append(all,
-			slowKind{protocol: name, name: "a greeting", opening: nothing, dripped: []byte(http2.ClientPreface), limit: ten},
-			slowKind{protocol: name, name: "a frame", opening: grpcGreeting, dripped: grpcUnfinished(), limit: asked, long: true},
-			slowKind{protocol: name, name: "answers unread", opening: grpcGreeting, limit: asked, long: true})
+			slowKind{protocol: name, name: "a greeting, a byte a second,", opening: nothing, dripped: []byte(http2.ClientPreface), limit: ten},
+			slowKind{protocol: name, name: "a frame, a byte a second,", opening: grpcGreeting, dripped: grpcUnfinished(), limit: asked, long: true},
+			slowKind{protocol: name, name: "whoever reads no answer", opening: grpcCalls, limit: asked, long: true})
 	}
 	for _, name := range []string{"oip-http", "tcp"} {
 		all = append(all,
-			slowKind{protocol: name, name: "a header", opening: nothing, dripped: []byte("GET /v2/health/live HTTP/1.1\r\nHost: picket\r\nX-Slow: " + strings.Repeat("x", 4096)), limit: ten},
-			slowKind{protocol: name, name: "a body", opening: httpUnfinished, dripped: bytes.Repeat([]byte(" "), 4096), limit: twenty},
-			slowKind{protocol: name, name: "answers unread", opening: httpFlood, limit: twenty})
+			slowKind{protocol: name, name: "a header, a byte a second,", opening: nothing, dripped: []byte("GET /v2/health/live HTTP/1.1\r\nHost: picket\r\nX-Slow: " + strings.Repeat("x", 4096)), limit: ten},
+			slowKind{protocol: name, name: "a body, a byte a second,", opening: httpUnfinished, dripped: bytes.Repeat([]byte(" "), 4096), limit: twenty},
+			slowKind{protocol: name, name: "whoever reads no answer", opening: nothing, flood: httpFlood(), limit: twenty})
 	}
 	return all
 }
@@ -95,8 +98,6 @@ func lanePredict(n int) (b []byte) {
 	return b
 }
 
-func laneFlood() []byte { return append(laneGreeting(), lanePredict(256)...) }
-
 // grpcGreeting is what a client of HTTP/2 begins with, and a window so small that no answer fits.
 func grpcGreeting() []byte {
 	var b bytes.Buffer
@@ -105,17 +106,36 @@ func grpcGreeting() []byte {
 	return b.Bytes()
 }
 
-// grpcUnfinished is a call whose headers are never whole.
-func grpcUnfinished() []byte {
-	var block, b bytes.Buffer
+// grpcHeaders are those of a call. The table of headers is not used, so that each block stands alone.
+func grpcHeaders(more ...hpack.HeaderField) []byte {
+	var block bytes.Buffer
 	fields := hpack.NewEncoder(&block)
-	for _, f := range []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/picket.Agent/Predict"},
-		{Name: ":authority", Value: "picket"}, {Name: "content-type", Value: "application/grpc"}, {Name: "slow", Value: strings.Repeat("x", 4096)},
-	} {
+	for _, f := range append([]hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/grpc.health.v1.Health/Check"},
+		{Name: ":authority", Value: "picket"}, {Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
+	}, more...) {
 		_ = fields.WriteField(f) // a buffer takes everything
 	}
-	_ = http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	return block.Bytes()
+}
+
+// grpcUnfinished is a call whose headers are never whole.
+func grpcUnfinished() []byte {
+	var b bytes.Buffer
+	block := grpcHeaders(hpack.HeaderField{Name: "slow", Value: strings.Repeat("x", 4096)})
+	_ = http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true}) // as above
+	return b.Bytes()
+}
+
+// grpcCalls are as many calls as a client has under way that does not hurry.
+func grpcCalls() []byte {
+	b := bytes.NewBuffer(grpcGreeting())
+	framer := http2.NewFramer(b, nil)
+	for id := uint32(1); id < 16; id += 2 {
+		_ = errors.Join( // a buffer takes everything
+			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: grpcHeaders(), EndHeaders: true}),
+			framer.WriteData(id, true, make([]byte, 5)))
+	}
 	return b.Bytes()
 }
 
@@ -196,6 +216,8 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	c.misbehave(run)
+	// What they ask for once is load as any other's; what they are afterwards is the question.
+	time.Sleep(settleTime)
 	beside, err := politely(ctx, polite, measureTime)
 	if err != nil {
 		return fmt.Errorf("predicting over %s beside slow clients: %w", p.name, err)
@@ -217,7 +239,7 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 		}
 		const slack = 5 * time.Second
 		left, last := c.waitFor(ctx, k.name, c.began.Add(k.limit+slack))
-		s.out.check(left == 0, fmt.Sprintf("%s: %s a byte a second or unread is hung up on", p.name, k.name),
+		s.out.check(left == 0, fmt.Sprintf("%s: %s is hung up on", p.name, k.name),
 			"%d left after %v, the last went after %.1f s", left, k.limit+slack, last.Seconds())
 	}
 	stop()
@@ -231,8 +253,12 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 	return nil
 }
 
-// measureTime is how long the well-behaved client is looked at, alone and beside others.
-const measureTime = 4 * time.Second
+const (
+	// measureTime is how long the well-behaved client is looked at, alone and beside others.
+	measureTime = 4 * time.Second
+	// settleTime is how long others may need to fill what is between them and the daemon.
+	settleTime = time.Second
+)
 
 // politely has a client ask again and again, and wants the same answer each time.
 func politely(ctx context.Context, c caller, most time.Duration) ([]time.Duration, error) {
@@ -278,7 +304,7 @@ func (c *crowd) join(ctx context.Context, k slowKind, network, address string) e
 		return err
 	}
 	c.members = append(c.members, &member{kind: k, conn: conn})
-	if opening := k.opening(); k.dripped != nil && len(opening) > 0 {
+	if opening := k.opening(); len(opening) > 0 {
 		if _, err := conn.Write(opening); err != nil {
 			return err
 		}
@@ -289,8 +315,12 @@ func (c *crowd) join(ctx context.Context, k slowKind, network, address string) e
 // misbehave has everybody do what they came for until they are hung up on, or ctx ends.
 func (c *crowd) misbehave(ctx context.Context) {
 	for _, m := range c.members {
-		if m.kind.dripped == nil {
+		switch {
+		case m.kind.flood != nil:
 			c.ended.Go(func() { c.flood(ctx, m) })
+			continue
+		case m.kind.dripped == nil:
+			c.ended.Go(func() { c.watch(ctx, m) })
 			continue
 		}
 		// Slow clients do read, which is how they find out.
@@ -331,34 +361,27 @@ func (c *crowd) flood(ctx context.Context, m *member) {
 	defer c.left(m)
 	stop := context.AfterFunc(ctx, func() { _ = m.conn.Close() })
 	defer stop()
-	for b := m.kind.opening(); ; b = again(m.kind) {
-		if _, err := m.conn.Write(b); err != nil {
+	for {
+		if _, err := m.conn.Write(m.kind.flood); err != nil {
 			return
 		}
 	}
 }
 
-// again is what a flooding client goes on with.
-func again(k slowKind) []byte {
-	switch k.protocol {
-	case "lane", "lane-stream":
-		return lanePredict(256)
-	case "oip-http", "tcp":
-		return httpFlood()
-	default:
-		return grpcPings
+// watch waits for the daemon to hang up on a client that neither reads nor writes.
+func (c *crowd) watch(ctx context.Context, m *member) {
+	raw, err := m.conn.(syscall.Conn).SyscallConn()
+	for hungUp := false; err == nil && !hungUp && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		err = raw.Control(func(fd uintptr) {
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+			_, pollErr := unix.Poll(poll, 0)
+			hungUp = pollErr == nil && poll[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR) != 0
+		})
+	}
+	if ctx.Err() == nil {
+		c.left(m)
 	}
 }
-
-// grpcPings ask for an answer each.
-var grpcPings = func() []byte {
-	var b bytes.Buffer
-	framer := http2.NewFramer(&b, nil)
-	for range 64 {
-		_ = framer.WritePing(false, [8]byte{}) // a buffer takes everything
-	}
-	return b.Bytes()
-}()
 
 func (c *crowd) left(m *member) { m.gone.CompareAndSwap(0, int64(time.Since(c.began))) }
 

@@ -39,6 +39,10 @@ type Options struct {
 	MaxConnections int
 	// Daemon is what the control service says of the process it runs in.
 	Daemon Daemon
+
+	// silence is after what time without a whole frame a client is asked whether it
+	// is there; shortened by tests.
+	silence time.Duration
 }
 
 // Limits that no configuration changes.
@@ -78,7 +82,10 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout)...)}
+	if o.silence == 0 {
+		o.silence = local.Silence
+	}
+	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout, o.silence)...)}
 	agentapi.RegisterAgentServer(s.grpc, &service{
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
 	})

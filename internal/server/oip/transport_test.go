@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -412,8 +413,32 @@ func TestBodiesOfManySizes(t *testing.T) {
 			}
 		}
 	}
-	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
-		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
+	counted := func() int64 { return f.server.limits.MaxInFlight - f.server.inFlight.left.Load() }
+	for end := time.Now().Add(time.Minute); counted() != 0; time.Sleep(time.Millisecond) { // the last answer is read before its request is done with
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are counted as in flight", counted())
+		}
+	}
+}
+
+// A body takes no more memory than is counted as in flight for it, however much was announced.
+func TestBodiesTakeWhatIsCounted(t *testing.T) {
+	const announced, limit = 64 << 20, 80 << 20
+	for _, came := range []int{1, firstRoom, firstRoom + 1, growth * firstRoom, growth*growth*firstRoom + 1} {
+		b := body{budget: &budget{}}
+		b.budget.left.Store(limit)
+		// One that stays away after that.
+		err := b.read(io.MultiReader(bytes.NewReader(make([]byte, came)), iotest.ErrReader(os.ErrDeadlineExceeded)), announced, limit)
+		if err == nil || len(b.data) != came {
+			t.Errorf("%d bytes of a body that ends early: %d were read, %v", came, len(b.data), err)
+		}
+		if counted := limit - b.budget.left.Load(); int64(cap(b.room)) > max(counted, firstRoom) || counted > max(growth*int64(came), firstRoom) {
+			t.Errorf("%d bytes of a body take %d and are counted as %d", came, cap(b.room), counted)
+		}
+		b.release()
+		if left := b.budget.left.Load(); left != limit {
+			t.Errorf("%d bytes of a body: %d are counted after it", came, limit-left)
+		}
 	}
 }
 
