@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -21,6 +20,7 @@ func change(ctx context.Context, s *soak) error {
 	if err != nil {
 		return err
 	}
+	defer s.out.checkEnd(d)
 	var begun, served atomic.Int64 // the last version whose loading has begun, and that has been told to be loaded
 	begun.Store(1)
 	served.Store(1)
@@ -32,7 +32,7 @@ func change(ctx context.Context, s *soak) error {
 	for _, p := range protocols {
 		c, err := p.client(ctx, d, "numbered", numberFeatures)
 		if err != nil {
-			return errors.Join(err, d.kill())
+			return err
 		}
 		defer c.Close()
 		ended.Go(func() {
@@ -72,7 +72,7 @@ func change(ctx context.Context, s *soak) error {
 		if err != nil {
 			stop()
 			ended.Wait()
-			return errors.Join(fmt.Errorf("replacing version %d: %w", v-1, err), d.kill())
+			return fmt.Errorf("replacing version %d: %w", v-1, err)
 		}
 	}
 	took := time.Since(began)
@@ -85,8 +85,6 @@ func change(ctx context.Context, s *soak) error {
 	s.out.check(failures.Load() == 0, "no request fails over replacements", "%d of %d requests failed over %d replacements in %.1f s; %s",
 		failures.Load(), failures.Load()+answers.Load(), s.replacements, took.Seconds(), cause)
 	s.out.check(changes.Load() >= int64(s.replacements), "replacements are seen by those who ask", "%d times somebody's answer came from another version than the one before", changes.Load())
-	err = d.stop()
-	s.out.check(err == nil, "the daemon serves to the end", "stopped as asked: %v", err)
 	return nil
 }
 

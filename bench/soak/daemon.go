@@ -164,6 +164,15 @@ func (d *daemon) stop() error {
 	return nil
 }
 
+// checkEnd stops the daemon and judges that it served until then.
+func (r *report) checkEnd(d *daemon) {
+	if err := d.stop(); err != nil {
+		r.fail("the daemon serves to the end", err.Error())
+		return
+	}
+	r.check(true, "the daemon serves to the end", "it stopped when it was asked to")
+}
+
 // kill ends a daemon that is of no use any more.
 func (d *daemon) kill() error {
 	if err := d.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -47,10 +47,7 @@ func leaks(ctx context.Context, s *soak) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err := d.stop()
-		s.out.check(err == nil, "the daemon serves to the end", "stopped as asked: %v", err)
-	}()
+	defer s.out.checkEnd(d)
 	for _, p := range protocols {
 		if p.name == "tcp" {
 			continue // it is the same as oip-http from the front on

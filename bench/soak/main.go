@@ -24,7 +24,7 @@ type part struct {
 	run  func(ctx context.Context, s *soak) error
 }
 
-var parts = []part{{"slow", slow}, {"leaks", leaks}, {"shm", sharedMemory}, {"change", change}}
+var parts = []part{{"parsers", readers}, {"slow", slow}, {"leaks", leaks}, {"shm", sharedMemory}, {"change", change}}
 
 // soak is what the parts have in common.
 type soak struct {

@@ -27,16 +27,15 @@ func sharedMemory(ctx context.Context, s *soak) error {
 	if err != nil {
 		return err
 	}
+	defer s.out.checkEnd(d)
 	if err := s.hostileMemory(ctx, d); err != nil {
-		return errors.Join(err, d.kill())
+		return err
 	}
 	for _, v := range victims {
 		if err := s.killVictims(ctx, d, v.kind); err != nil {
-			return errors.Join(fmt.Errorf("killing clients of kind %s: %w", v.kind, err), d.kill())
+			return fmt.Errorf("killing clients of kind %s: %w", v.kind, err)
 		}
 	}
-	err = d.stop()
-	s.out.check(err == nil, "the daemon serves to the end", "stopped as asked: %v", err)
 	return nil
 }
 

@@ -149,26 +149,25 @@ func httpFlood() []byte {
 
 // slow is the part: on each protocol, slow clients and silent ones beside a well-behaved one.
 func slow(ctx context.Context, s *soak) error {
+	for _, p := range protocols {
+		if err := s.slowOn(ctx, p); err != nil {
+			return fmt.Errorf("over %s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
+// slowOn tries one protocol, with a daemon of its own: all kinds at once, those that are slow in equal parts of the connections.
+func (s *soak) slowOn(ctx context.Context, p protocol) error {
 	fraud, err := s.fraudFolder()
 	if err != nil {
 		return err
 	}
-	d, err := s.start(ctx, "slow", fmt.Sprintf("models: [{name: fraud, path: %q}]\n", fraud))
+	d, err := s.start(ctx, "slow-"+p.name, fmt.Sprintf("models: [{name: fraud, path: %q}]\n", fraud))
 	if err != nil {
 		return err
 	}
-	for _, p := range protocols {
-		if err := s.slowOn(ctx, d, p); err != nil {
-			return errors.Join(err, d.kill())
-		}
-	}
-	err = d.stop()
-	s.out.check(err == nil, "the daemon serves to the end", "stopped as asked: %v", err)
-	return nil
-}
-
-// slowOn tries one protocol: all its kinds at once, in equal parts of the connections.
-func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
+	defer s.out.checkEnd(d)
 	polite, err := p.client(ctx, d, "fraud", fraudFeatures)
 	if err != nil {
 		return err
@@ -209,7 +208,7 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 		}
 		for range n {
 			if err := c.join(ctx, k, network, address); err != nil {
-				return fmt.Errorf("connecting over %s: %w", p.name, err)
+				return fmt.Errorf("connecting: %w", err)
 			}
 		}
 	}
@@ -220,7 +219,7 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 	time.Sleep(settleTime)
 	beside, err := politely(ctx, polite, measureTime)
 	if err != nil {
-		return fmt.Errorf("predicting over %s beside slow clients: %w", p.name, err)
+		return fmt.Errorf("predicting beside slow clients: %w", err)
 	}
 	during, err := d.observe(ctx)
 	if err != nil {
@@ -232,15 +231,15 @@ func (s *soak) slowOn(ctx context.Context, d *daemon, p protocol) error {
 	a, b := interleave.Quantile(alone, 0.99), interleave.Quantile(beside, 0.99)
 	s.out.tell(p.name+": p99 of others", "%v without, %v beside, %.2f times (%.1f wanted)", a, b, float64(b)/float64(a), mostP99)
 
-	// Everybody whose limit is waited for is hung up on, and nobody before half of it.
 	for _, k := range of {
 		if k.long && s.short {
 			continue
 		}
-		const slack = 5 * time.Second
-		left, last := c.waitFor(ctx, k.name, c.began.Add(k.limit+slack))
+		// A machine that is busy is late, but not for ever.
+		const late = time.Minute
+		left, last := c.waitFor(ctx, k.name, c.began.Add(k.limit+late))
 		s.out.check(left == 0, fmt.Sprintf("%s: %s is hung up on", p.name, k.name),
-			"%d left after %v, the last went after %.1f s", left, k.limit+slack, last.Seconds())
+			"the limit is %v, the last went after %.1f s, %d are left", k.limit, last.Seconds(), left)
 	}
 	stop()
 	c.disperse()

@@ -119,16 +119,16 @@ func (f *front) serve() error {
 
 // admit finds out what c speaks.
 func (f *front) admit(raw net.Conn) {
-	c := &conn{Conn: raw, front: f}
+	c := &conn{Conn: raw, front: f, due: time.Now().Add(f.server.limits.patience.greeting)}
 	peer, err := f.peer(raw)
 	c.who = ownerOf(peer, err, f.access)
 	f.server.regions.connected(c.who)
 	f.mu.Lock()
 	f.open[c] = struct{}{}
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), f.server.limits.patience.greeting)
+	ctx, cancel := context.WithDeadline(context.Background(), c.due)
 	defer cancel()
-	if err := c.Conn.SetDeadline(time.Now().Add(f.server.limits.patience.greeting)); err != nil {
+	if err := c.Conn.SetDeadline(c.due); err != nil {
 		_ = c.Close()
 		return
 	}

@@ -353,6 +353,31 @@ func TestSlowClients(t *testing.T) {
 	f.checkServing(t)
 }
 
+// noted keeps the deadline that was set last.
+type noted struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (n *noted) SetDeadline(t time.Time) error {
+	n.deadline = t
+	return nil
+}
+
+// What gRPC waits for a greeting is no time on top of what was waited for its first bytes.
+func TestGreetingHasOneDeadline(t *testing.T) {
+	f := start(t, Options{}, standard(), engine.ModelOptions{})
+	below := &noted{}
+	c := &conn{Conn: below, front: f.server.fronts[0], due: time.Now().Add(time.Minute)}
+	for _, test := range []struct{ set, want time.Time }{
+		{c.due.Add(time.Second), c.due}, {c.due.Add(-time.Second), c.due.Add(-time.Second)}, {time.Time{}, time.Time{}},
+	} {
+		if err := c.SetDeadline(test.set); err != nil || !below.deadline.Equal(test.want) {
+			t.Errorf("the deadline %v became %v, %v; want %v", test.set, below.deadline, err, test.want)
+		}
+	}
+}
+
 // A client that announces a large body and sends nothing is not given the time for
 // all of it, and takes no room from others.
 func TestBodiesThatDoNotCome(t *testing.T) {
