@@ -186,31 +186,11 @@ func (s *soak) slowOn(ctx context.Context, p protocol) error {
 		return err
 	}
 
+	kinds := slices.DeleteFunc(kinds(), func(k slowKind) bool { return k.protocol != p.name })
 	c := &crowd{began: time.Now()}
 	defer c.disperse()
-	var of []slowKind
-	for _, k := range kinds() {
-		if k.protocol == p.name {
-			of = append(of, k)
-		}
-	}
-	drippers := 0
-	for _, k := range of {
-		if k.dripped != nil {
-			drippers++
-		}
-	}
-	network, address := p.address(d)
-	for _, k := range of {
-		n := s.silent
-		if k.dripped != nil {
-			n = s.connections / drippers
-		}
-		for range n {
-			if err := c.join(ctx, k, network, address); err != nil {
-				return fmt.Errorf("connecting: %w", err)
-			}
-		}
+	if err := c.gather(ctx, d, p, kinds, s.amounts); err != nil {
+		return fmt.Errorf("connecting: %w", err)
 	}
 	run, stop := context.WithCancel(ctx)
 	defer stop()
@@ -231,16 +211,7 @@ func (s *soak) slowOn(ctx context.Context, p protocol) error {
 	a, b := interleave.Quantile(alone, 0.99), interleave.Quantile(beside, 0.99)
 	s.out.tell(p.name+": p99 of others", "%v without, %v beside, %.2f times (%.1f wanted)", a, b, float64(b)/float64(a), mostP99)
 
-	for _, k := range of {
-		if k.long && s.short {
-			continue
-		}
-		// A machine that is busy is late, but not for ever.
-		const late = time.Minute
-		left, last := c.waitFor(ctx, k.name, c.began.Add(k.limit+late))
-		s.out.check(left == 0, fmt.Sprintf("%s: %s is hung up on", p.name, k.name),
-			"the limit is %v, the last went after %.1f s, %d are left", k.limit, last.Seconds(), left)
-	}
+	s.checkHangUps(ctx, p, c, kinds)
 	stop()
 	c.disperse()
 	after, err := d.settles(ctx, before, 10*time.Second)
@@ -250,6 +221,20 @@ func (s *soak) slowOn(ctx context.Context, p protocol) error {
 	s.out.check(after.descriptors <= before.descriptors, p.name+": descriptors return", "%d before, %d after", before.descriptors, after.descriptors)
 	s.out.check(after.goroutines <= before.goroutines, p.name+": goroutines return", "%d before, %d after", before.goroutines, after.goroutines)
 	return nil
+}
+
+// checkHangUps waits for everybody to be hung up on whose limit is waited for.
+func (s *soak) checkHangUps(ctx context.Context, p protocol, c *crowd, kinds []slowKind) {
+	for _, k := range kinds {
+		if k.long && s.short {
+			continue
+		}
+		// A machine that is busy is late, but not for ever.
+		const late = time.Minute
+		left, last := c.waitFor(ctx, k.name, c.began.Add(k.limit+late))
+		s.out.check(left == 0, fmt.Sprintf("%s: %s is hung up on", p.name, k.name),
+			"the limit is %v, the last went after %.1f s, %d are left", k.limit, last.Seconds(), left)
+	}
 }
 
 const (
@@ -294,6 +279,29 @@ type member struct {
 	kind slowKind
 	conn net.Conn
 	gone atomic.Int64 // when the daemon hung up, in nanoseconds since the crowd began; 0 while it has not
+}
+
+// gather connects as many as the amounts say: those that are slow in equal parts, and of each kind that reads nothing the same number.
+func (c *crowd) gather(ctx context.Context, d *daemon, p protocol, kinds []slowKind, a amounts) error {
+	drippers := 0
+	for _, k := range kinds {
+		if k.dripped != nil {
+			drippers++
+		}
+	}
+	network, address := p.address(d)
+	for _, k := range kinds {
+		n := a.silent
+		if k.dripped != nil {
+			n = a.connections / drippers
+		}
+		for range n {
+			if err := c.join(ctx, k, network, address); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // join connects one more and sends its opening.
