@@ -188,7 +188,7 @@ type usage struct {
 	threads     int
 	goroutines  int
 	files       int   // mappings that are not anonymous memory
-	shared      int   // of those, System V segments and POSIX objects, which are clients' own
+	shared      int   // of those, what clients share: System V segments, POSIX objects, rings
 	resident    int64 // bytes
 }
 
@@ -265,7 +265,7 @@ func (d *daemon) mappings() (files, shared int, err error) {
 			continue
 		}
 		files++
-		for _, made := range []string{"/SYSV", "/dev/shm/"} {
+		for _, made := range []string{"/SYSV", "/dev/shm/", "/memfd:picket-lane"} {
 			if strings.HasPrefix(fields[5], made) {
 				shared++
 			}

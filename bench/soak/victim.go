@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +16,8 @@ import (
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
+	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/lane"
 )
 
 // victimArgument as the first makes the program a client that is to be killed.
@@ -31,6 +37,8 @@ var victims = []struct {
 	{"agent", agentVictim},
 	{"oip", oipVictim},
 	{"lane", laneVictim},
+	{"ring", ringVictim},
+	{"ring-scribbler", ringScribbler},
 }
 
 // beVictim is the whole program of such a client: it asks again and again and never comes to an end, unless its third argument says after how many
@@ -202,4 +210,90 @@ func laneVictim(ctx context.Context, dir string) (func() error, error) {
 		_, err := conn.Read(buffer)
 		return err
 	}, nil
+}
+
+// ringVictim dies with requests in a ring that the daemon has mapped too.
+func ringVictim(ctx context.Context, dir string) (func() error, error) {
+	c, err := lane.Dial(ctx, filepath.Join(dir, "lane.sock"), lane.Options{Ring: true})
+	if err != nil {
+		return nil, err
+	}
+	if !c.HasRing() {
+		return nil, errors.New("the daemon gave no ring")
+	}
+	m, err := c.Model(ctx, "fraud")
+	if err != nil {
+		return nil, err
+	}
+	x := make([]float32, 256*fraudFeatures)
+	return func() error {
+		_, err := m.PredictFloat32(ctx, x)
+		return err
+	}, nil
+}
+
+// ringScribbler asks for a ring each time, and writes whatever comes into the positions and the bytes of it while the daemon reads.
+func ringScribbler(_ context.Context, dir string) (func() error, error) {
+	random := rand.New(rand.NewPCG(uint64(os.Getpid()), 3))
+	return func() error {
+		memory, conn, err := takeRing(filepath.Join(dir, "lane.sock"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		const control = 4096 // where the positions are; the bytes begin behind it
+		copy(memory[control:], laneGreeting()[len(laneHello()):])
+		copy(memory[control+200:], lanePredict(64))
+		for range 200 {
+			if random.IntN(2) == 0 {
+				at := 4 * random.IntN(control/4)
+				binary.LittleEndian.PutUint32(memory[at:], []uint32{0, 1, uint32(random.IntN(8192)), 1 << 18, 1<<18 + 1, 1 << 31, math.MaxUint32, random.Uint32()}[random.IntN(8)])
+			} else {
+				memory[control+random.IntN(8192)] = byte(random.Uint32())
+			}
+			if random.IntN(20) == 0 {
+				time.Sleep(20 * time.Microsecond)
+			}
+		}
+		return unix.Munmap(memory)
+	}, nil
+}
+
+// takeRing connects to the lane and maps the ring that the daemon hands over.
+func takeRing(socket string) (memory []byte, conn *net.UnixConn, err error) {
+	if conn, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"}); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+		}
+	}()
+	hello := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version, Features: lanewire.FeatureRing}
+	if _, err := conn.Write(laneFrame(lanewire.Header{Kind: lanewire.KindHello}, hello.Append(nil))); err != nil {
+		return nil, nil, err
+	}
+	said, rights := make([]byte, lanewire.MaxMessage), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := conn.ReadMsgUnix(said, rights)
+	if err != nil {
+		return nil, nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:n])
+	if err != nil || len(messages) != 1 {
+		return nil, nil, fmt.Errorf("the daemon handed over %d times, %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, nil, fmt.Errorf("the daemon handed over %d descriptors, %w", len(fds), err)
+	}
+	defer unix.Close(fds[0])
+	var about unix.Stat_t
+	if err := unix.Fstat(fds[0], &about); err != nil {
+		return nil, nil, err
+	}
+	if unix.Ftruncate(fds[0], 0) == nil {
+		return nil, nil, errors.New("the memory of a ring can be made shorter, which would end the daemon")
+	}
+	memory, err = unix.Mmap(fds[0], 0, int(about.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return memory, conn, err
 }
