@@ -310,6 +310,12 @@ func (c *crowd) join(ctx context.Context, k slowKind, network, address string) e
 	if err != nil {
 		return err
 	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// What the kernel takes for those who do not read is the daemon's work for nothing: megabytes of it if they let it.
+		if err := tcp.SetReadBuffer(16 << 10); err != nil {
+			return err
+		}
+	}
 	c.members = append(c.members, &member{kind: k, conn: conn})
 	if opening := k.opening(); len(opening) > 0 {
 		if _, err := conn.Write(opening); err != nil {
