@@ -1,4 +1,4 @@
-package serving
+package versus
 
 import (
 	"context"
@@ -59,11 +59,9 @@ func (b Benchmark) run() (err error) {
 		return err
 	}
 
-	picketd := filepath.Join(dir, "picketd")
-	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
-	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building picketd: %w", err)
+	picketd, err := BuildPicketd(ctx, dir)
+	if err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -92,6 +90,17 @@ func (b Benchmark) run() (err error) {
 	}
 	out.Results = results
 	return out.Write()
+}
+
+// BuildPicketd builds this source's daemon into dir and gives its path.
+func BuildPicketd(ctx context.Context, dir string) (string, error) {
+	picketd := filepath.Join(dir, "picketd")
+	build := exec.CommandContext(ctx, "go", "build", "-o", picketd, "./cmd/picketd")
+	build.Dir, build.Stderr = testkit.ModuleRoot(), os.Stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("building picketd: %w", err)
+	}
+	return picketd, nil
 }
 
 // start runs a program until the returned function is called. Its log goes to a

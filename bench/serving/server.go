@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startPatience = time.Minute      // for a server's first answer
+	endPatience   = 15 * time.Second // for its end, after SIGTERM
+)
+
+// server is a program that is measured, with its processes in a group of their own. At rest they are all stopped, so that what
+// they do in the background disturbs nobody.
+type server struct {
+	name, version string
+	command       *exec.Cmd
+	log           string
+	started       time.Time
+	took          time.Duration // to the first answer
+	ended         chan struct{} // closed when the first process has ended
+}
+
+// launch starts a program whose log goes to a file in dir, which is its folder for temporary files, too.
+func launch(dir, name, program string, args ...string) (*server, error) {
+	s := &server{name: name, log: filepath.Join(dir, "log"), ended: make(chan struct{})}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making a folder for %s: %w", name, err)
+	}
+	log, err := os.Create(s.log)
+	if err != nil {
+		return nil, fmt.Errorf("making a log for %s: %w", name, err)
+	}
+	defer log.Close()
+	s.command = exec.Command(program, args...)
+	s.command.Stdout, s.command.Stderr = log, log
+	s.command.Env = append(os.Environ(), "TMPDIR="+dir, "PYTRITON_HOME="+dir)
+	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.started = time.Now()
+	if err := s.command.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	go func() {
+		_ = s.command.Wait() // how it ended is told by its log, and asked for by nobody who ended it
+		close(s.ended)
+	}()
+	return s, nil
+}
+
+// signal reaches all processes of the server.
+func (s *server) signal(sig syscall.Signal) error {
+	if err := syscall.Kill(-s.command.Process.Pid, sig); err != nil {
+		return fmt.Errorf("sending %s %v: %w", s.name, sig, err)
+	}
+	return nil
+}
+
+func (s *server) rest() error { return s.signal(syscall.SIGSTOP) }
+func (s *server) wake() error { return s.signal(syscall.SIGCONT) }
+
+// answers waits for the server's first answer.
+func (s *server) answers(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return ask(ctx)
+		}()
+		if err == nil {
+			if s.took == 0 {
+				s.took = time.Since(s.started)
+			}
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("it ended without an answer; %s", s.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("it did not answer rightly within %v: %w; %s", startPatience, err, s.lastWords())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// lastWords is the end of the log.
+func (s *server) lastWords() string {
+	said, err := os.ReadFile(s.log)
+	if err != nil || len(bytes.TrimSpace(said)) == 0 {
+		return "its log is empty"
+	}
+	said = bytes.TrimSpace(said)
+	if i := bytes.LastIndexByte(said, '\n'); i >= 0 {
+		said = said[i+1:]
+	}
+	return fmt.Sprintf("its log ends with %.300q", said)
+}
+
+// end ends all processes of the server, by force those that do not follow.
+func (s *server) end() {
+	group := -s.command.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGTERM)
+	_ = syscall.Kill(group, syscall.SIGCONT)
+	deadline := time.Now().Add(endPatience)
+	for syscall.Kill(group, 0) == nil && time.Now().Before(deadline) { // ESRCH once there is no process left
+		time.Sleep(20 * time.Millisecond)
+	}
+	_ = syscall.Kill(group, syscall.SIGKILL)
+	<-s.ended
+}
+
+// memory is what the server's processes hold in memory, in MB, each page that several share divided among them.
+func (s *server) memory() (float64, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, fmt.Errorf("listing processes: %w", err)
+	}
+	total := 0.0
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		// The name stands in brackets and may hold blanks; the group is the third field after it.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 3 || fields[2] != strconv.Itoa(s.command.Process.Pid) {
+			continue
+		}
+		kb, err := proportional(filepath.Join(filepath.Dir(path), "smaps_rollup"))
+		if err != nil {
+			return 0, err
+		}
+		total += kb / 1000
+	}
+	return total, nil
+}
+
+func proportional(path string) (kb float64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("reading a process's memory: %w", err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) == 3 && fields[0] == "Pss:" {
+			return strconv.ParseFloat(fields[1], 64)
+		}
+	}
+	return 0, errors.New("a process's memory is not told")
+}
+
+// ports gives addresses that were free a moment ago: not every server can choose one itself and say which.
+func ports(n int) (addresses []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("looking for a free port: %w", err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses, nil
+}
+
+// portOf is the port of an address.
+func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
