@@ -86,6 +86,9 @@ type Serving struct {
 	Quartiles []float64 `json:"rows_per_s_quartiles,omitempty"`
 	// Calls is how many calls these are from.
 	Calls int `json:"calls,omitempty"`
+	// CPUUS is the processor's time that the server took for a request, all its processes together, in the program and in the
+	// kernel.
+	CPUUS float64 `json:"server_cpu_us,omitempty"`
 }
 
 // Figure is a number a promise is made about.

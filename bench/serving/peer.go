@@ -29,7 +29,7 @@ type peer struct {
 // peers are the servers that picketd is measured beside; goals are about those that have gRPC.
 var peers = []peer{
 	{name: "MLServer", folder: "mlserver", packages: []string{"mlserver", "mlserver-xgboost"}, grpc: true, json: true},
-	{name: "KServe", folder: "kserve", packages: []string{"kserve"}, grpc: true, json: true, binary: true},
+	{name: "KServe", folder: "kserve", packages: []string{"kserve"}, grpc: true, json: true},
 	{name: "Triton", folder: "triton", packages: []string{"nvidia-pytriton"}, grpc: true, json: true, binary: true},
 	{name: "FastAPI", folder: "fastapi", packages: []string{"fastapi", "uvicorn", "orjson"}, json: true, unix: true},
 	{name: "LitServe", folder: "litserve", packages: []string{"litserve"}, json: true},

@@ -63,9 +63,9 @@ func (b *benchmark) analyze(ctx context.Context, t *target, outstanding int) (r 
 	file := filepath.Join(b.dir, "perf.csv")
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	// Three windows of 500 ms, whatever they say of stability.
+	// It stops after three windows that differ by less than 1000 per cent.
 	c := exec.CommandContext(ctx, filepath.Join(venv, "bin/perf_analyzer"), "-m", b.spec.Name, "-i", "grpc", "-u", address,
-		"--concurrency-range", strconv.Itoa(outstanding), "-p", "500", "-s", "1000", "-r", "3", "--percentile", "99", "-f", file)
+		"--concurrency-range", strconv.Itoa(outstanding), "-p", "500", "-s", "1000", "-r", "10", "--percentile", "99", "-f", file)
 	c.Env = append(os.Environ(), "LD_LIBRARY_PATH="+cuda[0])
 	if said, err := c.CombinedOutput(); err != nil {
 		return r, fmt.Errorf("it failed: %w: %.300q", err, said)

@@ -12,13 +12,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
 const (
-	startPatience = time.Minute      // for a server's first answer
-	endPatience   = 15 * time.Second // for its end, after SIGTERM
+	startPatience  = time.Minute      // for a server's first answer
+	secondPatience = 10 * time.Second // for its first over another protocol
+	endPatience    = 15 * time.Second // for its end, after SIGTERM
 )
 
 // server is a program that is measured, with its processes in a group of their own. At rest they are all stopped, so that what
@@ -30,6 +32,7 @@ type server struct {
 	started       time.Time
 	took          time.Duration // to the first answer
 	ended         chan struct{} // closed when the first process has ended
+	once          sync.Once     // for end
 }
 
 // launch starts a program whose log goes to a file in dir, which is its folder for temporary files, too.
@@ -58,6 +61,9 @@ func launch(dir, name, program string, args ...string) (*server, error) {
 	return s, nil
 }
 
+// ours tells the servers that there must be.
+func (s *server) ours() bool { return s.name == empty || s.name == picketd }
+
 // signal reaches all processes of the server.
 func (s *server) signal(sig syscall.Signal) error {
 	if err := syscall.Kill(-s.command.Process.Pid, sig); err != nil {
@@ -71,7 +77,11 @@ func (s *server) wake() error { return s.signal(syscall.SIGCONT) }
 
 // answers waits for the server's first answer.
 func (s *server) answers(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	patience := startPatience
+	if s.took != 0 {
+		patience = secondPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		err := func() error {
@@ -89,7 +99,7 @@ func (s *server) answers(ctx context.Context, ask func(context.Context) error) e
 		case <-s.ended:
 			return fmt.Errorf("it ended without an answer; %s", s.lastWords())
 		case <-ctx.Done():
-			return fmt.Errorf("it did not answer rightly within %v: %w; %s", startPatience, err, s.lastWords())
+			return fmt.Errorf("it did not answer rightly within %v: %w; %s", patience, err, s.lastWords())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -109,7 +119,9 @@ func (s *server) lastWords() string {
 }
 
 // end ends all processes of the server, by force those that do not follow.
-func (s *server) end() {
+func (s *server) end() { s.once.Do(s.endAll) }
+
+func (s *server) endAll() {
 	group := -s.command.Process.Pid
 	_ = syscall.Kill(group, syscall.SIGTERM)
 	_ = syscall.Kill(group, syscall.SIGCONT)
@@ -121,31 +133,45 @@ func (s *server) end() {
 	<-s.ended
 }
 
-// memory is what the server's processes hold in memory, in MB, each page that several share divided among them.
-func (s *server) memory() (float64, error) {
+// usage is what the server's processes take: memory in MB, each page that several share divided among them, and the processor's
+// time so far of those that still run.
+func (s *server) usage(withMemory bool) (memory float64, cpu time.Duration, err error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, fmt.Errorf("listing processes: %w", err)
+		return 0, 0, fmt.Errorf("listing processes: %w", err)
 	}
-	total := 0.0
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
 		if err != nil {
 			continue // it has just ended
 		}
-		// The name stands in brackets and may hold blanks; the group is the third field after it.
+		// The name stands in brackets and may hold blanks. After it are the state, the parent and the group; from the 12th field on,
+		// the time in the program and in the kernel.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 3 || fields[2] != strconv.Itoa(s.command.Process.Pid) {
+		if len(fields) < 13 || fields[2] != strconv.Itoa(s.command.Process.Pid) {
+			continue
+		}
+		for _, field := range fields[11:13] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, 0, fmt.Errorf("reading a process's time: %w", err)
+			}
+			cpu += time.Duration(n) * clockTick
+		}
+		if !withMemory {
 			continue
 		}
 		kb, err := proportional(filepath.Join(filepath.Dir(path), "smaps_rollup"))
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		total += kb / 1000
+		memory += kb * 1024 / 1e6
 	}
-	return total, nil
+	return memory, cpu, nil
 }
+
+// clockTick is in what Linux tells times of processes (USER_HZ).
+const clockTick = 10 * time.Millisecond
 
 func proportional(path string) (kb float64, err error) {
 	f, err := os.Open(path)

@@ -20,7 +20,7 @@ import (
 
 const (
 	warmUp      = 100 * time.Millisecond // at least, before calls are counted
-	warmUpCalls = 3                      // of each client, at least
+	warmUpCalls = 2                      // of each client, at least
 	// A server that has ended would be waited for without end.
 	patience = time.Minute
 )
@@ -98,8 +98,10 @@ func (t *target) once(ctx context.Context) error {
 
 // counted is the calls of a turn.
 type counted struct {
-	took []time.Duration
-	rate float64 // requests per second
+	took []time.Duration // of those that count
+	rate float64         // requests per second
+	all  int             // requests, with those that do not count
+	cpu  time.Duration   // that the server took for all
 }
 
 // turn wakes the target's server, has clients ask it for a while, and lays it to rest again. Each turn has new connections, as
@@ -112,9 +114,14 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 	defer func() { err = errors.Join(err, t.server.rest()) }()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	_, before, err := t.server.usage(false)
+	if err != nil {
+		return counted{}, err
+	}
 
 	var (
 		began   atomic.Int64 // when counting began, after start; 0 before
+		calls   atomic.Int64
 		start   = time.Now()
 		results = make([][]time.Duration, c.number)
 		failed  = make([]error, c.number)
@@ -126,7 +133,7 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 		done.Go(func() {
 			isWarm := sync.OnceFunc(warm.Done)
 			defer isWarm()
-			if results[n], failed[n] = ask(ctx, c, window, rand.New(rand.NewPCG(seed, uint64(n))), start, &began, isWarm); failed[n] != nil {
+			if results[n], failed[n] = ask(ctx, c, window, rand.New(rand.NewPCG(seed, uint64(n))), start, &began, &calls, isWarm); failed[n] != nil {
 				cancel()
 			}
 		})
@@ -144,12 +151,16 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 	if err := errors.Join(failed...); err != nil {
 		return counted{}, err
 	}
+	_, after, err := t.server.usage(false)
+	if err != nil {
+		return counted{}, err
+	}
 	all := slices.Concat(results...)
-	return counted{all, float64(len(all)*c.atOnce) / window.Seconds()}, nil
+	return counted{all, float64(len(all)*c.atOnce) / window.Seconds(), int(calls.Load()) * c.atOnce, after - before}, nil
 }
 
 // ask is one client's part in a turn.
-func ask(ctx context.Context, c *clients, window time.Duration, random *rand.Rand, start time.Time, began *atomic.Int64, isWarm func()) (_ []time.Duration, err error) {
+func ask(ctx context.Context, c *clients, window time.Duration, random *rand.Rand, start time.Time, began, made *atomic.Int64, isWarm func()) (_ []time.Duration, err error) {
 	call, closer, err := c.connect()
 	if err != nil {
 		return nil, err
@@ -164,6 +175,7 @@ func ask(ctx context.Context, c *clients, window time.Duration, random *rand.Ran
 		if err := ctx.Err(); err != nil { // not every client looks at it
 			return nil, err
 		}
+		made.Add(1)
 		if i == warmUpCalls {
 			isWarm()
 		}
@@ -185,6 +197,8 @@ type tally struct {
 	all   []time.Duration
 	p50s  []time.Duration
 	rates []float64
+	made  int
+	cpu   time.Duration
 }
 
 func (t *tally) add(c counted) {
@@ -192,12 +206,14 @@ func (t *tally) add(c counted) {
 		t.p50s = append(t.p50s, interleave.Median(c.took))
 	}
 	t.all, t.rates = append(t.all, c.took...), append(t.rates, c.rate)
+	t.made += c.all
+	t.cpu += c.cpu
 }
 
 // result is the tally as it is reported.
 func (t *tally) result(model string, l load) (report.Serving, error) {
 	if len(t.all) == 0 {
-		return report.Serving{}, fmt.Errorf("no call to %s over %s ended within any turn's window", t.target.server.name, t.target.protocol)
+		return report.Serving{}, fmt.Errorf("no call with %d rows and %d outstanding ended within the window of any turn", l.rows, l.outstanding)
 	}
 	slices.Sort(t.rates)
 	quantile := func(q float64) float64 {
@@ -207,6 +223,6 @@ func (t *tally) result(model string, l load) (report.Serving, error) {
 	return report.Serving{
 		Target: t.target.server.name, Protocol: t.target.protocol, Transport: t.target.transport(), Model: model, Outstanding: l.outstanding, Rows: l.rows,
 		P50US: us(interleave.Median(t.p50s)), P99US: us(interleave.Quantile(t.all, 0.99)), RowsPerS: quantile(0.5),
-		Quartiles: []float64{quantile(0.25), quantile(0.75)}, Calls: len(t.all),
+		Quartiles: []float64{quantile(0.25), quantile(0.75)}, Calls: len(t.all), CPUUS: us(t.cpu) / float64(t.made),
 	}, nil
 }
