@@ -343,7 +343,7 @@ func (b *benchmark) describe() error {
 		if s.took == 0 {
 			continue // it never answered
 		}
-		memory, _, err := s.usage(true)
+		memory, err := s.memory()
 		if err != nil {
 			return err
 		}

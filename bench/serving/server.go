@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,8 +24,8 @@ const (
 	endPatience    = 15 * time.Second // for its end, after SIGTERM
 )
 
-// server is a program that is measured, with its processes in a group of their own. At rest they are all stopped, so that what
-// they do in the background disturbs nobody.
+// server is a program that is measured. At rest all its processes are stopped, so that what they do in the background disturbs
+// nobody.
 type server struct {
 	name, version string
 	command       *exec.Cmd
@@ -66,8 +67,17 @@ func (s *server) ours() bool { return s.name == empty || s.name == picketd }
 
 // signal reaches all processes of the server.
 func (s *server) signal(sig syscall.Signal) error {
-	if err := syscall.Kill(-s.command.Process.Pid, sig); err != nil {
-		return fmt.Errorf("sending %s %v: %w", s.name, sig, err)
+	all, err := s.processes()
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("%s has ended; %s", s.name, s.lastWords())
+	}
+	for _, p := range all {
+		if err := syscall.Kill(p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) { // it has just ended
+			return fmt.Errorf("sending %s %v: %w", s.name, sig, err)
+		}
 	}
 	return nil
 }
@@ -122,24 +132,40 @@ func (s *server) lastWords() string {
 func (s *server) end() { s.once.Do(s.endAll) }
 
 func (s *server) endAll() {
-	group := -s.command.Process.Pid
-	_ = syscall.Kill(group, syscall.SIGTERM)
-	_ = syscall.Kill(group, syscall.SIGCONT)
-	deadline := time.Now().Add(endPatience)
-	for syscall.Kill(group, 0) == nil && time.Now().Before(deadline) { // ESRCH once there is no process left
+	all, err := s.processes()
+	if err != nil {
+		all = []process{{pid: s.command.Process.Pid}}
+	}
+	_ = s.signal(syscall.SIGCONT)
+	_ = syscall.Kill(s.command.Process.Pid, syscall.SIGTERM) // who tells the others
+	running := func(p process) bool { return syscall.Kill(p.pid, 0) == nil }
+	for deadline := time.Now().Add(endPatience); slices.ContainsFunc(all, running) && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
-	_ = syscall.Kill(group, syscall.SIGKILL)
+	for _, p := range all {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
 	<-s.ended
 }
 
-// usage is what the server's processes take: memory in MB, each page that several share divided among them, and the processor's
-// time so far of those that still run.
-func (s *server) usage(withMemory bool) (memory float64, cpu time.Duration, err error) {
+// process is one of a server's.
+type process struct {
+	pid int
+	cpu time.Duration // so far, of it alone
+}
+
+// processes are the server's first process and those that descend from it, and what else is in its group.
+func (s *server) processes() ([]process, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, 0, fmt.Errorf("listing processes: %w", err)
+		return nil, fmt.Errorf("listing processes: %w", err)
 	}
+	var (
+		first  = s.command.Process.Pid
+		all    = map[int]process{}
+		parent = map[int]int{}
+		ours   = map[int]bool{first: true}
+	)
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
 		if err != nil {
@@ -148,26 +174,60 @@ func (s *server) usage(withMemory bool) (memory float64, cpu time.Duration, err 
 		// The name stands in brackets and may hold blanks. After it are the state, the parent and the group; from the 12th field on,
 		// the time in the program and in the kernel.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 13 || fields[2] != strconv.Itoa(s.command.Process.Pid) {
+		if len(fields) < 13 || fields[0] == "Z" {
 			continue
 		}
-		for _, field := range fields[11:13] {
-			n, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, 0, fmt.Errorf("reading a process's time: %w", err)
+		var pid, above, group, user, system int
+		for _, number := range []struct {
+			text string
+			into *int
+		}{{filepath.Base(filepath.Dir(path)), &pid}, {fields[1], &above}, {fields[2], &group}, {fields[11], &user}, {fields[12], &system}} {
+			if *number.into, err = strconv.Atoi(number.text); err != nil {
+				return nil, fmt.Errorf("reading %s: %w", path, err)
 			}
-			cpu += time.Duration(n) * clockTick
 		}
-		if !withMemory {
-			continue
+		all[pid], parent[pid] = process{pid, time.Duration(user+system) * clockTick}, above
+		if group == first {
+			ours[pid] = true
 		}
-		kb, err := proportional(filepath.Join(filepath.Dir(path), "smaps_rollup"))
-		if err != nil {
-			return 0, 0, err
-		}
-		memory += kb * 1024 / 1e6
 	}
-	return memory, cpu, nil
+	var found []process
+	for pid, p := range all {
+		for at := pid; at > 1; at = parent[at] {
+			if ours[at] {
+				found = append(found, p)
+				break
+			}
+		}
+	}
+	return found, nil
+}
+
+// cpu is the processor's time so far of the server's processes.
+func (s *server) cpu() (time.Duration, error) {
+	all, err := s.processes()
+	total := time.Duration(0)
+	for _, p := range all {
+		total += p.cpu
+	}
+	return total, err
+}
+
+// memory is what the server's processes hold in memory, in MB, each page that several share divided among them.
+func (s *server) memory() (float64, error) {
+	all, err := s.processes()
+	if err != nil {
+		return 0, err
+	}
+	total := 0.0
+	for _, p := range all {
+		kb, err := proportional(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid))
+		if err != nil {
+			return 0, err
+		}
+		total += kb * 1024 / 1e6
+	}
+	return total, nil
 }
 
 // clockTick is in what Linux tells times of processes (USER_HZ).

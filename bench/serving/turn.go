@@ -112,9 +112,11 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 		return counted{}, err
 	}
 	defer func() { err = errors.Join(err, t.server.rest()) }()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	_, before, err := t.server.usage(false)
+	ctx, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	before, err := t.server.cpu()
 	if err != nil {
 		return counted{}, err
 	}
@@ -124,7 +126,6 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 		calls   atomic.Int64
 		start   = time.Now()
 		results = make([][]time.Duration, c.number)
-		failed  = make([]error, c.number)
 		warm    sync.WaitGroup
 		done    sync.WaitGroup
 	)
@@ -133,8 +134,9 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 		done.Go(func() {
 			isWarm := sync.OnceFunc(warm.Done)
 			defer isWarm()
-			if results[n], failed[n] = ask(ctx, c, window, rand.New(rand.NewPCG(seed, uint64(n))), start, &began, &calls, isWarm); failed[n] != nil {
-				cancel()
+			var err error
+			if results[n], err = ask(ctx, c, window, rand.New(rand.NewPCG(seed, uint64(n))), start, &began, &calls, isWarm); err != nil {
+				cancel(err) // the first error is the cause
 			}
 		})
 	}
@@ -142,16 +144,10 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 	time.Sleep(warmUp - time.Since(start))
 	began.Store(int64(time.Since(start)))
 	done.Wait()
-	for _, err := range failed {
-		// The others were cancelled because of it.
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return counted{}, err
-		}
-	}
-	if err := errors.Join(failed...); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return counted{}, err
 	}
-	_, after, err := t.server.usage(false)
+	after, err := t.server.cpu()
 	if err != nil {
 		return counted{}, err
 	}
@@ -216,8 +212,11 @@ func (t *tally) result(model string, l load) (report.Serving, error) {
 		return report.Serving{}, fmt.Errorf("no call with %d rows and %d outstanding ended within the window of any turn", l.rows, l.outstanding)
 	}
 	slices.Sort(t.rates)
-	quantile := func(q float64) float64 {
-		return t.rates[min(int(q*float64(len(t.rates))), len(t.rates)-1)] * float64(l.rows)
+	quantile := func(q float64) float64 { // between the two nearest turns, as there are few
+		at := q * float64(len(t.rates)-1)
+		below := int(at)
+		above := min(below+1, len(t.rates)-1)
+		return (t.rates[below] + (at-float64(below))*(t.rates[above]-t.rates[below])) * float64(l.rows)
 	}
 	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 	return report.Serving{

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-from pytriton.triton import Triton, TritonConfig
+from pytriton.triton import Triton, TritonConfig, TritonSecurityConfig
 
 model, name, http, grpc = sys.argv[1:5]
 booster = xgboost.Booster(model_file=model)
@@ -23,7 +23,8 @@ def infer(data):
 config = TritonConfig(
     http_address="127.0.0.1", http_port=int(http), grpc_address="127.0.0.1", grpc_port=int(grpc), allow_metrics=False, exit_timeout_secs=5
 )
-with Triton(config=config) as triton:
+# perf_analyzer asks for statistics, which pytriton keeps to itself otherwise.
+with Triton(config=config, security_config=TritonSecurityConfig(restricted_endpoints=[])) as triton:
     triton.bind(
         model_name=name,
         infer_func=infer,
