@@ -171,13 +171,14 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-engine bench-treelite bench-agent bench-oip bench-lane ## the short benchmarks (bench-forest takes a quarter of an hour, bench-serving nine minutes)
 
-bench-doc: ## put bench/results into the tables of docs/performance.md
-	$(GO) run ./bench/doc
+bench-doc: ## put bench/results into the tables of docs/performance.md, or those of BENCHES
+	$(GO) run ./bench/doc $(BENCHES)
 
-# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (engine, treelite, agent, forest); writes bench/results/NAME.json
+# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
+# bench-serving.
+bench-%: fixtures ## one benchmark (engine, treelite, agent, oip, lane, forest, serving); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
