@@ -8,16 +8,28 @@ import (
 	"github.com/picket-ml/picket/internal/lanewire"
 )
 
-// receive hands out answers until the connection ends, and then tells everybody
-// who still waits.
+// receive hands out answers until the connection ends.
 func (s *session) receive() {
 	defer close(s.ended)
-	var err error
-	for err == nil {
-		if err = s.takeAnswers(); err == nil {
-			err = s.r.Fill()
+	s.fail(s.readAll())
+	s.w.Idle()
+	s.r.Close()
+}
+
+// readAll hands out answers until there are no more, and returns why.
+func (s *session) readAll() error {
+	for {
+		if err := s.takeAnswers(); err != nil {
+			return err
+		}
+		if err := s.r.Fill(); err != nil {
+			return err
 		}
 	}
+}
+
+// fail ends the session and tells everybody who still waits.
+func (s *session) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the daemon closed the connection")
 	}
@@ -27,9 +39,6 @@ func (s *session) receive() {
 	}
 	s.end(said)
 	s.w.Close(said)
-	s.w.Idle()
-	s.r.Close()
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.calls {

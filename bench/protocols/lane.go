@@ -11,6 +11,7 @@ import (
 
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/lane"
 )
 
 // connectPatience is how long a server may take to load its model.
@@ -68,6 +69,37 @@ func (a Ask) Lane(window int) func() (versus.Call, io.Closer, error) {
 			return took, got, nil
 		}, conn, nil
 	}
+}
+
+// Ring connects a client of the lane that asks through a ring in shared memory, which the package lane gives.
+func (a Ask) Ring() (versus.Call, io.Closer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
+	defer cancel()
+	client, err := lane.Dial(ctx, a.Address, lane.Options{Ring: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	model, err := client.Model(ctx, a.Model)
+	if err == nil && !client.HasRing() {
+		err = errors.New("the daemon gives no ring")
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	in, out := make([][]byte, 1), [][]byte{make([]byte, 4*a.Count)}
+	var values []float32
+	return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
+		first := a.choose(random)
+		in[0] = a.raw(first)
+		start := time.Now()
+		err := model.PredictInto(ctx, a.Count, in, out)
+		took := time.Since(start)
+		if err != nil {
+			return 0, 0, err
+		}
+		values = floats(values[:0], out[0])
+		return took, len(out[0]), a.Rows.check(first, a.Count, values)
+	}, client, nil
 }
 
 // connectLane greets a server and opens the model as handle 1.

@@ -40,6 +40,7 @@ const (
 	httpBinary = "OIP HTTP, binary"
 	onLane     = "lane"
 	pipelined  = "lane, pipelined"
+	inRing     = "lane, in a ring"
 	grpcAgent  = "agent gRPC"
 
 	empty   = "empty server"
@@ -221,6 +222,7 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 	s.version = "built from this source"
 	local, loopback := at(sockets("oip")), at(free[2])
 	return b.add(ctx, s, []*target{
+		{s, inRing, at(sockets("lane")), ringPerCall},
 		{s, onLane, at(sockets("lane")), onePerCall},
 		{s, pipelined, at(sockets("lane")), twoPipelines},
 		{s, grpcAgent, at(sockets("agent")), each(protocols.Ask.Agent)},

@@ -70,6 +70,14 @@ func overHTTP(form protocols.Form) func(protocols.Ask, load) *clients {
 // onePerCall is a client of the lane for each outstanding call.
 func onePerCall(ask protocols.Ask, l load) *clients { return &clients{ask.Lane(1), l.outstanding, 1} }
 
+// ringPerCall is a client with a ring for each outstanding call, well below as many as a daemon gives.
+func ringPerCall(ask protocols.Ask, l load) *clients {
+	if l.outstanding > 16 {
+		return nil
+	}
+	return &clients{ask.Ring, l.outstanding, 1}
+}
+
 // twoPipelines are two clients of the lane with half of the requests each.
 func twoPipelines(ask protocols.Ask, l load) *clients {
 	if l.outstanding < 4 {

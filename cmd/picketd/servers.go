@@ -57,7 +57,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	}
 	binary, err := lane.New(lane.Options{
 		Engine: d.engine, Log: d.log,
-		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxInFlight: int64(c.Limits.MaxInFlight),
+		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxRings: c.Limits.MaxRings, MaxInFlight: int64(c.Limits.MaxInFlight),
 	})
 	if err != nil {
 		return err

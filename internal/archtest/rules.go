@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/lanewire", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
@@ -20,7 +20,8 @@ var moduleRules = []rule{
 	{pkg: "internal/dl", native: true, unsafe: true},
 	{pkg: "internal/shm"},
 	{pkg: "internal/hw"},
-	{pkg: "internal/lanewire", imports: []string{"tensor"}},
+	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
+	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
 	{pkg: "internal/config"},
 	{pkg: "internal/rows", imports: []string{"tensor"}},
@@ -48,7 +49,7 @@ var moduleRules = []rule{
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
-	{pkg: "lane", imports: []string{"tensor", "internal/lanewire"}, tests: append([]string{"internal/server/lane"}, realParts...)},
+	{pkg: "lane", imports: []string{"tensor", "internal/lanewire", "internal/ring"}, tests: append([]string{"internal/server/lane"}, realParts...)},
 
 	// Where everything is put together.
 	{pkg: "cmd/...", imports: everything},

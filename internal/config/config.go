@@ -137,6 +137,8 @@ type Limits struct {
 	MaxTensor Size `yaml:"max_tensor"`
 	// MaxConnections is how many clients may be connected to one socket.
 	MaxConnections int `yaml:"max_connections"`
+	// MaxRings is how many clients of the lane may have a ring in shared memory.
+	MaxRings int `yaml:"max_rings"`
 	// MaxInFlight is how many bytes the requests of one protocol that are worked on
 	// at a time may take.
 	MaxInFlight Size `yaml:"max_in_flight"`
@@ -177,7 +179,7 @@ func Default() *Config {
 			LaneStream: Socket{Paths: []string{laneStreamSocketName}, Mode: 0o660},
 		},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
-		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},

@@ -102,6 +102,7 @@ func (c *Config) problems() []problem {
 		k.add("limits.max_tensor", "%v is outside 1B to %v", c.Limits.MaxTensor, Size(1<<40))
 	}
 	k.between("limits.max_connections", c.Limits.MaxConnections, 1, 1_000_000)
+	k.between("limits.max_rings", c.Limits.MaxRings, 0, 4096)
 	if c.Limits.MaxInFlight < minMessage || c.Limits.MaxInFlight > 1<<40 {
 		k.add("limits.max_in_flight", "%v is outside %v to %v", c.Limits.MaxInFlight, minMessage, Size(1<<40))
 	}

@@ -25,6 +25,9 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
+	// MaxRings is how many clients may have a ring, each of which takes half a
+	// megabyte and a thread; 0 for none. Others stay on the socket.
+	MaxRings int
 	// MaxInFlight is the most bytes that the tensors of all requests under way
 	// may take. Default 512 MiB.
 	MaxInFlight int64
@@ -62,6 +65,7 @@ type Server struct {
 	maxConnections int
 	patience       patience
 	budget         budget
+	rings          rings
 	jobs           sync.Pool
 
 	mu        sync.Mutex
@@ -88,11 +92,13 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	return &Server{
+	s := &Server{
 		engine: o.Engine, log: o.Log, maxPayload: uint32(o.MaxMessage), maxConnections: o.MaxConnections,
 		patience: patient, budget: budget{limit: o.MaxInFlight}, jobs: sync.Pool{New: newJob},
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
-	}, nil
+	}
+	s.rings.init(o.MaxRings)
+	return s, nil
 }
 
 // Serve answers on l, which may be of type SOCK_SEQPACKET or SOCK_STREAM and which
