@@ -134,7 +134,7 @@ enum {
 };
 
 /* Looking for an answer is paid for with what looking has saved, as the specification proposes; nanoseconds. */
-enum { PICKET_LANE_SLEEP_COST_ = 5000, PICKET_LANE_MOST_SAVED_ = 100000, PICKET_LANE_ATTEMPT_EVERY_ = 64 };
+enum { PICKET_LANE_SLEEP_COST_ = 20000, PICKET_LANE_LONGEST_LOOK_ = 50000, PICKET_LANE_PER_WAIT_ = 1000, PICKET_LANE_ENOUGH_ = 100000 };
 
 /* How long a sleep in a ring takes at most until the socket beside it is looked at, milliseconds. */
 enum { PICKET_LANE_SLICE_ = 20 };
@@ -154,7 +154,7 @@ struct picket_lane {
 	uint32_t capacity;   /* of each direction */
 	uint32_t received, sent; /* bytes in all, as the ring's words count */
 	int64_t saved;       /* what may be spent on looking */
-	uint32_t waits;
+	int looks;           /* from when there is enough of that until there is nothing */
 	size_t from, to;     /* what of buffer is unread */
 	unsigned char buffer[PICKET_LANE_BUFFER_];
 };
@@ -280,20 +280,23 @@ static inline void picket_lane_spin_(struct picket_lane *lane, uint32_t *changes
 	struct timespec start, now;
 	int64_t took = 0;
 	int came = 0;
-	if (++lane->waits % PICKET_LANE_ATTEMPT_EVERY_ != 0 && lane->saved <= 0)
+	lane->saved += PICKET_LANE_PER_WAIT_;
+	if (lane->saved >= PICKET_LANE_ENOUGH_) {
+		lane->saved = PICKET_LANE_ENOUGH_;
+		lane->looks = 1;
+	}
+	if (!lane->looks)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (!came && took < PICKET_LANE_SLEEP_COST_) {
+	while (!came && took < PICKET_LANE_LONGEST_LOOK_) {
 		for (int i = 0; i < 32 && !came; i++)
 			came = __atomic_load_n(changes, __ATOMIC_ACQUIRE) != as;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		took = (int64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (now.tv_nsec - start.tv_nsec);
 	}
 	lane->saved += (came ? PICKET_LANE_SLEEP_COST_ : 0) - took;
-	if (lane->saved < 0)
-		lane->saved = 0;
-	if (lane->saved > PICKET_LANE_MOST_SAVED_)
-		lane->saved = PICKET_LANE_MOST_SAVED_;
+	if (lane->saved <= 0)
+		lane->saved = lane->looks = 0;
 }
 
 /* corrupt ends a ring whose positions make no sense. */

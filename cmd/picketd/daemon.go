@@ -21,6 +21,7 @@ import (
 	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // daemon is everything the process owns.
@@ -34,7 +35,10 @@ type daemon struct {
 	oip     *oip.Server
 	open    []listening
 	serving sync.WaitGroup
-	failed  chan error // what ended a listener that nobody closed
+	failed  chan error    // what ended a listener that nobody closed
+	tracer  *trace.Tracer // nil while tracing is off
+	end     time.Time     // when what is left is given up, once the daemon is stopping
+	cutOff  bool          // nothing is waited for any more
 }
 
 // server is one protocol.
@@ -67,6 +71,11 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	}
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
+	var err error
+	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
+		return err
+	}
+	defer d.closeTracer()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -92,7 +101,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 		notify(d.log, "STOPPING=1")
 		cancel()
 		d.stopServers()
-		return d.closeEngine(time.Now().Add(c.Shutdown.Grace), signals)
+		d.end = time.Now().Add(c.Shutdown.Grace)
+		return d.closeEngine(d.end, signals)
 	}
 
 	select {
@@ -125,7 +135,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
-		Decisions: decisions, Version: codeVersion(thisExecutable),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -197,8 +207,8 @@ func (d *daemon) findInstance(ctx context.Context, o hw.Options) {
 
 // stop refuses what is new, answers what is under way, and closes the models.
 func (d *daemon) stop(signals <-chan os.Signal) error {
-	end := time.Now().Add(d.config.Shutdown.Grace)
-	ctx, cancel := context.WithDeadline(context.Background(), end)
+	d.end = time.Now().Add(d.config.Shutdown.Grace)
+	ctx, cancel := context.WithDeadline(context.Background(), d.end)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- d.shutDown(ctx) }()
@@ -209,7 +219,7 @@ func (d *daemon) stop(signals <-chan os.Signal) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
-	err := errors.Join(failed, d.closeEngine(end, signals))
+	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")
 	}
@@ -235,6 +245,7 @@ func (d *daemon) closeEngine(end time.Time, signals <-chan os.Signal) error {
 func (d *daemon) stopAtOnce(sig os.Signal) error {
 	// Not waited for: whoever signals twice does not want to wait. The end of
 	// the process closes what is left.
+	d.cutOff = true
 	go d.stopServers()
 	return fmt.Errorf("stopped at once by a second signal (%v): calls under way were cut off", sig)
 }

@@ -38,7 +38,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	edge, err := agent.New(agent.Options{
 		Engine: d.engine, Log: d.log, StrictTensors: c.StrictTensors,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Daemon: about,
+		Tracer: d.tracer, Daemon: about,
 	})
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	inference, err := oip.New(oip.Options{
 		Engine: d.engine, Log: d.log, Version: version, Models: declared, Roots: c.ModelRoots,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		MaxInFlight: int64(c.Limits.MaxInFlight),
+		MaxInFlight: int64(c.Limits.MaxInFlight), Tracer: d.tracer,
 	})
 	if err != nil {
 		return err
@@ -58,6 +58,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	binary, err := lane.New(lane.Options{
 		Engine: d.engine, Log: d.log,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxRings: c.Limits.MaxRings, MaxInFlight: int64(c.Limits.MaxInFlight),
+		Tracer: d.tracer,
 	})
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type Config struct {
 	TCP           TCP      `yaml:"tcp"`
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
+	Tracing       Tracing  `yaml:"tracing"`
 	Host          Host     `yaml:"host"`
 	Shutdown      Shutdown `yaml:"shutdown"`
 
@@ -181,6 +182,7 @@ func Default() *Config {
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
+		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 	}

@@ -29,6 +29,7 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	want := Default()
 	// The example shows empty lists as [], which a file without the key has as none.
 	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
+	want.Tracing.Resource, want.Tracing.Headers = []string{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
 	}

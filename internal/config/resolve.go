@@ -96,6 +96,9 @@ func (c *Config) applyEnv(getenv func(string) string, from origin) error {
 	if first, _, _ := strings.Cut(getenv(EnvState), ":"); c.StateDir == "" {
 		c.StateDir = first
 	}
+	if err := c.Tracing.applyEnv(getenv, from); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	switch value := getenv(EnvIMDS); strings.ToLower(value) {
 	case "":
 	case "on":

@@ -109,6 +109,7 @@ func (c *Config) problems() []problem {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
+	c.Tracing.check(k)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
 	return k.problems
 }

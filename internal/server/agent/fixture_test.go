@@ -139,10 +139,14 @@ func start(t testing.TB, o Options, models map[string]*copyModel) *fixture {
 	dir := t.TempDir()
 	f := &fixture{source: &copies{dir: dir, models: models, errs: map[string]error{}}, log: &testkit.Output{}, path: filepath.Join(dir, "agent.sock")}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var err error
-	f.engine, err = engine.New(engine.Options{
+	setup := engine.Options{
 		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{f.source}, Source: copiesSource{f.source}, Log: log,
-	})
+	}
+	if o.Tracer != nil {
+		setup.Observer = o.Tracer
+	}
+	var err error
+	f.engine, err = engine.New(setup)
 	if err != nil {
 		t.Fatal(err)
 	}

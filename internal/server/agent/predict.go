@@ -5,24 +5,38 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Predict implements agentapi.AgentServer. Any number of calls run at once.
 func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*agentapi.PredictResponse, error) {
+	span := s.tracer.Predicting(ctx, protocol, agentapi.Agent_Predict_FullMethodName)
+	out, err := s.predict(ctx, in, span)
+	span.EndCall(err)
+	return out, err
+}
+
+// predict is Predict with the span to fill in, which may be nil.
+func (s *service) predict(ctx context.Context, in *agentapi.PredictRequest, span *trace.Span) (*agentapi.PredictResponse, error) {
 	const doing = "predicting"
 	model, err := s.acquire(doing, in.GetName())
 	if err != nil {
+		span.Asked(in.GetName())
 		return nil, err
 	}
 	defer model.Release()
+	span.Model(model)
 
 	request, err := s.newRequest(ctx, model, in.GetTensors())
 	if err != nil {
 		model.Refused(err)
+		span.Failed(err)
 		return nil, s.status(doing, in.GetName(), err)
 	}
 	defer request.Release()
+	span.Request(request)
 	if err := request.Predict(ctx); err != nil {
+		span.Failed(err)
 		return nil, s.status(doing, in.GetName(), err)
 	}
 	out := &agentapi.PredictResponse{Tensors: make([]*agentapi.Tensor, len(request.Outputs))}

@@ -16,6 +16,7 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -37,6 +38,8 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
+	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
+	Tracer *trace.Tracer
 	// Daemon is what the control service says of the process it runs in.
 	Daemon Daemon
 }
@@ -81,6 +84,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout)...)}
 	agentapi.RegisterAgentServer(s.grpc, &service{
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
+		tracer: o.Tracer,
 	})
 	controlapi.RegisterControlServer(s.grpc, NewControl(o.Engine, o.Daemon))
 	return s, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 const (
@@ -31,10 +32,22 @@ type service struct {
 	log       *slog.Logger
 	strict    bool
 	maxTensor uint64
+	tracer    *trace.Tracer // nil for no traces
 }
+
+// protocol is what traces call the interface.
+const protocol = "agent"
 
 // LoadModel implements agentapi.AgentServer.
 func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	ctx, span := s.tracer.Calling(ctx, protocol, agentapi.Agent_LoadModel_FullMethodName)
+	span.Asked(in.GetName())
+	out, err := s.load(ctx, in)
+	span.EndCall(err)
+	return out, err
+}
+
+func (s *service) load(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
 	if err := engine.CheckName(in.GetName()); err != nil {
 		return nil, loadStatus(err)
 	}
@@ -56,6 +69,14 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 
 // UnLoadModel implements agentapi.AgentServer.
 func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	ctx, span := s.tracer.Calling(ctx, protocol, agentapi.Agent_UnLoadModel_FullMethodName)
+	span.Asked(in.GetName())
+	out, err := s.unload(ctx, in)
+	span.EndCall(err)
+	return out, err
+}
+
+func (s *service) unload(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
 	if len(in.GetName()) > maxNameBytes {
 		return nil, errLongName
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/picket-ml/picket/internal/ring"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/shm"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // conn is one client. Its goroutine, serve, owns everything that is not guarded.
@@ -33,6 +34,7 @@ type conn struct {
 	batch   []frame  // scratch
 	parts   []part   // scratch
 	tensors [][]byte // scratch
+	lottery trace.Lottery
 
 	until    time.Time // the read deadline as it was set last
 	slow     time.Time // when the rest of a frame is due; zero while none is begun
@@ -48,7 +50,7 @@ type conn struct {
 }
 
 func newConn(s *Server, accepted *local.Conn) (*conn, error) {
-	c := &conn{server: s, net: accepted, byName: make(map[string]*model)}
+	c := &conn{server: s, net: accepted, byName: make(map[string]*model), lottery: s.tracer.Lottery()}
 	var err error
 	if c.peer, err = accepted.Peer(); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // part is a client's request in one of the engine's, which may be of several.
@@ -18,6 +19,7 @@ type part struct {
 	id        uint64
 	rows      int
 	cancelled bool // and answered
+	traced    bool
 }
 
 // run handles the requests that were read, model by model.
@@ -37,6 +39,7 @@ func (c *conn) runModel(m *model) {
 	if err != nil {
 		for _, f := range m.waiting {
 			c.refuse(f.id, err, 0)
+			c.traceRefused(m.name, nil, f.rows, err)
 		}
 		return
 	}
@@ -46,6 +49,7 @@ func (c *conn) runModel(m *model) {
 		if err := m.check(f.rows, f.flags, len(f.payload), c.server.maxPayload); err != nil {
 			snapshot.Refused(err)
 			c.refuse(f.id, err, 0)
+			c.traceRefused(m.name, snapshot, f.rows, err)
 			continue
 		}
 		if len(batch) > 0 {
@@ -85,6 +89,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 	if err != nil {
 		for _, f := range batch {
 			c.refuse(f.id, err, retryAfter(snapshot, err))
+			c.traceRefused(m.name, snapshot, f.rows, err)
 		}
 		return
 	}
@@ -100,6 +105,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		parts = append(parts, part{id: f.id, rows: int(f.rows)})
 	}
 	c.parts = parts
+	c.trace(&p, parts)
 	c.start(m, p, parts)
 }
 
@@ -110,6 +116,7 @@ type prediction struct {
 	shape    *shape
 	request  *engine.Request
 	reserved int64
+	spans    *trace.Together // nil while none of its parts is traced
 }
 
 // prepare makes a request to be filled. arriving says that its rows were not read
@@ -161,6 +168,7 @@ func (c *conn) start(m *model, p prediction, parts []part) {
 		for _, part := range parts {
 			c.refuse(part.id, err, retryAfter(p.snapshot, err))
 		}
+		p.record(parts, err)
 		p.release(&c.server.budget)
 	}
 }
@@ -180,6 +188,7 @@ func (c *conn) answer(p *prediction, parts []part, err error, tensors *[][]byte)
 				c.refuse(part.id, err, retryAfter(p.snapshot, err))
 			}
 		}
+		p.record(parts, err)
 		return
 	}
 	at := 0
@@ -193,6 +202,7 @@ func (c *conn) answer(p *prediction, parts []part, err error, tensors *[][]byte)
 		at += part.rows
 	}
 	clear(*tensors)
+	p.record(parts, nil)
 }
 
 // answerAlone runs each part of a request by itself.
@@ -204,10 +214,11 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 		if one.cancelled {
 			continue
 		}
-		alone := prediction{name: p.name, snapshot: p.snapshot, shape: p.shape}
+		alone := prediction{name: p.name, snapshot: p.snapshot, shape: p.shape, spans: p.spans}
 		var err error
 		if alone.request, err = p.snapshot.NewRequest(one.rows); err != nil {
 			c.refuse(one.id, err, 0)
+			alone.record([]part{one}, err)
 			continue
 		}
 		for i, f := range p.shape.inputs {
@@ -215,6 +226,9 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
 		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		if one.traced {
+			alone.spans.Request(alone.request)
+		}
 		err = alone.request.Predict(context.Background())
 		c.answer(&alone, []part{one}, err, new([][]byte))
 		alone.request.Release()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -31,6 +32,8 @@ type Options struct {
 	// MaxInFlight is the most bytes that the tensors of all requests under way
 	// may take. Default 512 MiB.
 	MaxInFlight int64
+	// Tracer traces a fraction of the requests. Nil for none.
+	Tracer *trace.Tracer
 }
 
 // Limits that no configuration changes.
@@ -67,6 +70,7 @@ type Server struct {
 	budget         budget
 	rings          rings
 	jobs           sync.Pool
+	tracer         *trace.Tracer // nil for no traces
 
 	mu        sync.Mutex
 	stopping  bool
@@ -94,7 +98,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, maxPayload: uint32(o.MaxMessage), maxConnections: o.MaxConnections,
-		patience: patient, budget: budget{limit: o.MaxInFlight}, jobs: sync.Pool{New: newJob},
+		patience: patient, budget: budget{limit: o.MaxInFlight}, jobs: sync.Pool{New: newJob}, tracer: o.Tracer,
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
 	}
 	s.rings.init(o.MaxRings)

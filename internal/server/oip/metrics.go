@@ -34,6 +34,9 @@ var (
 	buffersLive   = desc("buffers_live", "Buffers of tensors in use.")
 	bufferPinned  = desc("buffer_pinned_bytes", "Memory of tensors that is locked.")
 	inFlight      = desc("oip_in_flight_bytes", "Bytes of the Open Inference Protocol's requests that are worked on now.")
+	traceSpans    = desc("trace_spans_total", "Spans of traces that have ended: exported, dropped for want of room in the queue, or failed because the collector did not take them.", "outcome")
+	traceWaiting  = desc("trace_waiting_spans", "Spans that wait to be sent now.")
+	traceLimit    = desc("trace_queue_limit_spans", "How many spans may wait; 0 while tracing is off.")
 	inFlightLimit = desc("oip_in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
 )
 
@@ -42,7 +45,7 @@ type serverCollector struct{ server *Server }
 
 // Describe implements prometheus.Collector.
 func (c *serverCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit} {
+	for _, d := range []*prometheus.Desc{buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit, traceSpans, traceWaiting, traceLimit} {
 		to <- d
 	}
 }
@@ -61,4 +64,13 @@ func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 	// What is refused is taken off for a moment, so that there may seem to be more.
 	gauge(inFlight, min(limit-c.server.inFlight.left.Load(), limit))
 	gauge(inFlightLimit, limit)
+	spans := c.server.tracer.Counts()
+	for _, o := range [...]struct {
+		outcome string
+		n       uint64
+	}{{"exported", spans.Exported}, {"dropped", spans.Dropped}, {"failed", spans.Failed}} {
+		to <- prometheus.MustNewConstMetric(traceSpans, prometheus.CounterValue, float64(o.n), o.outcome)
+	}
+	gauge(traceWaiting, int64(spans.Waiting))
+	gauge(traceLimit, int64(spans.Limit))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // maxNameBytes is the engine's limit. Longer names are refused before they get
@@ -26,16 +27,19 @@ func (p *prediction) release() {
 	p.model.Release()
 }
 
-// predict answers a message. Errors are the engine's kinds.
-func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
+// predict answers a message. Errors are the engine's kinds. span is nil where the
+// message is not traced.
+func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (prediction, error) {
 	var who owner
 	if m.shares() {
 		who = callerOf(ctx)
 	}
 	model, err := s.acquire(string(m.model), string(m.version))
 	if err != nil {
+		span.Asked(string(m.model))
 		return prediction{}, err
 	}
+	span.Model(model)
 	request, err := s.newRequest(m, model, who)
 	if err != nil {
 		model.Refused(err)
@@ -43,6 +47,7 @@ func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
 		return prediction{}, err
 	}
 	p := prediction{m, model, request}
+	span.Request(request)
 	if m.timeout > 0 {
 		request.Deadline = time.Now().Add(m.timeout)
 	}

@@ -35,17 +35,21 @@ func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	span := s.tracer.Of(r)
 	model, err := s.acquire(name, "")
 	if err != nil {
+		span.Asked(name)
 		return err
 	}
 	defer model.Release()
+	span.Model(model)
 	request, err := newRowsRequest(model, b.data, s.limits.MaxMessage)
 	if err != nil {
 		model.Refused(err)
 		return err
 	}
 	defer request.Release()
+	span.Request(request)
 	if err := request.Predict(r.Context()); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -46,6 +47,8 @@ type Options struct {
 	MaxInFlight int64
 	// Models are the models that may be loaded by name alone.
 	Models []Declared
+	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
+	Tracer *trace.Tracer
 	// Roots are folders in which a model may be loaded by the name of its folder.
 	Roots []string
 
@@ -98,6 +101,7 @@ type Server struct {
 	roots     []string
 	maxTensor uint64
 	limits    Options
+	tracer    *trace.Tracer // nil for no traces
 	regions   *regions
 	inFlight  budget
 	stopping  atomic.Bool
@@ -135,7 +139,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
-		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(),
+		maxTensor: uint64(o.MaxTensor), limits: o, tracer: o.Tracer, regions: newRegions(),
 		grpc: grpc.NewServer(grpcOptions(o)...), health: health.NewServer(),
 	}
 	s.inFlight.left.Store(o.MaxInFlight)
