@@ -57,15 +57,6 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if len(os.Args) > 1 && os.Args[1] == emptyServer {
-		if err := serveEmpty(ctx, os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "take two turns instead of eight")
 	flag.StringVar(&o.servers, "servers", "", "measure only the servers of others that this `LIST` of folders names, separated by commas; \"none\" for none")
@@ -75,12 +66,22 @@ func main() {
 	if o.quick {
 		o.turns = 2
 	}
-	// The clients' own collections of garbage are to be rare: they would be waited for as if the server were slow.
-	debug.SetGCPercent(1000)
-	if err := run(ctx, o); err != nil {
+	if err := start(o, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench-serving: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// start is the empty server where the arguments say so, else the benchmark; SIGTERM ends either.
+func start(o options, arguments []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(arguments) > 0 && arguments[0] == emptyServer {
+		return serveEmpty(ctx, arguments[1:])
+	}
+	// The clients' own collections of garbage are to be rare: they would be waited for as if the server were slow.
+	debug.SetGCPercent(1000)
+	return run(ctx, o)
 }
 
 // benchmark is one run.

@@ -5,10 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,9 +18,7 @@ import (
 // TestMain is the empty server where a test starts this program as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == emptyServer {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if serveEmpty(ctx, os.Args[2:]) != nil {
+		if start(options{}, os.Args[1:]) != nil {
 			os.Exit(1)
 		}
 		return
