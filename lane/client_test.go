@@ -15,6 +15,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
 	server "github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -90,7 +91,7 @@ func serve(t testing.TB, e *engine.Engine, network, path string) (stop func()) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(l, local.Access{}) }()
 	stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()

@@ -26,6 +26,7 @@ type session struct {
 	ended   chan struct{} // closed when receive has returned
 	tokens  chan struct{} // one for each request that may be outstanding
 	waiting atomic.Int32  // callers
+	large   large         // of whoever reads
 	lost    atomic.Bool   // it cannot be used any more
 	leaving atomic.Bool   // the server said goodbye: nothing new is to be sent
 

@@ -18,7 +18,7 @@ func newLoad(flags *daemonFlags) *cobra.Command {
 		Args:    cobra.ExactArgs(2),
 	}
 	asJSON := jsonFlag(c)
-	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		if scheme, _, found := strings.Cut(args[1], "://"); found && !strings.Contains(scheme, "/") {
 			return usage("loading model %q: %s is an address, but the daemon loads local folders only; fetch it and name the folder's path", args[0], args[1])
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
 	"github.com/picket-ml/picket/internal/trace"
@@ -33,6 +34,8 @@ type daemon struct {
 	agent   *agent.Server
 	lane    *lane.Server
 	oip     *oip.Server
+	control *oip.Server // of the operator's socket
+	gates   local.Gates
 	open    []listening
 	serving sync.WaitGroup
 	failed  chan error    // what ended a listener that nobody closed
@@ -55,7 +58,9 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	signals, stopListening := stopWishes()
 	defer stopListening()
 
-	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, 1)}
+	log, endLog := newLogger(c.Log, logTo)
+	defer endLog()
+	d := &daemon{config: c, log: log, failed: make(chan error, 1)}
 	for _, warning := range c.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}

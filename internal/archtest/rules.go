@@ -18,7 +18,7 @@ var moduleRules = []rule{
 	{pkg: "tensor/*", imports: []string{"tensor"}, unsafe: true},
 	{pkg: "cdlr", native: true, unsafe: true, tests: []string{"tensor"}},
 	{pkg: "internal/dl", native: true, unsafe: true},
-	{pkg: "internal/shm"},
+	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
@@ -52,7 +52,7 @@ var moduleRules = []rule{
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
-	{pkg: "lane", imports: []string{"tensor", "internal/lanewire", "internal/ring"}, tests: append([]string{"internal/server/lane"}, realParts...)},
+	{pkg: "lane", imports: []string{"tensor", "internal/lanewire", "internal/ring"}, tests: append([]string{"internal/server/lane", "internal/server/local"}, realParts...)},
 
 	// Where everything is put together.
 	{pkg: "cmd/...", imports: everything},

@@ -20,6 +20,7 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -159,7 +160,7 @@ func start(t testing.TB, o Options, models map[string]*copyModel) *fixture {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- f.server.Serve(l) }()
+	go func() { served <- f.server.Serve(l, local.Access{Control: true}) }()
 	f.conn = dial(t, f.path)
 	f.AgentClient, f.control = agentapi.NewAgentClient(f.conn), controlapi.NewControlClient(f.conn)
 	t.Cleanup(func() {

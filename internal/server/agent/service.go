@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
 )
@@ -32,6 +33,7 @@ type service struct {
 	log       *slog.Logger
 	strict    bool
 	maxTensor uint64
+	budget    *local.Budget
 	tracer    *trace.Tracer // nil for no traces
 }
 
@@ -48,6 +50,9 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 }
 
 func (s *service) load(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, loadStatus(err)
+	}
 	if err := engine.CheckName(in.GetName()); err != nil {
 		return nil, loadStatus(err)
 	}
@@ -77,11 +82,14 @@ func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelReque
 }
 
 func (s *service) unload(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
+	}
 	if len(in.GetName()) > maxNameBytes {
 		return nil, errLongName
 	}
 	if err := s.engine.Unload(ctx, in.GetName()); err != nil {
-		return nil, s.status("unloading a model", in.GetName(), err)
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "a client had a model unloaded", slog.String("model", in.GetName()), callerAttr(ctx))
 	return &agentapi.UnLoadModelResponse{}, nil
@@ -117,7 +125,7 @@ func (s *service) acquire(doing, name string) (*engine.Snapshot, error) {
 	}
 	model, err := s.engine.Acquire(name)
 	if err != nil {
-		return nil, s.status(doing, name, err)
+		return nil, s.status(doing, name, err, 0)
 	}
 	return model, nil
 }

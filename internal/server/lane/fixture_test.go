@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	client "github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -90,7 +91,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { served <- f.server.Serve(l) }()
+		go func() { served <- f.server.Serve(l, local.Access{}) }()
 	}
 	t.Cleanup(func() {
 		f.server.Stop()
@@ -103,7 +104,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 		if n := f.server.rings.now.Load(); n != 0 {
 			t.Errorf("%d rings are still counted", n)
 		}
-		if n := f.server.budget.used.Load(); n != 0 {
+		if n := f.server.budget.Used(); n != 0 {
 			t.Errorf("%d bytes are still counted as under way", n)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -257,11 +257,11 @@ func TestSilentInTheMiddleOfALargeRequest(t *testing.T) {
 	for _, network := range ways {
 		c := f.greeted(t, network)
 		c.send(predictFrame(1, 100_000, 1)[:50_000])
-		waitFor(t, "memory to be taken", func() bool { return f.server.budget.used.Load() > 0 })
+		waitFor(t, "memory to be taken", func() bool { return f.server.budget.Used() > 0 })
 		if said := c.wantHangUp(); !strings.HasPrefix(said, "deadline exceeded: the rest of a frame") {
 			t.Errorf("%s: the server says %q", network, said)
 		}
-		waitFor(t, "it to be given back", func() bool { return f.server.budget.used.Load() == 0 && tensor.MemoryUsage().Live == before })
+		waitFor(t, "it to be given back", func() bool { return f.server.budget.Used() == 0 && tensor.MemoryUsage().Live == before })
 	}
 	f.checkServing(t)
 }
@@ -285,7 +285,7 @@ func TestSlowReader(t *testing.T) {
 				f.checkServing(t)
 			}
 			waitFor(t, "the connections to be gone", func() bool { return connections(f.server) == 0 })
-			if used := f.server.budget.used.Load(); used != 0 {
+			if used := f.server.budget.Used(); used != 0 {
 				t.Errorf("%d bytes are still taken", used)
 			}
 		})
@@ -441,7 +441,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		c.Close()
 		waitFor(t, "everything to be given back", func() bool {
-			return connections(s.server) == 0 && s.server.budget.used.Load() == 0 && tensor.MemoryUsage().Live == before
+			return connections(s.server) == 0 && s.server.budget.Used() == 0 && tensor.MemoryUsage().Live == before
 		})
 	})
 }

@@ -43,7 +43,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	}
 	for i, f := range m.shape.inputs {
 		if err := c.readInto(p.request.Inputs[i].Bytes()[:f.size(int(h.Rows))], due); err != nil {
-			p.release(&c.server.budget)
+			p.release(c.server.budget)
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
 )
 
@@ -124,21 +125,24 @@ type prediction struct {
 func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
 	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
 	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
-	if !c.server.budget.take(p.reserved, arriving) {
-		err = fmt.Errorf("%w: the requests under way take as much memory as they may", engine.ErrBusy)
+	take := c.server.budget.Take
+	if arriving {
+		take = c.server.budget.TakeArriving
+	}
+	if err = take(p.reserved); err != nil {
 		snapshot.Refused(err)
 		return p, err
 	}
 	if p.request, err = snapshot.NewRequest(rows); err != nil {
-		c.server.budget.give(p.reserved)
+		c.server.budget.Give(p.reserved)
 		snapshot.Refused(err)
 	}
 	return p, err
 }
 
-func (p *prediction) release(b *budget) {
+func (p *prediction) release(b *local.Budget) {
 	p.request.Release()
-	b.give(p.reserved)
+	b.Give(p.reserved)
 }
 
 // urge sets what a frame says of its urgency. The time counts from now, which is
@@ -160,7 +164,7 @@ func (p *prediction) urge(deadline, flags uint32) {
 func (c *conn) start(m *model, p prediction, parts []part) {
 	if m.inline && p.request.Rows <= m.maxRows {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
-		p.release(&c.server.budget)
+		p.release(c.server.budget)
 		return
 	}
 	if err := c.startJob(p, parts); err != nil {
@@ -169,7 +173,7 @@ func (c *conn) start(m *model, p prediction, parts []part) {
 			c.refuse(part.id, err, retryAfter(p.snapshot, err))
 		}
 		p.record(parts, err)
-		p.release(&c.server.budget)
+		p.release(c.server.budget)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/local"
 	client "github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -330,7 +331,7 @@ func TestTooManyOutstanding(t *testing.T) {
 // What all requests together may take is bounded, and comes back.
 func TestMemoryOfAllRequests(t *testing.T) {
 	running, open := make(chan struct{}, 100), make(chan struct{})
-	f := start(t, Options{MaxInFlight: 100 * 16}, enginetest.Script{OnRun: func(rows int) error {
+	f := start(t, Options{Budget: local.NewBudget(100 * 16)}, enginetest.Script{OnRun: func(rows int) error {
 		if rows == 90 {
 			running <- struct{}{}
 			<-open

@@ -279,7 +279,7 @@ func TestRingThatChanges(t *testing.T) {
 		c.Close()
 	}
 	f.checkServing(t)
-	waitFor(t, "everything to be given back", func() bool { return connections(f.server) == 0 && f.server.budget.used.Load() == 0 })
+	waitFor(t, "everything to be given back", func() bool { return connections(f.server) == 0 && f.server.budget.Used() == 0 })
 }
 
 // Clients that end in the middle of something leave no mapping behind.
@@ -353,6 +353,28 @@ func TestRingReaderLeaves(t *testing.T) {
 	waitFor(t, "what nobody waits for to leave the queue", func() bool { return f.stats(t, "stuck").WaitingRequests == 0 })
 	open()
 	callers.Wait()
+}
+
+// A caller who is called away while it reads a large answer leaves a stream that the
+// next can go on with.
+func TestRingReaderLeavesInALargeAnswer(t *testing.T) {
+	f := start(t, Options{}, inline)
+	m := f.model(t, overRing)
+	x := rowsFrom(100_000, 3)
+	for i := range 60 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(50*i)*time.Microsecond)
+		if y, err := m.PredictFloat32(ctx, x); err == nil {
+			checkSums(t, y, 3, len(x)/enginetest.Columns)
+		} else if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	y, err := m.PredictFloat32(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSums(t, y, 3, len(x)/enginetest.Columns)
 }
 
 // The Go client notices that a daemon which is not one promises what it does not

@@ -127,7 +127,7 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// For what no handler reads of a body: net/http waits for it before the next
 		// request. Where there is no body it notices clients that leave, and a
 		// deadline would be one for the handler.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.server.limits.patience.forBytes(0)))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.server.limits.patience.For(0)))
 	}
 	h, pattern := a.mux.Handler(r)
 	if pattern != "" {

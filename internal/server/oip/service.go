@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -72,11 +73,6 @@ func (s *Server) answer(ctx context.Context, m *message, span *trace.Span) (pred
 	if m.wire == nil {
 		return prediction{}, errNotProtobuf
 	}
-	size := m.wire.Len()
-	if err := s.inFlight.take(size); err != nil {
-		return prediction{}, err
-	}
-	defer s.inFlight.giveBack(size)
 	if err := m.decode(m.wire.ReadOnlyData()); err != nil {
 		return prediction{}, err
 	}
@@ -127,7 +123,28 @@ func (s *Server) streamOne(stream grpc.ServerStream) error {
 // for the log, not for the client.
 func (s *Server) status(doing, model string, err error) error {
 	code, sentence := s.explain(doing, model, err)
-	return status.Error(code, sentence)
+	var busy *busyError
+	if errors.As(err, &busy) {
+		return failure.Status(code, sentence, busy.retry)
+	}
+	return failure.Status(code, sentence, failure.RetryAfter(err, 0))
+}
+
+// busyError is an error of a model that knows when asking again has a chance.
+type busyError struct {
+	error
+	retry time.Duration
+}
+
+func (e *busyError) Unwrap() error { return e.error }
+
+// hinted adds to an error of a prediction when asking again has a chance, if it
+// has.
+func hinted(model *engine.Snapshot, err error) error {
+	if retry := failure.RetryAfter(err, model.Backlog()); retry > 0 {
+		return &busyError{err, retry}
+	}
+	return err
 }
 
 // explain is what a client is told of an error.
