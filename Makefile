@@ -216,13 +216,14 @@ soak-fuzz:
 	$(GO) run ./bench/soak parsers
 	@$(MAKE) fuzz FUZZTIME=$(SOAK_FUZZTIME)
 
-bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane bench-batching bench-overload ## the short benchmarks (bench-forest takes a quarter of an hour, bench-serving nine minutes)
 
-bench-doc: ## put bench/results into the tables of docs/performance.md
-	$(GO) run ./bench/doc
+bench-doc: ## put bench/results into the tables of docs/performance.md, or those of BENCHES
+	$(GO) run ./bench/doc $(BENCHES)
 
-# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload); writes bench/results/NAME.json
+# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
+# bench-serving.
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

@@ -28,7 +28,7 @@ import (
 	"github.com/picket-ml/picket/bench/fixedcost"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
-	"github.com/picket-ml/picket/bench/serving"
+	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -90,7 +90,7 @@ func (s *settings) main(ctx context.Context) (err error) {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	socket := filepath.Join(dir, "lane.sock")
-	server, err := serving.Start(ctx, dir, self, "-serve", socket, "-run", s.cost.Run.String(), "-row", s.cost.Row.String(), "-rows", fmt.Sprint(s.rows))
+	server, err := versus.Start(ctx, dir, self, "-serve", socket, "-run", s.cost.Run.String(), "-row", s.cost.Row.String(), "-rows", fmt.Sprint(s.rows))
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,8 @@ func (s *settings) main(ctx context.Context) (err error) {
 
 // oneCaller compares the two models for a caller who waits for each answer.
 func (s *settings) oneCaller(ctx context.Context, socket string, out *report.Report) ([]report.Serving, error) {
-	connect := func(model string) func() (serving.Call, io.Closer, error) {
-		return func() (serving.Call, io.Closer, error) {
+	connect := func(model string) func() (versus.Call, io.Closer, error) {
+		return func() (versus.Call, io.Closer, error) {
 			c, err := newCaller(ctx, socket, model)
 			if err != nil {
 				return nil, nil, err
@@ -124,9 +124,9 @@ func (s *settings) oneCaller(ctx context.Context, socket string, out *report.Rep
 			}, c, nil
 		}
 	}
-	results, err := serving.Comparison{
-		Protocol: "lane", Load: serving.Load{Model: models.Model{Name: "fixed cost"}, Rows: 1, Outstanding: 1},
-		Targets: [2]serving.Target{{Name: alone, Connect: connect(offName)}, {Name: batching, Connect: connect(onName)}},
+	results, err := versus.Comparison{
+		Protocol: "lane", Load: versus.Load{Model: models.Model{Name: "fixed cost"}, Rows: 1, Outstanding: 1},
+		Targets: [2]versus.Target{{Name: alone, Connect: connect(offName)}, {Name: batching, Connect: connect(onName)}},
 	}.Measure(ctx)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // Cost is how long a run takes.
@@ -68,5 +69,5 @@ func Serve(ctx context.Context, socket string, cost Cost, models map[string]engi
 		return fmt.Errorf("listening: %w", err)
 	}
 	defer context.AfterFunc(ctx, server.Stop)()
-	return server.Serve(l)
+	return server.Serve(l, local.Access{})
 }

@@ -33,7 +33,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
-	"github.com/picket-ml/picket/bench/serving"
+	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
 )
 
@@ -123,7 +123,7 @@ func (s *settings) main(ctx context.Context) (err error) {
 // subject is a server to be overloaded.
 type subject struct {
 	name           string
-	process        *serving.Process
+	process        *versus.Process
 	socket, model  string
 	rows, rowBytes int // of a request
 	outstanding    int // of all connections, that keep it busy
@@ -152,7 +152,7 @@ func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) 
 	}
 	picketd := s.picketd
 	if picketd == "" {
-		if picketd, err = serving.BuildDaemon(ctx, dir); err != nil {
+		if picketd, err = versus.BuildDaemon(ctx, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -168,11 +168,11 @@ func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) 
 	}, err
 }
 
-func (s *settings) start(ctx context.Context, dir, program string, args ...string) (*serving.Process, error) {
+func (s *settings) start(ctx context.Context, dir, program string, args ...string) (*versus.Process, error) {
 	if s.cores != "" {
-		return serving.Start(ctx, dir, "taskset", append([]string{"-c", s.cores, program}, args...)...)
+		return versus.Start(ctx, dir, "taskset", append([]string{"-c", s.cores, program}, args...)...)
 	}
-	return serving.Start(ctx, dir, program, args...)
+	return versus.Start(ctx, dir, program, args...)
 }
 
 // overload is what came of one load.

@@ -368,7 +368,7 @@ func (n *noted) SetDeadline(t time.Time) error {
 // What gRPC waits for a greeting is no time on top of what was waited for its first bytes.
 func TestGreetingHasOneDeadline(t *testing.T) {
 	below := &noted{}
-	c := &conn{Conn: below, due: time.Now().Add(time.Minute)}
+	c := &conn{Conn: below, front: &front{}, due: time.Now().Add(time.Minute)}
 	for _, test := range []struct{ set, want time.Time }{
 		{c.due.Add(time.Second), c.due}, {c.due.Add(-time.Second), c.due.Add(-time.Second)}, {time.Time{}, time.Time{}},
 	} {

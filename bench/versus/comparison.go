@@ -1,7 +1,7 @@
-// Package serving is what the benchmarks of protocols have in common: picketd and
+// Package versus is what the benchmarks of protocols have in common: picketd and
 // an empty server on sockets, and clients that take turns between the two, all at
 // once, so that neither server ever works while the other is measured.
-package serving
+package versus
 
 import (
 	"context"
