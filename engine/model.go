@@ -44,6 +44,8 @@ type Description struct {
 	Inline                    bool
 	Signature                 Signature
 	Options                   ModelOptions
+	// Package is what was known of the package it came from; nil for nothing.
+	Package *Package
 	// Candidates are all backends: the chosen one, those that were timed against
 	// it, fastest first, and the rest in the order of the engine's list.
 	Candidates []Candidate
@@ -114,6 +116,9 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 	}
 	s.refs.Store(1)
 	s.description.Signature, s.description.Options = s.signature, options
+	if p := s.description.Package; p != nil && p.Version != "" {
+		s.properties.Version = p.Version
+	}
 	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {
