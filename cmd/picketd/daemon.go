@@ -28,6 +28,7 @@ type daemon struct {
 	config  *config.Config
 	log     *slog.Logger
 	host    atomic.Pointer[hw.Host] // replaced once the instance is known
+	source  *store.Store
 	engine  *engine.Engine
 	agent   *agent.Server
 	lane    *lane.Server
@@ -60,13 +61,10 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	host := hw.Detect(ctx, o)
 	d.host.Store(host)
 	limitHeap(host.Memory.Cgroup, d.log)
-	if c.Unsigned {
-		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
-	} else {
-		d.log.Warn("every package will be refused: signatures cannot be verified yet, so none counts as signed; start with --unsigned to accept packages without one")
-	}
+	d.sayWhoIsTrusted()
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
+	defer d.closeSource()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -113,8 +111,13 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	for _, m := range d.config.Models {
 		named = append(named, m.Path)
 	}
-	source, err := store.New(store.Options{
-		Roots: d.config.ModelRoots, Also: named, Unsigned: d.config.Unsigned, Log: d.log,
+	trust, err := openTrust(d.config.Trust)
+	if err != nil {
+		return usageError{err}
+	}
+	d.source, err = store.New(store.Options{
+		Roots: d.config.ModelRoots, Also: named, Packages: d.config.Packages, State: d.config.StateDir, Host: host,
+		Trust: trust, Unsigned: d.config.Unsigned, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -124,7 +127,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 		defaults.Backend = d.config.Backends.Force
 	}
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(d.config, d.log), Source: source, Log: d.log, Defaults: defaults,
+		Host: host, Backends: chooseBackends(d.config, d.log), Source: d.source, Log: d.log, Defaults: defaults,
 		Decisions: decisions, Version: codeVersion(thisExecutable),
 	})
 	if err != nil {

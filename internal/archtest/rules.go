@@ -41,7 +41,7 @@ var moduleRules = []rule{
 	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
 
 	// Where models are found on this machine: the engine's Source.
-	{pkg: "internal/store", imports: []string{"engine"}},
+	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
