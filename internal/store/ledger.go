@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -15,9 +14,11 @@ import (
 )
 
 const (
-	ledgerFile   = "accepted.json"
-	ledgerLock   = "accepted.lock"
-	ledgerFormat = 1
+	ledgerFile = "accepted.json"
+	// ledgerInWords is what clients are told: the path is none of their business.
+	ledgerInWords = ledgerFile + " in the state directory"
+	ledgerLock    = "accepted.lock"
+	ledgerFormat  = 1
 	// maxLedgerBytes is many times what a host runs in its life.
 	maxLedgerBytes = 8 << 20
 	// maxAccepted bounds the packages that are remembered: the oldest go.
@@ -58,19 +59,19 @@ func (l *ledger) read() (ledgerContent, error) {
 		return empty, nil
 	}
 	if err != nil {
-		return empty, fmt.Errorf("opening %s: %w", l.path(), because(err))
+		return empty, fmt.Errorf("opening %s: %w", ledgerInWords, because(err))
 	}
 	defer f.Close()
 	var data bytes.Buffer
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxLedgerBytes {
-		return empty, fmt.Errorf("%s is no file of a sensible size: restore it, or remove it and with it the protection against older packages", l.path())
+		return empty, fmt.Errorf("%s is no file of a sensible size: restore it, or remove it and with it the protection against older packages", ledgerInWords)
 	}
 	if _, err := data.ReadFrom(f); err != nil {
-		return empty, fmt.Errorf("reading %s: %w", l.path(), err)
+		return empty, fmt.Errorf("reading %s: %w", ledgerInWords, err)
 	}
 	c, err := parseLedger(data.Bytes())
 	if err != nil {
-		return empty, fmt.Errorf("%s is damaged: %w; restore it, or remove it and with it the protection against older packages", l.path(), err)
+		return empty, fmt.Errorf("%s is damaged: %w; restore it, or remove it and with it the protection against older packages", ledgerInWords, err)
 	}
 	return c, nil
 }
@@ -95,8 +96,6 @@ func parseLedger(data []byte) (ledgerContent, error) {
 	}
 	return c, nil
 }
-
-func (l *ledger) path() string { return filepath.Join(l.root.Name(), ledgerFile) }
 
 // time is the host's, or what the ledger knows to be past.
 func (l *ledger) time(c ledgerContent) time.Time {

@@ -113,6 +113,8 @@ func isPackage(root *os.Root) (bool, error) {
 // artifactError gives an error of packaging the engine's kind.
 func artifactError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, engine.ErrArtifact), errors.Is(err, engine.ErrMemory), errors.Is(err, engine.ErrTrust), errors.Is(err, engine.ErrCanceled), errors.Is(err, engine.ErrDeadline):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
