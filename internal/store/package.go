@@ -321,6 +321,7 @@ func (s *Store) openOld(ctx context.Context, url string, f *os.File) (*engine.Ar
 		if err != nil {
 			return artifactError(err)
 		}
+		files = list
 		return s.unpacked.writeList(digits, list)
 	}
 	check := func(root *os.Root) error {

@@ -128,11 +128,11 @@ func (u *unpacked) remove(name string) error {
 }
 
 // put has fill unpack something below a new folder, and gives that the name digits. Where another daemon was faster, its
-// folder stays.
-func (u *unpacked) put(digits string, fill func(*os.Root) error) error {
+// folder stays, and what lies there is not ours.
+func (u *unpacked) put(digits string, fill func(*os.Root) error) (ours bool, err error) {
 	temporary := fmt.Sprintf("%s%016x", halfDonePrefix, rand.Uint64())
 	if err := u.root.Mkdir(temporary, 0o700); err != nil {
-		return storing(err)
+		return false, storing(err)
 	}
 	done := false
 	defer func() {
@@ -142,29 +142,29 @@ func (u *unpacked) put(digits string, fill func(*os.Root) error) error {
 	}()
 	dir, err := u.root.Open(temporary)
 	if err != nil {
-		return storing(err)
+		return false, storing(err)
 	}
 	defer dir.Close()
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return storing(err)
+		return false, storing(err)
 	}
 	root, err := u.root.OpenRoot(temporary)
 	if err != nil {
-		return storing(err)
+		return false, storing(err)
 	}
 	defer root.Close()
 	if err := fill(root); err != nil {
-		return err
+		return false, err
 	}
 	err = u.root.Rename(temporary, digits)
 	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return storing(err)
+		return false, storing(err)
 	}
 	done = true
-	return nil
+	return true, nil
 }
 
 // storing gives an error of the state directory's file system its kind.
@@ -173,6 +173,9 @@ func storing(err error) error {
 		err = p.Err
 	}
 	kind := engine.ErrArtifact
+	if errors.Is(err, kind) {
+		return err
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		kind = engine.ErrMemory
 	}
@@ -188,27 +191,31 @@ func (u *unpacked) get(ctx context.Context, digits, variant string, fill, check 
 	case <-ctx.Done():
 		return nil, "", canceled(ctx.Err())
 	}
-	for attempt := range 2 {
+	for attempt, ours := 0, false; ; attempt++ {
 		root, err = u.root.OpenRoot(digits)
+		if err == nil && !ours { // what was just unpacked was hashed on the way
+			err = check(root)
+		}
 		if err == nil {
-			if err = check(root); err == nil {
-				break
-			}
+			break
+		}
+		if root != nil {
 			_ = root.Close() // it was only read
-			if ctx.Err() != nil {
-				return nil, "", canceled(ctx.Err())
-			}
-			if attempt > 0 {
-				return nil, "", err
-			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, "", canceled(ctx.Err())
+		case attempt > 0:
+			return nil, "", storing(err)
+		case root != nil:
 			u.log.Warn("unpacking a package again: what was unpacked is damaged", "package", "sha256:"+digits, "error", err)
 			if err := u.remove(digits); err != nil {
 				return nil, "", storing(err)
 			}
-		} else if !errors.Is(err, fs.ErrNotExist) || attempt > 0 {
+		case !errors.Is(err, fs.ErrNotExist):
 			return nil, "", storing(err)
 		}
-		if err := u.put(digits, fill); err != nil {
+		if ours, err = u.put(digits, fill); err != nil {
 			return nil, "", err
 		}
 		u.prune(digits)
