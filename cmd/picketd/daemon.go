@@ -109,7 +109,7 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.Time) error {
 	var named []string
 	for _, m := range d.config.Models {
-		named = append(named, m.Path)
+		named = append(named, m.Path) // the name of a package among them does no harm
 	}
 	trust, err := openTrust(d.config.Trust)
 	if err != nil {

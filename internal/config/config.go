@@ -70,7 +70,8 @@ type Socket struct {
 // Model is one model to load at start.
 type Model struct {
 	Name string `yaml:"name"`
-	// Path is the package or artifact, absolute. It was chosen by the operator, so
+	// Path is the package or artifact, absolute, or the name of a package in
+	// Config.Packages, with or without a version. It was chosen by the operator, so
 	// ModelRoots does not apply.
 	Path string `yaml:"path"`
 	Run  `yaml:",inline"`

@@ -130,6 +130,8 @@ func TestMistakes(t *testing.T) {
 		{"limits: {max_message: 80 megs}", `line 1: limits.max_message: "80 megs" is not a size: write a whole number with a unit, such as 80MiB`},
 		{"limits: {max_message: 4KiB}", `line 1: limits.max_message: 4KiB is outside 64KiB to 2147483647B`},
 		{"limits: {max_connections: 0}", `line 1: limits.max_connections: 0 is outside 1 to 1000000`},
+		{"models: [{name: a, path: fraud@3}]", `line 1: models[0].path: "fraud@3" must be an absolute path`},
+		{"packages: /p\nmodels: [{name: a, path: fraud/3}]", `line 2: models[0].path: "fraud/3" must be an absolute path`},
 		{"packages: models", `line 1: packages: "models" must be an absolute path`},
 		{"trust: {keys: [key.pem]}", `line 1: trust.keys[0]: "key.pem" must be an absolute path`},
 		{"trust: {roots: [/root.pem]}", `line 1: trust.names: is empty, so nobody that the roots vouch for may sign: name who may, or "*" for all`},

@@ -121,6 +121,11 @@ var (
 	oldVersion = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*@[a-zA-Z0-9 _.]+$`)
 )
 
+// isPackageName tells whether the path of a model is to be looked for in Packages.
+func (c *Config) isPackageName(path string) bool {
+	return c.Packages != "" && (modelName.MatchString(path) || oldVersion.MatchString(path))
+}
+
 // check looks at no file.
 func (t Trust) check(k *checker) {
 	for _, list := range []struct {
@@ -237,9 +242,10 @@ func (c *Config) checkModels(k *checker) {
 			k.add(path+".name", "%s is used by two models", quote(model.Name))
 		}
 		seen[model.Name] = true
-		if model.Path == "" {
+		switch {
+		case model.Path == "":
 			k.add(path+".path", "is missing")
-		} else {
+		case !c.isPackageName(model.Path):
 			k.absolute(path+".path", model.Path)
 		}
 		model.check(k, path)
