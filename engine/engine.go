@@ -32,6 +32,8 @@ type Engine struct {
 	timing chan struct{}
 	now    func() int64 // nanoseconds, for timing backends
 
+	observer Observer // nil for nobody
+
 	// models is replaced, never changed, so that acquiring a model takes no
 	// lock. Replacing it does.
 	models atomic.Pointer[map[string]*Snapshot]
@@ -71,7 +73,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		host: o.Host, source: o.Source, log: o.Log, defaults: o.Defaults.or(builtinOptions),
-		version: o.Version, decisions: o.Decisions, timing: make(chan struct{}, 1), now: clock,
+		version: o.Version, decisions: o.Decisions, observer: o.Observer, timing: make(chan struct{}, 1), now: clock,
 		loading: make(map[string]struct{}),
 	}
 	if e.defaults.Threads == 0 {
@@ -136,12 +138,19 @@ func (e *Engine) Replace(ctx context.Context, name, url string, o ModelOptions) 
 
 func (e *Engine) load(ctx context.Context, name, url string, o ModelOptions, replace bool) (Description, error) {
 	start := time.Now()
+	change := Change{Kind: Loading, Model: name, URL: url}
+	if replace {
+		change.Kind = Replacing
+	}
+	done := e.changing(ctx, change)
 	s, err := e.prepare(ctx, name, url, o, replace)
 	if err != nil {
+		done(Description{}, err)
 		e.log.Error("loading a model", "model", name, "url", url, "error", err)
 		return Description{}, fmt.Errorf("loading model %q: %w", name, err)
 	}
 	d := s.description
+	done(d, nil)
 	e.log.Info("model loaded", "model", name, "url", url, "backend", d.Backend, "variant", d.Variant, "version", d.Version,
 		"instances", d.Options.Instances, "took", time.Since(start).Round(time.Microsecond))
 	for _, n := range s.properties.Notes {
@@ -249,6 +258,13 @@ func (e *Engine) publish(s *Snapshot) error {
 // the requests under way are answered and the model is closed, or when ctx
 // ends, after which the model closes by itself with its last request.
 func (e *Engine) Unload(ctx context.Context, name string) error {
+	done := e.changing(ctx, Change{Kind: Unloading, Model: name})
+	err := e.unload(ctx, name)
+	done(Description{}, err)
+	return err
+}
+
+func (e *Engine) unload(ctx context.Context, name string) error {
 	e.mu.Lock()
 	models := *e.models.Load()
 	s := models[name]

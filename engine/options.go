@@ -28,6 +28,8 @@ type Options struct {
 	// Version is the program's. A decision is remembered for one version, because
 	// the next may have faster code.
 	Version string
+	// Observer is told of models that come and go. Nil for nobody.
+	Observer Observer
 }
 
 // ModelOptions is how one model is run. A zero field takes the engine's

@@ -302,6 +302,7 @@ func (q *queue) collect(w *worker, now int64) {
 // its answer will be dropped. False means that an answer is in r.done.
 func (q *queue) abandon(r *Request) bool {
 	q.mu.Lock()
+	r.left = r.state
 	switch r.state {
 	case requestQueued:
 		q.remove(r)

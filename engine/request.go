@@ -45,6 +45,9 @@ type Request struct {
 	// Count is how many requests of clients this is, where a codec has put
 	// several into one, for Stats; 0 is one.
 	Count int
+	// Timing, if it is set before Predict, says after it where the time went. It is
+	// the caller's, and Release forgets it.
+	Timing *Timing
 
 	snapshot *Snapshot
 	// refs is one for the caller until Release and one for the engine while
@@ -61,6 +64,8 @@ type Request struct {
 	err        error
 	done       chan struct{} // one token when the engine is done with it
 	timer      *time.Timer   // for deadlines that no context carries
+	ran        ran           // of a request with a Timing
+	left       requestState  // what its caller gave up, if it did
 }
 
 type requestState uint8
@@ -106,7 +111,11 @@ func (r *Request) Predict(ctx context.Context) error {
 	}
 	r.arrived = clock()
 	err := r.predict(ctx)
-	r.snapshot.stats.outcome(r.count(), r.Rows, clock()-r.arrived, err)
+	end := clock()
+	r.snapshot.stats.outcome(r.count(), r.Rows, end-r.arrived, err)
+	if r.Timing != nil {
+		r.tell(end)
+	}
 	return err
 }
 
@@ -246,7 +255,10 @@ func (r *Request) unref() {
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
 	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Normal, 0
 	r.deadline, r.arrived, r.err, r.snapshot = 0, 0, nil, nil
-	r.state = requestNew
+	if r.Timing != nil {
+		r.Timing, r.ran = nil, ran{}
+	}
+	r.state, r.left = requestNew, requestNew
 	requestPool.Put(r)
 	s.Release()
 }

@@ -110,7 +110,9 @@ func (w *worker) answerExpired() {
 // one who would be told.
 func (w *worker) runInline(r *Request) error {
 	w.snapshot.stats.inlineRuns.Add(1)
-	return w.runOne(r)
+	err := w.runOne(r)
+	r.ran.inline = r.Timing != nil
+	return err
 }
 
 // runBatch runs what take put into w.batch and answers it.
@@ -134,6 +136,9 @@ func (w *worker) runOne(r *Request) error {
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
 	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
+	if r.Timing != nil {
+		r.ran = ran{start: start, end: end, rows: r.Rows, requests: int(r.count())}
+	}
 	return err
 }
 
@@ -158,6 +163,7 @@ func (w *worker) runTogether() {
 		return
 	}
 	scatter(w.batch, w.out)
+	ranIn(w.batch, start, end, rows)
 	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
 		w.snapshot.stats.queue.add(start-r.arrived, r.count())

@@ -7,11 +7,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/ring"
 )
 
 // Options change how a Client connects. The zero value is right as a rule.
@@ -22,6 +24,11 @@ type Options struct {
 	// Timeout bounds connecting, and what a daemon that reads nothing is waited
 	// for. Default 10 s.
 	Timeout time.Duration
+	// Ring asks the daemon for a ring in shared memory: requests and answers then take
+	// no call of the kernel while both sides are busy, and each caller who waits for
+	// the next answer holds a thread. Where the daemon has none to give, the
+	// connection stays on its socket; Client.HasRing tells.
+	Ring bool
 	// MaxBackoff is the longest pause between attempts to connect again. Default
 	// 1 s.
 	MaxBackoff time.Duration
@@ -35,6 +42,7 @@ const minBackoff = 5 * time.Millisecond
 type Client struct {
 	path    string
 	options Options
+	spins   *ring.Spins
 
 	mu      sync.Mutex
 	current *session
@@ -51,7 +59,7 @@ func Dial(ctx context.Context, path string, o Options) (*Client, error) {
 	if o.MaxBackoff <= 0 {
 		o.MaxBackoff = time.Second
 	}
-	c := &Client{path: path, options: o, dialing: make(chan struct{}, 1)}
+	c := &Client{path: path, options: o, dialing: make(chan struct{}, 1), spins: ring.NewSpins(runtime.GOMAXPROCS(0))}
 	s, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -71,6 +79,13 @@ func (c *Client) Close() error {
 		<-s.ended
 	}
 	return nil
+}
+
+// HasRing tells whether the connection of now is a ring.
+func (c *Client) HasRing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current != nil && c.current.ring != nil
 }
 
 // Model asks for the model of that name.
@@ -177,7 +192,11 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	deadline, _ := ctx.Deadline()
-	if err := s.greet(deadline); err != nil {
+	greet := s.greet
+	if c.options.Ring {
+		greet = func(deadline time.Time) error { return s.greetForRing(deadline, c.spins) }
+	}
+	if err := greet(deadline); err != nil {
 		_ = conn.Close()
 		var said *Error
 		switch {
@@ -188,7 +207,11 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 		}
 		return nil, unavailable("greeting the daemon at "+c.path, err)
 	}
-	go s.receive()
+	if s.ring != nil {
+		go s.watch()
+	} else {
+		go s.receive()
+	}
 	return s, nil
 }
 
@@ -215,8 +238,8 @@ func ended(ctx context.Context) error {
 }
 
 // hello is the frame that a client begins with.
-func hello() []byte {
-	payload := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version}.Append(nil)
+func hello(features uint32) []byte {
+	payload := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version, Features: features}.Append(nil)
 	h := lanewire.Header{Kind: lanewire.KindHello, Payload: uint32(len(payload))}
 	frame := make([]byte, lanewire.HeaderSize, lanewire.HeaderSize+len(payload))
 	h.Put(frame)

@@ -3,6 +3,7 @@ package lane_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
 	server "github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -80,7 +82,7 @@ func newEngine(t testing.TB) (*engine.Engine, func(rows []float32) []float32) {
 // serve serves e at path until the function is called.
 func serve(t testing.TB, e *engine.Engine, network, path string) (stop func()) {
 	t.Helper()
-	s, err := server.New(server.Options{Engine: e})
+	s, err := server.New(server.Options{Engine: e, MaxRings: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func serve(t testing.TB, e *engine.Engine, network, path string) (stop func()) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(l, local.Access{}) }()
 	stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
@@ -113,19 +115,29 @@ func same(t testing.TB, got, want []float32) {
 	}
 }
 
-// A real model over both types of sockets gives the bytes of the backend.
+// ways are the networks and options of clients.
+var ways = []struct {
+	network string
+	options lane.Options
+}{{"unixpacket", lane.Options{}}, {"unix", lane.Options{}}, {"unixpacket", lane.Options{Ring: true}}, {"unix", lane.Options{Ring: true}}}
+
+// A real model over both types of sockets, and over rings, gives the bytes of the
+// backend.
 func TestServesARealModel(t *testing.T) {
 	e, truth := newEngine(t)
 	rows := testkit.Rows(2000, features)
 	want := truth(rows)
-	for _, network := range []string{"unixpacket", "unix"} {
+	for _, way := range ways {
 		path := filepath.Join(t.TempDir(), "lane.sock")
-		serve(t, e, network, path)
-		c, err := lane.Dial(t.Context(), path, lane.Options{})
+		serve(t, e, way.network, path)
+		c, err := lane.Dial(t.Context(), path, way.options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if c.HasRing() != way.options.Ring {
+			t.Errorf("asked for a ring: %v, it has one: %v", way.options.Ring, c.HasRing())
+		}
 		m, err := c.Model(t.Context(), "fraud")
 		if err != nil {
 			t.Fatal(err)
@@ -158,10 +170,16 @@ func TestServesARealModel(t *testing.T) {
 // A daemon that is started again is found again, and what was under way is asked
 // once more.
 func TestReconnects(t *testing.T) {
+	for _, way := range ways {
+		t.Run(fmt.Sprintf("%s, ring %v", way.network, way.options.Ring), func(t *testing.T) { testReconnects(t, way.network, way.options) })
+	}
+}
+
+func testReconnects(t *testing.T, network string, o lane.Options) {
 	e, truth := newEngine(t)
 	path := filepath.Join(t.TempDir(), "lane.sock")
-	stop := serve(t, e, "unixpacket", path)
-	c, err := lane.Dial(t.Context(), path, lane.Options{})
+	stop := serve(t, e, network, path)
+	c, err := lane.Dial(t.Context(), path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +202,7 @@ func TestReconnects(t *testing.T) {
 			t.Fatalf("nobody listens: %v", err)
 		}
 		started := make(chan func(), 1)
-		time.AfterFunc(20*time.Millisecond, func() { started <- serve(t, e, "unixpacket", path) })
+		time.AfterFunc(20*time.Millisecond, func() { started <- serve(t, e, network, path) })
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		got, err = m.PredictFloat32(ctx, rows)
 		cancel()

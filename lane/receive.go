@@ -8,16 +8,28 @@ import (
 	"github.com/picket-ml/picket/internal/lanewire"
 )
 
-// receive hands out answers until the connection ends, and then tells everybody
-// who still waits.
+// receive hands out answers until the connection ends.
 func (s *session) receive() {
 	defer close(s.ended)
-	var err error
-	for err == nil {
-		if err = s.takeAnswers(); err == nil {
-			err = s.r.Fill()
+	s.fail(s.readAll())
+	s.w.Idle()
+	s.r.Close()
+}
+
+// readAll hands out answers until there are no more, and returns why.
+func (s *session) readAll() error {
+	for {
+		if err := s.takeAnswers(); err != nil {
+			return err
+		}
+		if err := s.r.Fill(); err != nil {
+			return err
 		}
 	}
+}
+
+// fail ends the session and tells everybody who still waits.
+func (s *session) fail(err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the daemon closed the connection")
 	}
@@ -27,9 +39,6 @@ func (s *session) receive() {
 	}
 	s.end(said)
 	s.w.Close(said)
-	s.w.Idle()
-	s.r.Close()
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.calls {
@@ -41,10 +50,16 @@ func (s *session) receive() {
 	}
 }
 
-// takeAnswers handles all whole frames that were read.
+// takeAnswers handles all whole frames that were read, and waits for the rest of one
+// that is larger than a message. It may be called again after a deadline.
 func (s *session) takeAnswers() error {
 	var h lanewire.Header
 	for {
+		if s.large.coming {
+			if err := s.takeLarge(); err != nil {
+				return err
+			}
+		}
 		b := s.r.Buffered()
 		if len(b) < lanewire.HeaderSize {
 			return s.mayLeave()
@@ -57,13 +72,8 @@ func (s *session) takeAnswers() error {
 		}
 		size := lanewire.HeaderSize + int(h.Payload)
 		if size > lanewire.MaxMessage {
-			payload, err := s.readLarge(int(h.Payload))
-			if err != nil {
-				return err
-			}
-			if err := s.answer(&h, payload); err != nil {
-				return err
-			}
+			s.r.Consume(lanewire.HeaderSize)
+			s.large = large{coming: true, header: h}
 			continue
 		}
 		if len(b) < size {
@@ -76,21 +86,28 @@ func (s *session) takeAnswers() error {
 	}
 }
 
-// readLarge collects the payload of a frame that is larger than a message. Memory
-// is taken for what has come, not for what is said to come.
-func (s *session) readLarge(n int) ([]byte, error) {
-	s.r.Consume(lanewire.HeaderSize)
-	var payload []byte
-	for {
+// large is a frame that is larger than a message, while it comes.
+type large struct {
+	coming  bool
+	header  lanewire.Header
+	payload []byte // what has come of it: memory is taken for that, and not for what is said to come
+}
+
+// takeLarge collects the payload of a large frame and hands it out. After an error
+// it goes on where it was.
+func (s *session) takeLarge() error {
+	for l := &s.large; ; {
 		b := s.r.Buffered()
-		some := min(n-len(payload), len(b))
-		payload = append(payload, b[:some]...)
+		some := min(int(l.header.Payload)-len(l.payload), len(b))
+		l.payload = append(l.payload, b[:some]...)
 		s.r.Consume(some)
-		if len(payload) == n {
-			return payload, nil
+		if len(l.payload) == int(l.header.Payload) {
+			whole := *l
+			*l = large{}
+			return s.answer(&whole.header, whole.payload)
 		}
 		if err := s.r.Fill(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

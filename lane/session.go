@@ -11,17 +11,22 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/ring"
 )
 
-// session is one connection. A goroutine, receive, reads all answers.
+// session is one connection. A goroutine, receive, reads all answers; those of a
+// ring are read by the callers themselves.
 type session struct {
 	conn    *net.UnixConn
+	ring    *ring.Ring    // nil as a rule
+	lead    chan struct{} // with a ring: one token; whoever has it reads the answers
 	r       *lanewire.Reader
 	w       *lanewire.Writer
 	limits  lanewire.Welcome
 	ended   chan struct{} // closed when receive has returned
 	tokens  chan struct{} // one for each request that may be outstanding
 	waiting atomic.Int32  // callers
+	large   large         // of whoever reads
 	lost    atomic.Bool   // it cannot be used any more
 	leaving atomic.Bool   // the server said goodbye: nothing new is to be sent
 
@@ -66,7 +71,7 @@ func (s *session) greet(deadline time.Time) error {
 	if err := s.conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	if _, err := s.conn.Write(hello()); err != nil {
+	if _, err := s.conn.Write(hello(0)); err != nil {
 		return err
 	}
 	for {
@@ -146,16 +151,8 @@ func (c *call) recycle() {
 // ask sends a request and waits for its answer. When it returns nobody has c or
 // the parts any more.
 func (s *session) ask(ctx context.Context, c *call, h lanewire.Header, parts ...[]byte) error {
-	select {
-	case s.tokens <- struct{}{}:
-	default:
-		select {
-		case s.tokens <- struct{}{}:
-		case <-ctx.Done():
-			return ended(ctx)
-		case <-s.ended:
-			return s.reason()
-		}
+	if err := s.takeToken(ctx); err != nil {
+		return err
 	}
 	if ctx.Err() != nil {
 		<-s.tokens
@@ -181,11 +178,36 @@ func (s *session) ask(ctx context.Context, c *call, h lanewire.Header, parts ...
 	if err := s.w.Flush(); err != nil {
 		return s.broken(c, err)
 	}
+	for {
+		select {
+		case <-c.done:
+			return c.err
+		case <-ctx.Done():
+			return s.giveUp(ctx, c, h.ID)
+		case <-s.lead:
+			s.readFor(ctx, c)
+		}
+	}
+}
+
+// takeToken returns when one more request may be outstanding.
+func (s *session) takeToken(ctx context.Context) error {
 	select {
-	case <-c.done:
-		return c.err
-	case <-ctx.Done():
-		return s.giveUp(ctx, c, h.ID)
+	case s.tokens <- struct{}{}:
+		return nil
+	default:
+	}
+	for {
+		select {
+		case s.tokens <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ended(ctx)
+		case <-s.ended:
+			return s.reason()
+		case <-s.lead:
+			s.readFor(ctx, nil)
+		}
 	}
 }
 

@@ -9,6 +9,9 @@
 // then p50_us and p99_us are those of a window. See bench/serving for what a
 // closed loop leaves out. The model is its trainer's file, run by whichever backend
 // the daemon finds the fastest.
+//
+// A ring in shared memory is compared with two processes in C that only wake each
+// other, which is all that such a call could cost whose sides sleep.
 package main
 
 import (
@@ -21,6 +24,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/serving"
 	"github.com/picket-ml/picket/internal/lanewire"
@@ -67,7 +71,8 @@ func measure(ctx context.Context, served []models.Model, sockets [2]string, out 
 			out.Tell(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio")
 		}
 	}
-	return results, nil
+	inRing, err := measureRing(ctx, served[0], sockets, out)
+	return append(results, inRing...), err
 }
 
 // compare measures the two sockets with so many clients, of which each sends window
@@ -169,6 +174,11 @@ func connect(model, socket string) (*net.UnixConn, error) {
 // serveEmpty answers every frame with as many zeros as a model with one output
 // would give numbers.
 func serveEmpty(ctx context.Context, socket string) error {
+	p, err := native.OpenPingPong(pingPongFile(socket))
+	if err != nil {
+		return err
+	}
+	go p.Serve() // as long as the process lives
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)

@@ -38,6 +38,9 @@ type Comparison struct {
 	Protocol string
 	Load     Load
 	Targets  [2]Target
+	// Turn is how many calls each client makes to one target before all change over;
+	// 0 is 1 where there is one client, else 40.
+	Turn int
 }
 
 // client is one caller with a connection of its own to each target.
@@ -110,10 +113,11 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 	if a := clients[0].answer; a[0] != a[1] {
 		return nil, fmt.Errorf("%s answers with messages of %d bytes, %s of %d", m.Targets[0].Name, a[0], m.Targets[1].Name, a[1])
 	}
-	callsATurn := 1
-	if m.Load.Outstanding > 1 {
+	callsATurn := m.Turn
+	if callsATurn == 0 && m.Load.Outstanding > 1 {
 		callsATurn = 40
 	}
+	callsATurn = max(callsATurn, 1)
 	random := rand.New(rand.NewPCG(1, 2))
 	var busy [2]time.Duration
 	deadline := time.Now().Add(measureTime)

@@ -15,6 +15,9 @@
  * nothing. Timeouts are in milliseconds, negative for none, and go along with the request, so that the daemon drops
  * what nobody waits for. After a timeout the answer that may still come is dropped when it does.
  *
+ * After picket_lane_use_ring it asks for a ring in shared memory, which saves the calls of the kernel while both sides are
+ * busy; where the daemon has none to give, the lane stays on its socket.
+ *
  * Functions return PICKET_LANE_OK or one of the codes below; picket_lane_error says in a sentence what is wrong.
  */
 #ifndef PICKET_LANE_H
@@ -25,12 +28,16 @@ extern "C" {
 #endif
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,6 +88,12 @@ struct picket_lane;
 /* Makes a lane to the socket at path, of either type. NULL when there is no memory or the path is too long. */
 static inline struct picket_lane *picket_lane_new(const char *path);
 
+/* Has the lane ask for a ring when it connects, from the next time on. */
+static inline void picket_lane_use_ring(struct picket_lane *lane);
+
+/* Whether the connection of now is a ring: 1 or 0. */
+static inline int picket_lane_has_ring(const struct picket_lane *lane);
+
 /* Closes the connection and frees the lane; NULL does nothing. */
 static inline void picket_lane_free(struct picket_lane *lane);
 
@@ -112,6 +125,20 @@ enum {
 	PICKET_LANE_GOODBYE_ = 9
 };
 
+/* The layout of a ring. Direction 0 is from the client to the daemon, 1 the other one. */
+enum {
+	PICKET_LANE_RING_ = 1, /* the feature */
+	PICKET_LANE_CONTROL_ = 4096,
+	PICKET_LANE_DIRECTIONS_ = 128, PICKET_LANE_DIRECTION_ = 512,
+	PICKET_LANE_WRITTEN_ = 0, PICKET_LANE_READER_SLEEPS_ = 128, PICKET_LANE_READ_ = 256, PICKET_LANE_WRITER_SLEEPS_ = 384
+};
+
+/* Looking for an answer is paid for with what looking has saved, as the specification proposes; nanoseconds. */
+enum { PICKET_LANE_SLEEP_COST_ = 20000, PICKET_LANE_LONGEST_LOOK_ = 50000, PICKET_LANE_PER_WAIT_ = 1000, PICKET_LANE_ENOUGH_ = 100000 };
+
+/* How long a sleep in a ring takes at most until the socket beside it is looked at, milliseconds. */
+enum { PICKET_LANE_SLICE_ = 20 };
+
 struct picket_lane {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int fd;              /* -1 while there is no connection */
@@ -121,6 +148,13 @@ struct picket_lane {
 	uint32_t max_payload;
 	uint32_t retry_after;
 	char error[1200];
+	int wants_ring;
+	int handed;          /* a descriptor that came with the greeting, -1 for none */
+	unsigned char *ring; /* mapped; NULL without a ring */
+	uint32_t capacity;   /* of each direction */
+	uint32_t received, sent; /* bytes in all, as the ring's words count */
+	int64_t saved;       /* what may be spent on looking */
+	int looks;           /* from when there is enough of that until there is nothing */
 	size_t from, to;     /* what of buffer is unread */
 	unsigned char buffer[PICKET_LANE_BUFFER_];
 };
@@ -169,7 +203,12 @@ static inline void picket_lane_hang_up_(struct picket_lane *lane)
 {
 	if (lane->fd >= 0)
 		close(lane->fd);
-	lane->fd = -1;
+	if (lane->handed >= 0)
+		close(lane->handed);
+	if (lane->ring)
+		munmap(lane->ring, PICKET_LANE_CONTROL_ + 2 * (size_t)lane->capacity);
+	lane->fd = lane->handed = -1;
+	lane->ring = NULL;
 	lane->from = lane->to = 0;
 	lane->leaving = 0;
 }
@@ -197,9 +236,167 @@ static inline int picket_lane_wait_(struct picket_lane *lane, short events, int6
 	}
 }
 
+static inline uint32_t *picket_lane_word_(struct picket_lane *lane, int direction, int word)
+{
+	return (uint32_t *)(void *)(lane->ring + PICKET_LANE_DIRECTIONS_ + direction * PICKET_LANE_DIRECTION_ + word);
+}
+
+/* wake wakes the daemon if it sleeps on the word. */
+static inline void picket_lane_wake_(uint32_t *word)
+{
+	if (__atomic_load_n(word, __ATOMIC_SEQ_CST) && __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST))
+		syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* sleep sleeps until *changes is not as it was, at most until end. The daemon wakes whoever has set *sleeps. */
+static inline int picket_lane_sleep_(struct picket_lane *lane, uint32_t *sleeps, uint32_t *changes, uint32_t as, int64_t end)
+{
+	if (__atomic_load_n(changes, __ATOMIC_SEQ_CST) != as)
+		return PICKET_LANE_OK;
+	for (;;) {
+		__atomic_store_n(sleeps, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(changes, __ATOMIC_SEQ_CST) != as) {
+			__atomic_store_n(sleeps, 0, __ATOMIC_SEQ_CST);
+			return PICKET_LANE_OK;
+		}
+		int64_t most = PICKET_LANE_SLICE_, left = end < 0 ? most : end - picket_lane_now_();
+		if (left <= 0) {
+			__atomic_store_n(sleeps, 0, __ATOMIC_SEQ_CST);
+			return picket_lane_fail_(lane, PICKET_LANE_DEADLINE_EXCEEDED, "no answer in time", "");
+		}
+		struct timespec slice = {0, (left < most ? left : most) * 1000000};
+		if (syscall(SYS_futex, sleeps, FUTEX_WAIT, 1, &slice, NULL, 0) == 0 || errno != ETIMEDOUT)
+			continue;
+		/* Is the daemon still there? What it wrote before it went is in the ring by now. */
+		struct pollfd p = {lane->fd, POLLIN, 0};
+		if (poll(&p, 1, 0) != 0 && __atomic_load_n(changes, __ATOMIC_SEQ_CST) == as)
+			return picket_lane_lost_(lane, "the daemon closed it");
+	}
+}
+
+/* spin looks for a moment whether *changes becomes other than it was. */
+static inline void picket_lane_spin_(struct picket_lane *lane, uint32_t *changes, uint32_t as)
+{
+	struct timespec start, now;
+	int64_t took = 0;
+	int came = 0;
+	lane->saved += PICKET_LANE_PER_WAIT_;
+	if (lane->saved >= PICKET_LANE_ENOUGH_) {
+		lane->saved = PICKET_LANE_ENOUGH_;
+		lane->looks = 1;
+	}
+	if (!lane->looks)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while (!came && took < PICKET_LANE_LONGEST_LOOK_) {
+		for (int i = 0; i < 32 && !came; i++)
+			came = __atomic_load_n(changes, __ATOMIC_ACQUIRE) != as;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		took = (int64_t)(now.tv_sec - start.tv_sec) * 1000000000 + (now.tv_nsec - start.tv_nsec);
+	}
+	lane->saved += (came ? PICKET_LANE_SLEEP_COST_ : 0) - took;
+	if (lane->saved <= 0)
+		lane->saved = lane->looks = 0;
+}
+
+/* corrupt ends a ring whose positions make no sense. */
+static inline int picket_lane_corrupt_(struct picket_lane *lane)
+{
+	picket_lane_hang_up_(lane);
+	return picket_lane_fail_(lane, PICKET_LANE_INTERNAL, "the ring's positions make no sense", "");
+}
+
+/* put is send in a ring. */
+static inline int picket_lane_put_all_(struct picket_lane *lane, const unsigned char *b, size_t n, int64_t end, int begun)
+{
+	uint32_t *read = picket_lane_word_(lane, 0, PICKET_LANE_READ_);
+	unsigned char *data = lane->ring + PICKET_LANE_CONTROL_;
+	while (n > 0) {
+		uint32_t as = __atomic_load_n(read, __ATOMIC_SEQ_CST), used = lane->sent - as;
+		if (used > lane->capacity)
+			return picket_lane_corrupt_(lane);
+		size_t some = lane->capacity - used, at = lane->sent & (lane->capacity - 1), first;
+		if (n < some)
+			some = n;
+		if (some == 0) {
+			int failed = picket_lane_sleep_(lane, picket_lane_word_(lane, 0, PICKET_LANE_WRITER_SLEEPS_), read, as, end);
+			if (failed) {
+				if (begun)
+					picket_lane_hang_up_(lane);
+				return failed;
+			}
+			continue;
+		}
+		first = lane->capacity - at < some ? lane->capacity - at : some;
+		memcpy(data + at, b, first);
+		memcpy(data, b + first, some - first);
+		lane->sent += (uint32_t)some;
+		__atomic_store_n(picket_lane_word_(lane, 0, PICKET_LANE_WRITTEN_), lane->sent, __ATOMIC_SEQ_CST);
+		picket_lane_wake_(picket_lane_word_(lane, 0, PICKET_LANE_READER_SLEEPS_));
+		b += some;
+		n -= some;
+		begun = 1;
+	}
+	return PICKET_LANE_OK;
+}
+
+/* take is fill from a ring. */
+static inline int picket_lane_take_(struct picket_lane *lane, int64_t end)
+{
+	uint32_t *written = picket_lane_word_(lane, 1, PICKET_LANE_WRITTEN_);
+	const unsigned char *data = lane->ring + PICKET_LANE_CONTROL_ + lane->capacity;
+	if (__atomic_load_n(written, __ATOMIC_SEQ_CST) == lane->received)
+		picket_lane_spin_(lane, written, lane->received);
+	int failed = picket_lane_sleep_(lane, picket_lane_word_(lane, 1, PICKET_LANE_READER_SLEEPS_), written, lane->received, end);
+	if (failed)
+		return failed;
+	uint32_t there = __atomic_load_n(written, __ATOMIC_SEQ_CST) - lane->received;
+	if (there > lane->capacity)
+		return picket_lane_corrupt_(lane);
+	size_t n = PICKET_LANE_MESSAGE_, at = lane->received & (lane->capacity - 1);
+	if (there < n)
+		n = there;
+	size_t first = lane->capacity - at < n ? lane->capacity - at : n;
+	memcpy(lane->buffer + lane->to, data + at, first);
+	memcpy(lane->buffer + lane->to + first, data, n - first);
+	lane->to += n;
+	lane->received += (uint32_t)n;
+	__atomic_store_n(picket_lane_word_(lane, 1, PICKET_LANE_READ_), lane->received, __ATOMIC_SEQ_CST);
+	picket_lane_wake_(picket_lane_word_(lane, 1, PICKET_LANE_WRITER_SLEEPS_));
+	return PICKET_LANE_OK;
+}
+
+/* map goes on in the ring that came with the greeting. */
+static inline int picket_lane_map_(struct picket_lane *lane)
+{
+	static const char magic[8] = {'P', 'K', 'R', 'I', 'N', 'G', 0, 1};
+	static const char what[] = "the daemon hands over a ring that cannot be used";
+	struct stat about;
+	if (lane->handed < 0 || fstat(lane->handed, &about) != 0 || about.st_size < PICKET_LANE_CONTROL_ || about.st_size > (1 << 28))
+		return picket_lane_fail_(lane, PICKET_LANE_INTERNAL, what, "");
+	size_t size = (size_t)about.st_size;
+	void *ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, lane->handed, 0);
+	if (ring == MAP_FAILED)
+		return picket_lane_fail_(lane, PICKET_LANE_RESOURCE_EXHAUSTED, "mapping a ring", strerror(errno));
+	uint64_t capacity = picket_lane_get_((unsigned char *)ring + 8, 4);
+	if (memcmp(ring, magic, sizeof(magic)) != 0 || capacity == 0 || (capacity & (capacity - 1)) != 0 ||
+		size != PICKET_LANE_CONTROL_ + 2 * capacity) {
+		munmap(ring, size);
+		return picket_lane_fail_(lane, PICKET_LANE_INTERNAL, what, "");
+	}
+	close(lane->handed);
+	lane->handed = -1;
+	lane->ring = (unsigned char *)ring;
+	lane->capacity = (uint32_t)capacity;
+	lane->received = lane->sent = 0;
+	return PICKET_LANE_OK;
+}
+
 /* send sends all of b. A frame that is sent in part ends the connection. */
 static inline int picket_lane_send_(struct picket_lane *lane, const unsigned char *b, size_t n, int64_t end, int begun)
 {
+	if (lane->ring)
+		return picket_lane_put_all_(lane, b, n, end, begun);
 	while (n > 0) {
 		size_t some = PICKET_LANE_MESSAGE_;
 		if (n < some)
@@ -225,6 +422,32 @@ static inline int picket_lane_send_(struct picket_lane *lane, const unsigned cha
 	return PICKET_LANE_OK;
 }
 
+/* receive reads what the socket has. A descriptor that comes along is kept for a lane that wants a ring. */
+static inline ssize_t picket_lane_receive_(struct picket_lane *lane)
+{
+	union {
+		struct cmsghdr first;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec to = {lane->buffer + lane->to, PICKET_LANE_MESSAGE_};
+	struct msghdr m;
+	memset(&m, 0, sizeof(m));
+	m.msg_iov = &to;
+	m.msg_iovlen = 1;
+	if (lane->wants_ring) {
+		m.msg_control = control.room;
+		m.msg_controllen = sizeof(control.room);
+	}
+	ssize_t n = recvmsg(lane->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n > 0 && lane->wants_ring ? CMSG_FIRSTHDR(&m) : NULL;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int))) {
+		if (lane->handed >= 0)
+			close(lane->handed);
+		memcpy(&lane->handed, CMSG_DATA(c), sizeof(int));
+	}
+	return n;
+}
+
 /* fill reads more behind what is unread, of which at most a message's size may be left. */
 static inline int picket_lane_fill_(struct picket_lane *lane, int64_t end)
 {
@@ -233,8 +456,10 @@ static inline int picket_lane_fill_(struct picket_lane *lane, int64_t end)
 		lane->to -= lane->from;
 		lane->from = 0;
 	}
+	if (lane->ring)
+		return picket_lane_take_(lane, end);
 	for (;;) {
-		ssize_t n = recv(lane->fd, lane->buffer + lane->to, PICKET_LANE_MESSAGE_, MSG_DONTWAIT);
+		ssize_t n = picket_lane_receive_(lane);
 		if (n > 0) {
 			lane->to += (size_t)n;
 			return PICKET_LANE_OK;
@@ -391,7 +616,7 @@ static inline int picket_lane_connect_(struct picket_lane *lane, int64_t end)
 	picket_lane_header_(hello, &f);
 	picket_lane_put_(hello + PICKET_LANE_HEADER_, 1, 2);
 	picket_lane_put_(hello + PICKET_LANE_HEADER_ + 2, 1, 2);
-	picket_lane_put_(hello + PICKET_LANE_HEADER_ + 4, 0, 4);
+	picket_lane_put_(hello + PICKET_LANE_HEADER_ + 4, lane->wants_ring ? PICKET_LANE_RING_ : 0, 4);
 	int failed = picket_lane_send_(lane, hello, sizeof(hello), end, 0);
 	if (!failed)
 		failed = picket_lane_answer_(lane, 0, PICKET_LANE_WELCOME_, &f, end);
@@ -404,6 +629,8 @@ static inline int picket_lane_connect_(struct picket_lane *lane, int64_t end)
 		failed = picket_lane_read_(lane, NULL, f.payload - sizeof(welcome), end);
 	if (!failed && picket_lane_get_(welcome, 2) != 1)
 		failed = picket_lane_fail_(lane, PICKET_LANE_FAILED_PRECONDITION, "the daemon speaks another version of the lane", "");
+	if (!failed && lane->wants_ring && (picket_lane_get_(welcome + 4, 4) & PICKET_LANE_RING_))
+		failed = picket_lane_map_(lane);
 	if (failed)
 		picket_lane_hang_up_(lane);
 	else
@@ -572,7 +799,8 @@ static inline int picket_lane_predict_here_(struct picket_lane *lane, const stru
 	if (failed == PICKET_LANE_DEADLINE_EXCEEDED && lane->fd >= 0) {
 		struct picket_lane_frame_ cancel = {PICKET_LANE_CANCEL_, 0, 0, 0, 0, 0, lane->id};
 		picket_lane_header_(small, &cancel);
-		if (send(lane->fd, small, PICKET_LANE_HEADER_, MSG_NOSIGNAL | MSG_DONTWAIT) > 0 || errno == EAGAIN)
+		failed = picket_lane_send_(lane, small, PICKET_LANE_HEADER_, picket_lane_now_(), 0);
+		if (!failed || failed == PICKET_LANE_DEADLINE_EXCEEDED)
 			return picket_lane_fail_(lane, PICKET_LANE_DEADLINE_EXCEEDED, "no answer in time", "");
 	}
 	if (failed)
@@ -614,7 +842,7 @@ static inline struct picket_lane *picket_lane_new(const char *path)
 		return NULL;
 	}
 	memcpy(lane->path, path, strlen(path) + 1);
-	lane->fd = -1;
+	lane->fd = lane->handed = -1;
 	return lane;
 }
 
@@ -624,6 +852,10 @@ static inline void picket_lane_free(struct picket_lane *lane)
 		picket_lane_hang_up_(lane);
 	free(lane);
 }
+
+static inline void picket_lane_use_ring(struct picket_lane *lane) { lane->wants_ring = 1; }
+
+static inline int picket_lane_has_ring(const struct picket_lane *lane) { return lane->ring != NULL; }
 
 static inline const char *picket_lane_error(const struct picket_lane *lane) { return lane->error; }
 

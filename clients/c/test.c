@@ -22,7 +22,7 @@ static int same(struct picket_lane *lane, struct picket_lane_model *model, const
 	return ok;
 }
 
-static int test(struct picket_lane *lane, const char *name, const float *x, const float *want, int features, uint32_t rows)
+static int test(struct picket_lane *lane, const char *name, const float *x, const float *want, int features, uint32_t rows, int ring)
 {
 	static struct picket_lane_model model, other;
 	const void *in[] = {x};
@@ -33,6 +33,7 @@ static int test(struct picket_lane *lane, const char *name, const float *x, cons
 	CHECK("and the sentence says so", strstr(picket_lane_error(lane), "no-such-model") != NULL);
 	CHECK("a name too long is NOT_FOUND", picket_lane_open(lane, "", 5000, &other) == PICKET_LANE_NOT_FOUND);
 	CHECK("the model opens", picket_lane_open(lane, name, 5000, &model) == PICKET_LANE_OK);
+	CHECK("there is a ring where one was asked for", picket_lane_has_ring(lane) == ring);
 	CHECK("it has one input and one output", model.inputs == 1 && model.outputs == 1);
 	CHECK("the input is rows of float32", model.tensors[0].type == PICKET_LANE_FP32 && model.tensors[0].dimensions == 2 && model.tensors[0].dims[0] == -1);
 	CHECK("of so many", model.tensors[0].dims[1] == features && picket_lane_size(&model.tensors[0], 2) == 8 * (size_t)features);
@@ -48,11 +49,30 @@ static int test(struct picket_lane *lane, const char *name, const float *x, cons
 	lane->fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	CHECK("a lost connection is made again", same(lane, &model, x, want, 3));
 	CHECK("and the model opened again", model.connection == lane->connection);
+	CHECK("in a ring as before", picket_lane_has_ring(lane) == ring);
 	lane->leaving = 1; /* as after a goodbye */
 	CHECK("a connection that is ending is left", same(lane, &model, x, want, 3));
 	model.tensors[0].dims[1]++;
 	lane->leaving = 1;
 	CHECK("another signature is noticed", picket_lane_predict(lane, &model, 1, in, out, 5000) == PICKET_LANE_FAILED_PRECONDITION);
+	return 0;
+}
+
+/* What is in the ring is not believed. */
+static int test_corrupt(struct picket_lane *lane, const char *name, const float *x)
+{
+	static struct picket_lane_model model;
+	float score;
+	const void *in[] = {x};
+	void *out[] = {&score};
+	for (int i = 0; i < 2; i++) {
+		CHECK("the model opens", picket_lane_open(lane, name, 5000, &model) == PICKET_LANE_OK && picket_lane_has_ring(lane));
+		uint32_t *word = i == 0 ? picket_lane_word_(lane, 0, PICKET_LANE_READ_) : picket_lane_word_(lane, 1, PICKET_LANE_WRITTEN_);
+		__atomic_store_n(word, 1u << 31, __ATOMIC_SEQ_CST);
+		CHECK("a position that cannot be is an error", picket_lane_predict(lane, &model, 1, in, out, 5000) == PICKET_LANE_INTERNAL);
+		CHECK("and the end of the ring", !picket_lane_has_ring(lane));
+		CHECK("then it goes on", picket_lane_predict(lane, &model, 1, in, out, 5000) == PICKET_LANE_OK);
+	}
 	return 0;
 }
 
@@ -81,13 +101,17 @@ int main(int argc, char **argv)
 	int features = atoi(argv[3]), rows = atoi(argv[4]), failed = 1;
 	size_t n = (size_t)features * (size_t)rows;
 	float *x = malloc(n * sizeof(float)), *want = malloc((size_t)rows * sizeof(float));
-	struct picket_lane *lane = picket_lane_new(argv[1]);
-	if (x && want && lane && fread(x, sizeof(float), n, stdin) == n && fread(want, sizeof(float), (size_t)rows, stdin) == (size_t)rows)
-		failed = test(lane, argv[2], x, want, features, (uint32_t)rows) || test_others(argv[5]);
+	struct picket_lane *lane = picket_lane_new(argv[1]), *ring = picket_lane_new(argv[1]);
+	if (ring)
+		picket_lane_use_ring(ring);
+	if (x && want && lane && ring && fread(x, sizeof(float), n, stdin) == n && fread(want, sizeof(float), (size_t)rows, stdin) == (size_t)rows)
+		failed = test(lane, argv[2], x, want, features, (uint32_t)rows, 0) || test(ring, argv[2], x, want, features, (uint32_t)rows, 1) ||
+			test_corrupt(ring, argv[2], x) || test_others(argv[5]);
 	else
 		fprintf(stderr, "the values are not those of %d rows\n", rows);
 	free(x);
 	free(want);
 	picket_lane_free(lane);
+	picket_lane_free(ring);
 	return failed;
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -38,7 +39,7 @@ type daemon struct {
 	agent   agentapi.AgentClient
 	control controlapi.ControlClient
 	conn    *grpc.ClientConn
-	socket  string
+	socket  string // that is connected to
 	timeout time.Duration
 
 	mu      sync.Mutex
@@ -56,6 +57,20 @@ func (f *daemonFlags) dial() (*daemon, error) {
 		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
 	}
 	return dialSocket(filepath.Join(dir, "agent.sock"), f.timeout)
+}
+
+// dialControl prepares a connection for loading and unloading: to the socket for that where there is one which this user may write
+// to, else to the agent's, where it may be allowed too.
+func (f *daemonFlags) dialControl() (*daemon, error) {
+	dir, err := filepath.Abs(f.sockets)
+	if err != nil {
+		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
+	}
+	socket := filepath.Join(dir, "control.sock")
+	if f.timeout <= 0 || unix.Access(socket, unix.W_OK) != nil {
+		return f.dial()
+	}
+	return dialSocket(socket, f.timeout)
 }
 
 // dialSocket prepares a connection to a gRPC socket of the daemon.
@@ -117,10 +132,19 @@ func call[In, Out any](c *cobra.Command, d *daemon, doing string, ask func(conte
 	return out, nil
 }
 
-// withDaemon makes the body of a command that talks to the daemon.
+// withDaemon makes the body of a command that talks to the daemon over its agent's socket.
 func withDaemon(f *daemonFlags, body func(c *cobra.Command, d *daemon, args []string) error) func(*cobra.Command, []string) error {
+	return withConnection(f.dial, body)
+}
+
+// withControl makes the body of a command that loads or unloads.
+func withControl(f *daemonFlags, body func(c *cobra.Command, d *daemon, args []string) error) func(*cobra.Command, []string) error {
+	return withConnection(f.dialControl, body)
+}
+
+func withConnection(dial func() (*daemon, error), body func(c *cobra.Command, d *daemon, args []string) error) func(*cobra.Command, []string) error {
 	return doing(func(c *cobra.Command, args []string) error {
-		d, err := f.dial()
+		d, err := dial()
 		if err != nil {
 			return err
 		}

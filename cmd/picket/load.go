@@ -27,7 +27,7 @@ version, fraud@3 for that one.`,
 		Args: cobra.ExactArgs(2),
 	}
 	asJSON := jsonFlag(c)
-	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		if scheme, _, found := strings.Cut(args[1], "://"); found && !strings.Contains(scheme, "/") {
 			return usage("loading model %q: %s is an address, but the daemon loads local files only; fetch it and name its path", args[0], args[1])
 		}

@@ -40,7 +40,7 @@ func newRoot() *cobra.Command {
 		Long: `Look at a host, make models and packages, and talk to a running picketd.
 
 Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
-cannot be reached, 4 refused by policy (signature, trust, residency).`,
+cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

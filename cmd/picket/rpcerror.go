@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,6 +40,11 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 		return &failure{exitUnreachable, fmt.Errorf("%s: %w", doing, d.unreachable(message))}
 	case codes.DeadlineExceeded:
 		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
+	case codes.PermissionDenied:
+		code = exitPolicy
+		if path := filepath.Join(filepath.Dir(d.socket), "control.sock"); unix.Access(path, unix.F_OK) == nil {
+			message += "; run as a user whom the mode of " + path + " allows"
+		}
 	case codes.NotFound:
 		if !loads {
 			message += "; picket list shows what is"
@@ -68,7 +74,7 @@ func (d *daemon) unreachable(message string) error {
 	d.mu.Unlock()
 	switch {
 	case err == nil && last != nil && !last.heard.Load():
-		return fmt.Errorf("what listens on %s closed the connection at once; it may have as many clients as limits.max_connections allows, or be stopping: try again later, and look at the daemon's log", d.socket)
+		return fmt.Errorf("what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", d.socket)
 	case err == nil:
 		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", d.socket, oneLine(message))
 	case errors.Is(err, fs.ErrNotExist):

@@ -15,7 +15,7 @@ func newUnload(flags *daemonFlags) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
-	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
+	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		_, err := call(c, d, fmt.Sprintf("unloading model %q", args[0]), d.agent.UnLoadModel, &agentapi.UnLoadModelRequest{Name: args[0]})
 		if err != nil {
 			return err

@@ -19,8 +19,10 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/server/oip"
 	"github.com/picket-ml/picket/internal/store"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // daemon is everything the process owns.
@@ -33,9 +35,14 @@ type daemon struct {
 	agent   *agent.Server
 	lane    *lane.Server
 	oip     *oip.Server
+	control *oip.Server // of the operator's socket
+	gates   local.Gates
 	open    []listening
 	serving sync.WaitGroup
-	failed  chan error // what ended a listener that nobody closed
+	failed  chan error    // what ended a listener that nobody closed
+	tracer  *trace.Tracer // nil while tracing is off
+	end     time.Time     // when what is left is given up, once the daemon is stopping
+	cutOff  bool          // nothing is waited for any more
 }
 
 // server is one protocol.
@@ -52,7 +59,9 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	signals, stopListening := stopWishes()
 	defer stopListening()
 
-	d := &daemon{config: c, log: newLogger(c.Log, logTo), failed: make(chan error, 1)}
+	log, endLog := newLogger(c.Log, logTo)
+	defer endLog()
+	d := &daemon{config: c, log: log, failed: make(chan error, 1)}
 	for _, warning := range c.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}
@@ -65,6 +74,11 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
 	defer d.closeSource()
+	var err error
+	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
+		return err
+	}
+	defer d.closeTracer()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -90,7 +104,8 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 		notify(d.log, "STOPPING=1")
 		cancel()
 		d.stopServers()
-		return d.closeEngine(time.Now().Add(c.Shutdown.Grace), signals)
+		d.end = time.Now().Add(c.Shutdown.Grace)
+		return d.closeEngine(d.end, signals)
 	}
 
 	select {
@@ -128,7 +143,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(d.config, d.log), Source: d.source, Log: d.log, Defaults: defaults,
-		Decisions: decisions, Version: codeVersion(thisExecutable),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -200,8 +215,8 @@ func (d *daemon) findInstance(ctx context.Context, o hw.Options) {
 
 // stop refuses what is new, answers what is under way, and closes the models.
 func (d *daemon) stop(signals <-chan os.Signal) error {
-	end := time.Now().Add(d.config.Shutdown.Grace)
-	ctx, cancel := context.WithDeadline(context.Background(), end)
+	d.end = time.Now().Add(d.config.Shutdown.Grace)
+	ctx, cancel := context.WithDeadline(context.Background(), d.end)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- d.shutDown(ctx) }()
@@ -212,7 +227,7 @@ func (d *daemon) stop(signals <-chan os.Signal) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
-	err := errors.Join(failed, d.closeEngine(end, signals))
+	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")
 	}
@@ -238,6 +253,7 @@ func (d *daemon) closeEngine(end time.Time, signals <-chan os.Signal) error {
 func (d *daemon) stopAtOnce(sig os.Signal) error {
 	// Not waited for: whoever signals twice does not want to wait. The end of
 	// the process closes what is left.
+	d.cutOff = true
 	go d.stopServers()
 	return fmt.Errorf("stopped at once by a second signal (%v): calls under way were cut off", sig)
 }

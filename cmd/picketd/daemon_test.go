@@ -36,6 +36,7 @@ func TestStartAndStop(t *testing.T) {
 	want := []*controlapi.Socket{
 		{Protocol: "agent", Path: p.path}, {Protocol: "oip", Path: filepath.Join(dir, "oip.sock")},
 		{Protocol: "lane", Path: filepath.Join(dir, "lane.sock")}, {Protocol: "lane", Path: filepath.Join(dir, "lane-stream.sock")},
+		{Protocol: "control", Path: filepath.Join(dir, "control.sock")},
 	}
 	if !slices.EqualFunc(info.GetSockets(), want, func(a, b *controlapi.Socket) bool { return proto.Equal(a, b) }) {
 		t.Errorf("Info lists the sockets %v", info.GetSockets())

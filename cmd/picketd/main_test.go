@@ -23,7 +23,13 @@ import (
 // binary is the daemon as TestMain built it.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(buildAndTest(m)) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(callTask); dir != "" {
+		callEverything(dir)
+		return
+	}
+	os.Exit(buildAndTest(m))
+}
 
 func buildAndTest(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "picketd-test-")

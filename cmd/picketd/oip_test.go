@@ -43,7 +43,7 @@ func TestOpenInferenceProtocol(t *testing.T) {
 	rows, want := testkit.Rows(10000, fraudFeatures)[:n*fraudFeatures], testkit.ReadF32(t, fraudPrediction)[:n]
 
 	socket := filepath.Join(dir, "oip.sock")
-	for _, target := range []string{"unix://" + socket, port} {
+	for _, target := range []string{"unix://" + socket, "unix://" + filepath.Join(dir, "control.sock"), port} {
 		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestOpenInferenceProtocol(t *testing.T) {
 		}
 		checkScoreBytes(t, out.GetRawOutputContents()[0], want)
 		_, err = client.RepositoryModelLoad(t.Context(), &oipapi.RepositoryModelLoadRequest{ModelName: "fraud"})
-		if wanted := map[bool]codes.Code{true: codes.PermissionDenied, false: codes.OK}[target == port]; status.Code(err) != wanted {
+		if wanted := map[bool]codes.Code{true: codes.OK, false: codes.PermissionDenied}[strings.HasSuffix(target, "control.sock")]; status.Code(err) != wanted {
 			t.Errorf("loading over %s: %v, want %v", target, err, wanted)
 		}
 	}

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/user"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/server/oip"
 )
 
@@ -30,15 +33,20 @@ func (d *daemon) buildServers(started time.Time) error {
 	for _, p := range []struct {
 		name  string
 		paths []string
-	}{{"agent", c.Sockets.Agent.Paths}, {"oip", c.Sockets.OIP.Paths}, {"oip", c.TCP.Listen}, {"lane", c.Sockets.Lane.Paths}, {"lane", c.Sockets.LaneStream.Paths}} {
+	}{
+		{"agent", c.Sockets.Agent.Paths}, {"oip", c.Sockets.OIP.Paths}, {"oip", c.TCP.Listen},
+		{"lane", c.Sockets.Lane.Paths}, {"lane", c.Sockets.LaneStream.Paths}, {"control", c.Sockets.Control.Paths},
+	} {
 		for _, path := range p.paths {
 			about.Sockets = append(about.Sockets, agent.Socket{Protocol: p.name, Path: path})
 		}
 	}
+	// A request and its answer of the largest size fit in any case.
+	budget := local.NewBudget(max(int64(c.Limits.MaxInFlight), 2*int64(c.Limits.MaxMessage)))
 	edge, err := agent.New(agent.Options{
 		Engine: d.engine, Log: d.log, StrictTensors: c.StrictTensors,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Daemon: about,
+		Budget: budget, Tracer: d.tracer, Daemon: about,
 	})
 	if err != nil {
 		return err
@@ -47,54 +55,126 @@ func (d *daemon) buildServers(started time.Time) error {
 	for _, m := range c.Models {
 		declared = append(declared, oip.Declared{Name: m.Name, Path: m.Path, Options: modelOptions(m.Run)})
 	}
-	inference, err := oip.New(oip.Options{
-		Engine: d.engine, Log: d.log, Version: version, Models: declared, Roots: c.ModelRoots,
+	options := oip.Options{
+		Engine: d.engine, Log: d.log, Version: version, Models: declared, Roots: c.ModelRoots, Gates: &d.gates,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		MaxInFlight: int64(c.Limits.MaxInFlight),
-	})
+		Budget: budget, Tracer: d.tracer,
+	}
+	inference, err := oip.New(options)
+	if err != nil {
+		return err
+	}
+	// The operator's socket has every interface over which models are loaded.
+	options.Beside = edge.Register
+	control, err := oip.New(options)
 	if err != nil {
 		return err
 	}
 	binary, err := lane.New(lane.Options{
 		Engine: d.engine, Log: d.log,
-		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxInFlight: int64(c.Limits.MaxInFlight),
+		MaxMessage: int64(c.Limits.MaxMessage), MaxConnections: c.Limits.MaxConnections, MaxRings: c.Limits.MaxRings, Budget: budget,
+		Tracer: d.tracer,
 	})
 	if err != nil {
 		return err
 	}
-	d.agent, d.oip, d.lane = edge, inference, binary
+	d.agent, d.oip, d.lane, d.control = edge, inference, binary, control
 	return nil
 }
 
 // listen opens every listener. What is open when it fails is closed by
 // closeSockets.
 func (d *daemon) listen() error {
-	c := d.config
+	c := d.config.Sockets
+	inference := func(s *oip.Server) serveFunc {
+		return func(l *net.UnixListener, a local.Access) error { return s.Serve(l, oip.Access{Access: a}) }
+	}
 	for _, p := range []struct {
 		name, network string
 		socket        config.Socket
-		serve         func(*net.UnixListener) error
+		control       bool
+		key           string // of the configuration, for control; empty where there is none
+		serve         serveFunc
 	}{
-		{"agent", "unix", c.Sockets.Agent, d.agent.Serve},
-		{"oip", "unix", c.Sockets.OIP, func(l *net.UnixListener) error { return d.oip.Serve(l, oip.Access{}) }},
-		{"lane", "unixpacket", c.Sockets.Lane, d.lane.Serve},
-		{"lane", "unix", c.Sockets.LaneStream, d.lane.Serve},
+		{"agent", "unix", c.Agent.Socket, c.Agent.Control, "sockets.agent.control", d.agent.Serve},
+		{"oip", "unix", c.OIP.Socket, c.OIP.Control, "sockets.oip.control", inference(d.oip)},
+		{"lane", "unixpacket", c.Lane, false, "", d.lane.Serve},
+		{"lane", "unix", c.LaneStream, false, "", d.lane.Serve},
+		{"control", "unix", c.Control, true, "", inference(d.control)},
 	} {
-		if err := d.listenUnix(p.name, p.network, p.socket, p.serve); err != nil {
+		access, err := accessTo(p.socket)
+		if err != nil {
+			return fmt.Errorf("listening for the %s protocol: %w", p.name, err)
+		}
+		access.Control, access.ControlKey = p.control, p.key
+		access.MaxPerUser, access.Gates = d.config.Limits.MaxConnectionsPerUser, &d.gates
+		if err := d.listenUnix(p.name, p.network, p.socket, access, p.serve); err != nil {
 			return err
 		}
 	}
 	return d.listenTCP()
 }
 
+// serveFunc answers on a socket.
+type serveFunc func(*net.UnixListener, local.Access) error
+
+// accessTo is who may connect to a socket. Names of users and groups are looked up
+// once: whoever changes them restarts the daemon.
+func accessTo(c config.Socket) (a local.Access, err error) {
+	for _, name := range c.AllowUsers {
+		uid, err := lookUp("allow_users", name, func() (string, error) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return "", err
+			}
+			return u.Uid, nil
+		})
+		if err != nil {
+			return a, err
+		}
+		a.Users = append(a.Users, uid)
+	}
+	for _, name := range c.AllowGroups {
+		gid, err := lookUp("allow_groups", name, func() (string, error) {
+			g, err := user.LookupGroup(name)
+			if err != nil {
+				return "", err
+			}
+			return g.Gid, nil
+		})
+		if err != nil {
+			return a, err
+		}
+		a.Groups = append(a.Groups, gid)
+	}
+	return a, nil
+}
+
+// lookUp is the id of a user or group by number or, if it is none, by what find
+// finds.
+func lookUp(key, name string, find func() (string, error)) (uint32, error) {
+	id, err := strconv.ParseUint(name, 10, 32)
+	if err == nil {
+		return uint32(id), nil
+	}
+	found, err := find()
+	if err == nil {
+		id, err = strconv.ParseUint(found, 10, 32)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking up %s of %s: %w; name one that this host knows, or its number", name, key, err)
+	}
+	return uint32(id), nil
+}
+
 // listenUnix opens the sockets of one protocol.
-func (d *daemon) listenUnix(protocol, network string, c config.Socket, serve func(*net.UnixListener) error) error {
+func (d *daemon) listenUnix(protocol, network string, c config.Socket, a local.Access, serve serveFunc) error {
 	for _, path := range c.Paths {
 		s, err := listen(network, path, c.Mode, c.Group, d.config.Sockets.Force)
 		if err != nil {
 			return fmt.Errorf("listening for the %s protocol: %w", protocol, err)
 		}
-		d.open = append(d.open, listening{protocol, path, func() error { return serve(s.listener) }, s.close})
+		d.open = append(d.open, listening{protocol, path, func() error { return serve(s.listener, a) }, s.close})
 	}
 	return nil
 }
@@ -105,7 +185,10 @@ func (d *daemon) listenTCP() error {
 	if len(c.Listen) == 0 {
 		return nil
 	}
-	access := oip.Access{Control: c.Control, SharedMemory: c.SharedMemory}
+	access := oip.Access{
+		Access:       local.Access{Control: c.Control, ControlKey: "tcp.control", Gates: &d.gates},
+		SharedMemory: c.SharedMemory,
+	}
 	if c.Certificate != "" {
 		var err error
 		if access.TLS, err = d.tls(); err != nil {
@@ -165,7 +248,7 @@ func (d *daemon) stopServers() {
 }
 
 // servers are the protocols.
-func (d *daemon) servers() []server { return []server{d.agent, d.oip, d.lane} }
+func (d *daemon) servers() []server { return []server{d.agent, d.oip, d.lane, d.control} }
 
 // closeSockets removes what the listeners left.
 func (d *daemon) closeSockets() {

@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/lanewire", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
@@ -18,9 +18,10 @@ var moduleRules = []rule{
 	{pkg: "tensor/*", imports: []string{"tensor"}, unsafe: true},
 	{pkg: "cdlr", native: true, unsafe: true, tests: []string{"tensor"}},
 	{pkg: "internal/dl", native: true, unsafe: true},
-	{pkg: "internal/shm"},
+	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
-	{pkg: "internal/lanewire", imports: []string{"tensor"}},
+	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
+	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
 	{pkg: "internal/config"},
 	{pkg: "internal/rows", imports: []string{"tensor"}},
@@ -43,12 +44,15 @@ var moduleRules = []rule{
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
+	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
+	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
+
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
-	{pkg: "lane", imports: []string{"tensor", "internal/lanewire"}, tests: append([]string{"internal/server/lane"}, realParts...)},
+	{pkg: "lane", imports: []string{"tensor", "internal/lanewire", "internal/ring"}, tests: append([]string{"internal/server/lane", "internal/server/local"}, realParts...)},
 
 	// Where everything is put together.
 	{pkg: "cmd/...", imports: everything},

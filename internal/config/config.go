@@ -30,6 +30,7 @@ type Config struct {
 	TCP           TCP      `yaml:"tcp"`
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
+	Tracing       Tracing  `yaml:"tracing"`
 	Host          Host     `yaml:"host"`
 	Shutdown      Shutdown `yaml:"shutdown"`
 
@@ -46,14 +47,16 @@ type Sockets struct {
 	Dir string `yaml:"dir"`
 	// Force removes a file that is in a socket's place without asking whether
 	// someone still answers on it. A socket nobody answers on needs no force.
-	Force bool   `yaml:"force"`
-	Agent Socket `yaml:"agent"`
+	Force bool          `yaml:"force"`
+	Agent ControlSocket `yaml:"agent"`
 	// OIP is the Open Inference Protocol, gRPC and HTTP.
-	OIP Socket `yaml:"oip"`
+	OIP ControlSocket `yaml:"oip"`
 	// Lane is the binary protocol on sockets of type SOCK_SEQPACKET, LaneStream the
 	// same on sockets of type SOCK_STREAM.
 	Lane       Socket `yaml:"lane"`
 	LaneStream Socket `yaml:"lane_stream"`
+	// Control has what Agent and OIP have, loading and unloading included.
+	Control Socket `yaml:"control"`
 }
 
 // Socket is one protocol's listeners.
@@ -65,6 +68,17 @@ type Socket struct {
 	Mode fs.FileMode `yaml:"mode"`
 	// Group owns the socket files: a name or a number, or empty for the daemon's.
 	Group string `yaml:"group"`
+	// AllowUsers and AllowGroups are whose processes may connect, names or numbers;
+	// both empty for everybody whom the mode lets.
+	AllowUsers  []string `yaml:"allow_users"`
+	AllowGroups []string `yaml:"allow_groups"`
+}
+
+// ControlSocket is a Socket over which models may be loaded and unloaded, if
+// Control says so.
+type ControlSocket struct {
+	Socket  `yaml:",inline"`
+	Control bool `yaml:"control"`
 }
 
 // Model is one model to load at start.
@@ -166,8 +180,12 @@ type Limits struct {
 	MaxTensor Size `yaml:"max_tensor"`
 	// MaxConnections is how many clients may be connected to one socket.
 	MaxConnections int `yaml:"max_connections"`
-	// MaxInFlight is how many bytes the requests of one protocol that are worked on
-	// at a time may take.
+	// MaxConnectionsPerUser is how many of them may be of one user; 0 for all.
+	MaxConnectionsPerUser int `yaml:"max_connections_per_user"`
+	// MaxRings is how many clients of the lane may have a ring in shared memory.
+	MaxRings int `yaml:"max_rings"`
+	// MaxInFlight is how many bytes the requests that are worked on at a time may
+	// take, over all protocols.
 	MaxInFlight Size `yaml:"max_in_flight"`
 }
 
@@ -200,15 +218,17 @@ func Default() *Config {
 	return &Config{
 		Sockets: Sockets{
 			Dir:        "/run/picket",
-			Agent:      Socket{Paths: []string{agentSocketName}, Mode: 0o660},
-			OIP:        Socket{Paths: []string{oipSocketName}, Mode: 0o660},
+			Agent:      ControlSocket{Socket{Paths: []string{agentSocketName}, Mode: 0o660}, true},
+			OIP:        ControlSocket{Socket{Paths: []string{oipSocketName}, Mode: 0o660}, false},
 			Lane:       Socket{Paths: []string{laneSocketName}, Mode: 0o660},
 			LaneStream: Socket{Paths: []string{laneStreamSocketName}, Mode: 0o660},
+			Control:    Socket{Paths: []string{controlSocketName}, Mode: 0o600},
 		},
 		Trust:         Trust{Expired: "known"},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
-		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxInFlight: 1 << 30},
+		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
+		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 	}
@@ -221,4 +241,5 @@ const (
 	oipSocketName        = "oip.sock"
 	laneSocketName       = "lane.sock"
 	laneStreamSocketName = "lane-stream.sock"
+	controlSocketName    = "control.sock"
 )

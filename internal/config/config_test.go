@@ -30,6 +30,10 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	// The example shows empty lists as [], which a file without the key has as none.
 	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
 	want.Trust = Trust{Keys: []string{}, Roots: []string{}, Names: []string{}, Packages: []string{}, Rollback: []string{}, Expired: "known"}
+	want.Tracing.Resource, want.Tracing.Headers = []string{}, []string{}
+	for _, s := range []*Socket{&want.Sockets.Agent.Socket, &want.Sockets.OIP.Socket, &want.Sockets.Lane, &want.Sockets.LaneStream, &want.Sockets.Control} {
+		s.AllowUsers, s.AllowGroups = []string{}, []string{}
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
 	}
@@ -73,7 +77,8 @@ func TestYAML(t *testing.T) {
 	path := write(t, "picketd.conf", `
 sockets:
   dir: /run/other
-  agent: {paths: [a.sock, /tmp/b.sock], mode: 0o600, group: wheel}
+  agent: {paths: [a.sock, /tmp/b.sock], mode: 0o600, group: wheel, control: false}
+  oip: {control: true, allow_users: [web, "1001", svc@bank.example], allow_groups: [front]}
 models:
   - {name: one, path: /m/one}
   - name: two
@@ -96,7 +101,9 @@ host: {imds: false, instance_type: m5.4xlarge}
 	}
 	want := Default()
 	want.Sockets.Dir = "/run/other"
-	want.Sockets.Agent = Socket{Paths: []string{"/run/other/a.sock", "/tmp/b.sock"}, Mode: 0o600, Group: "wheel"}
+	want.Sockets.Agent = ControlSocket{Socket: Socket{Paths: []string{"/run/other/a.sock", "/tmp/b.sock"}, Mode: 0o600, Group: "wheel"}}
+	want.Sockets.OIP.Control, want.Sockets.OIP.AllowUsers, want.Sockets.OIP.AllowGroups = true, []string{"web", "1001", "svc@bank.example"}, []string{"front"}
+	want.Sockets.Control.Paths = []string{"/run/other/control.sock"}
 	want.Sockets.OIP.Paths = []string{"/run/other/oip.sock"}
 	want.Sockets.Lane.Paths, want.Sockets.LaneStream.Paths = []string{"/run/other/lane.sock"}, []string{"/run/other/lane-stream.sock"}
 	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
@@ -152,9 +159,16 @@ func TestMistakes(t *testing.T) {
 		{"tcp: {client_ca: /ca.pem}", "line 1: tcp.client_ca: needs tcp.certificate and tcp.key: without encryption clients show no certificate"},
 		{"tcp: {certificate: c.pem, key: /k.pem}", `line 1: tcp.certificate: "c.pem" must be an absolute path`},
 		{"sockets: {oip: {paths: [agent.sock]}}", `line 1: sockets.oip.paths[0]: "agent.sock" is listed twice`},
+		{"sockets: {control: {paths: [agent.sock]}}", `line 1: sockets.control.paths[0]: "agent.sock" is listed twice`},
+		{"sockets: {lane: {control: true}}", `line 1: sockets.lane: unknown key "control", known here are allow_groups, allow_users, group, mode, paths`},
+		{"sockets: {oip: {control: 1}}", `line 1: sockets.oip.control: "1" is neither true nor false`},
+		{"sockets: {lane: {allow_users: [a, 'b c']}}", `line 1: sockets.lane.allow_users[1]: "b c" is not the name or number of a user`},
+		{"sockets: {control: {allow_groups: ['']}}", `line 1: sockets.control.allow_groups[0]: "" is not the name or number of a group`},
+		{"sockets: {agent: {allow_users: root}}", `line 1: sockets.agent.allow_users: must be a list, with "- " before each entry or in [ ]`},
+		{"limits: {max_connections_per_user: -1}", `line 1: limits.max_connections_per_user: -1 is outside 0 to 1000000`},
 		{"sockets: {lane: {paths: [agent.sock]}}", `line 1: sockets.lane.paths[0]: "agent.sock" is listed twice`},
 		{"limits: {max_in_flight: 1kB}", "line 1: limits.max_in_flight: 1000B is outside 64KiB to 1024GiB"},
-		{"sockets: {dir: /" + strings.Repeat("d", 95) + "}", `sockets.lane_stream.paths[0]: is 113 bytes long with its directory, at most 107 fit a Unix socket`},
+		{"sockets: {dir: /" + strings.Repeat("d", 92) + "}", `sockets.lane_stream.paths[0]: is 110 bytes long with its directory, at most 107 fit a Unix socket`},
 		{"models:\n- name: a", `line 2: models[0].path: is missing`},
 		{"models:\n- path: /a", `line 2: models[0].name: is missing`},
 		{"models:\n- {name: a-, path: /a}", `line 2: models[0].name: "a-" is not a model name: letters, digits and inner hyphens are allowed`},
@@ -182,7 +196,7 @@ func TestMistakes(t *testing.T) {
 			continue
 		}
 		want := path + ": " + c.want
-		if strings.HasPrefix(c.want, "sockets.lane_stream.paths[0]: is 113") {
+		if strings.HasPrefix(c.want, "sockets.lane_stream.paths[0]: is 110") {
 			// The path is a default; only the directory is in the file.
 			want = path + ": line 1: " + c.want
 		}

@@ -29,6 +29,9 @@ func (o origin) of(path string) string {
 	return ""
 }
 
+// gives tells whether the file has a value at path.
+func (o origin) gives(path string) bool { return o.lines[path] > 0 }
+
 // replaced records that the value at path, with everything in it, no longer comes
 // from the file.
 func (o origin) replaced(path string) {

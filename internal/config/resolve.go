@@ -65,7 +65,7 @@ func Resolve(flags Flags, getenv func(string) string) (*Config, error) {
 	if err := c.validate(from); err != nil {
 		return nil, err
 	}
-	for _, paths := range [][]string{c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths} {
+	for _, paths := range [][]string{c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths, c.Sockets.Control.Paths} {
 		for i, path := range paths {
 			paths[i] = c.Sockets.locate(path)
 		}
@@ -96,6 +96,9 @@ func (c *Config) applyEnv(getenv func(string) string, from origin) error {
 	if first, _, _ := strings.Cut(getenv(EnvState), ":"); c.StateDir == "" {
 		c.StateDir = first
 	}
+	if err := c.Tracing.applyEnv(getenv, from); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	switch value := getenv(EnvIMDS); strings.ToLower(value) {
 	case "":
 	case "on":
@@ -121,11 +124,12 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 			mistakes = append(mistakes, fmt.Errorf("-a: %w", err))
 		}
 		if flags.SocketsDir == "" {
-			c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths = nil, nil, nil, nil
+			c.Sockets.Agent.Paths, c.Sockets.OIP.Paths, c.Sockets.Lane.Paths, c.Sockets.LaneStream.Paths, c.Sockets.Control.Paths = nil, nil, nil, nil, nil
 			from.replaced("sockets.agent.paths")
 			from.replaced("sockets.oip.paths")
 			from.replaced("sockets.lane.paths")
 			from.replaced("sockets.lane_stream.paths")
+			from.replaced("sockets.control.paths")
 		}
 		if !slices.Contains(c.Sockets.Agent.Paths, path) {
 			c.Sockets.Agent.Paths = append(c.Sockets.Agent.Paths, path)
@@ -179,10 +183,12 @@ func (c *Config) moveSockets(dir string, from origin) error {
 	c.Sockets.OIP.Paths = []string{filepath.Join(dir, oipSocketName)}
 	c.Sockets.Lane.Paths = []string{filepath.Join(dir, laneSocketName)}
 	c.Sockets.LaneStream.Paths = []string{filepath.Join(dir, laneStreamSocketName)}
+	c.Sockets.Control.Paths = []string{filepath.Join(dir, controlSocketName)}
 	from.replaced("sockets.dir")
 	from.replaced("sockets.agent.paths")
 	from.replaced("sockets.lane.paths")
 	from.replaced("sockets.lane_stream.paths")
+	from.replaced("sockets.control.paths")
 	from.replaced("sockets.oip.paths")
 	return nil
 }

@@ -168,8 +168,8 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 		{Flags{}, env(EnvBackend, "No such"), "backends.force: \"No such\" is not the name of a backend: `picket info` lists them"},
 		{Flags{}, env(EnvIMDS, "maybe"), `PICKET_IMDS: "maybe" is neither on nor off`},
 		{
-			Flags{SocketsDir: "/" + strings.Repeat("d", 95)}, noEnv,
-			`sockets.lane_stream.paths[0]: is 113 bytes long with its directory, at most 107 fit a Unix socket`,
+			Flags{SocketsDir: "/" + strings.Repeat("d", 92)}, noEnv,
+			`sockets.lane_stream.paths[0]: is 110 bytes long with its directory, at most 107 fit a Unix socket`,
 		},
 	} {
 		c.flags.Config = file

@@ -35,7 +35,7 @@ var (
 	modelName = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*$`)
 	// Which backends exist is for the engine to say; this is how they are written.
 	backendName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
-	groupName   = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}$`)
+	accountName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@-]{0,63}$`) // a user or a group
 )
 
 const (
@@ -106,12 +106,15 @@ func (c *Config) problems() []problem {
 		k.add("limits.max_tensor", "%v is outside 1B to %v", c.Limits.MaxTensor, Size(1<<40))
 	}
 	k.between("limits.max_connections", c.Limits.MaxConnections, 1, 1_000_000)
+	k.between("limits.max_connections_per_user", c.Limits.MaxConnectionsPerUser, 0, 1_000_000)
+	k.between("limits.max_rings", c.Limits.MaxRings, 0, 4096)
 	if c.Limits.MaxInFlight < minMessage || c.Limits.MaxInFlight > 1<<40 {
 		k.add("limits.max_in_flight", "%v is outside %v to %v", c.Limits.MaxInFlight, minMessage, Size(1<<40))
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
+	c.Tracing.check(k)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
 	return k.problems
 }
@@ -170,10 +173,11 @@ func (c *Config) checkSockets(k *checker) {
 		k.add("sockets.agent.paths", "is empty: picket could not talk to the daemon")
 	}
 	seen := map[string]bool{}
-	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent, seen)
-	c.Sockets.check(k, "sockets.oip", c.Sockets.OIP, seen)
+	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent.Socket, seen)
+	c.Sockets.check(k, "sockets.oip", c.Sockets.OIP.Socket, seen)
 	c.Sockets.check(k, "sockets.lane", c.Sockets.Lane, seen)
 	c.Sockets.check(k, "sockets.lane_stream", c.Sockets.LaneStream, seen)
+	c.Sockets.check(k, "sockets.control", c.Sockets.Control, seen)
 }
 
 // check looks at one protocol's listeners; seen are the paths of those before.
@@ -198,8 +202,18 @@ func (s Sockets) check(k *checker, section string, socket Socket, seen map[strin
 	if socket.Mode&0o600 != 0o600 {
 		k.add(section+".mode", "%04o would lock out the daemon's own user", uint32(socket.Mode))
 	}
-	if socket.Group != "" && !groupName.MatchString(socket.Group) {
+	if socket.Group != "" && !accountName.MatchString(socket.Group) {
 		k.add(section+".group", "%s is not the name or number of a group", quote(socket.Group))
+	}
+	for i, user := range socket.AllowUsers {
+		if !accountName.MatchString(user) {
+			k.add(fmt.Sprintf("%s.allow_users[%d]", section, i), "%s is not the name or number of a user", quote(user))
+		}
+	}
+	for i, group := range socket.AllowGroups {
+		if !accountName.MatchString(group) {
+			k.add(fmt.Sprintf("%s.allow_groups[%d]", section, i), "%s is not the name or number of a group", quote(group))
+		}
 	}
 }
 

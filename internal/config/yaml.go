@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -114,6 +115,8 @@ func (d *yamlDecoder) value(node *yaml.Node, to reflect.Value, path string) {
 		scalar(d, node, to, path, parseBool)
 	case reflect.Int:
 		scalar(d, node, to, path, parseInt)
+	case reflect.Float64:
+		scalar(d, node, to, path, parseFloat)
 	case reflect.String:
 		scalar(d, node, to, path, func(text string) (string, error) { return text, nil })
 	default:
@@ -259,6 +262,14 @@ func parseBool(text string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("%s is neither true nor false", quote(text))
+}
+
+func parseFloat(text string) (float64, error) {
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(value) {
+		return 0, fmt.Errorf("%s is not a number", quote(text))
+	}
+	return value, nil
 }
 
 func parseInt(text string) (int, error) {

@@ -12,11 +12,15 @@ const (
 	WelcomeSize = 24
 )
 
+// FeatureRing in a Hello asks for a ring. In a Welcome it says that a descriptor of
+// the ring came along, and that all further frames go through it.
+const FeatureRing uint32 = 1 << 0
+
 // Hello is what a client says first.
 type Hello struct {
 	// Lowest and Highest are the versions it speaks.
 	Lowest, Highest uint16
-	// Features is reserved for additions: 0.
+	// Features are the additions to the protocol that it wants.
 	Features uint32
 }
 
@@ -38,7 +42,7 @@ func ParseHello(b []byte) (Hello, error) {
 // Welcome is the server's answer to Hello.
 type Welcome struct {
 	Version uint16
-	// Features are those of the client's that the server has too.
+	// Features are those that the client wants and has got.
 	Features uint32
 	// MaxMessage is the most bytes of one message on a SOCK_SEQPACKET socket, either way.
 	MaxMessage uint32

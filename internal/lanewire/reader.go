@@ -7,6 +7,9 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/picket-ml/picket/internal/ring"
 )
 
 // bufferSize is room for a whole message behind what is left of a frame that is
@@ -28,7 +31,9 @@ var ErrMessage = fmt.Errorf("a message is larger than %d bytes", MaxMessage)
 // Descriptors that the other side passes along are dropped by the kernel, because
 // no room for them is offered.
 type Reader struct {
+	conn     *net.UnixConn
 	raw      syscall.RawConn
+	ring     *ring.Ring            // what is read in the place of conn, if it is there
 	try      func(fd uintptr) bool // one attempt, kept because making it allocates
 	most     int                   // bytes to ask for at once
 	buffer   *[bufferSize]byte     // nil while there is nothing
@@ -42,12 +47,26 @@ func NewReader(conn *net.UnixConn) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing to read: %w", err)
 	}
-	r := &Reader{raw: raw, most: MaxMessage}
+	r := &Reader{conn: conn, raw: raw, most: MaxMessage}
 	if isPacket(conn) {
 		r.most++ // one byte more than allowed shows that there is more
 	}
 	r.try = r.attempt
 	return r, nil
+}
+
+// UseRing has the Reader read from a ring in the place of its connection. The ring
+// stays the caller's.
+func (r *Reader) UseRing(from *ring.Ring) { r.ring = from }
+
+// SetDeadline bounds how long Fill waits, also while it does; the zero time is no
+// bound. It may be called by any goroutine, though not at the same time as UseRing.
+func (r *Reader) SetDeadline(t time.Time) error {
+	if r.ring != nil {
+		r.ring.SetReadDeadline(t)
+		return nil
+	}
+	return r.conn.SetReadDeadline(t)
 }
 
 // Buffered is what was read and not yet consumed, valid until the next Fill or
@@ -68,8 +87,7 @@ func (r *Reader) Consume(n int) {
 
 // Fill waits for more bytes and appends them to Buffered, of which at most
 // MaxMessage may be left. It fails with io.EOF when the other side has closed,
-// with os.ErrDeadlineExceeded at the connection's read deadline, and with
-// ErrMessage.
+// with os.ErrDeadlineExceeded at the deadline, and with ErrMessage.
 func (r *Reader) Fill() error {
 	switch {
 	case r.buffer == nil:
@@ -83,12 +101,30 @@ func (r *Reader) Fill() error {
 		panic("BUG: a reader was filled while more than a message was left")
 	}
 	r.err = nil
-	err := r.raw.Read(r.try)
+	var err error
+	if r.ring != nil {
+		err = r.take()
+	} else {
+		err = r.raw.Read(r.try)
+	}
 	if err != nil || r.err != nil {
 		r.release()
 		return errors.Join(err, r.err)
 	}
 	return nil
+}
+
+// take is Fill from a ring.
+func (r *Reader) take() error {
+	if err := r.ring.In.Wait(); err != nil {
+		return err
+	}
+	if r.buffer == nil {
+		r.buffer = buffers.Get().(*[bufferSize]byte)
+	}
+	n, err := r.ring.In.Take(r.buffer[r.to : r.to+MaxMessage])
+	r.to += n
+	return err
 }
 
 // attempt reads once; it reports false when there is nothing yet.

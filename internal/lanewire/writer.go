@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/picket-ml/picket/internal/ring"
 )
 
 // maxPending is how many bytes may wait to be written before whoever has more
@@ -29,6 +31,7 @@ var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 type Writer struct {
 	conn    *net.UnixConn
 	raw     syscall.RawConn
+	ring    *ring.Ring // what is written in the place of conn, if it is there
 	packet  bool
 	timeout time.Duration // how long the other side may take no byte
 	// background lets another goroutine finish what the kernel has no room for,
@@ -62,6 +65,10 @@ func NewWriter(conn *net.UnixConn, timeout time.Duration, background bool) (*Wri
 	w.try = w.attempt
 	return w, nil
 }
+
+// UseRing has the Writer write to a ring in the place of its connection, while
+// nobody else uses it. The ring stays the caller's.
+func (w *Writer) UseRing(to *ring.Ring) { w.ring = to }
 
 // Append adds a frame whose payload is the parts one after the other; h.Payload
 // is set. It copies all of it. While too much waits to be written it waits too,
@@ -178,6 +185,9 @@ func (w *Writer) settle(out *[]byte, err error) {
 // with it, it waits, for as long as the other side takes something within the
 // timeout.
 func (w *Writer) write(b []byte, patient bool) (rest []byte, err error) {
+	if w.ring != nil {
+		return w.put(b, patient)
+	}
 	w.patient = patient
 	for len(b) > 0 {
 		w.chunk, w.wrote, w.fault = b, 0, nil
@@ -206,6 +216,22 @@ func (w *Writer) write(b []byte, patient bool) (rest []byte, err error) {
 		}
 	}
 	return nil, nil
+}
+
+// put is write to a ring.
+func (w *Writer) put(b []byte, patient bool) (rest []byte, err error) {
+	for {
+		n, err := w.ring.Out.Put(b)
+		if err != nil {
+			return nil, broken(err)
+		}
+		if b = b[n:]; len(b) == 0 || !patient {
+			return b, nil
+		}
+		if err := w.ring.Out.WaitForRoom(w.timeout); err != nil {
+			return nil, broken(err)
+		}
+	}
 }
 
 // attempt writes once. It reports false, to be called again when the kernel has

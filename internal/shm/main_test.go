@@ -95,6 +95,12 @@ func runTask(task []string) error {
 // prints (none for taskDial). The task ends, and is checked, with the test.
 func asStranger(t *testing.T, task ...string) string {
 	t.Helper()
+	return asStrangerOf(t, nil, task...)
+}
+
+// asStrangerOf is asStranger with supplementary groups.
+func asStrangerOf(t *testing.T, groups []uint32, task ...string) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a process under another uid is part of the question")
 	}
@@ -102,7 +108,7 @@ func asStranger(t *testing.T, task ...string) string {
 	// owner may search.
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), taskEnv+"="+strings.Join(task, " "))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger, Groups: groups}}
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -4,10 +4,23 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
 func accept(t *testing.T, dial func(path string)) Peer {
+	t.Helper()
+	conn := accepted(t, dial)
+	defer conn.Close()
+	peer, err := PeerCred(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peer
+}
+
+// accepted is the connection that dial makes, which the caller closes.
+func accepted(t *testing.T, dial func(path string)) *net.UnixConn {
 	t.Helper()
 	// Not t.TempDir: another uid must be able to search the directory.
 	dir, err := os.MkdirTemp("", "peer")
@@ -32,12 +45,7 @@ func accept(t *testing.T, dial func(path string)) Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	peer, err := PeerCred(conn.(*net.UnixConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return peer
+	return conn.(*net.UnixConn)
 }
 
 func TestPeerCredOfThisProcess(t *testing.T) {
@@ -50,6 +58,31 @@ func TestPeerCredOfThisProcess(t *testing.T) {
 	})
 	if peer != self() {
 		t.Errorf("peer %+v, want %+v", peer, self())
+	}
+}
+
+// However many groups a process has, all are told.
+func TestPeerGroups(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: a process with other groups is the question")
+	}
+	for _, n := range []int{0, 1, 32, 33, 1000} {
+		want := make([]uint32, n)
+		for i := range want {
+			want[i] = uint32(70000 + i)
+		}
+		conn := accepted(t, func(path string) { asStrangerOf(t, want, taskDial, path) })
+		got, err := PeerGroups(conn)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d groups: %v, %v", n, got, err)
+		}
+		if peer, err := PeerCred(conn); err != nil || peer.UID != stranger {
+			t.Errorf("%+v, %v", peer, err)
+		}
+		conn.Close()
+		if _, err := PeerGroups(conn); err == nil {
+			t.Error("a connection that is closed has groups")
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ start() {
 	# tritonclient's HTTP client and perf_analyzer's speak TCP only. Port 0 is any
 	# free one; the log says which.
 	cat >"$work/picketd.yaml" <<-EOF
-		sockets: {dir: $work/run}
+		sockets: {dir: $work/run, oip: {control: true}}
 		tcp: {listen: ["127.0.0.1:0"], control: true, shared_memory: true}
 		models: [{name: fraud, path: $work/fraud}]
 		unsigned: true

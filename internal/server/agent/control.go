@@ -31,8 +31,7 @@ type Socket struct {
 	Path     string
 }
 
-// Control implements controlapi.ControlServer. New registers one beside the
-// agent's interface; a listener of its own can have another.
+// Control implements controlapi.ControlServer.
 type Control struct {
 	controlapi.UnimplementedControlServer
 

@@ -20,6 +20,7 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -139,10 +140,14 @@ func start(t testing.TB, o Options, models map[string]*copyModel) *fixture {
 	dir := t.TempDir()
 	f := &fixture{source: &copies{dir: dir, models: models, errs: map[string]error{}}, log: &testkit.Output{}, path: filepath.Join(dir, "agent.sock")}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var err error
-	f.engine, err = engine.New(engine.Options{
+	setup := engine.Options{
 		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{f.source}, Source: copiesSource{f.source}, Log: log,
-	})
+	}
+	if o.Tracer != nil {
+		setup.Observer = o.Tracer
+	}
+	var err error
+	f.engine, err = engine.New(setup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +160,7 @@ func start(t testing.TB, o Options, models map[string]*copyModel) *fixture {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- f.server.Serve(l) }()
+	go func() { served <- f.server.Serve(l, local.Access{Control: true}) }()
 	f.conn = dial(t, f.path)
 	f.AgentClient, f.control = agentapi.NewAgentClient(f.conn), controlapi.NewControlClient(f.conn)
 	t.Cleanup(func() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -42,8 +43,8 @@ func FuzzPredict(f *testing.F) {
 		f.Fatal(err)
 	}
 	services := []*service{
-		{engine: fixture.engine, log: fixture.server.log, maxTensor: 1 << 20},
-		{engine: fixture.engine, log: fixture.server.log, maxTensor: 1 << 20, strict: true},
+		{engine: fixture.engine, log: fixture.server.log, maxTensor: 1 << 20, budget: local.NewBudget(1 << 30)},
+		{engine: fixture.engine, log: fixture.server.log, maxTensor: 1 << 20, strict: true, budget: local.NewBudget(1 << 30)},
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := &agentapi.PredictRequest{}

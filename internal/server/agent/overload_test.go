@@ -1,16 +1,21 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"sync"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -48,6 +53,7 @@ func TestFullQueue(t *testing.T) {
 	waitFor(t, "the queue to be full", func() bool { return waiting(f, "stuck") == 2 })
 	_, err := f.Predict(t.Context(), oneRow("stuck"))
 	checkStatus(t, "a request too many", err, codes.ResourceExhausted)
+	checkRetry(t, err)
 	f.checkServing(t) // other models are not concerned
 	close(open)
 	wg.Wait()
@@ -143,4 +149,69 @@ func errorCounts(t *testing.T, f *fixture, name string) map[string]uint64 {
 		}
 	}
 	return counts
+}
+
+// What requests take from shared memory, and what their answers take, is in the budget as messages are: refused before it is allocated,
+// with a hint when to ask again, and given back with the answer.
+func TestMemoryOfAllRequests(t *testing.T) {
+	const size = 12 << 17 // bytes of a request in shared memory, and of its answer
+	running, open := make(chan struct{}, 10), make(chan struct{})
+	budget := local.NewBudget(5 * size)
+	f := start(t, Options{Budget: budget}, map[string]*copyModel{
+		"fraud": {signature: rowsOf3, properties: engine.Properties{Inline: true}},
+		"stuck": {signature: rowsOf3, onRun: func() error { running <- struct{}{}; <-open; return nil }},
+	})
+	if _, err := f.engine.Load(t.Context(), "stuck", "stuck", engine.ModelOptions{MaxQueue: 10, MaxBatchRows: 1}); err != nil {
+		t.Fatal(err)
+	}
+	segment := ownSegment(t, bytes.Repeat([]byte{1}, size))
+	request := func(model string) *agentapi.PredictRequest {
+		return &agentapi.PredictRequest{Name: model, Tensors: []*agentapi.Tensor{
+			{Data: &agentapi.Tensor_SharedMemoryHandle{SharedMemoryHandle: &agentapi.SharedMemoryHandle{SegmentId: segment}}},
+		}}
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			_, err := f.Predict(t.Context(), request("stuck"))
+			checkStatus(t, "a request that there is room for", err, codes.OK)
+		})
+	}
+	<-running
+	waitFor(t, "two requests to take their memory", func() bool { return budget.Used() >= 4*size })
+	before := tensor.MemoryUsage().Live
+	for _, model := range []string{"stuck", "fraud"} {
+		_, err := f.Predict(t.Context(), request(model))
+		checkStatus(t, "a request too many", err, codes.ResourceExhausted)
+		checkRetry(t, err)
+	}
+	if now := tensor.MemoryUsage().Live; now != before {
+		t.Errorf("requests that were refused have %d buffers", now-before)
+	}
+	f.checkServing(t) // there is room for small ones
+	close(open)
+	wg.Wait()
+	waitFor(t, "it to be given back", func() bool { return budget.Used() == 0 })
+	_, err := f.Predict(t.Context(), request("fraud"))
+	checkStatus(t, "a request once there is room", err, codes.OK)
+	// What fails on its way gives back as well.
+	bad := request("fraud")
+	bad.Tensors[0].GetSharedMemoryHandle().Offset = size
+	_, err = f.Predict(t.Context(), bad)
+	checkStatus(t, "memory that is not there", err, codes.InvalidArgument)
+	waitFor(t, "everything to be given back", func() bool { return budget.Used() == 0 })
+}
+
+// checkRetry wants the status to say when to ask again.
+func checkRetry(t *testing.T, err error) {
+	t.Helper()
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			if wait := info.GetRetryDelay().AsDuration(); wait < failure.MinRetry || wait > failure.MaxRetry {
+				t.Errorf("it says to wait %v", wait)
+			}
+			return
+		}
+	}
+	t.Errorf("%v, and nothing says when to ask again", err)
 }

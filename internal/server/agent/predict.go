@@ -5,25 +5,42 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Predict implements agentapi.AgentServer. Any number of calls run at once.
 func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*agentapi.PredictResponse, error) {
+	span := s.tracer.Predicting(ctx, protocol, agentapi.Agent_Predict_FullMethodName)
+	out, err := s.predict(ctx, in, span)
+	span.EndCall(err)
+	return out, err
+}
+
+// predict is Predict with the span to fill in, which may be nil.
+func (s *service) predict(ctx context.Context, in *agentapi.PredictRequest, span *trace.Span) (*agentapi.PredictResponse, error) {
 	const doing = "predicting"
 	model, err := s.acquire(doing, in.GetName())
 	if err != nil {
+		span.Asked(in.GetName())
 		return nil, err
 	}
 	defer model.Release()
+	span.Model(model)
 
-	request, err := s.newRequest(ctx, model, in.GetTensors())
+	request, reserved, err := s.newRequest(ctx, model, in.GetTensors())
 	if err != nil {
 		model.Refused(err)
-		return nil, s.status(doing, in.GetName(), err)
+		span.Failed(err)
+		return nil, s.predictStatus(model, err)
 	}
+	defer s.budget.Give(reserved)
 	defer request.Release()
+	span.Request(request)
 	if err := request.Predict(ctx); err != nil {
-		return nil, s.status(doing, in.GetName(), err)
+		span.Failed(err)
+		return nil, s.predictStatus(model, err)
 	}
 	out := &agentapi.PredictResponse{Tensors: make([]*agentapi.Tensor, len(request.Outputs))}
 	for i, t := range request.Outputs {
@@ -32,27 +49,49 @@ func (s *service) Predict(ctx context.Context, in *agentapi.PredictRequest) (*ag
 	return out, nil
 }
 
+// predictStatus is the gRPC status of an error of a prediction.
+func (s *service) predictStatus(model *engine.Snapshot, err error) error {
+	return s.status("predicting", model.Name(), err, failure.RetryAfter(err, model.Backlog()))
+}
+
 // newRequest turns what a client sent into a filled request, which the caller
-// releases. Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
-func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensors []*agentapi.Tensor) (*engine.Request, error) {
+// releases, and reserves what it takes beside the message, which the caller gives
+// back: the inputs that come from shared memory, and the outputs. Errors wrap
+// engine.ErrInvalidInput, engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
+func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensors []*agentapi.Tensor) (_ *engine.Request, reserved int64, err error) {
 	var few [4]input // most models have one input; these stay on the stack
 	inputs, err := s.bind(few[:0], model.Signature(), tensors)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	rows, err := s.measure(ctx, inputs)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	reserved = local.OutputBytes(model.Signature(), rows)
+	for i := range inputs {
+		if inputs[i].shared {
+			reserved += int64(inputs[i].size)
+		}
+	}
+	if err := s.budget.Take(reserved); err != nil {
+		return nil, 0, err
+	}
+	taken := reserved
+	defer func() {
+		if err != nil {
+			s.budget.Give(taken)
+		}
+	}()
 	request, err := model.NewRequest(rows)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for i := range inputs {
 		if err := inputs[i].fill(request.Inputs[i].Bytes()); err != nil {
 			request.Release()
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return request, nil
+	return request, reserved, nil
 }

@@ -16,6 +16,7 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -37,8 +38,17 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
+	// Budget bounds the bytes of all requests under way, together with those of
+	// other servers that share it; what comes beyond is refused as busy. Nil for
+	// one of 1 GiB.
+	Budget *local.Budget
+	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
+	Tracer *trace.Tracer
 	// Daemon is what the control service says of the process it runs in.
 	Daemon Daemon
+
+	// patience is shortened by tests.
+	patience local.Patience
 }
 
 // Limits that no configuration changes.
@@ -53,7 +63,9 @@ const (
 // Server answers agent and control calls on any number of listeners. Its
 // methods may be called by many goroutines at once.
 type Server struct {
-	grpc           *grpc.Server
+	grpc           *local.GRPC
+	agent          *service
+	control        *Control
 	log            *slog.Logger
 	maxConnections int
 
@@ -78,18 +90,35 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: grpc.NewServer(local.ServerOptions(o.MaxMessage, prefaceTimeout)...)}
-	agentapi.RegisterAgentServer(s.grpc, &service{
-		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor),
-	})
-	controlapi.RegisterControlServer(s.grpc, NewControl(o.Engine, o.Daemon))
+	if o.Budget == nil {
+		o.Budget = local.NewBudget(1 << 30)
+	}
+	if o.patience == (local.Patience{}) {
+		o.patience = local.DefaultPatience
+	}
+	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: local.NewGRPC(local.GRPCOptions{
+		MaxMessage: o.MaxMessage, Greeting: prefaceTimeout, Patience: o.patience, Budget: o.Budget,
+	})}
+	s.agent = &service{
+		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor), budget: o.Budget, tracer: o.Tracer,
+	}
+	s.control = NewControl(o.Engine, o.Daemon)
+	s.Register(s.grpc)
 	return s, nil
 }
 
+// Register adds the agent's interface and the control service to another gRPC
+// server, which must be a local.GRPC.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	agentapi.RegisterAgentServer(r, s.agent)
+	controlapi.RegisterControlServer(r, s.control)
+}
+
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is
-// called, when it returns nil, or until l fails.
-func (s *Server) Serve(l *net.UnixListener) error {
-	counted := newListener(local.NewListener(l, s.maxConnections, s.log))
+// called, when it returns nil, or until l fails. access says who may connect, and
+// whether they may load and unload.
+func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
+	counted := newListener(local.NewListener(l, s.maxConnections, access, s.log))
 	s.mu.Lock()
 	s.listeners = append(s.listeners, counted)
 	s.mu.Unlock()

@@ -12,7 +12,9 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 const (
@@ -31,10 +33,26 @@ type service struct {
 	log       *slog.Logger
 	strict    bool
 	maxTensor uint64
+	budget    *local.Budget
+	tracer    *trace.Tracer // nil for no traces
 }
+
+// protocol is what traces call the interface.
+const protocol = "agent"
 
 // LoadModel implements agentapi.AgentServer.
 func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	ctx, span := s.tracer.Calling(ctx, protocol, agentapi.Agent_LoadModel_FullMethodName)
+	span.Asked(in.GetName())
+	out, err := s.load(ctx, in)
+	span.EndCall(err)
+	return out, err
+}
+
+func (s *service) load(ctx context.Context, in *agentapi.LoadModelRequest) (*agentapi.LoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, loadStatus(err)
+	}
 	if err := engine.CheckName(in.GetName()); err != nil {
 		return nil, loadStatus(err)
 	}
@@ -56,11 +74,22 @@ func (s *service) LoadModel(ctx context.Context, in *agentapi.LoadModelRequest) 
 
 // UnLoadModel implements agentapi.AgentServer.
 func (s *service) UnLoadModel(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	ctx, span := s.tracer.Calling(ctx, protocol, agentapi.Agent_UnLoadModel_FullMethodName)
+	span.Asked(in.GetName())
+	out, err := s.unload(ctx, in)
+	span.EndCall(err)
+	return out, err
+}
+
+func (s *service) unload(ctx context.Context, in *agentapi.UnLoadModelRequest) (*agentapi.UnLoadModelResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
+	}
 	if len(in.GetName()) > maxNameBytes {
 		return nil, errLongName
 	}
 	if err := s.engine.Unload(ctx, in.GetName()); err != nil {
-		return nil, s.status("unloading a model", in.GetName(), err)
+		return nil, s.status("unloading a model", in.GetName(), err, failure.RetryAfter(err, 0))
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "a client had a model unloaded", slog.String("model", in.GetName()), callerAttr(ctx))
 	return &agentapi.UnLoadModelResponse{}, nil
@@ -96,7 +125,7 @@ func (s *service) acquire(doing, name string) (*engine.Snapshot, error) {
 	}
 	model, err := s.engine.Acquire(name)
 	if err != nil {
-		return nil, s.status(doing, name, err)
+		return nil, s.status(doing, name, err, 0)
 	}
 	return model, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -22,6 +23,7 @@ var loadSentences = [...]struct {
 	err      error
 	sentence string
 }{
+	{failure.ErrDenied, "models cannot be loaded over this connection: use the control socket"},
 	{engine.ErrNotFound, "nothing is at the url"},
 	{engine.ErrExists, "a model of that name is loaded and keeps serving: unload it first, or choose another name"},
 	{engine.ErrInvalidName, "the model name is not valid: it is too long, or has other characters than letters, digits and inner hyphens"},
@@ -55,15 +57,16 @@ func loadSentence(err error) string {
 // headers that some clients accept, percent-encoded as it is.
 const maxDetailBytes = 2 << 10
 
-// status turns an error into a gRPC status. What went wrong inside the daemon
+// status turns an error into a gRPC status; retry says when asking again has a
+// chance, 0 where it has none. What went wrong inside the daemon
 // is for the log, not for the client.
-func (s *service) status(doing, model string, err error) error {
+func (s *service) status(doing, model string, err error, retry time.Duration) error {
 	code := failure.Code(err)
 	if code == codes.Internal {
 		s.log.Error("a call failed", "doing", doing, "model", model, "error", err)
 		return status.Error(codes.Internal, doing+": the model failed; the reason is in the daemon's log")
 	}
-	return status.Error(code, failure.Shorten(err.Error(), failure.MaxSentence))
+	return failure.Status(code, err.Error(), retry)
 }
 
 // loadStatus turns an error of LoadModel into a gRPC status whose message has no
@@ -79,13 +82,9 @@ func loadStatus(err error) error {
 	if code == codes.Internal || strings.ContainsAny(message, "0123456789") {
 		message = loadSentence(err) + "; the status details and the daemon's log say more"
 	}
-	st := status.New(code, failure.Shorten(message, failure.MaxSentence))
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(wrapperspb.String(failure.Shorten(err.Error(), maxDetailBytes)))}
 	if errors.Is(err, engine.ErrTrust) {
 		details = append(details, protoadapt.MessageV1Of(&errdetails.ErrorInfo{Domain: agentapi.ErrorDomain, Reason: agentapi.ReasonNotTrusted}))
 	}
-	if with, err := st.WithDetails(details...); err == nil {
-		st = with
-	}
-	return st.Err()
+	return failure.Status(code, message, failure.RetryAfter(err, 0), details...)
 }

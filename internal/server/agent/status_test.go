@@ -211,7 +211,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 }
 
 func TestBusyAndClosed(t *testing.T) {
-	err := (&service{}).status("predicting", "m", fmt.Errorf("predicting: %w: 1024 requests are waiting already", engine.ErrBusy))
+	err := (&service{}).status("predicting", "m", fmt.Errorf("predicting: %w: 1024 requests are waiting already", engine.ErrBusy), 0)
 	checkStatus(t, "a full queue", err, codes.ResourceExhausted)
 
 	f := startRowsOf3(t, Options{})

@@ -8,17 +8,32 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/picket-ml/picket/engine"
 )
 
-// kinds maps the engine's errors. An error wraps at most one.
+// What servers refuse without the engine.
+var (
+	// ErrDenied is what clients may not do over the connection that they ask over.
+	ErrDenied = errors.New("not permitted")
+	// ErrTooLarge is a request for which there never would be room.
+	ErrTooLarge = errors.New("too large")
+)
+
+// kinds maps the errors to codes. An error wraps at most one.
 var kinds = [...]struct {
 	err  error
 	code codes.Code
 }{
+	{ErrDenied, codes.PermissionDenied},
+	{ErrTooLarge, codes.ResourceExhausted},
 	{engine.ErrNotFound, codes.NotFound},
 	{engine.ErrExists, codes.AlreadyExists},
 	{engine.ErrInvalidName, codes.InvalidArgument},
@@ -52,6 +67,42 @@ func Code(err error) codes.Code {
 		}
 	}
 	return codes.Internal
+}
+
+// Bounds of what clients are told to wait before they ask again.
+const (
+	MinRetry = time.Millisecond
+	MaxRetry = time.Second
+)
+
+// RetryAfter is when asking again has a chance after err, 0 where it has none. backlog is how long those before take, 0 where that is
+// not known.
+func RetryAfter(err error, backlog time.Duration) time.Duration {
+	switch {
+	case !errors.Is(err, engine.ErrBusy) && !errors.Is(err, engine.ErrMemory):
+		return 0
+	case backlog == 0:
+		return unknownBacklog
+	}
+	return min(max(backlog, MinRetry), MaxRetry)
+}
+
+// unknownBacklog is what clients are told to wait where nobody knows better.
+const unknownBacklog = 100 * time.Millisecond
+
+// Status is an error of gRPC. Where asking again has a chance, retry says when, and a google.rpc.RetryInfo in the details tells it.
+func Status(code codes.Code, sentence string, retry time.Duration, details ...protoadapt.MessageV1) error {
+	st := status.New(code, Shorten(sentence, MaxSentence))
+	if retry > 0 {
+		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(retry)}))
+	}
+	if len(details) == 0 {
+		return st.Err()
+	}
+	if with, err := st.WithDetails(details...); err == nil {
+		st = with
+	}
+	return st.Err()
 }
 
 // MaxSentence is the most bytes of a sentence that a client is told.

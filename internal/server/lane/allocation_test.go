@@ -20,15 +20,17 @@ func TestPredictDoesNotAllocate(t *testing.T) {
 	for name, properties := range map[string]engine.Properties{"inline": {Inline: true}, "queued": {}} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, Options{}, enginetest.Script{Properties: properties})
-			m := f.model(t, f.path)
 			in := [][]byte{tensor.AsBytes(rowsFrom(2, 1))}
 			out := [][]byte{make([]byte, 8)}
-			if n := testing.AllocsPerRun(2000, func() {
-				if err := m.PredictInto(t.Context(), 2, in, out); err != nil {
-					t.Fatal(err)
+			for _, way := range ways {
+				m := f.model(t, way)
+				if n := testing.AllocsPerRun(2000, func() {
+					if err := m.PredictInto(t.Context(), 2, in, out); err != nil {
+						t.Fatal(err)
+					}
+				}); n != 0 {
+					t.Errorf("a request of the client's over %s allocates %v times", way, n)
 				}
-			}); n != 0 {
-				t.Errorf("a request of the client's allocates %v times", n)
 			}
 
 			c := f.greeted(t, "unix")

@@ -12,17 +12,21 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/ring"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/shm"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // conn is one client. Its goroutine, serve, owns everything that is not guarded.
 type conn struct {
-	server *Server
-	net    *local.Conn
-	peer   shm.Peer
-	r      *lanewire.Reader
-	w      *lanewire.Writer // may be used by any goroutine
+	server  *Server
+	net     *local.Conn
+	peer    shm.Peer
+	r       *lanewire.Reader
+	w       *lanewire.Writer // may be used by any goroutine
+	ring    *ring.Ring       // what r and w use in the place of net; nil as a rule
+	watched chan struct{}    // closed when nobody waits for the end of net any more
 
 	models  []*model // by handle, which counts from 1
 	byName  map[string]*model
@@ -30,6 +34,7 @@ type conn struct {
 	batch   []frame  // scratch
 	parts   []part   // scratch
 	tensors [][]byte // scratch
+	lottery trace.Lottery
 
 	until    time.Time // the read deadline as it was set last
 	slow     time.Time // when the rest of a frame is due; zero while none is begun
@@ -45,7 +50,7 @@ type conn struct {
 }
 
 func newConn(s *Server, accepted *local.Conn) (*conn, error) {
-	c := &conn{server: s, net: accepted, byName: make(map[string]*model)}
+	c := &conn{server: s, net: accepted, byName: make(map[string]*model), lottery: s.tracer.Lottery()}
 	var err error
 	if c.peer, err = accepted.Peer(); err != nil {
 		return nil, err
@@ -94,6 +99,7 @@ func (c *conn) serve() {
 	_ = c.net.Close()
 	c.w.Idle()
 	c.r.Close()
+	c.leaveRing()
 }
 
 // fail tells the client why it is disconnected.
@@ -112,7 +118,7 @@ func (c *conn) fail(why *protocolError) {
 // sends, for so long at most. A client whose bytes were not read is told of that
 // before it is given what was written to it.
 func (c *conn) linger(most time.Duration) {
-	if errors.Join(c.net.CloseWrite(), c.net.SetReadDeadline(time.Now().Add(most))) != nil {
+	if errors.Join(c.net.CloseWrite(), c.r.SetDeadline(time.Now().Add(most))) != nil {
 		return
 	}
 	for {
@@ -134,7 +140,7 @@ func (c *conn) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.woken = true
-	_ = c.net.SetReadDeadline(time.Unix(1, 0)) // of a connection that is closed already
+	_ = c.r.SetDeadline(time.Unix(1, 0)) // of a connection that is closed already
 }
 
 // greet waits for the hello and answers it. Clients that have not said theirs
@@ -154,9 +160,12 @@ func (c *conn) greet() error {
 				return &protocolError{codes.FailedPrecondition, fmt.Sprintf("the first frame is of kind %d with %d bytes: a client says hello first", h.Kind, h.Payload)}
 			}
 			if size := lanewire.HeaderSize + int(h.Payload); len(b) >= size {
-				err := c.welcome(&h, b[lanewire.HeaderSize:size])
+				hello, err := parseHello(b[lanewire.HeaderSize:size])
 				c.r.Consume(size)
-				return err
+				if err != nil {
+					return err
+				}
+				return c.welcome(h.ID, hello)
 			}
 		}
 		if err := c.fill(); err != nil {
@@ -177,21 +186,16 @@ func (c *conn) fill() error {
 // maxControl is the most bytes of a payload that is not of numbers.
 const maxControl = 4 << 10
 
-func (c *conn) welcome(h *lanewire.Header, payload []byte) error {
+func parseHello(payload []byte) (lanewire.Hello, error) {
 	hello, err := lanewire.ParseHello(payload)
 	if err != nil {
-		return &protocolError{codes.InvalidArgument, err.Error()}
+		return hello, &protocolError{codes.InvalidArgument, err.Error()}
 	}
 	if hello.Lowest > lanewire.Version || hello.Highest < lanewire.Version {
-		return &protocolError{codes.FailedPrecondition, fmt.Sprintf(
+		return hello, &protocolError{codes.FailedPrecondition, fmt.Sprintf(
 			"the client speaks the versions %d to %d of the lane, this server version %d", hello.Lowest, hello.Highest, lanewire.Version)}
 	}
-	welcome := lanewire.Welcome{
-		Version: lanewire.Version, MaxMessage: lanewire.MaxMessage, MaxPayload: c.server.maxPayload,
-		MaxOutstanding: maxOutstanding, MaxModels: maxModels,
-	}
-	answer := lanewire.Header{Kind: lanewire.KindWelcome, ID: h.ID}
-	return c.w.Append(context.Background(), &answer, welcome.Append(nil))
+	return hello, nil
 }
 
 // next waits for more to read.
@@ -253,7 +257,7 @@ func (c *conn) setDeadline(t time.Time) error {
 		return nil
 	}
 	c.until = t
-	return c.net.SetReadDeadline(t)
+	return c.r.SetDeadline(t)
 }
 
 func (c *conn) isWoken() bool {

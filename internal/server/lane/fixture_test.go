@@ -19,6 +19,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	client "github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -75,6 +76,9 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 	}
 	f.load(t, "sum", engine.ModelOptions{})
 	o.Engine, o.Log = f.engine, log
+	if o.MaxRings == 0 {
+		o.MaxRings = 64
+	}
 	if f.server, err = New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +91,7 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { served <- f.server.Serve(l) }()
+		go func() { served <- f.server.Serve(l, local.Access{}) }()
 	}
 	t.Cleanup(func() {
 		f.server.Stop()
@@ -97,7 +101,10 @@ func start(t testing.TB, o Options, script enginetest.Script, adjust ...func(*Se
 			}
 		}
 		f.server.ended.Wait()
-		if n := f.server.budget.used.Load(); n != 0 {
+		if n := f.server.rings.now.Load(); n != 0 {
+			t.Errorf("%d rings are still counted", n)
+		}
+		if n := f.server.budget.Used(); n != 0 {
 			t.Errorf("%d bytes are still counted as under way", n)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -122,19 +129,29 @@ func (f *fixture) load(t testing.TB, name string, o engine.ModelOptions) {
 }
 
 // dial connects a client of the Go package, to be closed with the test.
-func (f *fixture) dial(t testing.TB, path string) *client.Client {
+func (f *fixture) dial(t testing.TB, way string) *client.Client {
 	t.Helper()
-	c, err := client.Dial(t.Context(), path, client.Options{})
+	c, err := client.Dial(t.Context(), f.pathOf(way), client.Options{Ring: way == overRing})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	if c.HasRing() != (way == overRing) {
+		t.Fatalf("over %s the client has a ring: %v", way, c.HasRing())
+	}
 	return c
 }
 
-func (f *fixture) model(t testing.TB, path string) *client.Model {
+func (f *fixture) pathOf(way string) string {
+	if way == "unix" {
+		return f.stream
+	}
+	return f.path
+}
+
+func (f *fixture) model(t testing.TB, way string) *client.Model {
 	t.Helper()
-	m, err := f.dial(t, path).Model(t.Context(), "sum")
+	m, err := f.dial(t, way).Model(t.Context(), "sum")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,19 +202,16 @@ func checkSums(t testing.TB, y []float32, first float32, n int) {
 // rawConn is a client that sends what it wants.
 type rawConn struct {
 	*net.UnixConn
-	t      testing.TB
-	unread []byte
+	*rawRing // nil without a ring
+	t        testing.TB
+	unread   []byte
 }
 
 const testPatience = 30 * time.Second
 
 func (f *fixture) raw(t testing.TB, network string) *rawConn {
 	t.Helper()
-	path := f.path
-	if network == "unix" {
-		path = f.stream
-	}
-	conn, err := net.DialUnix(network, nil, &net.UnixAddr{Name: path, Net: network})
+	conn, err := net.DialUnix(network, nil, &net.UnixAddr{Name: f.pathOf(network), Net: network})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,12 +223,17 @@ func (f *fixture) raw(t testing.TB, network string) *rawConn {
 }
 
 // greeted is a raw connection after the handshake, with "sum" open as handle 1.
-func (f *fixture) greeted(t testing.TB, network string) *rawConn {
+func (f *fixture) greeted(t testing.TB, way string) *rawConn {
 	t.Helper()
-	c := f.raw(t, network)
-	c.send(frameOf(lanewire.Header{Kind: lanewire.KindHello}, lanewire.Hello{Lowest: 1, Highest: 1}.Append(nil)))
-	if h, _ := c.receive(); h.Kind != lanewire.KindWelcome {
-		t.Fatalf("the server greets with %+v", h)
+	var c *rawConn
+	if way == overRing {
+		c = f.rawRing(t, "unixpacket")
+	} else {
+		c = f.raw(t, way)
+		c.send(hello())
+		if h, _ := c.receive(); h.Kind != lanewire.KindWelcome {
+			t.Fatalf("the server greets with %+v", h)
+		}
 	}
 	c.send(frameOf(lanewire.Header{Kind: lanewire.KindOpen, ID: 7}, []byte("sum")))
 	if h, _ := c.receive(); h.Kind != lanewire.KindModel || h.ID != 7 || h.Handle != 1 {
@@ -341,3 +360,8 @@ func (f *fixture) stats(t testing.TB, name string) engine.Stats {
 }
 
 var networks = []string{"unixpacket", "unix"}
+
+// ways are how a client that has been greeted goes on: on the socket, or in a ring.
+var ways = append(networks[:2:2], overRing)
+
+const overRing = "ring"

@@ -92,7 +92,7 @@ func (j *job) run() {
 	err := j.request.Predict(j)
 	c.forget(j)
 	c.answer(&j.prediction, j.parts, err, &j.tensors)
-	j.release(&c.server.budget)
+	j.release(c.server.budget)
 	_ = c.w.Flush() // an error is that of the connection, which ends by itself
 	j.conn, j.prediction = nil, prediction{}
 	if j.cancelled.Load() {

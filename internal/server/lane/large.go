@@ -31,22 +31,26 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	snapshot, err := c.acquire(m)
 	if err != nil {
 		c.refuse(h.ID, err, 0)
+		c.traceRefused(m.name, nil, h.Rows, err)
 		return c.skip(int(h.Payload), due)
 	}
 	defer snapshot.Release()
 	p, err := c.prepareLarge(m, snapshot, h)
 	if err != nil {
 		c.refuse(h.ID, err, retryAfter(snapshot, err))
+		c.traceRefused(m.name, snapshot, h.Rows, err)
 		return c.skip(int(h.Payload), due)
 	}
 	for i, f := range m.shape.inputs {
 		if err := c.readInto(p.request.Inputs[i].Bytes()[:f.size(int(h.Rows))], due); err != nil {
-			p.release(&c.server.budget)
+			p.release(c.server.budget)
 			return err
 		}
 	}
 	p.urge(h.Deadline, h.Flags)
-	c.start(m, p, []part{{id: h.ID, rows: int(h.Rows)}})
+	parts := []part{{id: h.ID, rows: int(h.Rows)}}
+	c.trace(&p, parts)
+	c.start(m, p, parts)
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // part is a client's request in one of the engine's, which may be of several.
@@ -18,6 +20,7 @@ type part struct {
 	id        uint64
 	rows      int
 	cancelled bool // and answered
+	traced    bool
 }
 
 // run handles the requests that were read, model by model.
@@ -37,6 +40,7 @@ func (c *conn) runModel(m *model) {
 	if err != nil {
 		for _, f := range m.waiting {
 			c.refuse(f.id, err, 0)
+			c.traceRefused(m.name, nil, f.rows, err)
 		}
 		return
 	}
@@ -46,6 +50,7 @@ func (c *conn) runModel(m *model) {
 		if err := m.check(f.rows, f.flags, len(f.payload), c.server.maxPayload); err != nil {
 			snapshot.Refused(err)
 			c.refuse(f.id, err, 0)
+			c.traceRefused(m.name, snapshot, f.rows, err)
 			continue
 		}
 		if len(batch) > 0 {
@@ -85,6 +90,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 	if err != nil {
 		for _, f := range batch {
 			c.refuse(f.id, err, retryAfter(snapshot, err))
+			c.traceRefused(m.name, snapshot, f.rows, err)
 		}
 		return
 	}
@@ -100,6 +106,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		parts = append(parts, part{id: f.id, rows: int(f.rows)})
 	}
 	c.parts = parts
+	c.trace(&p, parts)
 	c.start(m, p, parts)
 }
 
@@ -110,6 +117,7 @@ type prediction struct {
 	shape    *shape
 	request  *engine.Request
 	reserved int64
+	spans    *trace.Together // nil while none of its parts is traced
 }
 
 // prepare makes a request to be filled. arriving says that its rows were not read
@@ -117,21 +125,24 @@ type prediction struct {
 func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
 	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
 	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
-	if !c.server.budget.take(p.reserved, arriving) {
-		err = fmt.Errorf("%w: the requests under way take as much memory as they may", engine.ErrBusy)
+	take := c.server.budget.Take
+	if arriving {
+		take = c.server.budget.TakeArriving
+	}
+	if err = take(p.reserved); err != nil {
 		snapshot.Refused(err)
 		return p, err
 	}
 	if p.request, err = snapshot.NewRequest(rows); err != nil {
-		c.server.budget.give(p.reserved)
+		c.server.budget.Give(p.reserved)
 		snapshot.Refused(err)
 	}
 	return p, err
 }
 
-func (p *prediction) release(b *budget) {
+func (p *prediction) release(b *local.Budget) {
 	p.request.Release()
-	b.give(p.reserved)
+	b.Give(p.reserved)
 }
 
 // urge sets what a frame says of its urgency. The time counts from now, which is
@@ -153,7 +164,7 @@ func (p *prediction) urge(deadline, flags uint32) {
 func (c *conn) start(m *model, p prediction, parts []part) {
 	if m.inline && p.request.Rows <= m.maxRows {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
-		p.release(&c.server.budget)
+		p.release(c.server.budget)
 		return
 	}
 	if err := c.startJob(p, parts); err != nil {
@@ -161,7 +172,8 @@ func (c *conn) start(m *model, p prediction, parts []part) {
 		for _, part := range parts {
 			c.refuse(part.id, err, retryAfter(p.snapshot, err))
 		}
-		p.release(&c.server.budget)
+		p.record(parts, err)
+		p.release(c.server.budget)
 	}
 }
 
@@ -180,6 +192,7 @@ func (c *conn) answer(p *prediction, parts []part, err error, tensors *[][]byte)
 				c.refuse(part.id, err, retryAfter(p.snapshot, err))
 			}
 		}
+		p.record(parts, err)
 		return
 	}
 	at := 0
@@ -193,6 +206,7 @@ func (c *conn) answer(p *prediction, parts []part, err error, tensors *[][]byte)
 		at += part.rows
 	}
 	clear(*tensors)
+	p.record(parts, nil)
 }
 
 // answerAlone runs each part of a request by itself.
@@ -204,10 +218,11 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 		if one.cancelled {
 			continue
 		}
-		alone := prediction{name: p.name, snapshot: p.snapshot, shape: p.shape}
+		alone := prediction{name: p.name, snapshot: p.snapshot, shape: p.shape, spans: p.spans}
 		var err error
 		if alone.request, err = p.snapshot.NewRequest(one.rows); err != nil {
 			c.refuse(one.id, err, 0)
+			alone.record([]part{one}, err)
 			continue
 		}
 		for i, f := range p.shape.inputs {
@@ -215,6 +230,9 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
 		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		if one.traced {
+			alone.spans.Request(alone.request)
+		}
 		err = alone.request.Predict(context.Background())
 		c.answer(&alone, []part{one}, err, new([][]byte))
 		alone.request.Release()

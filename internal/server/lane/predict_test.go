@@ -14,16 +14,17 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/internal/server/local"
 	client "github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
 )
 
-// Rows of every size and both ways to run a model, on both types of sockets.
+// Rows of every size and both ways to run a model, in every way to connect.
 func TestPredict(t *testing.T) {
 	for _, script := range []enginetest.Script{inline, {}} {
 		f := start(t, Options{}, script)
-		for _, path := range []string{f.path, f.stream} {
-			m := f.model(t, path)
+		for _, way := range ways {
+			m := f.model(t, way)
 			for _, n := range []int{1, 2, 63, 64, 65, 1000, 5000, 5460, 5461, 5462, 100_000} {
 				y, err := m.PredictFloat32(t.Context(), rowsFrom(n, 3))
 				if err != nil {
@@ -38,12 +39,12 @@ func TestPredict(t *testing.T) {
 func TestManyClientsAtOnce(t *testing.T) {
 	for _, script := range []enginetest.Script{inline, {}} {
 		f := start(t, Options{}, script)
-		shared := f.model(t, f.path)
+		shared := map[int]*client.Model{0: f.model(t, "unixpacket"), 2: f.model(t, overRing)}
 		var clients sync.WaitGroup
 		for k := range 16 {
-			m := shared
-			if k%4 == 1 {
-				m = f.model(t, f.stream)
+			m := shared[k%4]
+			if m == nil {
+				m = f.model(t, ways[1+k/2%2])
 			}
 			clients.Go(func() {
 				for i := range 200 {
@@ -66,7 +67,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 
 // What was sent together is run together, and every request gets its own answer.
 func TestFramesOfOneReadAreOneBatch(t *testing.T) {
-	for _, network := range networks {
+	for _, network := range ways {
 		f := start(t, Options{}, inline)
 		f.load(t, "other", engine.ModelOptions{})
 		c := f.greeted(t, network)
@@ -176,7 +177,7 @@ func stuck(t *testing.T, o engine.ModelOptions) (f *fixture, running chan struct
 
 func TestDeadlinesAndCancellation(t *testing.T) {
 	f, running, open := stuck(t, engine.ModelOptions{})
-	m, err := f.dial(t, f.path).Model(t.Context(), "stuck")
+	m, err := f.dial(t, "unixpacket").Model(t.Context(), "stuck")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestCancelOneOfABatch(t *testing.T) {
 
 // A client that hangs up takes what it asked for along.
 func TestClientLeaves(t *testing.T) {
-	for _, network := range networks {
+	for _, network := range ways {
 		f, running, open := stuck(t, engine.ModelOptions{})
 		before := tensor.MemoryUsage().Live
 		c := f.greeted(t, network)
@@ -277,7 +278,7 @@ func connections(s *Server) int {
 
 func TestFullQueue(t *testing.T) {
 	f, running, open := stuck(t, engine.ModelOptions{MaxQueue: 1})
-	m, err := f.dial(t, f.path).Model(t.Context(), "stuck")
+	m, err := f.dial(t, "unixpacket").Model(t.Context(), "stuck")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,14 +331,14 @@ func TestTooManyOutstanding(t *testing.T) {
 // What all requests together may take is bounded, and comes back.
 func TestMemoryOfAllRequests(t *testing.T) {
 	running, open := make(chan struct{}, 100), make(chan struct{})
-	f := start(t, Options{MaxInFlight: 100 * 16}, enginetest.Script{OnRun: func(rows int) error {
+	f := start(t, Options{Budget: local.NewBudget(100 * 16)}, enginetest.Script{OnRun: func(rows int) error {
 		if rows == 90 {
 			running <- struct{}{}
 			<-open
 		}
 		return nil
 	}})
-	m := f.model(t, f.path)
+	m := f.model(t, "unixpacket")
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := m.PredictFloat32(t.Context(), rowsFrom(90, 1)); err != nil {
@@ -361,7 +362,7 @@ func TestMemoryOfAllRequests(t *testing.T) {
 
 func TestUnloadAndReplaceUnderAHandle(t *testing.T) {
 	f := start(t, Options{}, inline)
-	c := f.dial(t, f.path)
+	c := f.dial(t, "unixpacket")
 	m, err := c.Model(t.Context(), "sum")
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +423,7 @@ func TestAnotherSignatureUnderAHandle(t *testing.T) {
 			t.Fatal(err)
 		}
 		if backend == "fake" {
-			c := f.dial(t, f.path)
+			c := f.dial(t, "unixpacket")
 			m, err := c.Model(t.Context(), "sum")
 			if err != nil {
 				t.Fatal(err)
@@ -460,7 +461,7 @@ func TestSeveralTensors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, Options{}, enginetest.Script{Signature: &signature, Properties: inline.Properties})
-			m := f.model(t, f.path)
+			m := f.model(t, "unixpacket")
 			if got := fmt.Sprint(m.Signature().Inputs); got != fmt.Sprintf("[{a FP32 %v 8} {b FP32 %v 4}]", signature.Inputs[0].Dims, signature.Inputs[1].Dims) {
 				t.Errorf("the inputs are %s", got)
 			}

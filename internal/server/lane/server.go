@@ -11,6 +11,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -25,9 +26,14 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
-	// MaxInFlight is the most bytes that the tensors of all requests under way
-	// may take. Default 512 MiB.
-	MaxInFlight int64
+	// MaxRings is how many clients may have a ring, each of which takes half a
+	// megabyte and a thread; 0 for none. Others stay on the socket.
+	MaxRings int
+	// Budget bounds the bytes of the tensors of all requests under way, together
+	// with those of other servers that share it. Nil for one of 512 MiB.
+	Budget *local.Budget
+	// Tracer traces a fraction of the requests. Nil for none.
+	Tracer *trace.Tracer
 }
 
 // Limits that no configuration changes.
@@ -61,8 +67,10 @@ type Server struct {
 	maxPayload     uint32
 	maxConnections int
 	patience       patience
-	budget         budget
+	budget         *local.Budget
+	rings          rings
 	jobs           sync.Pool
+	tracer         *trace.Tracer // nil for no traces
 
 	mu        sync.Mutex
 	stopping  bool
@@ -81,25 +89,29 @@ func New(o Options) (*Server, error) {
 	}
 	if err := local.SetLimits("lane server",
 		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: 2<<30 - 1, Of: "message"},
-		local.Limit{Value: &o.MaxInFlight, Builtin: 512 << 20, Max: 1 << 50, Of: "sum of requests"},
 	); err != nil {
 		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	return &Server{
+	if o.Budget == nil {
+		o.Budget = local.NewBudget(512 << 20)
+	}
+	s := &Server{
 		engine: o.Engine, log: o.Log, maxPayload: uint32(o.MaxMessage), maxConnections: o.MaxConnections,
-		patience: patient, budget: budget{limit: o.MaxInFlight}, jobs: sync.Pool{New: newJob},
+		patience: patient, budget: o.Budget, jobs: sync.Pool{New: newJob}, tracer: o.Tracer,
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
-	}, nil
+	}
+	s.rings.init(o.MaxRings)
+	return s, nil
 }
 
 // Serve answers on l, which may be of type SOCK_SEQPACKET or SOCK_STREAM and which
-// the Server then owns, until Shutdown or Stop is called, when it returns nil, or
-// until l fails.
-func (s *Server) Serve(l *net.UnixListener) error {
-	listener := local.NewListener(l, s.maxConnections, s.log)
+// the Server then owns, for those whom access admits, until Shutdown or Stop is
+// called, when it returns nil, or until l fails.
+func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
+	listener := local.NewListener(l, s.maxConnections, access, s.log)
 	defer listener.Close()
 	if !s.add(listener) {
 		return nil

@@ -15,13 +15,21 @@ import (
 
 // Shutdown says goodbye, answers what was read, and waits for nobody who is quiet.
 func TestShutdown(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) { testShutdown(t, way) })
+	}
+}
+
+func testShutdown(t *testing.T, busyWay string) {
 	running, open := make(chan struct{}, 10), make(chan struct{})
 	f := start(t, Options{}, enginetest.Script{OnRun: func(int) error { running <- struct{}{}; <-open; return nil }})
 	for _, network := range networks {
-		f.raw(t, network)     // says nothing
-		f.greeted(t, network) // asks for nothing
+		f.raw(t, network) // says nothing
 	}
-	busy := f.greeted(t, "unixpacket")
+	for _, way := range ways {
+		f.greeted(t, way) // asks for nothing
+	}
+	busy := f.greeted(t, busyWay)
 	busy.send(predictFrame(1, 2, 5))
 	<-running
 	done := make(chan error, 1)
@@ -51,15 +59,20 @@ func TestShutdownInNoTime(t *testing.T) {
 	running, open := make(chan struct{}, 10), make(chan struct{})
 	defer close(open)
 	f := start(t, Options{}, enginetest.Script{OnRun: func(int) error { running <- struct{}{}; <-open; return nil }})
-	c := f.greeted(t, "unix")
-	c.send(predictFrame(1, 2, 5))
+	cut := make(map[string]*rawConn)
+	for _, way := range ways {
+		cut[way] = f.greeted(t, way)
+		cut[way].send(predictFrame(1, 2, 5))
+	}
 	<-running
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := f.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a request was cut off, but: %v", err)
 	}
-	c.wantHangUp()
+	for _, c := range cut {
+		c.wantHangUp()
+	}
 }
 
 // Clients of the Go package under load lose nothing: what was asked before the
@@ -69,8 +82,8 @@ func TestShutdownUnderLoad(t *testing.T) {
 		f := start(t, Options{}, script)
 		var answered atomic.Int64
 		var clients sync.WaitGroup
-		for range 4 {
-			m := f.model(t, f.path)
+		for i := range 4 {
+			m := f.model(t, ways[i%3])
 			for range 4 {
 				clients.Go(func() {
 					for {

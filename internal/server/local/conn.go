@@ -11,14 +11,18 @@ import (
 type Conn struct {
 	*net.UnixConn
 	gate *Gate
+	peer shm.Peer
 	once sync.Once
 }
 
 // Close implements net.Conn; it may be called more than once.
 func (c *Conn) Close() error {
-	c.once.Do(c.gate.Leave)
+	c.once.Do(func() { c.gate.leave(c.peer.UID) })
 	return c.UnixConn.Close()
 }
 
-// Peer is the user at the other end.
-func (c *Conn) Peer() (shm.Peer, error) { return shm.PeerCred(c.UnixConn) }
+// Peer is the user at the other end, as it was when the connection was accepted.
+func (c *Conn) Peer() (shm.Peer, error) { return c.peer, nil }
+
+// Access is what the client may do.
+func (c *Conn) Access() *Access { return &c.gate.access }

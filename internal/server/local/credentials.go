@@ -11,9 +11,9 @@ import (
 	"github.com/picket-ml/picket/internal/shm"
 )
 
-// Credentials is a gRPC handshake that sends nothing: it asks the connection, once,
-// which user is at its other end.
-type Credentials struct{}
+// creds is a gRPC handshake that sends nothing: it asks the connection, once,
+// which user is at its other end, and has it watched.
+type creds struct{ inflow *Inflow }
 
 // identified is a connection that may know its client: a *Conn, or what wraps one.
 type identified interface {
@@ -23,38 +23,39 @@ type identified interface {
 // peerInfo is what handlers find in their context.
 type peerInfo struct {
 	credentials.CommonAuthInfo
-	conn net.Conn
-	peer shm.Peer
-	err  error // why it is not known
+	conn    net.Conn
+	watched *watched
+	peer    shm.Peer
+	err     error // why it is not known
 }
 
 // AuthType implements credentials.AuthInfo.
 func (peerInfo) AuthType() string { return "unix" }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (Credentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, conn: conn, err: errUnknown}
+func (c creds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, conn: conn, watched: c.inflow.watch(conn), err: errUnknown}
 	if c, ok := conn.(identified); ok {
 		info.peer, info.err = c.Peer()
 	}
-	return conn, info, nil
+	return info.watched, info, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
-func (Credentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (creds) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("these credentials are for servers only")
 }
 
 // Info implements credentials.TransportCredentials.
-func (Credentials) Info() credentials.ProtocolInfo {
+func (creds) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "unix"}
 }
 
 // Clone implements credentials.TransportCredentials.
-func (c Credentials) Clone() credentials.TransportCredentials { return c }
+func (c creds) Clone() credentials.TransportCredentials { return c }
 
 // OverrideServerName implements credentials.TransportCredentials.
-func (Credentials) OverrideServerName(string) error { return nil }
+func (creds) OverrideServerName(string) error { return nil }
 
 var errUnknown = errors.New("the connection does not tell who made the call")
 

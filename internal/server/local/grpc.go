@@ -19,16 +19,47 @@ const (
 	keepaliveMinTime = time.Second
 )
 
-// ServerOptions is what the gRPC servers have in common. maxMessage is the largest request and answer in bytes; greeting is how
-// long a connection may take for HTTP/2's greeting.
-func ServerOptions(maxMessage int64, greeting time.Duration) []grpc.ServerOption {
+// GRPCOptions is what the gRPC servers differ in.
+type GRPCOptions struct {
+	// MaxMessage is the largest request and answer in bytes.
+	MaxMessage int64
+	// Greeting is how long a connection may take for HTTP/2's greeting, and Patience
+	// how long what is sent after it.
+	Greeting time.Duration
+	Patience Patience
+	// Budget bounds what calls take.
+	Budget *Budget
+}
+
+// GRPC is a gRPC server that bounds what its clients send (Inflow). Services are
+// registered before it serves.
+type GRPC struct {
+	*grpc.Server
+	inflow *Inflow
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	g.Server.RegisterService(g.inflow.guard(desc), impl)
+}
+
+// NewGRPC makes a gRPC server without services. more is what it needs beside what
+// all have.
+func NewGRPC(o GRPCOptions, more ...grpc.ServerOption) *GRPC {
+	inflow := newInflow(o.Budget, o.MaxMessage, o.Patience)
+	return &GRPC{Server: grpc.NewServer(append(serverOptions(o, inflow), more...)...), inflow: inflow}
+}
+
+func serverOptions(o GRPCOptions, inflow *Inflow) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(Credentials{}),
-		grpc.MaxRecvMsgSize(int(maxMessage)),
-		grpc.MaxSendMsgSize(int(maxMessage)),
+		grpc.Creds(creds{inflow}),
+		grpc.InTapHandle(inflow.admit),
+		grpc.ReadBufferSize(0), // watched has one
+		grpc.MaxRecvMsgSize(int(o.MaxMessage)),
+		grpc.MaxSendMsgSize(int(o.MaxMessage)),
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.MaxHeaderListSize(MaxHeaderBytes),
-		grpc.ConnectionTimeout(greeting),
+		grpc.ConnectionTimeout(o.Greeting),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		// Goroutines that stay have their stacks grown already, which saves some 2 µs of a small call. When all are busy gRPC
 		// starts more.

@@ -5,18 +5,16 @@ import (
 	"net"
 )
 
-// Listener accepts up to a limit of connections at a time. A connection above it
-// is closed at once: left in the kernel's queue, its client could not tell a full
-// daemon from one that hangs. Its methods may be called by many goroutines at
-// once.
+// Listener accepts up to a limit of connections at a time, from those who may connect. Others are closed at once. Its methods may be
+// called by many goroutines at once.
 type Listener struct {
 	*net.UnixListener
 	gate *Gate
 }
 
-// NewListener takes over l and lets limit clients be connected to it at once.
-func NewListener(l *net.UnixListener, limit int, log *slog.Logger) *Listener {
-	return &Listener{UnixListener: l, gate: NewGate(l.Addr(), limit, log)}
+// NewListener takes over l and lets limit clients be connected to it at once, those whom access admits.
+func NewListener(l *net.UnixListener, limit int, access Access, log *slog.Logger) *Listener {
+	return &Listener{UnixListener: l, gate: NewGate(l.Addr(), limit, access, log)}
 }
 
 // Accept implements net.Listener; what it returns is a *Conn.
@@ -36,9 +34,8 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 			l.gate.SayWhy(err)
 			return nil, err
 		}
-		if l.gate.Enter() {
-			return &Conn{UnixConn: conn, gate: l.gate}, nil
+		if c, ok := l.gate.admit(conn); ok {
+			return c, nil
 		}
-		_ = conn.Close()
 	}
 }

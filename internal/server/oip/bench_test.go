@@ -28,7 +28,7 @@ func BenchmarkCodec(b *testing.B) {
 		for b.Loop() {
 			m := newMessage()
 			m.wire = mem.SliceBuffer(data)
-			p, err := s.answer(b.Context(), m)
+			p, err := s.answer(b.Context(), m, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // body is what a request was sent with, in a pooled buffer. Its owner releases it.
@@ -23,15 +24,15 @@ type body struct {
 	data   []byte
 	room   []byte // data and what is free behind it
 	buffer mem.Buffer
-	budget *budget
-	taken  int
+	budget *local.Budget
+	taken  int64
 }
 
 func (b *body) release() {
 	if b.buffer != nil {
 		b.buffer.Free()
 	}
-	b.budget.giveBack(b.taken)
+	b.budget.Give(b.taken)
 }
 
 // A body's buffer begins with firstRoom bytes, and becomes growth times as large
@@ -44,8 +45,8 @@ const (
 // grow gets a buffer of n bytes, which is more than there are, and counts them as
 // in flight.
 func (b *body) grow(n int) error {
-	more := n - len(b.room)
-	if err := b.budget.take(more); err != nil {
+	more := int64(n - len(b.room))
+	if err := b.budget.Take(more); err != nil {
 		return err
 	}
 	b.taken += more
@@ -62,7 +63,7 @@ func (b *body) grow(n int) error {
 
 // readBody reads the body of a request, decompressed.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (_ body, err error) {
-	b := body{budget: &s.inFlight}
+	b := body{budget: s.budget}
 	defer func() {
 		if err != nil {
 			b.release()

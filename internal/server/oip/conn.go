@@ -51,6 +51,9 @@ func (c *conn) Close() error {
 // Peer is the user at the other end of a Unix socket.
 func (c *conn) Peer() (shm.Peer, error) { return c.front.peer(c.Conn) }
 
+// Access is what the client may do.
+func (c *conn) Access() *local.Access { return &c.front.access.Access }
+
 // ownerOf is whose shared memory the client of a connection may use. Over TCP
 // nobody knows who the client is: where shared memory was allowed there, it is the
 // daemon's own user's.

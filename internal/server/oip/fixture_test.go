@@ -20,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -163,7 +164,7 @@ func start(t testing.TB, o Options, models map[string]*copyModel, run engine.Mod
 	f := &fixture{log: &testkit.Output{}, path: filepath.Join(t.TempDir(), "oip.sock")}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.engine = newEngine(t, models, log, run)
-	o.Engine, o.Log, o.Version = f.engine, log, "test"
+	o.Engine, o.Log, o.Version, o.Gates = f.engine, log, "test", &local.Gates{}
 	var err error
 	if f.server, err = New(o); err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func start(t testing.TB, o Options, models map[string]*copyModel, run engine.Mod
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.serve(t, l, Access{})
+	f.serve(t, l, Access{Access: local.Access{Control: true, Gates: o.Gates}})
 	f.conn, err = grpc.NewClient("unix://"+f.path, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
 	if err != nil {
@@ -188,6 +189,16 @@ func start(t testing.TB, o Options, models map[string]*copyModel, run engine.Mod
 		f.server.Stop()
 	})
 	return f
+}
+
+// checkNothingInFlight waits until all that requests took is given back, which is after their answers.
+func (f *fixture) checkNothingInFlight(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); f.server.budget.Used() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are counted as in flight", f.server.budget.Used())
+		}
+	}
 }
 
 // serve has the server answer on l until the end of the test.

@@ -17,15 +17,13 @@ import (
 	"github.com/picket-ml/picket/internal/shm"
 )
 
-// Access is what the clients of one listener may do beyond predicting, and how
-// they connect. Whoever can connect to a Unix socket may do everything, and is
-// known to the kernel; these are for TCP.
+// Access is who the clients of one listener are, what they may do, and how they connect.
 type Access struct {
+	local.Access
 	// TLS encrypts the connections; nil for none.
 	TLS *tls.Config
-	// Control allows loading and unloading models.
-	Control bool
-	// SharedMemory allows the daemon's own user's shared memory to be used.
+	// SharedMemory allows the daemon's own user's shared memory to be used by clients of whom nobody knows who they are: those over
+	// TCP. Over a Unix socket each user may use their own.
 	SharedMemory bool
 }
 
@@ -44,10 +42,9 @@ type front struct {
 
 func newFront(s *Server, l net.Listener, a Access) *front {
 	if unix, ok := l.(*net.UnixListener); ok {
-		a.Control = true
-		l = local.NewListener(unix, s.limits.MaxConnections, s.log)
+		l = local.NewListener(unix, s.limits.MaxConnections, a.Access, s.log)
 	} else {
-		l = &limited{Listener: l, gate: local.NewGate(l.Addr(), s.limits.MaxConnections, s.log)}
+		l = &limited{Listener: l, gate: local.NewGate(l.Addr(), s.limits.MaxConnections, a.Access, s.log)}
 	}
 	return &front{server: s, listener: l, access: a, grpc: newFeed(l.Addr()), http: newFeed(l.Addr()), open: map[*conn]struct{}{}}
 }
@@ -66,7 +63,7 @@ func (l *limited) Accept() (net.Conn, error) {
 			l.gate.SayWhy(err)
 			return nil, err
 		}
-		if l.gate.Enter() {
+		if l.gate.EnterUnknown() {
 			return &countedConn{Conn: c, gate: l.gate}, nil
 		}
 		_ = c.Close()
@@ -82,7 +79,7 @@ type countedConn struct {
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
-	c.once.Do(c.gate.Leave)
+	c.once.Do(c.gate.LeaveUnknown)
 	return c.Conn.Close()
 }
 

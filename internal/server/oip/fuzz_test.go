@@ -59,7 +59,7 @@ func FuzzDecode(f *testing.F) {
 		m := newMessage()
 		defer m.release()
 		m.wire = mem.SliceBuffer(data)
-		p, err := s.answer(t.Context(), m)
+		p, err := s.answer(t.Context(), m, nil)
 		checkFuzzed(t, err)
 		if err == nil {
 			want := &oipapi.ModelInferRequest{}
@@ -183,7 +183,7 @@ func FuzzInferJSON(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p, err := s.predict(t.Context(), m)
+		p, err := s.predict(t.Context(), m, nil)
 		checkFuzzed(t, err)
 		if err == nil {
 			header, answer, err := p.appendHTTP(nil)

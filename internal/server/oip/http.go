@@ -59,6 +59,17 @@ func (s *Server) handler() http.Handler {
 			}
 		})
 	}
+	// Health checks and scrapes have no traces: they are many, and nobody looks for them.
+	traced := func(pattern, doing string, change bool, answer func(w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r, span := s.tracer.HTTP(r, change)
+			status, err := http.StatusOK, answer(w, r)
+			if err != nil {
+				status = s.fail(w, doing, r.PathValue("model"), err)
+			}
+			span.EndHTTP(status, err)
+		})
+	}
 	ready := func(w http.ResponseWriter, _ *http.Request) error {
 		if !s.Ready() {
 			return fmt.Errorf("%w: no new requests are taken", engine.ErrClosed)
@@ -78,19 +89,19 @@ func (s *Server) handler() http.Handler {
 		route("GET "+model+"/config", "describing a model", s.describe(func(m *engine.Snapshot) proto.Message { return s.modelConfig(m) }))
 		route("GET "+model+"/stats", "counting", s.httpStatistics)
 		route("GET "+model+"/ready", "looking at a model", s.httpModelReady)
-		route("POST "+model+"/infer", "predicting", s.httpInfer)
+		traced("POST "+model+"/infer", "predicting", false, s.httpInfer)
 	}
 	route("GET /v2/models/stats", "counting", s.httpStatistics)
 	route("POST /v2/repository/index", "listing models", s.httpIndex)
-	route("POST /v2/repository/models/{model}/load", "loading a model", s.httpLoad)
-	route("POST /v2/repository/models/{model}/unload", "unloading a model", s.httpUnload)
+	traced("POST /v2/repository/models/{model}/load", "loading a model", true, s.httpLoad)
+	traced("POST /v2/repository/models/{model}/unload", "unloading a model", true, s.httpUnload)
 	s.routeSharedMemory(route)
 	for path, err := range map[string]error{"/v2/trace/setting": errTrace, "/v2/models/{model}/trace/setting": errTrace, "/v2/logging": errLogLevel} {
 		for _, method := range []string{"GET ", "POST "} {
 			route(method+path, "changing a setting", func(http.ResponseWriter, *http.Request) error { return err })
 		}
 	}
-	route("POST /invocations", "predicting", s.invocations)
+	traced("POST /invocations", "predicting", false, s.invocations)
 	mux.Handle("GET /metrics", inOnePiece(s.metrics()))
 	route("GET /openapi.yaml", "describing the interface", serveDescription)
 	return &answerer{s, mux}
@@ -116,7 +127,7 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// For what no handler reads of a body: net/http waits for it before the next
 		// request. Where there is no body it notices clients that leave, and a
 		// deadline would be one for the handler.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.server.limits.patience.forBytes(0)))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.server.limits.patience.For(0)))
 	}
 	h, pattern := a.mux.Handler(r)
 	if pattern != "" {
@@ -176,10 +187,10 @@ func inOnePiece(h http.Handler) http.Handler {
 // the daemon is busy: what is queued is answered long before.
 const retryAfter = "1"
 
-// fail answers with an error.
-func (s *Server) fail(w http.ResponseWriter, doing, model string, err error) {
+// fail answers with an error, and returns the status.
+func (s *Server) fail(w http.ResponseWriter, doing, model string, err error) (status int) {
 	var known *statusError
-	status, sentence := 0, ""
+	sentence := ""
 	if errors.As(err, &known) {
 		status, sentence = known.status, known.Error()
 	} else {
@@ -198,6 +209,7 @@ func (s *Server) fail(w http.ResponseWriter, doing, model string, err error) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that has left does not miss it
+	return status
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

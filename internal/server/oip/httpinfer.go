@@ -28,7 +28,7 @@ func (s *Server) httpInfer(w http.ResponseWriter, r *http.Request) error {
 	if err := s.readInfer(m, b.data, r.Header.Get(headerLength)); err != nil {
 		return err
 	}
-	p, err := s.predict(r.Context(), m)
+	p, err := s.predict(r.Context(), m, s.tracer.Of(r))
 	if err != nil {
 		return err
 	}

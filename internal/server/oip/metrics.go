@@ -33,8 +33,16 @@ var (
 	bufferBytes   = desc("buffer_mapped_bytes", "Memory of tensors, in use or kept for reuse.")
 	buffersLive   = desc("buffers_live", "Buffers of tensors in use.")
 	bufferPinned  = desc("buffer_pinned_bytes", "Memory of tensors that is locked.")
-	inFlight      = desc("oip_in_flight_bytes", "Bytes of the Open Inference Protocol's requests that are worked on now.")
-	inFlightLimit = desc("oip_in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
+	inFlight      = desc("in_flight_bytes", "Bytes of the requests that are worked on now, over all protocols.")
+	inFlightLimit = desc("in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
+	traceSpans    = desc("trace_spans_total", "Spans of traces that have ended: exported, dropped for want of room in the queue, or failed because the collector did not take them.", "outcome")
+	traceWaiting  = desc("trace_waiting_spans", "Spans that wait to be sent now.")
+	traceLimit    = desc("trace_queue_limit_spans", "How many spans may wait; 0 while tracing is off.")
+)
+
+var (
+	connections = desc("connections", "Clients that are connected to a socket or port.", "socket")
+	refused     = desc("connections_refused_total", "Clients that were disconnected before anything was read from them, by reason.", "reason", "socket")
 )
 
 // serverCollector reads what belongs to no model.
@@ -42,7 +50,9 @@ type serverCollector struct{ server *Server }
 
 // Describe implements prometheus.Collector.
 func (c *serverCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit} {
+	for _, d := range []*prometheus.Desc{
+		buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit, connections, refused, traceSpans, traceWaiting, traceLimit,
+	} {
 		to <- d
 	}
 }
@@ -57,8 +67,26 @@ func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(bufferBytes, usage.Mapped)
 	gauge(buffersLive, usage.Live)
 	gauge(bufferPinned, usage.Pinned)
-	limit := c.server.limits.MaxInFlight
-	// What is refused is taken off for a moment, so that there may seem to be more.
-	gauge(inFlight, min(limit-c.server.inFlight.left.Load(), limit))
+	limit := c.server.budget.Limit()
+	gauge(inFlight, min(c.server.budget.Used(), limit))
 	gauge(inFlightLimit, limit)
+	spans := c.server.tracer.Counts()
+	for _, o := range [...]struct {
+		outcome string
+		n       uint64
+	}{{"exported", spans.Exported}, {"dropped", spans.Dropped}, {"failed", spans.Failed}} {
+		to <- prometheus.MustNewConstMetric(traceSpans, prometheus.CounterValue, float64(o.n), o.outcome)
+	}
+	gauge(traceWaiting, int64(spans.Waiting))
+	gauge(traceLimit, int64(spans.Limit))
+	if c.server.limits.Gates == nil {
+		return
+	}
+	for _, g := range c.server.limits.Gates.Stats() {
+		socket := failure.ValidText(g.Address)
+		gauge(connections, int64(g.Open), socket)
+		for why, n := range g.Refused {
+			to <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), why.String(), socket)
+		}
+	}
 }

@@ -128,10 +128,10 @@ func TestMetricsOfAModel(t *testing.T) {
 	if took := only(t, families, "picket_model_row_seconds", "model", "rows", "backend", "copy", "chosen", "true").GetGauge().GetValue(); took <= 0 || took > 60 {
 		t.Errorf("a row took %v s", took)
 	}
-	if limit := only(t, families, "picket_oip_in_flight_limit_bytes").GetGauge().GetValue(); limit != 1<<30 {
+	if limit := only(t, families, "picket_in_flight_limit_bytes").GetGauge().GetValue(); limit != 1<<30 {
 		t.Errorf("the limit of bytes in flight is %v", limit)
 	}
-	if now := only(t, families, "picket_oip_in_flight_bytes").GetGauge().GetValue(); now != 0 {
+	if now := only(t, families, "picket_in_flight_bytes").GetGauge().GetValue(); now != 0 {
 		t.Errorf("%v bytes are in flight while nothing is asked", now)
 	}
 	for _, phase := range []string{"queue", "run", "total"} {

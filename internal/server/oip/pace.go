@@ -7,7 +7,7 @@ import (
 )
 
 // paced reads a body from a client, which must send it at the rate of patience,
-// counted from the beginning, with patience.transfer to spare: a client that
+// counted from the beginning, with patience.Transfer to spare: a client that
 // announces much and sends little is not waited for any longer than others.
 type paced struct {
 	from     io.Reader
@@ -20,7 +20,7 @@ type paced struct {
 // Read implements io.Reader.
 func (p *paced) Read(b []byte) (int, error) {
 	// It cannot fail over a connection of net/http's, and others there are not.
-	_ = p.control.SetReadDeadline(p.began.Add(p.patience.forBytes(p.got)))
+	_ = p.control.SetReadDeadline(p.began.Add(p.patience.For(p.got)))
 	n, err := p.from.Read(b)
 	p.got += int64(n)
 	return n, err
@@ -56,5 +56,5 @@ func (a *reply) allow(n int) {
 		a.began = time.Now()
 	}
 	a.written += int64(n)
-	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(a.began.Add(a.patience.forBytes(a.written)))
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(a.began.Add(a.patience.For(a.written)))
 }

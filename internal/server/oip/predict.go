@@ -7,6 +7,8 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // maxNameBytes is the engine's limit. Longer names are refused before they get
@@ -16,37 +18,46 @@ const maxNameBytes = 255
 // prediction is an answered message: the outputs that it asked for are in the
 // request, or in shared memory. Its owner releases it.
 type prediction struct {
-	message *message
-	model   *engine.Snapshot
-	request *engine.Request
+	message  *message
+	model    *engine.Snapshot
+	request  *engine.Request
+	budget   *local.Budget
+	reserved int64 // of the budget
 }
 
 func (p *prediction) release() {
 	p.request.Release()
 	p.model.Release()
+	p.budget.Give(p.reserved)
 }
 
-// predict answers a message. Errors are the engine's kinds.
-func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
+// predict answers a message. Errors are the engine's kinds. span is nil where the
+// message is not traced.
+func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (prediction, error) {
 	var who owner
 	if m.shares() {
 		who = callerOf(ctx)
 	}
 	model, err := s.acquire(string(m.model), string(m.version))
 	if err != nil {
+		span.Asked(string(m.model))
 		return prediction{}, err
 	}
-	request, err := s.newRequest(m, model, who)
+	span.Model(model)
+	request, reserved, err := s.newRequest(m, model, who)
 	if err != nil {
 		model.Refused(err)
+		err = hinted(model, err)
 		model.Release()
 		return prediction{}, err
 	}
-	p := prediction{m, model, request}
+	p := prediction{m, model, request, s.budget, reserved}
+	span.Request(request)
 	if m.timeout > 0 {
 		request.Deadline = time.Now().Add(m.timeout)
 	}
 	if err := request.Predict(ctx); err != nil {
+		err = hinted(model, err)
 		p.release()
 		return prediction{}, err
 	}
@@ -57,36 +68,49 @@ func (s *Server) predict(ctx context.Context, m *message) (prediction, error) {
 	return p, nil
 }
 
-// newRequest turns a message into a filled request, which the caller releases.
-// Errors wrap engine.ErrInvalidInput or engine.ErrMemory.
-func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (*engine.Request, error) {
+// newRequest turns a message into a filled request, which the caller releases, and
+// reserves what it takes beside the message, which the caller gives back: the
+// inputs that come from shared memory, and the outputs. Errors wrap
+// engine.ErrInvalidInput, engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
+func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (_ *engine.Request, reserved int64, err error) {
 	if err := m.bindOutputs(model.Signature()); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var few [4]*input // most models have one input; these stay on the stack
 	inputs, rows, err := m.bind(few[:0], model.Signature(), s.maxTensor)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	reserved = local.OutputBytes(model.Signature(), rows)
 	for _, in := range inputs {
 		if in.form == shared {
 			// Memory that is not there must not make the daemon allocate.
 			if err := s.regions.check(who, in.place); err != nil {
-				return nil, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
+				return nil, 0, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
 			}
+			reserved += int64(in.place.size)
 		}
 	}
+	if err := s.budget.Take(reserved); err != nil {
+		return nil, 0, err
+	}
+	taken := reserved
+	defer func() {
+		if err != nil {
+			s.budget.Give(taken)
+		}
+	}()
 	request, err := model.NewRequest(rows)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for i, in := range inputs {
 		if err := in.fill(request.Inputs[i], s.regions, who); err != nil {
 			request.Release()
-			return nil, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
+			return nil, 0, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)
 		}
 	}
-	return request, nil
+	return request, reserved, nil
 }
 
 // share writes the outputs that go to shared memory.

@@ -14,15 +14,13 @@ import (
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // maxURLBytes is the kernel's limit for paths.
 const maxURLBytes = 4096
 
-var (
-	errOneRepository = fmt.Errorf("%w: this server has one repository, which has no name: leave repository_name empty", engine.ErrInvalidInput)
-	errNoControl     = &toldError{codes.PermissionDenied, "models cannot be loaded or unloaded over this connection: use the daemon's Unix socket"}
-)
+var errOneRepository = fmt.Errorf("%w: this server has one repository, which has no name: leave repository_name empty", engine.ErrInvalidInput)
 
 // index lists the loaded models, and those that the operator declared.
 func (s *Server) index(readyOnly bool) *oipapi.RepositoryIndexResponse {
@@ -45,16 +43,18 @@ func (s *Server) index(readyOnly bool) *oipapi.RepositoryIndexResponse {
 	return out
 }
 
-// mayControl tells whether the caller may load and unload models.
-func mayControl(ctx context.Context) bool {
-	c := connOf(ctx)
-	return c != nil && c.front.access.Control
+// checkControl fails with failure.ErrDenied for callers who may not load and unload models.
+func checkControl(ctx context.Context) error {
+	if c := connOf(ctx); c != nil {
+		return c.Access().CheckControl()
+	}
+	return new(local.Access).CheckControl()
 }
 
 // load loads a model in the place of the one that has its name, if any.
 func (s *Server) load(ctx context.Context, name string, parameters map[string]*oipapi.ModelRepositoryParameter) error {
-	if !mayControl(ctx) {
-		return errNoControl
+	if err := checkControl(ctx); err != nil {
+		return err
 	}
 	if err := engine.CheckName(name); err != nil {
 		return err
@@ -108,8 +108,8 @@ func (s *Server) locate(name string, parameters map[string]*oipapi.ModelReposito
 
 // unload removes a model.
 func (s *Server) unload(ctx context.Context, name string) error {
-	if !mayControl(ctx) {
-		return errNoControl
+	if err := checkControl(ctx); err != nil {
+		return err
 	}
 	if len(name) > maxNameBytes {
 		return fmt.Errorf("%w: no model is loaded under a name of more than %d bytes", engine.ErrNotFound, maxNameBytes)

@@ -12,6 +12,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/rows"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -35,17 +36,22 @@ func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	span := s.tracer.Of(r)
 	model, err := s.acquire(name, "")
 	if err != nil {
+		span.Asked(name)
 		return err
 	}
 	defer model.Release()
-	request, err := newRowsRequest(model, b.data, s.limits.MaxMessage)
+	span.Model(model)
+	request, reserved, err := newRowsRequest(model, b.data, s.limits.MaxMessage, s.budget)
 	if err != nil {
 		model.Refused(err)
 		return err
 	}
+	defer s.budget.Give(reserved)
 	defer request.Release()
+	span.Request(request)
 	if err := request.Predict(r.Context()); err != nil {
 		return err
 	}
@@ -114,25 +120,26 @@ func (s *Server) target(r *http.Request) (string, error) {
 }
 
 // newRowsRequest turns rows of text into a filled request, which the caller
-// releases. limit is the most bytes that its tensors may have. Errors wrap
-// engine.ErrInvalidInput or engine.ErrMemory.
-func newRowsRequest(model *engine.Snapshot, text []byte, limit int64) (*engine.Request, error) {
+// releases, and reserves what its tensors take, which the caller gives back. limit
+// is the most bytes that its tensors may have. Errors wrap engine.ErrInvalidInput,
+// engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
+func newRowsRequest(model *engine.Snapshot, text []byte, limit int64, budget *local.Budget) (_ *engine.Request, reserved int64, err error) {
 	specs := model.Signature().Inputs
 	inputs := make([]rows.Input, len(specs))
 	for i := range specs {
 		bytes, err := specs[i].RowBytes()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
+			return nil, 0, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
 		}
 		inputs[i] = rows.Input{Name: specs[i].Name, DType: specs[i].DType, Elements: bytes / specs[i].DType.Size()}
 	}
-	text, err := instances(text)
+	text, err = instances(text)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	reader, err := rows.NewReader(bytes.NewReader(text), inputs)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
+		return nil, 0, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
 	}
 	data := make([][]byte, len(specs))
 	n := 0
@@ -145,23 +152,31 @@ func newRowsRequest(model *engine.Snapshot, text []byte, limit int64) (*engine.R
 			size += int64(len(data[i]))
 		}
 		if size > limit {
-			return nil, fmt.Errorf("%w: the rows are larger than %d bytes: send fewer at a time", engine.ErrInvalidInput, limit)
+			return nil, 0, fmt.Errorf("%w: the rows are larger than %d bytes: send fewer at a time", engine.ErrInvalidInput, limit)
 		}
 	}
 	switch {
 	case !errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
+		return nil, 0, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
 	case n == 0:
-		return nil, fmt.Errorf("%w: the body has no rows", engine.ErrInvalidInput)
+		return nil, 0, fmt.Errorf("%w: the body has no rows", engine.ErrInvalidInput)
+	}
+	reserved = local.OutputBytes(model.Signature(), n)
+	for i := range data {
+		reserved += int64(len(data[i]))
+	}
+	if err := budget.Take(reserved); err != nil {
+		return nil, 0, err
 	}
 	request, err := model.NewRequest(n)
 	if err != nil {
-		return nil, err
+		budget.Give(reserved)
+		return nil, 0, err
 	}
 	for i := range data {
 		copy(request.Inputs[i].Bytes(), data[i])
 	}
-	return request, nil
+	return request, reserved, nil
 }
 
 // instances is the rows in a JSON object that has them as a member, as several of

@@ -20,6 +20,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // Options is what a Server is made of. Zero limits take the values named here.
@@ -40,14 +41,20 @@ type Options struct {
 	// MaxConnections is how many clients may be connected to one listener; more
 	// are disconnected at once. Default 1024.
 	MaxConnections int
-	// MaxInFlight is how many bytes of requests may be worked on at a time; what
-	// comes beyond is refused as busy. Default 1 GiB, and never less than
-	// MaxMessage.
-	MaxInFlight int64
+	// Budget bounds the bytes of all requests under way, together with those of
+	// other servers that share it; what comes beyond is refused as busy. Nil for
+	// one of 1 GiB.
+	Budget *local.Budget
 	// Models are the models that may be loaded by name alone.
 	Models []Declared
+	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
+	Tracer *trace.Tracer
 	// Roots are folders in which a model may be loaded by the name of its folder.
 	Roots []string
+	// Gates are counted in the metrics; nil for none.
+	Gates *local.Gates
+	// Beside registers further gRPC services on the server; nil for none.
+	Beside func(grpc.ServiceRegistrar)
 
 	// patience is shortened by tests.
 	patience patience
@@ -58,16 +65,8 @@ type patience struct {
 	// greeting is how long a connection may take until its first request can come,
 	// so that silent ones do not use up MaxConnections. Default 10 s.
 	greeting time.Duration
-	// transfer is what every request over HTTP has for its body, and every answer,
-	// and rate is how many bytes a second must be sent and taken beyond that. Default
-	// 20 s and 64 KiB.
-	transfer time.Duration
-	rate     int64
-}
-
-// forBytes is how long n bytes may be on their way.
-func (p patience) forBytes(n int64) time.Duration {
-	return p.transfer + time.Duration(float64(n)/float64(p.rate)*float64(time.Second))
+	// Patience is for messages over gRPC, bodies over HTTP, and answers over HTTP.
+	local.Patience
 }
 
 // Declared is a model that the operator has named.
@@ -98,11 +97,12 @@ type Server struct {
 	roots     []string
 	maxTensor uint64
 	limits    Options
+	tracer    *trace.Tracer // nil for no traces
 	regions   *regions
-	inFlight  budget
+	budget    *local.Budget
 	stopping  atomic.Bool
 
-	grpc   *grpc.Server
+	grpc   *local.GRPC
 	health *health.Server
 	http   *http.Server
 
@@ -122,25 +122,28 @@ func New(o Options) (*Server, error) {
 	if err := local.SetLimits("inference server",
 		local.Limit{Value: &o.MaxMessage, Builtin: 80 << 20, Max: math.MaxInt32, Of: "message"},
 		local.Limit{Value: &o.MaxTensor, Builtin: 1 << 30, Max: 1 << 40, Of: "tensor"},
-		local.Limit{Value: &o.MaxInFlight, Builtin: 1 << 30, Max: 1 << 40, Of: "amount in flight"},
 	); err != nil {
 		return nil, err
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
-	o.MaxInFlight = max(o.MaxInFlight, o.MaxMessage)
+	if o.Budget == nil {
+		o.Budget = local.NewBudget(1 << 30)
+	}
 	if o.patience == (patience{}) {
-		o.patience = patience{greeting: 10 * time.Second, transfer: 20 * time.Second, rate: 64 << 10}
+		o.patience = patience{greeting: 10 * time.Second, Patience: local.DefaultPatience}
 	}
 	s := &Server{
 		engine: o.Engine, log: o.Log, version: o.Version, started: time.Now(), declared: o.Models, roots: o.Roots,
-		maxTensor: uint64(o.MaxTensor), limits: o, regions: newRegions(),
-		grpc: grpc.NewServer(grpcOptions(o)...), health: health.NewServer(),
+		maxTensor: uint64(o.MaxTensor), limits: o, tracer: o.Tracer, regions: newRegions(), budget: o.Budget,
+		grpc: newGRPC(o), health: health.NewServer(),
 	}
-	s.inFlight.left.Store(o.MaxInFlight)
 	s.grpc.RegisterService(serviceDesc(), &service{s: s})
 	healthapi.RegisterHealthServer(s.grpc, s.health)
+	if o.Beside != nil {
+		o.Beside(s.grpc)
+	}
 	s.health.SetServingStatus(serviceName, healthapi.HealthCheckResponse_SERVING)
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -155,8 +158,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func grpcOptions(o Options) []grpc.ServerOption {
-	return append(local.ServerOptions(o.MaxMessage, o.patience.greeting),
+func newGRPC(o Options) *local.GRPC {
+	return local.NewGRPC(local.GRPCOptions{MaxMessage: o.MaxMessage, Greeting: o.patience.greeting, Patience: o.patience.Patience, Budget: o.Budget},
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
 		// Clients behind a network can vanish without a word.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))

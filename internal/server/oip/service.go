@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,10 +15,14 @@ import (
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/trace"
 )
 
 // serviceName is what health checks ask for.
 const serviceName = "inference.GRPCInferenceService"
+
+// protocol is what traces call the interface.
+const protocol = "oip"
 
 // service implements oipapi.GRPCInferenceServiceServer.
 type service struct {
@@ -49,28 +54,29 @@ func modelInfer(srv any, ctx context.Context, receive func(any) error, _ grpc.Un
 	if err := receive(m); err != nil {
 		return nil, err
 	}
-	p, err := s.answer(ctx, m)
+	span := s.tracer.Predicting(ctx, protocol, oipapi.GRPCInferenceService_ModelInfer_FullMethodName)
+	p, err := s.answer(ctx, m, span)
 	if err != nil {
-		return nil, s.status("predicting", string(m.model), err)
+		span.Failed(err)
+		err = s.status("predicting", string(m.model), err)
+		span.EndCall(err)
+		return nil, err
 	}
 	defer p.release()
-	return p.encode(), nil
+	out := p.encode()
+	span.EndCall(nil)
+	return out, nil
 }
 
 // answer decodes and predicts what is in the message's wire.
-func (s *Server) answer(ctx context.Context, m *message) (prediction, error) {
+func (s *Server) answer(ctx context.Context, m *message, span *trace.Span) (prediction, error) {
 	if m.wire == nil {
 		return prediction{}, errNotProtobuf
 	}
-	size := m.wire.Len()
-	if err := s.inFlight.take(size); err != nil {
-		return prediction{}, err
-	}
-	defer s.inFlight.giveBack(size)
 	if err := m.decode(m.wire.ReadOnlyData()); err != nil {
 		return prediction{}, err
 	}
-	return s.predict(ctx, m)
+	return s.predict(ctx, m, span)
 }
 
 // modelStreamInfer answers predictions in the order of their requests. One that
@@ -93,22 +99,52 @@ func (s *Server) streamOne(stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	p, err := s.answer(stream.Context(), m)
+	// The stream's parent is that of each of its requests.
+	span := s.tracer.Predicting(stream.Context(), protocol, oipapi.GRPCInferenceService_ModelStreamInfer_FullMethodName)
+	p, err := s.answer(stream.Context(), m, span)
 	if err != nil {
+		span.Failed(err)
 		if ended := stream.Context().Err(); ended != nil {
-			return status.FromContextError(ended).Err()
+			err = status.FromContextError(ended).Err()
+			span.EndCall(err)
+			return err
 		}
-		return stream.SendMsg(encodeStreamError(m.id, status.Convert(s.status("predicting", string(m.model), err)).Message()))
+		err = s.status("predicting", string(m.model), err)
+		span.EndCall(err)
+		return stream.SendMsg(encodeStreamError(m.id, status.Convert(err).Message()))
 	}
 	defer p.release()
-	return stream.SendMsg(p.encodeStream())
+	out := p.encodeStream()
+	span.EndCall(nil)
+	return stream.SendMsg(out)
 }
 
 // status turns an error into a gRPC status. What went wrong inside the daemon is
 // for the log, not for the client.
 func (s *Server) status(doing, model string, err error) error {
 	code, sentence := s.explain(doing, model, err)
-	return status.Error(code, sentence)
+	var busy *busyError
+	if errors.As(err, &busy) {
+		return failure.Status(code, sentence, busy.retry)
+	}
+	return failure.Status(code, sentence, failure.RetryAfter(err, 0))
+}
+
+// busyError is an error of a model that knows when asking again has a chance.
+type busyError struct {
+	error
+	retry time.Duration
+}
+
+func (e *busyError) Unwrap() error { return e.error }
+
+// hinted adds to an error of a prediction when asking again has a chance, if it
+// has.
+func hinted(model *engine.Snapshot, err error) error {
+	if retry := failure.RetryAfter(err, model.Backlog()); retry > 0 {
+		return &busyError{err, retry}
+	}
+	return err
 }
 
 // explain is what a client is told of an error.
@@ -219,24 +255,38 @@ func (v *service) RepositoryIndex(_ context.Context, in *oipapi.RepositoryIndexR
 
 // RepositoryModelLoad implements oipapi.GRPCInferenceServiceServer.
 func (v *service) RepositoryModelLoad(ctx context.Context, in *oipapi.RepositoryModelLoadRequest) (*oipapi.RepositoryModelLoadResponse, error) {
+	ctx, span := v.s.tracer.Calling(ctx, protocol, oipapi.GRPCInferenceService_RepositoryModelLoad_FullMethodName)
+	span.Asked(in.GetModelName())
 	err := errOneRepository
 	if in.GetRepositoryName() == "" {
 		err = v.s.load(ctx, in.GetModelName(), in.GetParameters())
 	}
 	if err != nil {
-		return nil, v.s.status("loading a model", in.GetModelName(), err)
+		span.Failed(err)
+		err = v.s.status("loading a model", in.GetModelName(), err)
+	}
+	span.EndCall(err)
+	if err != nil {
+		return nil, err
 	}
 	return &oipapi.RepositoryModelLoadResponse{}, nil
 }
 
 // RepositoryModelUnload implements oipapi.GRPCInferenceServiceServer.
 func (v *service) RepositoryModelUnload(ctx context.Context, in *oipapi.RepositoryModelUnloadRequest) (*oipapi.RepositoryModelUnloadResponse, error) {
+	ctx, span := v.s.tracer.Calling(ctx, protocol, oipapi.GRPCInferenceService_RepositoryModelUnload_FullMethodName)
+	span.Asked(in.GetModelName())
 	err := errOneRepository
 	if in.GetRepositoryName() == "" {
 		err = v.s.unload(ctx, in.GetModelName())
 	}
 	if err != nil {
-		return nil, v.s.status("unloading a model", in.GetModelName(), err)
+		span.Failed(err)
+		err = v.s.status("unloading a model", in.GetModelName(), err)
+	}
+	span.EndCall(err)
+	if err != nil {
+		return nil, err
 	}
 	return &oipapi.RepositoryModelUnloadResponse{}, nil
 }

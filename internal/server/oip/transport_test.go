@@ -31,6 +31,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
+	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -194,8 +195,8 @@ func TestOverload(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	_, err := f.ModelInfer(t.Context(), request("rows", "data", "FP32", []int64{1, 3}, pattern(12)))
-	if status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("gRPC: %v", err)
+	if status.Code(err) != codes.ResourceExhausted || retryOf(err) == 0 {
+		t.Errorf("gRPC: %v, to be tried again after %v", err, retryOf(err))
 	}
 	a := f.do(t, "POST", "/v2/models/rows/infer", string(pattern(12)), headerLength, "0")
 	if a.status != 429 || a.header.Get("Retry-After") == "" {
@@ -263,8 +264,8 @@ func TestDisconnectCancels(t *testing.T) {
 }
 
 func TestBytesInFlight(t *testing.T) {
-	f := start(t, Options{MaxMessage: 64 << 10, MaxInFlight: 64 << 10}, standard(), engine.ModelOptions{})
-	if err := f.server.inFlight.take(64 << 10); err != nil {
+	f := start(t, Options{MaxMessage: 64 << 10, Budget: local.NewBudget(64 << 10)}, standard(), engine.ModelOptions{})
+	if err := f.server.budget.Take(64 << 10); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.ModelInfer(t.Context(), request("rows", "data", "FP32", []int64{1, 3}, pattern(12))); status.Code(err) != codes.ResourceExhausted {
@@ -273,11 +274,9 @@ func TestBytesInFlight(t *testing.T) {
 	if a := f.do(t, "POST", "/v2/models/rows/infer", string(pattern(12)), headerLength, "0"); a.status != 429 {
 		t.Errorf("HTTP: %d %s", a.status, a.body)
 	}
-	f.server.inFlight.giveBack(64 << 10)
+	f.server.budget.Give(64 << 10)
 	f.checkServing(t)
-	if left := f.server.inFlight.left.Load(); left != 64<<10 {
-		t.Errorf("%d bytes are left of %d", left, 64<<10)
-	}
+	f.checkNothingInFlight(t)
 }
 
 // Clients that say nothing, or not enough, keep nobody from shutting down.
@@ -307,7 +306,7 @@ func TestShutdownWithSilentClients(t *testing.T) {
 // Clients that send slowly, not at all, or do not read are disconnected, and keep
 // nobody else from being served meanwhile.
 func TestSlowClients(t *testing.T) {
-	f := start(t, Options{patience: patience{greeting: 300 * time.Millisecond, transfer: 300 * time.Millisecond, rate: 64 << 20}}, standard(), engine.ModelOptions{})
+	f := start(t, Options{patience: patience{greeting: 300 * time.Millisecond, Patience: local.Patience{Transfer: 300 * time.Millisecond, Rate: 64 << 20}}}, standard(), engine.ModelOptions{})
 	f.checkServing(t)
 	const each = 10
 	const head = "POST /v2/models/rows/infer HTTP/1.1\r\nHost: picket\r\nInference-Header-Content-Length: 0\r\n"
@@ -343,7 +342,7 @@ func TestSlowClients(t *testing.T) {
 		}
 		return n
 	}
-	inFlight := func() int64 { return f.server.limits.MaxInFlight - f.server.inFlight.left.Load() }
+	inFlight := f.server.budget.Used
 	for end := time.Now().Add(time.Minute); open() > 2 || inFlight() != 0; time.Sleep(10 * time.Millisecond) { // those of gRPC and HTTP
 		if time.Now().After(end) {
 			t.Fatalf("%d connections are left of %d slow ones, and %d bytes are counted as in flight", open(), len(slow), inFlight())
@@ -355,8 +354,8 @@ func TestSlowClients(t *testing.T) {
 // A client that announces a large body and sends nothing is not given the time for
 // all of it, and takes no room from others.
 func TestBodiesThatDoNotCome(t *testing.T) {
-	o := Options{MaxMessage: 64 << 20, MaxInFlight: 64 << 20}
-	o.patience = patience{greeting: time.Hour, transfer: time.Second, rate: 1 << 10} // 18 hours for the body
+	o := Options{MaxMessage: 64 << 20, Budget: local.NewBudget(64 << 20)}
+	o.patience = patience{greeting: time.Hour, Patience: local.Patience{Transfer: time.Second, Rate: 1 << 10}} // 18 hours for the body
 	f := start(t, o, standard(), engine.ModelOptions{})
 	var announced []net.Conn
 	for range 8 {
@@ -380,9 +379,7 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			t.Errorf("a body that did not come was answered with %q, %v", answer, err)
 		}
 	}
-	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
-		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
-	}
+	f.checkNothingInFlight(t)
 }
 
 // Bodies of all sizes around those at which the buffer grows come whole, whether
@@ -412,14 +409,12 @@ func TestBodiesOfManySizes(t *testing.T) {
 			}
 		}
 	}
-	if left := f.server.inFlight.left.Load(); left != f.server.limits.MaxInFlight {
-		t.Errorf("%d bytes are counted as in flight", f.server.limits.MaxInFlight-left)
-	}
+	f.checkNothingInFlight(t)
 }
 
 // Clients that ask for the metrics and do not read them keep nobody else from them.
 func TestMetricsBesideClientsThatDoNotRead(t *testing.T) {
-	f := start(t, Options{patience: patience{greeting: time.Hour, transfer: time.Hour, rate: 1 << 10}}, standard(), engine.ModelOptions{})
+	f := start(t, Options{patience: patience{greeting: time.Hour, Patience: local.Patience{Transfer: time.Hour, Rate: 1 << 10}}}, standard(), engine.ModelOptions{})
 	for range 8 {
 		c, err := net.Dial("unix", f.path)
 		if err != nil {

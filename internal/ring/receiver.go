@@ -1,0 +1,100 @@
+//go:build linux
+
+package ring
+
+import (
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// Receiver is the direction that this side reads.
+type Receiver struct {
+	direction
+	ring     *Ring
+	spins    *Spins
+	purse    purse
+	at       uint32       // what was read, counted as the shared words count
+	deadline atomic.Int64 // of clock; 0 for none
+}
+
+// Wait returns when there are bytes to take. It fails with io.EOF when there are
+// none and the Ring was closed, with os.ErrDeadlineExceeded, and with ErrCorrupt.
+func (r *Receiver) Wait() error {
+	if ready, err := r.ready(); ready || err != nil {
+		return err
+	}
+	if r.purse.affords(r.spins) && r.spin() {
+		return nil
+	}
+	for {
+		r.readerSleeps.Store(1)
+		// After the word is set, so that whoever writes, closes, or sets a deadline
+		// from now on wakes this side.
+		ready, err := r.ready()
+		if ready || err != nil {
+			r.readerSleeps.Store(0)
+			return err
+		}
+		most := longestSleep
+		if at := r.deadline.Load(); at != 0 {
+			most = max(time.Duration(at-clock()), 1)
+		}
+		sleep(r.readerSleeps, most)
+	}
+}
+
+// ready tells whether there are bytes, and why there will be none.
+func (r *Receiver) ready() (bool, error) {
+	// Before the positions: what the other side wrote before it went is there when
+	// this side knows that it has gone.
+	closed := r.ring.closed.Load()
+	n := r.written.Load() - r.at
+	switch {
+	case n > uint32(len(r.data)):
+		return false, ErrCorrupt
+	case n > 0:
+		return true, nil
+	case closed:
+		return false, io.EOF
+	}
+	if at := r.deadline.Load(); at != 0 && clock() >= at {
+		return false, os.ErrDeadlineExceeded
+	}
+	return false, nil
+}
+
+// spin looks for bytes for as long as the purse allows.
+func (r *Receiver) spin() (came bool) {
+	start := clock()
+	took := int64(0)
+	for took < longestSpin {
+		for range looksPerClock {
+			if r.written.Load() != r.at {
+				came = true
+				break
+			}
+		}
+		if took = clock() - start; came || r.ring.closed.Load() {
+			break
+		}
+	}
+	r.purse.spent(r.spins, took, came)
+	return came
+}
+
+// Take copies bytes that are there to b and returns how many.
+func (r *Receiver) Take(b []byte) (int, error) {
+	n := r.written.Load() - r.at
+	if n > uint32(len(r.data)) {
+		return 0, ErrCorrupt
+	}
+	b = b[:min(uint64(n), uint64(len(b)))]
+	first := copy(b, r.data[r.at&uint32(len(r.data)-1):])
+	copy(b[first:], r.data)
+	r.at += uint32(len(b))
+	r.read.Store(r.at)
+	wake(r.writerSleeps)
+	return len(b), nil
+}

@@ -1,0 +1,82 @@
+package ring
+
+import "sync/atomic"
+
+// Going to sleep and being woken costs the two sides tens of microseconds of
+// processor time, and the one who waits about as much again until its processor is
+// awake. A side that looks again and again instead saves both if the bytes come
+// soon, and burns what it has if they do not. Nobody knows which it will be. So
+// looking is paid for: a receiver earns a sleep's cost when bytes came while it
+// looked, and pays for the time. Besides it is given a little for each wait, and
+// when that has become enough it looks for as long as that lasts, to find out
+// whether the times have changed. It thus never burns more than it saves, by more
+// than that little.
+//
+// Both sides of a conversation wait equally often, so they have enough at the same
+// time: it takes both to look before neither has to be woken.
+const (
+	// sleepCost is what going to sleep and being woken costs both sides, in
+	// nanoseconds of processor time: the calls of the kernel, the switches, the
+	// interrupt between processors, and what the runtime does about a thread that
+	// blocks.
+	sleepCost = 20_000
+	// longestSpin is longer than it takes to wake the other side.
+	longestSpin = 50_000
+	// perWait is given for each wait.
+	perWait = sleepCost / 20
+	// enough is where looking begins, and the most that can be saved: what is burned
+	// when bytes cease to come soon.
+	enough = 2 * longestSpin
+	// looksPerClock: reading the clock takes as long as some dozen looks.
+	looksPerClock = 32
+)
+
+// Spins bounds how many receivers of a process look for bytes at a time: one
+// processor is left for those whose work they wait for. A nil *Spins allows none.
+type Spins struct {
+	most int32
+	now  atomic.Int32
+}
+
+// NewSpins is for a process that may use so many processors.
+func NewSpins(processors int) *Spins { return &Spins{most: int32(max(processors-1, 0))} }
+
+func (s *Spins) enter() bool {
+	if s == nil {
+		return false
+	}
+	if s.now.Add(1) <= s.most {
+		return true
+	}
+	s.now.Add(-1)
+	return false
+}
+
+func (s *Spins) leave() { s.now.Add(-1) }
+
+// purse is what a receiver may spend on looking.
+type purse struct {
+	saved int64 // nanoseconds
+	open  bool  // from when there is enough until there is nothing
+}
+
+// affords is called for each wait, and tells whether the receiver may look; if so,
+// it calls spent after.
+func (p *purse) affords(s *Spins) bool {
+	if p.saved = min(p.saved+perWait, enough); p.saved == enough {
+		p.open = true
+	}
+	return p.open && s.enter()
+}
+
+// spent accounts for a time of looking.
+func (p *purse) spent(s *Spins, took int64, came bool) {
+	s.leave()
+	p.saved -= took
+	if came {
+		p.saved += sleepCost
+	}
+	if p.saved = min(max(p.saved, 0), enough); p.saved == 0 {
+		p.open = false
+	}
+}
