@@ -93,7 +93,7 @@ func Open(ctx context.Context, f RegularFile) (*Archive, error) {
 }
 
 // maxBuffer is what is read or written at once: more is not faster.
-const maxBuffer = 256 << 10
+const maxBuffer = 128 << 10
 
 // bufferFor is how much memory it takes to read so many bytes.
 func bufferFor(size int64) int { return int(min(max(size, 4<<10), maxBuffer)) }

@@ -250,7 +250,7 @@ func TestBuildRefuses(t *testing.T) {
 		"twice one name":   {func(_ *testing.T, o *BuildOptions) { o.Variants[1].Name = "X86-64" }, "there twice"},
 		"no folder":        {func(_ *testing.T, o *BuildOptions) { o.Variants[0].Dir += "/nothing" }, "no such file"},
 		"a link":           {func(t *testing.T, o *BuildOptions) { link(t, "/etc/passwd", o.Variants[0].Dir+"/model") }, "no plain file"},
-		"a folder":         {func(_ *testing.T, o *BuildOptions) { os.Mkdir(o.Variants[0].Dir+"/sub", 0o755) }, "no plain file"},
+		"a folder":         {func(t *testing.T, o *BuildOptions) { write(t, o.Variants[0].Dir+"/sub/file", nil) }, "no plain file"},
 		"a hidden file":    {func(t *testing.T, o *BuildOptions) { write(t, o.Variants[0].Dir+"/.git", nil) }, "begins with a dot"},
 		"a strange name":   {func(t *testing.T, o *BuildOptions) { write(t, o.Variants[0].Dir+"/a b", nil) }, "other characters"},
 		"twins":            {func(t *testing.T, o *BuildOptions) { write(t, o.Variants[0].Dir+"/Compiled.so", nil) }, "there twice"},

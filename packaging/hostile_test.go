@@ -360,3 +360,34 @@ func gzipped(t testing.TB, data []byte) []byte {
 	}
 	return b.Bytes()
 }
+
+// TestLargeFiles: those that are hashed beside being written are compared like the others.
+func TestLargeFiles(t *testing.T) {
+	large := bytes.Repeat([]byte("a model of some size "), manyBuffers*maxBuffer/20+1)
+	manifest := plain(ManifestName, manifestOf(fileOf("model.so", large)))
+	sound := framed(compress(t, tarOf(t, manifest, plain("model.so", large))))
+	root := openRoot(t, t.TempDir())
+	if err := unpack(sound, root); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := root.ReadFile("model.so"); err != nil || !bytes.Equal(got, large) {
+		t.Errorf("it holds %d bytes, %v", len(got), err)
+	}
+	changed := bytes.Clone(large)
+	changed[len(changed)-1] ^= 1
+	for name, data := range map[string][]byte{
+		"changed": framed(compress(t, tarOf(t, manifest, plain("model.so", changed)))),
+		"cut":     framed(compress(t, tarOf(t, manifest, plain("model.so", large))[:len(large)/2])),
+	} {
+		if err := unpack(data, openRoot(t, t.TempDir())); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	full := openRoot(t, t.TempDir())
+	if err := full.Mkdir("model.so", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(sound, full); err == nil {
+		t.Error("a file was written where a folder is")
+	}
+}

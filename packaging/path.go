@@ -42,7 +42,10 @@ func checkPath(path string) error {
 const pathMarks = "._+@=,-"
 
 func notInPath(r rune) bool {
-	return !(r < 0x80 && (isDigit(byte(r)) || isLetter(byte(r)))) && !strings.ContainsRune(pathMarks, r)
+	if r < 0x80 && (isDigit(byte(r)) || isLetter(byte(r))) {
+		return false
+	}
+	return !strings.ContainsRune(pathMarks, r)
 }
 
 // pathSet refuses paths that cannot all be there on every file system.

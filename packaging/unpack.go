@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync"
 )
 
 // Modes of what is unpacked: nobody is to change it.
@@ -97,7 +98,7 @@ func (u *unpacker) create(name string) (*os.File, error) {
 
 // file copies the content of e to its place and compares it with what is wanted.
 func (u *unpacker) file(want File, e *entry) (err error) {
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if u.root != nil {
 		f, err := u.create(want.Path)
 		if err != nil {
@@ -109,6 +110,9 @@ func (u *unpacker) file(want File, e *entry) (err error) {
 			}
 		}()
 		out = f
+	}
+	if want.Size >= manyBuffers*maxBuffer {
+		return copyLarge(out, want, e)
 	}
 	c := newChecked(e.content)
 	for {
@@ -123,6 +127,48 @@ func (u *unpacker) file(want File, e *entry) (err error) {
 			return reading(err)
 		}
 	}
+}
+
+// manyBuffers is how many buffers go round between the two, and make a file that is worth it.
+const manyBuffers = 4
+
+// copyLarge hashes on another goroutine what it writes. Reading, hashing and writing then take about as long as unpacking,
+// which goes on beside them.
+func copyLarge(out io.Writer, want File, e *entry) error {
+	c := &checked{digest: sha256.New()}
+	filled, hashed := make(chan []byte, manyBuffers), make(chan []byte, manyBuffers)
+	for range manyBuffers {
+		hashed <- make([]byte, maxBuffer)
+	}
+	var hashing sync.WaitGroup
+	hashing.Go(func() {
+		for piece := range filled {
+			c.digest.Write(piece)
+			c.size += int64(len(piece))
+			hashed <- piece[:maxBuffer]
+		}
+	})
+	var failed error // io.EOF at the end
+	for failed == nil {
+		buffer := <-hashed
+		n, err := fill(e.content, buffer)
+		filled <- buffer[:n]
+		_, writeErr := out.Write(buffer[:n])
+		switch {
+		case writeErr != nil:
+			failed = writing(writeErr)
+		case errors.Is(err, io.EOF):
+			failed = io.EOF
+		case err != nil:
+			failed = reading(err)
+		}
+	}
+	close(filled)
+	hashing.Wait()
+	if !errors.Is(failed, io.EOF) {
+		return failed
+	}
+	return c.is(want)
 }
 
 // checked hashes what is read through it.

@@ -18,9 +18,9 @@ func newLoad(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "load NAME PATH",
 		Short: "Load the package or the folder PATH and serve it as NAME",
-		Long: `Load the model in a package or in a folder and serve it as NAME. PATH may also be
-the name of a package in the daemon's folder of packages: fraud for its highest
-version, fraud@3 for that one.`,
+		Long: `Load the model in a package or in a folder and serve it as NAME. PATH may also
+be the name of a package in the daemon's folder of packages: fraud for its
+highest version, fraud@3 for that one.`,
 		Example: `  picket load fraud /var/lib/picket/models/fraud
   picket load fraud fraud-3.tar.gz
   picket load fraud fraud@3`,

@@ -60,7 +60,7 @@ func openPackage(c *cobra.Command, path string) (_ *opened, err error) {
 // close closes what was only read.
 func (o *opened) close() {
 	if o.Archive != nil {
-		_ = o.Archive.Close()
+		_ = o.Close()
 	}
 	if o.file != nil {
 		_ = o.file.Close()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func unpackForEver(state, path string) {
 			err = a.Close()
 		}
 	}
-	os.Stderr.WriteString(err.Error())
+	fmt.Fprint(os.Stderr, err)
 	os.Exit(1)
 }
 

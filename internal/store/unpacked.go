@@ -111,7 +111,7 @@ func (u *unpacked) removeIdle(name string) error {
 	}
 	defer dir.Close()
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil //nolint:nilerr // somebody is at work there
+		return nil // somebody is at work there
 	}
 	return u.remove(name)
 }
