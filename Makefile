@@ -22,10 +22,10 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients test-signing fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-clients test-signing
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -140,6 +140,9 @@ test-generated:
 	if ! diff -r internal/api $$copy/internal/api; then echo "generated code is stale: run make generate and commit"; exit 1; fi; \
 	rm -rf $$copy; echo "generated code is up to date"
 
+test-units: build ## systemd reads the unit files, and says how much they leave open
+	@scripts/test-units.sh
+
 test-clients: build ## clients in other languages, and those of other servers, against a running daemon
 	examples/clients/python/run.sh
 	examples/clients/oip/run.sh
@@ -174,13 +177,13 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
 
 bench-doc: ## put bench/results into the tables of docs/performance.md
 	$(GO) run ./bench/doc
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (engine, treelite, agent, forest); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, forest); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

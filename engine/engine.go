@@ -22,7 +22,7 @@ type Engine struct {
 	host     *hw.Host
 	source   Source
 	log      *slog.Logger
-	defaults ModelOptions
+	defaults atomic.Pointer[ModelOptions]
 	backends []probed
 	version  string
 
@@ -38,10 +38,11 @@ type Engine struct {
 	// lock. Replacing it does.
 	models atomic.Pointer[map[string]*Snapshot]
 
-	mu      sync.Mutex
-	loading map[string]struct{} // names reserved by a Load under way
-	closed  bool
-	live    sync.WaitGroup // loads under way and snapshots that are not closed yet
+	mu         sync.Mutex
+	loading    map[string]struct{} // names reserved by a Load under way
+	generation uint64              // of the model that was made visible last
+	closed     bool
+	live       sync.WaitGroup // loads under way and snapshots that are not closed yet
 }
 
 type probed struct {
@@ -72,15 +73,9 @@ func New(o Options) (*Engine, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		host: o.Host, source: o.Source, log: o.Log, defaults: o.Defaults.or(builtinOptions),
+		host: o.Host, source: o.Source, log: o.Log,
 		version: o.Version, decisions: o.Decisions, observer: o.Observer, timing: make(chan struct{}, 1), now: clock,
 		loading: make(map[string]struct{}),
-	}
-	if e.defaults.Threads == 0 {
-		e.defaults.Threads = min(max(1, int(o.Host.CPU.CoresAllowed)), maxInstances)
-	}
-	if err := e.defaults.check(); err != nil {
-		return nil, fmt.Errorf("making an engine: %w", err)
 	}
 	for _, b := range o.Backends {
 		if slices.ContainsFunc(e.backends, func(p probed) bool { return p.Name() == b.Name() }) {
@@ -88,11 +83,28 @@ func New(o Options) (*Engine, error) {
 		}
 		e.backends = append(e.backends, probed{b, b.Probe(o.Host)})
 	}
-	if err := e.knows(e.defaults.Backend); err != nil {
+	if err := e.SetDefaults(o.Defaults); err != nil {
 		return nil, fmt.Errorf("making an engine: %w", err)
 	}
 	e.models.Store(&map[string]*Snapshot{})
 	return e, nil
+}
+
+// SetDefaults changes what Options.Defaults said, for the loads that begin from now
+// on. When it fails nothing changes.
+func (e *Engine) SetDefaults(o ModelOptions) error {
+	o = o.or(builtinOptions)
+	if o.Threads == 0 {
+		o.Threads = min(max(1, int(e.host.CPU.CoresAllowed)), maxInstances)
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	if err := e.knows(o.Backend); err != nil {
+		return err
+	}
+	e.defaults.Store(&o)
+	return nil
 }
 
 // Host is what the engine runs on.
@@ -139,7 +151,7 @@ func (e *Engine) Replace(ctx context.Context, name, url string, o ModelOptions) 
 func (e *Engine) load(ctx context.Context, name, url string, o ModelOptions, replace bool) (Description, error) {
 	start := time.Now()
 	change := Change{Kind: Loading, Model: name, URL: url}
-	if replace {
+	if replace && (*e.models.Load())[name] != nil {
 		change.Kind = Replacing
 	}
 	done := e.changing(ctx, change)
@@ -165,7 +177,7 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	o = o.or(e.defaults)
+	o = o.or(*e.defaults.Load())
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
@@ -245,6 +257,8 @@ func (e *Engine) publish(s *Snapshot) error {
 		e.mu.Unlock()
 		return fmt.Errorf("%w from that of the model it was to replace", ErrSignature)
 	}
+	e.generation++
+	s.description.Generation = e.generation
 	next[s.name] = s
 	e.models.Store(&next)
 	e.mu.Unlock()

@@ -37,6 +37,9 @@ type Snapshot struct {
 // Description is what there is to say about a loaded model.
 type Description struct {
 	Name string
+	// Generation tells the models apart that had the name one after the other: no two
+	// models of an engine have the same.
+	Generation uint64
 	// URL is where the artifact came from, as it was asked for.
 	URL string
 	// Backend and Variant are what was chosen, Version the artifact's own.

@@ -110,13 +110,13 @@ type Observer interface {
 type Change struct {
 	Kind  ChangeKind
 	Model string
-	URL   string // of a Load or Replace
+	URL   string // of what is to be loaded
 }
 
 // ChangeKind is the call that was made.
 type ChangeKind uint8
 
-// There are three calls that change the set of models.
+// A model comes under a name that is free, or under one that another had, or goes.
 const (
 	Loading ChangeKind = iota
 	Replacing

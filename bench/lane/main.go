@@ -1,3 +1,5 @@
+//go:build cgo && linux
+
 // Command lane measures predictions over lane.sock against an empty server in Go
 // of the same framing: it reads what there is, answers every frame with zeros, and
 // writes all answers at once. Both are processes of their own, the clients take

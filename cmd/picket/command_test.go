@@ -49,7 +49,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestHelpListsWhatExists(t *testing.T) {
 	help := ok(t, "", "--help")
-	for _, command := range []string{"info", "load", "unload", "list", "predict", "top", "explain", "compile", "version", "completion"} {
+	for _, command := range []string{"info", "load", "unload", "list", "reload", "predict", "top", "explain", "compile", "version", "completion"} {
 		if !regexp.MustCompile(`(?m)^  ` + command + ` +[A-Z]`).MatchString(help) {
 			t.Errorf("%s is not listed", command)
 		}
@@ -193,7 +193,7 @@ func TestCompileFailures(t *testing.T) {
 
 // Help and tables fit a terminal of the usual width.
 func TestWidth(t *testing.T) {
-	for _, command := range []string{"info", "load", "unload", "list", "predict", "explain", "compile", "version"} {
+	for _, command := range []string{"info", "load", "unload", "list", "reload", "predict", "explain", "compile", "version"} {
 		for line := range strings.Lines(ok(t, "", command, "--help")) {
 			if len(strings.TrimRight(line, "\n")) > 80 {
 				t.Errorf("picket %s --help: more than 80 columns: %q", command, line)

@@ -38,13 +38,15 @@ clients in a hurry.
 
 It reads --config if given, then the environment (PICKET_SOCKETS,
 PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these
-flags; the later wins. A model that cannot be loaded at start is logged and left
-out, and the others are served. The log goes to standard error.
+flags; the later wins. A model that cannot be loaded at start is logged and tried
+again when its folder changes, and the others are served. The log goes to standard
+error.
 
-SIGTERM, SIGINT and SIGHUP stop it, unless it was started with them ignored, as
-nohup does: calls under way are answered first, for as long as shutdown.grace
-allows. A second signal, half a second after the first or later, stops it at
-once.
+SIGTERM and SIGINT stop it: calls under way are answered first, for as long as
+shutdown.grace allows. A second signal, half a second after the first or later,
+stops it at once. SIGHUP has it read its configuration again, as picket reload
+does. SIGUSR2 puts a new process in its place without failing a request. A signal
+that was ignored when it was started, as nohup does with SIGHUP, stays ignored.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong command line or configuration.`
 
@@ -76,15 +78,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 				_, err := fmt.Fprintln(stdout, "picketd", version)
 				return err
 			}
-			c, err := config.Resolve(flags, os.Getenv)
-			if err != nil {
-				return usageError{err}
-			}
-			host, err := hostOptions(c)
-			if err != nil {
-				return usageError{err}
-			}
-			return runDaemon(c, host, stderr)
+			return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr)
 		},
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
@@ -27,54 +31,100 @@ import (
 
 // daemon is everything the process owns.
 type daemon struct {
-	config  *config.Config
-	log     *slog.Logger
-	host    atomic.Pointer[hw.Host] // replaced once the instance is known
-	source  *store.Store
-	engine  *engine.Engine
-	agent   *agent.Server
-	lane    *lane.Server
-	oip     *oip.Server
-	control *oip.Server // of the operator's socket
-	gates   local.Gates
-	open    []listening
-	serving sync.WaitGroup
-	failed  chan error    // what ended a listener that nobody closed
-	tracer  *trace.Tracer // nil while tracing is off
-	end     time.Time     // when what is left is given up, once the daemon is stopping
-	cutOff  bool          // nothing is waited for any more
+	// resolve reads the configuration.
+	resolve func() (*config.Config, error)
+	// config is the one in force; a reload replaces it.
+	config     atomic.Pointer[config.Config]
+	executable string          // what a restart starts
+	ctx        context.Context // ends with the daemon
+	log        *slog.Logger
+	logged     *logSettings
+	host       atomic.Pointer[hw.Host] // replaced once the instance is known
+	store      *store.Store
+	engine     *engine.Engine
+	declared   *declared
+	agent      *agent.Server
+	lane       *lane.Server
+	oip        *oip.Server
+	control    *oip.Server                // of the operator's socket
+	secured    atomic.Pointer[tls.Config] // how TCP is encrypted; nil if it is not
+	gates      local.Gates
+	inherited  []*inherited // sockets that nobody has taken yet
+	open       []*listening
+	serving    sync.WaitGroup
+	failed     chan error    // what ended a listener that nobody closed
+	changing   chan struct{} // a token for whoever reloads or restarts
+	tracer     *trace.Tracer // nil while tracing is off
+	end        time.Time     // when what is left is given up, once the daemon is stopping
+	cutOff     bool          // nothing is waited for any more
 }
 
 // server is one protocol.
 type server interface {
+	Yield(context.Context)
 	Shutdown(context.Context) error
 	Stop()
 }
 
-// runDaemon serves until a signal asks it to stop.
-func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
+// runDaemon serves until a signal asks it to stop, or a new process has taken its
+// place. resolve reads the configuration: at the start, and for each reload.
+func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err error) {
 	started := time.Now()
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	signals, stopListening := stopWishes()
+	stop, stopListening := stopWishes()
 	defer stopListening()
+	reload, restart, ignoreOthers := otherWishes()
+	defer ignoreOthers()
 
-	log, endLog := newLogger(c.Log, logTo)
-	defer endLog()
-	d := &daemon{config: c, log: log, failed: make(chan error, 1)}
+	before, handed, err := findPredecessor()
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		defer func() {
+			if err != nil {
+				before.fail(err)
+			}
+		}()
+	} else if handed, err = activated(); err != nil {
+		return err
+	}
+	d := &daemon{inherited: slices.Clone(handed), failed: make(chan error, 1), changing: make(chan struct{}, 1)}
+	d.resolve = func() (*config.Config, error) {
+		c, err := resolve()
+		if err == nil {
+			claim(c, handed)
+		}
+		return c, err
+	}
+	c, err := d.resolve()
+	if err != nil {
+		return usageError{err}
+	}
+	o, err := hostOptions(c)
+	if err != nil {
+		return usageError{err}
+	}
+	if d.executable, err = ownExecutable(); err != nil {
+		return fmt.Errorf("finding the daemon's own executable: %w", err)
+	}
+	d.config.Store(c)
+	d.log, d.logged = newLogger(c.Log, logTo)
+	defer d.logged.end()
 	for _, warning := range c.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	var cancel context.CancelFunc
+	d.ctx, cancel = context.WithCancel(context.Background())
 	defer cancel()
-	host := hw.Detect(ctx, o)
+	host := hw.Detect(d.ctx, o)
 	d.host.Store(host)
 	limitHeap(host.Memory.Cgroup, d.log)
 	d.sayWhoIsTrusted()
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
-	defer d.closeSource()
-	var err error
+	defer d.closeStore()
 	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
 		return err
 	}
@@ -86,63 +136,163 @@ func runDaemon(c *config.Config, o hw.Options, logTo io.Writer) error {
 	if err := d.listen(); err != nil {
 		return err
 	}
-	go d.findInstance(ctx, o)
+	go d.findInstance(d.ctx, o)
 
 	// Clients that connect now wait until the models are there.
-	loaded := make(chan int, 1)
-	go func() { loaded <- d.loadModels(ctx) }()
+	begun := make(chan error, 1)
+	go func() { begun <- d.begin(before) }()
 	select {
-	case n := <-loaded:
-		d.serve()
-		d.log.Info("ready", "version", version, "models", n, "sockets", d.addresses(),
-			"took", time.Since(started).Round(10*time.Microsecond))
-		notify(d.log, fmt.Sprintf("READY=1\nSTATUS=Serving; %d of %d configured models were loaded.", n, len(c.Models)))
-		stopWatchdog := startWatchdog(d.log)
-		defer stopWatchdog()
-	case sig := <-signals:
+	case err := <-begun:
+		if err != nil {
+			return errors.Join(err, d.stop(stop, true))
+		}
+	case sig := <-stop:
 		d.log.Info("stopping before the models were loaded", "signal", sig.String())
-		notify(d.log, "STOPPING=1")
+		notify(d.log, systemd.SdNotifyStopping)
 		cancel()
 		d.stopServers()
 		d.end = time.Now().Add(c.Shutdown.Grace)
-		return d.closeEngine(d.end, signals)
+		return d.closeEngine(d.end, stop)
 	}
+	loaded, all := d.declared.count()
+	d.log.Info("ready", "version", version, "models", loaded, "declared", all, "sockets", d.addresses(),
+		"took", time.Since(started).Round(10*time.Microsecond))
+	notify(d.log, d.status())
+	stopWatchdog := startWatchdog(d.log)
+	defer stopWatchdog()
+	go d.declared.keepTrying(d.ctx)
+	return d.run(cancel, stopWatchdog, stop, reload, restart)
+}
 
-	select {
-	case sig := <-signals:
-		d.log.Info("stopping: calls under way are answered, new ones refused", "signal", sig.String(), "grace", c.Shutdown.Grace)
-		notify(d.log, "STOPPING=1")
-		return d.stop(signals)
-	case err := <-d.failed:
-		notify(d.log, "STOPPING=1")
-		d.log.Error("stopping: a socket failed", "error", err)
-		return errors.Join(err, d.stop(signals))
+// begin loads the models and serves. In a new process it returns when the old one has
+// left its place to it, and fails where it will not.
+func (d *daemon) begin(before *predecessor) error {
+	d.declared.start(d.ctx)
+	if before == nil {
+		d.serve()
+		return nil
 	}
+	if err := before.mirror(d.ctx, d, before.models); err != nil {
+		return err
+	}
+	d.serve()
+	if err := before.follow(d.ctx, d); err != nil {
+		return err
+	}
+	d.ownSockets()
+	return nil
+}
+
+// status is what the service manager is told of a daemon that serves.
+func (d *daemon) status() string {
+	loaded, all := d.declared.count()
+	return fmt.Sprintf("%s\nSTATUS=Serving; %d of %d configured models are loaded.", systemd.SdNotifyReady, loaded, all)
+}
+
+// run does what signals ask for, until the daemon ends. cancel ends what is done beside
+// serving.
+func (d *daemon) run(cancel, stopWatchdog func(), stop, reload, restart <-chan os.Signal) error {
+	took := make(chan *successor)
+	var restarting sync.WaitGroup
+	ending := func() {
+		notify(d.log, systemd.SdNotifyStopping)
+		cancel()
+		restarting.Wait() // a new process must not be left
+	}
+	for {
+		select {
+		case sig := <-stop:
+			d.log.Info("stopping: calls under way are answered, new ones refused", "signal", sig.String(), "grace", d.config.Load().Shutdown.Grace)
+			ending()
+			return d.stop(stop, false)
+		case err := <-d.failed:
+			d.log.Error("stopping: a socket failed", "error", err)
+			ending()
+			return errors.Join(err, d.stop(stop, false))
+		case <-reload:
+			go func() { _, _ = d.reload() }() // it has logged what there is to say
+		case <-restart:
+			restarting.Go(func() { d.tryRestart(took) })
+		case next := <-took:
+			if err := d.handOver(next); err != nil {
+				d.log.Error("restarting: the new process cannot take over, this one serves on", "error", err)
+				<-d.changing
+				continue
+			}
+			stopWatchdog()
+			cancel()
+			return d.stop(stop, true)
+		}
+	}
+}
+
+// tryRestart starts a new process, and gives it to took once it serves. The token that
+// it holds then is for the receiver to give back.
+func (d *daemon) tryRestart(took chan<- *successor) {
+	select {
+	case d.changing <- struct{}{}:
+	default:
+		d.log.Warn("a restart was asked for while a reload or a restart is under way: it is left out")
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, d.config.Load().Restart.Timeout)
+	defer cancel()
+	next, err := d.restart(ctx)
+	if err == nil {
+		select {
+		case took <- next:
+			return
+		case <-d.ctx.Done():
+			next.end()
+			err = d.ctx.Err()
+		}
+	}
+	<-d.changing
+	d.log.Error("restarting: the new process did not get to serve, this one serves on", "error", err)
+}
+
+// handOver makes the new process the daemon. After an error it is gone, and this one
+// still is.
+func (d *daemon) handOver(next *successor) error {
+	pid := next.cmd.Process.Pid
+	for _, l := range d.open {
+		if l.socket != nil {
+			l.socket.shared = true
+		}
+	}
+	// Before the new process says that it is ready: nobody listens to others than the
+	// main process.
+	notify(d.log, fmt.Sprintf("MAINPID=%d", pid))
+	if err := next.takeOver(); err != nil {
+		for _, l := range d.open {
+			if l.socket != nil {
+				l.socket.shared = false
+			}
+		}
+		notify(d.log, fmt.Sprintf("MAINPID=%d", os.Getpid()))
+		next.end()
+		return err
+	}
+	d.log.Info("a new process has taken over: calls under way are answered, and clients told to go there", "pid", pid)
+	return nil
 }
 
 // build makes the engine and the servers.
 func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.Time) error {
-	var named []string
-	for _, m := range d.config.Models {
-		named = append(named, m.Path) // the name of a package among them does no harm
-	}
-	trust, err := openTrust(d.config.Trust)
+	c := d.config.Load()
+	trust, err := openTrust(c.Trust)
 	if err != nil {
 		return usageError{err}
 	}
-	d.source, err = store.New(store.Options{
-		Roots: d.config.ModelRoots, Also: named, Packages: d.config.Packages, State: d.config.StateDir, Host: host,
-		Trust: trust, Unsigned: d.config.Unsigned, Log: d.log,
+	d.store, err = store.New(store.Options{
+		Roots: c.ModelRoots, Also: pathsOf(c.Models), Packages: c.Packages, State: c.StateDir, Host: host,
+		Trust: trust, Unsigned: c.Unsigned, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
-	defaults := modelOptions(d.config.ModelDefaults)
-	if defaults.Backend == "" {
-		defaults.Backend = d.config.Backends.Force
-	}
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(d.config, d.log), Source: d.source, Log: d.log, Defaults: defaults,
+		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
 		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
 	})
 	if err != nil {
@@ -155,7 +305,25 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 			d.log.Info("backend is not usable", "backend", b.Name, "reason", b.Reason)
 		}
 	}
+	d.declared = newDeclared(d.engine, d.log, c.Models)
 	return d.buildServers(started)
+}
+
+// defaultsOf are the options of models that say nothing else.
+func defaultsOf(c *config.Config) engine.ModelOptions {
+	o := modelOptions(c.ModelDefaults)
+	if o.Backend == "" {
+		o.Backend = c.Backends.Force
+	}
+	return o
+}
+
+// pathsOf are the folders of the models.
+func pathsOf(models []config.Model) (paths []string) {
+	for _, m := range models {
+		paths = append(paths, m.Path)
+	}
+	return paths
 }
 
 func (d *daemon) hostJSON() []byte {
@@ -172,21 +340,6 @@ func modelOptions(r config.Run) engine.ModelOptions {
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
 		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin,
 	}
-}
-
-// loadModels loads the configured models and returns how many there are. The
-// engine logs those that fail.
-func (d *daemon) loadModels(ctx context.Context) int {
-	n := 0
-	for _, m := range d.config.Models {
-		if ctx.Err() != nil {
-			break
-		}
-		if _, err := d.engine.Load(ctx, m.Name, m.Path, modelOptions(m.Run)); err == nil {
-			n++
-		}
-	}
-	return n
 }
 
 func (d *daemon) serve() {
@@ -213,13 +366,14 @@ func (d *daemon) findInstance(ctx context.Context, o hw.Options) {
 	d.log.Info("the instance is known", "type", i.Type, "outposts", i.Outposts, "source", i.Source)
 }
 
-// stop refuses what is new, answers what is under way, and closes the models.
-func (d *daemon) stop(signals <-chan os.Signal) error {
-	d.end = time.Now().Add(d.config.Shutdown.Grace)
+// stop refuses what is new, answers what is under way, and closes the models. Where the
+// sockets were left to another process, that one takes what is new.
+func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
+	d.end = time.Now().Add(d.config.Load().Shutdown.Grace)
 	ctx, cancel := context.WithDeadline(context.Background(), d.end)
 	defer cancel()
 	drained := make(chan error, 1)
-	go func() { drained <- d.shutDown(ctx) }()
+	go func() { drained <- d.shutDown(ctx, left) }()
 	var failed error
 	select {
 	case failed = <-drained:

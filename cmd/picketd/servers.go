@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os/user"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/internal/config"
@@ -20,25 +22,41 @@ import (
 
 // listening is a listener and the protocol that is spoken on it.
 type listening struct {
-	protocol string
-	address  string // a path, or an address with a port
-	serve    func() error
-	close    func() error // removes what is left once the server has ended
+	door       *door
+	address    string  // a path, or an address with a port
+	configured string  // the address as the configuration has it
+	managed    bool    // the service manager made the socket, and removes its file
+	socket     *socket // nil where there is no file of ours
+	listener   shareable
+	serve      func() error
+}
+
+// shareable is a listener whose descriptor can be given to another process.
+type shareable interface {
+	net.Listener
+	syscall.Conn
+}
+
+// close removes what is left once the server has ended.
+func (l *listening) close() error {
+	if l.socket != nil {
+		return l.socket.close()
+	}
+	if err := l.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // as a rule: by its server
 }
 
 // buildServers makes one server for each protocol, and says where they will listen.
 func (d *daemon) buildServers(started time.Time) error {
-	c := d.config
-	about := agent.Daemon{Version: version, Started: started, HostJSON: d.hostJSON}
-	for _, p := range []struct {
-		name  string
-		paths []string
-	}{
-		{"agent", c.Sockets.Agent.Paths}, {"oip", c.Sockets.OIP.Paths}, {"oip", c.TCP.Listen},
-		{"lane", c.Sockets.Lane.Paths}, {"lane", c.Sockets.LaneStream.Paths}, {"control", c.Sockets.Control.Paths},
-	} {
-		for _, path := range p.paths {
-			about.Sockets = append(about.Sockets, agent.Socket{Protocol: p.name, Path: path})
+	c := d.config.Load()
+	about := agent.Daemon{
+		Version: version, Started: started, HostJSON: d.hostJSON, Declared: d.declared.forControl, Reload: d.askedToReload,
+	}
+	for _, door := range doors {
+		for _, path := range *door.paths(c) {
+			about.Sockets = append(about.Sockets, agent.Socket{Protocol: door.protocol, Path: path})
 		}
 	}
 	// A request and its answer of the largest size fit in any case.
@@ -51,12 +69,8 @@ func (d *daemon) buildServers(started time.Time) error {
 	if err != nil {
 		return err
 	}
-	var declared []oip.Declared
-	for _, m := range c.Models {
-		declared = append(declared, oip.Declared{Name: m.Name, Path: m.Path, Options: modelOptions(m.Run)})
-	}
 	options := oip.Options{
-		Engine: d.engine, Log: d.log, Version: version, Models: declared, Roots: c.ModelRoots, Gates: &d.gates,
+		Engine: d.engine, Log: d.log, Version: version, Models: d.declared.forOIP, Roots: c.ModelRoots, Gates: &d.gates,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
 		Budget: budget, Tracer: d.tracer,
 	}
@@ -85,30 +99,31 @@ func (d *daemon) buildServers(started time.Time) error {
 // listen opens every listener. What is open when it fails is closed by
 // closeSockets.
 func (d *daemon) listen() error {
-	c := d.config.Sockets
+	c := d.config.Load()
 	inference := func(s *oip.Server) serveFunc {
 		return func(l *net.UnixListener, a local.Access) error { return s.Serve(l, oip.Access{Access: a}) }
 	}
 	for _, p := range []struct {
-		name, network string
-		socket        config.Socket
-		control       bool
-		key           string // of the configuration, for control; empty where there is none
-		serve         serveFunc
+		key     string
+		control bool
+		why     string // the key of the configuration that says so; empty where there is none
+		serve   serveFunc
 	}{
-		{"agent", "unix", c.Agent.Socket, c.Agent.Control, "sockets.agent.control", d.agent.Serve},
-		{"oip", "unix", c.OIP.Socket, c.OIP.Control, "sockets.oip.control", inference(d.oip)},
-		{"lane", "unixpacket", c.Lane, false, "", d.lane.Serve},
-		{"lane", "unix", c.LaneStream, false, "", d.lane.Serve},
-		{"control", "unix", c.Control, true, "", inference(d.control)},
+		{"agent", c.Sockets.Agent.Control, "sockets.agent.control", d.agent.Serve},
+		{"oip", c.Sockets.OIP.Control, "sockets.oip.control", inference(d.oip)},
+		{"lane", false, "", d.lane.Serve},
+		{"lane_stream", false, "", d.lane.Serve},
+		{"control", true, "", inference(d.control)},
 	} {
-		access, err := accessTo(p.socket)
+		door := doorOf(p.key)
+		socket := door.socket(c)
+		access, err := accessTo(socket)
 		if err != nil {
-			return fmt.Errorf("listening for the %s protocol: %w", p.name, err)
+			return fmt.Errorf("listening for the %s protocol: %w", door.protocol, err)
 		}
-		access.Control, access.ControlKey = p.control, p.key
-		access.MaxPerUser, access.Gates = d.config.Limits.MaxConnectionsPerUser, &d.gates
-		if err := d.listenUnix(p.name, p.network, p.socket, access, p.serve); err != nil {
+		access.Control, access.ControlKey = p.control, p.why
+		access.MaxPerUser, access.Gates = c.Limits.MaxConnectionsPerUser, &d.gates
+		if err := d.listenUnix(door, socket, access, p.serve); err != nil {
 			return err
 		}
 	}
@@ -120,7 +135,7 @@ type serveFunc func(*net.UnixListener, local.Access) error
 
 // accessTo is who may connect to a socket. Names of users and groups are looked up
 // once: whoever changes them restarts the daemon.
-func accessTo(c config.Socket) (a local.Access, err error) {
+func accessTo(c *config.Socket) (a local.Access, err error) {
 	for _, name := range c.AllowUsers {
 		uid, err := lookUp("allow_users", name, func() (string, error) {
 			u, err := user.Lookup(name)
@@ -167,21 +182,48 @@ func lookUp(key, name string, find func() (string, error)) (uint32, error) {
 	return uint32(id), nil
 }
 
-// listenUnix opens the sockets of one protocol.
-func (d *daemon) listenUnix(protocol, network string, c config.Socket, a local.Access, serve serveFunc) error {
+// listenUnix opens the sockets of one protocol, or takes those that are open already.
+func (d *daemon) listenUnix(door *door, c *config.Socket, a local.Access, serve serveFunc) error {
 	for _, path := range c.Paths {
-		s, err := listen(network, path, c.Mode, c.Group, d.config.Sockets.Force)
+		l, err := d.openUnix(door, path, c)
 		if err != nil {
-			return fmt.Errorf("listening for the %s protocol: %w", protocol, err)
+			return fmt.Errorf("listening for the %s protocol: %w", door.protocol, err)
 		}
-		d.open = append(d.open, listening{protocol, path, func() error { return serve(s.listener, a) }, s.close})
+		l.door, l.address, l.configured = door, path, path
+		l.serve = func() error { return serve(l.listener.(*net.UnixListener), a) }
+		d.open = append(d.open, l)
 	}
 	return nil
 }
 
+func (d *daemon) openUnix(door *door, path string, c *config.Socket) (*listening, error) {
+	i := d.take(door.key, path)
+	switch {
+	case i == nil:
+		s, err := listen(door.network, path, c.Mode, c.Group, d.config.Load().Sockets.Force)
+		if err != nil {
+			return nil, err
+		}
+		return &listening{socket: s, listener: s.listener}, nil
+	case i.managed:
+		l, err := i.listener()
+		if err != nil {
+			return nil, err
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		return &listening{managed: true, listener: l.(*net.UnixListener)}, nil
+	default:
+		s, err := adopt(i)
+		if err != nil {
+			return nil, err
+		}
+		return &listening{socket: s, listener: s.listener}, nil
+	}
+}
+
 // listenTCP opens the ports of the Open Inference Protocol.
 func (d *daemon) listenTCP() error {
-	c := d.config.TCP
+	c := d.config.Load().TCP
 	if len(c.Listen) == 0 {
 		return nil
 	}
@@ -190,31 +232,71 @@ func (d *daemon) listenTCP() error {
 		SharedMemory: c.SharedMemory,
 	}
 	if c.Certificate != "" {
-		var err error
-		if access.TLS, err = d.tls(); err != nil {
+		secured, err := newTLS(d.config.Load(), d.log)
+		if err != nil {
 			return err
+		}
+		// Where a reload may name other files.
+		d.secured.Store(secured)
+		access.TLS = secured.Clone()
+		access.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return d.secured.Load().GetConfigForClient(hello)
 		}
 	} else {
 		d.log.Warn("the Open Inference Protocol is served over TCP without encryption: whoever reaches the port can predict", "listen", c.Listen, "control", c.Control)
 	}
 	for _, address := range c.Listen {
-		l, err := net.Listen("tcp", address)
+		l := &listening{door: doorOf("tcp"), configured: address}
+		var opened net.Listener
+		var err error
+		if i := d.take("tcp", address); i != nil {
+			l.managed = i.managed
+			opened, err = i.listener()
+		} else {
+			opened, err = net.Listen("tcp", address)
+		}
 		if err != nil {
 			return fmt.Errorf("listening for the oip protocol: %w", err)
 		}
-		d.open = append(d.open, listening{"oip", l.Addr().String(), func() error { return d.oip.Serve(l, access) }, func() error {
-			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			return nil // as a rule: by its server
-		}})
+		l.listener, l.address = opened.(*net.TCPListener), opened.Addr().String()
+		l.serve = func() error { return d.oip.Serve(l.listener, access) }
+		d.open = append(d.open, l)
 	}
 	return nil
 }
 
-func (d *daemon) tls() (*tls.Config, error) {
-	c := d.config.TCP
-	return oip.NewTLS(oip.TLSFiles{Certificate: c.Certificate, Key: c.Key, ClientCA: c.ClientCA}, d.log)
+func newTLS(c *config.Config, log *slog.Logger) (*tls.Config, error) {
+	return oip.NewTLS(oip.TLSFiles{Certificate: c.TCP.Certificate, Key: c.TCP.Key, ClientCA: c.TCP.ClientCA}, log)
+}
+
+// ownSockets makes the sockets that were another process's this one's, now that that
+// process leaves them, and closes those that the configuration does not name any more.
+func (d *daemon) ownSockets() {
+	for _, l := range d.open {
+		if l.socket == nil || !l.socket.shared {
+			continue
+		}
+		c := l.door.socket(d.config.Load())
+		if err := l.socket.own(c.Mode, c.Group); err != nil {
+			d.log.Error("taking over a socket: who may connect stays as it was", "error", err)
+		}
+	}
+	for _, i := range d.inherited {
+		d.log.Info("closing a socket that the configuration does not name any more", "socket", i.address)
+		if i.lock == nil {
+			i.close()
+			continue
+		}
+		s, err := adopt(i)
+		if err == nil {
+			s.shared = false
+			err = s.close()
+		}
+		if err != nil {
+			d.log.Warn("removing a socket", "socket", i.address, "error", err)
+		}
+	}
+	d.inherited = nil
 }
 
 // addresses are where clients find the daemon.
@@ -226,12 +308,26 @@ func (d *daemon) addresses() []string {
 	return all
 }
 
-// shutDown ends all servers, each after its calls under way.
-func (d *daemon) shutDown(ctx context.Context) error {
+// yielding is how long clients are waited for that have connected before the sockets
+// were left to another process, and are not ready to be told so: that they greet, or
+// that their next request over HTTP/1 comes.
+const yielding = 5 * time.Second
+
+// shutDown ends all servers, each after its calls under way. Where the sockets were left
+// to another process, no client is turned away by that.
+func (d *daemon) shutDown(ctx context.Context, left bool) error {
 	servers := d.servers()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
-		go func() { failed <- s.Shutdown(ctx) }()
+		go func() {
+			if left {
+				grace := d.config.Load().Shutdown.Grace
+				short, cancel := context.WithTimeout(ctx, min(yielding, grace/2))
+				s.Yield(short)
+				cancel()
+			}
+			failed <- s.Shutdown(ctx)
+		}()
 	}
 	var all []error
 	for range servers {
@@ -256,5 +352,8 @@ func (d *daemon) closeSockets() {
 		if err := l.close(); err != nil {
 			d.log.Warn("removing a socket", "socket", l.address, "error", err)
 		}
+	}
+	for _, i := range d.inherited {
+		i.close()
 	}
 }

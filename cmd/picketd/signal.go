@@ -17,18 +17,41 @@ const sameWish = 500 * time.Millisecond
 // calls done when it listens no more.
 func stopWishes() (wishes <-chan os.Signal, done func()) {
 	signals := make(chan os.Signal, 8)
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		// What was ignored when the process began stays ignored: nohup, and a
-		// shell that starts it in the background, mean it.
-		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
-		}
-	}
+	notifyUnlessIgnored(signals, syscall.SIGTERM, syscall.SIGINT)
 	distinct := make(chan os.Signal, 2)
 	go forwardWishes(signals, distinct)
 	return distinct, func() {
 		signal.Stop(signals) // after which nothing is sent
 		close(signals)
+	}
+}
+
+// The signals that ask for something other than an end.
+const (
+	reloadSignal  = syscall.SIGHUP
+	restartSignal = syscall.SIGUSR2
+)
+
+// otherWishes sends the signals that ask for a reload or a restart; one of each kind
+// that nobody has taken yet stands for all that came meanwhile. The caller calls done
+// when it listens no more.
+func otherWishes() (reload, restart <-chan os.Signal, done func()) {
+	a, b := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	notifyUnlessIgnored(a, reloadSignal)
+	notifyUnlessIgnored(b, restartSignal)
+	return a, b, func() {
+		signal.Stop(a)
+		signal.Stop(b)
+	}
+}
+
+// notifyUnlessIgnored leaves signals alone that were ignored when the process began:
+// nohup, and a shell that starts it in the background, mean it.
+func notifyUnlessIgnored(to chan<- os.Signal, signals ...os.Signal) {
+	for _, sig := range signals {
+		if !signal.Ignored(sig) {
+			signal.Notify(to, sig)
+		}
 	}
 }
 

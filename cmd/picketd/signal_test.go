@@ -25,13 +25,13 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	p.stop(t)
 }
 
-// Without it, the end of the terminal is a wish to stop.
-func TestHangUpStops(t *testing.T) {
+// Without it, it is the wish for another look at the configuration; the daemon serves on.
+func TestHangUpReloads(t *testing.T) {
 	p := startDaemon(t, t.TempDir())
 	p.signal(t, syscall.SIGHUP)
-	if code := p.wait(t); code != exitDone {
-		t.Errorf("the daemon ended with %d after SIGHUP:\n%s", code, &p.stderr)
-	}
+	p.waitForLog(t, "the configuration was read again")
+	p.checkAnswers(t)
+	p.stop(t)
 }
 
 // Signals that come together are one wish to stop; a later one is the wish to

@@ -28,6 +28,65 @@ type socket struct {
 	listener *net.UnixListener
 	file     fs.FileInfo // of the socket file as it was made
 	lock     *os.File
+	// shared says that another process of the daemon has the socket too, and the files
+	// are its to remove.
+	shared bool
+}
+
+// adopt makes a socket of what another process of the daemon had open, and shares it
+// with that process for now. The mode and the group stay as they are.
+func adopt(i *inherited) (*socket, error) {
+	s := &socket{path: i.address, lock: i.lock, shared: true}
+	if is, err := identify(i.address); err == nil && is == i.made {
+		s.file, err = os.Lstat(i.address)
+		if err != nil {
+			return nil, fmt.Errorf("looking at the inherited socket: %w", err)
+		}
+	}
+	l, err := i.listener()
+	if err != nil {
+		return nil, err
+	}
+	s.listener = l.(*net.UnixListener)
+	s.listener.SetUnlinkOnClose(false)
+	return s, nil
+}
+
+// identity is that of the socket file, and zero if it is not the one any more that was
+// made.
+func (s *socket) identity() fileID {
+	id, err := identify(s.path)
+	if now, statErr := os.Lstat(s.path); err != nil || statErr != nil || s.file == nil || !os.SameFile(now, s.file) {
+		return fileID{}
+	}
+	return id
+}
+
+// own takes the socket over from the process that it was shared with, and gives the
+// file the mode and the group.
+func (s *socket) own(mode fs.FileMode, group string) error {
+	s.shared = false
+	if s.file == nil {
+		return nil // it is somebody else's that is there now
+	}
+	return s.permit(mode, group)
+}
+
+// permit sets who may connect.
+func (s *socket) permit(mode fs.FileMode, group string) error {
+	gid, err := lookUpGroup(group)
+	if err != nil {
+		return err
+	}
+	if gid >= 0 {
+		if err := os.Lchown(s.path, -1, gid); err != nil {
+			return fmt.Errorf("giving %s to group %s, which the daemon's user must be a member of: %w", s.path, group, err)
+		}
+	}
+	if err := os.Chmod(s.path, mode.Perm()); err != nil {
+		return fmt.Errorf("setting the mode of %s: %w", s.path, err)
+	}
+	return nil
 }
 
 // probeTimeout is how long a process may take to accept the connection that
@@ -40,8 +99,7 @@ const probeTimeout = time.Second
 // answers at path loses it, but a file that is no socket is never removed. The
 // caller closes the socket.
 func listen(network, path string, mode fs.FileMode, group string, force bool) (_ *socket, err error) {
-	gid, err := lookUpGroup(group)
-	if err != nil {
+	if _, err := lookUpGroup(group); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -75,13 +133,8 @@ func listen(network, path string, mode fs.FileMode, group string, force bool) (_
 	if s.file, err = os.Lstat(path); err != nil {
 		return nil, fmt.Errorf("looking at the socket just made: %w", err)
 	}
-	if gid >= 0 {
-		if err := os.Lchown(path, -1, gid); err != nil {
-			return nil, fmt.Errorf("giving %s to group %s, which the daemon's user must be a member of: %w", path, group, err)
-		}
-	}
-	if err := os.Chmod(path, mode.Perm()); err != nil {
-		return nil, fmt.Errorf("setting the mode of %s: %w", path, err)
+	if err := s.permit(mode, group); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -95,6 +148,9 @@ func (s *socket) close() error {
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			failed = append(failed, err)
 		}
+	}
+	if s.shared {
+		return errors.Join(append(failed, s.lock.Close())...)
 	}
 	failed = append(failed, removeIf(s.path, s.file))
 	held, err := s.lock.Stat()

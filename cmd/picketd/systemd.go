@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -15,7 +16,8 @@ func notify(log *slog.Logger, state string) {
 }
 
 // startWatchdog reports that the process is alive, twice in the time that the
-// service manager allows, until the function it returns is called.
+// service manager allows, until the function it returns is called, which may be more
+// than once.
 func startWatchdog(log *slog.Logger) (stop func()) {
 	allowed, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
@@ -38,8 +40,8 @@ func startWatchdog(log *slog.Logger) (stop func()) {
 			}
 		}
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		close(stopped)
 		<-ended
-	}
+	})
 }

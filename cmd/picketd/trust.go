@@ -17,7 +17,7 @@ func openTrust(c config.Trust) (*store.Trust, error) {
 
 // sayWhoIsTrusted warns of what an operator may not have meant.
 func (d *daemon) sayWhoIsTrusted() {
-	c := d.config
+	c := d.config.Load()
 	switch {
 	case c.Unsigned:
 		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
@@ -28,11 +28,11 @@ func (d *daemon) sayWhoIsTrusted() {
 	}
 }
 
-func (d *daemon) closeSource() {
-	if d.source == nil {
+func (d *daemon) closeStore() {
+	if d.store == nil {
 		return
 	}
-	if err := d.source.Close(); err != nil {
+	if err := d.store.Close(); err != nil {
 		d.log.Warn("closing the store of packages", "error", err)
 	}
 }

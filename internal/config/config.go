@@ -33,6 +33,7 @@ type Config struct {
 	Tracing       Tracing  `yaml:"tracing"`
 	Host          Host     `yaml:"host"`
 	Shutdown      Shutdown `yaml:"shutdown"`
+	Restart       Restart  `yaml:"restart"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -81,7 +82,7 @@ type ControlSocket struct {
 	Control bool `yaml:"control"`
 }
 
-// Model is one model to load at start.
+// Model is one model that should be loaded.
 type Model struct {
 	Name string `yaml:"name"`
 	// Path is the package or artifact, absolute, or the name of a package in
@@ -212,6 +213,13 @@ type Shutdown struct {
 	Grace time.Duration `yaml:"grace"`
 }
 
+// Restart says how the daemon hands over to a new process of itself.
+type Restart struct {
+	// Timeout is how long the new process may take to be ready; then it is ended and
+	// the old one serves on.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
 // Default returns what the daemon does without any file, environment or flag.
 // Every call makes a new value.
 func Default() *Config {
@@ -231,6 +239,7 @@ func Default() *Config {
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
+		Restart:       Restart{Timeout: 5 * time.Minute},
 	}
 }
 

@@ -116,6 +116,9 @@ func (c *Config) problems() []problem {
 	}
 	c.Tracing.check(k)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
+	if c.Restart.Timeout < time.Second || c.Restart.Timeout > 24*time.Hour {
+		k.add("restart.timeout", "%v is outside 1s to 24h0m0s", c.Restart.Timeout)
+	}
 	return k.problems
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,7 +55,7 @@ type Options struct {
 // goroutines at once.
 type Store struct {
 	roots    []string // absolute and clean, as the next; longest first
-	also     []string
+	also     atomic.Pointer[[]string]
 	packages string
 	unsigned bool
 	trust    *Trust
@@ -76,34 +77,50 @@ func New(o Options) (*Store, error) {
 	if s.host == nil {
 		s.host = &hw.Host{}
 	}
-	for _, list := range []struct {
-		from []string
-		to   *[]string
-	}{{o.Roots, &s.roots}, {o.Also, &s.also}} {
-		for _, dir := range list.from {
-			if dir == "" {
-				return nil, errors.New("reading the model roots: one of them is empty")
-			}
-			abs, err := filepath.Abs(dir)
-			if err != nil {
-				return nil, fmt.Errorf("reading the model roots: %w", err)
-			}
-			*list.to = append(*list.to, abs)
-		}
+	var err error
+	if s.roots, err = absolute(o.Roots); err != nil {
+		return nil, err
 	}
 	// The innermost first: it may be a link that leads out of the others.
 	slices.SortFunc(s.roots, func(a, b string) int { return len(b) - len(a) })
+	if err := s.SetAlso(o.Also); err != nil {
+		return nil, err
+	}
 	if o.Packages != "" {
-		abs, err := filepath.Abs(o.Packages)
-		if err != nil {
+		if s.packages, err = filepath.Abs(o.Packages); err != nil {
 			return nil, fmt.Errorf("finding the folder of packages: %w", err)
 		}
-		s.packages = abs
 	}
 	if err := s.openState(o.State, o.Now); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// SetAlso changes what Options.Also said, for what is opened from now on. When it
+// fails nothing changes.
+func (s *Store) SetAlso(dirs []string) error {
+	also, err := absolute(dirs)
+	if err != nil {
+		return err
+	}
+	s.also.Store(&also)
+	return nil
+}
+
+func absolute(dirs []string) ([]string, error) {
+	var all []string
+	for _, dir := range dirs {
+		if dir == "" {
+			return nil, errors.New("reading the model roots: one of them is empty")
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, fmt.Errorf("reading the model roots: %w", err)
+		}
+		all = append(all, abs)
+	}
+	return all, nil
 }
 
 // openState opens what is kept between starts. Without trust nothing depends on it
@@ -228,7 +245,7 @@ func (s *Store) find(url string) (*spot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrNotFound, err)
 	}
-	if len(s.roots) == 0 || slices.Contains(s.also, path) {
+	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), path) {
 		return openSpot(path, path, wholeSystem{})
 	}
 	for _, allowed := range s.roots {

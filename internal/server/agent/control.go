@@ -13,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/server/failure"
+	"github.com/picket-ml/picket/internal/server/local"
 )
 
 // Daemon is what the control service says of the process it runs in.
@@ -23,6 +24,11 @@ type Daemon struct {
 	HostJSON func() []byte
 	// Sockets are what the daemon listens on.
 	Sockets []Socket
+	// Declared gives the models that the configuration declares; nil for none.
+	Declared func() []*controlapi.DeclaredModel
+	// Reload reads the configuration again; nil where there is none. It fails where
+	// that is wrong, with one line for each mistake.
+	Reload func(context.Context) (*controlapi.ReloadResponse, error)
 }
 
 // Socket is one socket of the daemon.
@@ -157,6 +163,34 @@ func (c *Control) Info(context.Context, *controlapi.InfoRequest) (*controlapi.In
 	}
 	for _, s := range c.daemon.Sockets {
 		out.Sockets = append(out.Sockets, &controlapi.Socket{Protocol: s.Protocol, Path: failure.ValidText(s.Path)})
+	}
+	if c.daemon.Declared != nil {
+		out.Declared = c.daemon.Declared()
+		for _, m := range out.Declared {
+			m.Path, m.Reason = failure.ValidText(m.GetPath()), failure.Shorten(m.GetReason(), failure.MaxSentence)
+		}
+	}
+	return out, nil
+}
+
+// maxMistakes is the most bytes of a configuration's mistakes that a client is told; the
+// log has them all.
+const maxMistakes = 8 << 10
+
+// Reload implements controlapi.ControlServer.
+func (c *Control) Reload(ctx context.Context, _ *controlapi.ReloadRequest) (*controlapi.ReloadResponse, error) {
+	if err := local.CheckControl(ctx); err != nil {
+		return nil, status.Error(failure.Code(err), err.Error())
+	}
+	if c.daemon.Reload == nil {
+		return nil, status.Error(codes.Unimplemented, "there is no configuration to read again")
+	}
+	out, err := c.daemon.Reload(ctx)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, failure.Shorten(err.Error(), maxMistakes))
+	}
+	for _, m := range out.GetModels() {
+		m.Error = failure.Shorten(m.GetError(), failure.MaxSentence)
 	}
 	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,6 +128,21 @@ func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
 		return nil
 	}
 	return fmt.Errorf("serving the agent interface on %s: %w", l.Addr(), err)
+}
+
+// Yield leaves the clients that come from now on to another process that has the same
+// sockets, and returns when those that came before are greeted, so that Shutdown can
+// tell them to go there too. It waits no longer than ctx.
+func (s *Server) Yield(ctx context.Context) {
+	s.mu.Lock()
+	listeners := s.listeners
+	s.mu.Unlock()
+	for _, l := range listeners {
+		l.yield(ctx)
+	}
+	local.Await(ctx, func() bool {
+		return !slices.ContainsFunc(listeners, (*listener).ungreeted)
+	})
 }
 
 // Shutdown closes the listeners, tells clients to send nothing more, and

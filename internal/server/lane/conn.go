@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -40,7 +41,8 @@ type conn struct {
 	slow     time.Time // when the rest of a frame is due; zero while none is begun
 	farewell time.Time // after the goodbye: when no more requests are taken
 
-	jobs sync.WaitGroup
+	jobs    sync.WaitGroup
+	greeted atomic.Bool
 
 	mu          sync.Mutex
 	first       *job // those under way, in a list
@@ -76,6 +78,7 @@ func (e *protocolError) Error() string { return e.sentence }
 // serve is the whole life of the connection.
 func (c *conn) serve() {
 	err := c.greet()
+	c.greeted.Store(true)
 	for err == nil {
 		if err = c.take(); err == nil {
 			err = c.next()

@@ -221,7 +221,7 @@ func TestSocketBesideARing(t *testing.T) {
 // Positions that cannot be end the connection and nothing else. All words of the
 // page of positions are tried, which includes those that say who sleeps.
 func TestRingPositions(t *testing.T) {
-	f := start(t, Options{}, inline, impatient)
+	f := start(t, Options{}, inline)
 	for at := 0; at < 1024+128; at += 4 {
 		if at%128 != 0 {
 			continue
@@ -250,7 +250,7 @@ func TestRingPositions(t *testing.T) {
 // A client that changes its requests while they are read gets answers to something,
 // or errors; nobody else notices.
 func TestRingThatChanges(t *testing.T) {
-	f := start(t, Options{}, inline, impatient)
+	f := start(t, Options{}, inline, func(s *Server) { s.patience.frame, s.patience.write = time.Second, time.Second })
 	for range 20 {
 		c := f.greeted(t, overRing)
 		stop := make(chan struct{})

@@ -74,6 +74,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	stopping  bool
+	yielding  bool // another process has the sockets too
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 	ended     sync.WaitGroup // of connections
@@ -124,7 +125,7 @@ func (s *Server) Serve(l *net.UnixListener, access local.Access) error {
 		case err == nil:
 			pause = minAcceptPause
 			s.start(accepted)
-		case s.isStopping():
+		case s.isClosing():
 			return nil
 		case local.OutOfFiles(err):
 			// It passes, but not by asking again at once.
@@ -144,7 +145,7 @@ const (
 func (s *Server) add(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if s.stopping || s.yielding {
 		return false
 	}
 	s.listeners[l] = struct{}{}
@@ -157,10 +158,11 @@ func (s *Server) remove(l net.Listener) {
 	delete(s.listeners, l)
 }
 
-func (s *Server) isStopping() bool {
+// isClosing tells whether the listeners were closed on purpose.
+func (s *Server) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stopping
+	return s.stopping || s.yielding
 }
 
 // start serves an accepted connection on a goroutine of its own.
@@ -183,6 +185,31 @@ func (s *Server) start(accepted *local.Conn) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, c)
+	})
+}
+
+// Yield leaves the clients that come from now on to another process that has the same
+// sockets, and returns when those that came before are greeted, so that Shutdown can
+// tell them to go there too. It waits no longer than ctx.
+func (s *Server) Yield(ctx context.Context) {
+	s.mu.Lock()
+	s.yielding = true
+	for l := range s.listeners {
+		_ = l.Close() // whatever it says, nothing is accepted any more
+	}
+	s.mu.Unlock()
+	local.Await(ctx, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.listeners) > 0 {
+			return false // one may just be accepting
+		}
+		for c := range s.conns {
+			if !c.greeted.Load() {
+				return false
+			}
+		}
+		return true
 	})
 }
 

@@ -77,7 +77,7 @@ func TestMemoryOfTensors(t *testing.T) {
 // Each listener has its own answer to who may load, with the key that would change it; streams stay open however long they are idle.
 func TestControlByListener(t *testing.T) {
 	patience := patience{greeting: time.Minute, Patience: local.Patience{Transfer: 200 * time.Millisecond, Rate: 1 << 20}}
-	f := start(t, Options{patience: patience, Models: []Declared{{Name: "rows", Path: "rows"}}}, standard(), engine.ModelOptions{})
+	f := start(t, Options{patience: patience, Models: func() []Declared { return []Declared{{Name: "rows", Path: "rows"}} }}, standard(), engine.ModelOptions{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ type conn struct {
 
 	// Guarded by the front's lock.
 	greeted bool      // calls can come
+	http    bool      // and are HTTP/1's
 	noticed time.Time // when closeSilent first saw it not greeted
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,6 +36,7 @@ type front struct {
 	grpc     *feed
 	http     *feed
 	serving  sync.WaitGroup // the two servers and the connections that are being looked at
+	full     atomic.Bool    // nothing is accepted any more
 
 	mu   sync.Mutex
 	open map[*conn]struct{}
@@ -95,13 +97,15 @@ func (f *front) serve() error {
 			f.server.log.Error("serving HTTP", "error", err)
 		}
 	})
+	defer f.full.Store(true)
 	const longest = time.Second
 	for pause := time.Duration(0); ; {
 		c, err := f.listener.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			f.serving.Go(func() { f.admit(c) })
+			entered := f.enter(c)
+			f.serving.Go(func() { f.admit(entered) })
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case local.OutOfFiles(err):
@@ -114,8 +118,8 @@ func (f *front) serve() error {
 	}
 }
 
-// admit finds out what c speaks.
-func (f *front) admit(raw net.Conn) {
+// enter puts a connection on the list.
+func (f *front) enter(raw net.Conn) *conn {
 	c := &conn{Conn: raw, front: f}
 	peer, err := f.peer(raw)
 	c.who = ownerOf(peer, err, f.access)
@@ -123,6 +127,11 @@ func (f *front) admit(raw net.Conn) {
 	f.mu.Lock()
 	f.open[c] = struct{}{}
 	f.mu.Unlock()
+	return c
+}
+
+// admit finds out what c speaks.
+func (f *front) admit(c *conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), f.server.limits.patience.greeting)
 	defer cancel()
 	if err := c.Conn.SetDeadline(time.Now().Add(f.server.limits.patience.greeting)); err != nil {
@@ -132,7 +141,7 @@ func (f *front) admit(raw net.Conn) {
 	if f.access.TLS != nil {
 		secured := tls.Server(c.Conn, f.access.TLS)
 		if err := secured.HandshakeContext(ctx); err != nil {
-			f.server.log.Debug("a client did not get through the TLS handshake", "client", raw.RemoteAddr().String(), "error", err)
+			f.server.log.Debug("a client did not get through the TLS handshake", "client", c.RemoteAddr().String(), "error", err)
 			_ = c.Close()
 			return
 		}
@@ -159,7 +168,7 @@ func (c *conn) look() (*feed, error) {
 		n += got
 		c.first = first[:n]
 		if !bytes.HasPrefix(preface, c.first) {
-			c.front.greet(c, true) // net/http ends silent connections itself
+			c.front.greetHTTP(c) // net/http ends silent connections itself
 			return c.front.http, nil
 		}
 		if err != nil {
@@ -184,6 +193,26 @@ func (f *front) greet(c *conn, done bool) {
 	f.mu.Lock()
 	c.greeted = done
 	f.mu.Unlock()
+}
+
+func (f *front) greetHTTP(c *conn) {
+	f.mu.Lock()
+	c.greeted, c.http = true, true
+	f.mu.Unlock()
+}
+
+// left tells whether everybody who was accepted can be told to go elsewhere without
+// losing a request: over gRPC that takes a greeting. HTTP/1 knows no such word; there
+// are answers after which the client connects again, and so nobody must be left.
+func (f *front) left() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.open {
+		if c.http || !c.greeted {
+			return false
+		}
+	}
+	return f.full.Load()
 }
 
 // forget is for a connection that is being closed.

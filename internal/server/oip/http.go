@@ -123,6 +123,9 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	w = &reply{ResponseWriter: w, patience: a.server.limits.patience}
+	if a.server.yielding.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if r.ContentLength != 0 {
 		// For what no handler reads of a body: net/http waits for it before the next
 		// request. Where there is no body it notices clients that leave, and a

@@ -33,10 +33,10 @@ func (s *Server) index(readyOnly bool) *oipapi.RepositoryIndexResponse {
 	if readyOnly {
 		return out
 	}
-	for _, d := range s.declared {
+	for _, d := range s.declared() {
 		if !loaded[d.Name] {
 			out.Models = append(out.Models, &oipapi.RepositoryIndexResponse_ModelIndex{
-				Name: d.Name, State: "UNAVAILABLE", Reason: "it was unloaded, or loading it failed; the daemon's log says why",
+				Name: d.Name, State: "UNAVAILABLE", Reason: failure.ValidText(failure.Shorten(d.Reason, failure.MaxSentence)),
 			})
 		}
 	}
@@ -91,7 +91,7 @@ func (s *Server) locate(name string, parameters map[string]*oipapi.ModelReposito
 		}
 		return url.StringParam, engine.ModelOptions{}, nil
 	}
-	for _, d := range s.declared {
+	for _, d := range s.declared() {
 		if d.Name == name {
 			return d.Path, d.Options, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,8 +46,9 @@ type Options struct {
 	// other servers that share it; what comes beyond is refused as busy. Nil for
 	// one of 1 GiB.
 	Budget *local.Budget
-	// Models are the models that may be loaded by name alone.
-	Models []Declared
+	// Models gives the models that may be loaded by name alone; it may be called by
+	// many goroutines at once. Nil for none.
+	Models func() []Declared
 	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
 	Tracer *trace.Tracer
 	// Roots are folders in which a model may be loaded by the name of its folder.
@@ -73,6 +75,8 @@ type patience struct {
 type Declared struct {
 	Name, Path string
 	Options    engine.ModelOptions
+	// Reason is why it is not loaded, where it is not.
+	Reason string
 }
 
 // Limits that no configuration changes.
@@ -93,7 +97,7 @@ type Server struct {
 	log       *slog.Logger
 	version   string
 	started   time.Time
-	declared  []Declared
+	declared  func() []Declared
 	roots     []string
 	maxTensor uint64
 	limits    Options
@@ -101,6 +105,7 @@ type Server struct {
 	regions   *regions
 	budget    *local.Budget
 	stopping  atomic.Bool
+	yielding  atomic.Bool // another process has the sockets too
 
 	grpc   *local.GRPC
 	health *health.Server
@@ -130,6 +135,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Budget == nil {
 		o.Budget = local.NewBudget(1 << 30)
+	}
+	if o.Models == nil {
+		o.Models = func() []Declared { return nil }
 	}
 	if o.patience == (patience{}) {
 		o.patience = patience{greeting: 10 * time.Second, Patience: local.DefaultPatience}
@@ -192,6 +200,23 @@ func (s *Server) closeListeners() {
 	for _, f := range fronts {
 		f.close()
 	}
+}
+
+// Yield leaves the clients that come from now on to another process that has the same
+// sockets, and returns when those that came before can be told to go there too without
+// losing a request: over gRPC when they are greeted, over HTTP when an answer has told
+// them to connect again. It waits no longer than ctx.
+func (s *Server) Yield(ctx context.Context) {
+	s.yielding.Store(true)
+	s.mu.Lock()
+	fronts := s.fronts
+	s.mu.Unlock()
+	for _, f := range fronts {
+		_ = f.listener.Close() // whatever it says, nothing is accepted any more
+	}
+	local.Await(ctx, func() bool {
+		return !slices.ContainsFunc(fronts, func(f *front) bool { return !f.left() })
+	})
 }
 
 // Shutdown closes the listeners, says that the server is not ready, tells clients

@@ -126,7 +126,9 @@ func TestMetadataOverGRPC(t *testing.T) {
 
 func TestLoadAndUnload(t *testing.T) {
 	models := standard()
-	f := start(t, Options{Models: []Declared{{Name: "rows", Path: "rows"}, {Name: "gone", Path: "nowhere"}}}, models, engine.ModelOptions{})
+	f := start(t, Options{Models: func() []Declared {
+		return []Declared{{Name: "rows", Path: "rows"}, {Name: "gone", Path: "nowhere", Reason: "nothing is there"}}
+	}}, models, engine.ModelOptions{})
 	ctx := t.Context()
 	text := func(s string) map[string]*oipapi.ModelRepositoryParameter {
 		return map[string]*oipapi.ModelRepositoryParameter{"url": {ParameterChoice: &oipapi.ModelRepositoryParameter_StringParam{StringParam: s}}}
