@@ -10,6 +10,10 @@ GO       ?= go
 FUZZTIME ?= 5s
 FUZZ     ?= ^Fuzz
 
+# Of make soak: how long each fuzz target takes, and flags for bench/soak, such as -connections=100.
+SOAK_FUZZTIME ?= 5m
+SOAKFLAGS     ?=
+
 # go-nvml's C header marks half of itself as deprecated, which would bury every other message of the C compiler.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # The version is stamped below; Go's own stamp refuses to build in a checkout that belongs to another user.
@@ -22,10 +26,14 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing soak-short fuzz
+
+# The parts of `make soak`.
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
+	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -41,19 +49,25 @@ build: ## build bin/picket and bin/picketd
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/picket ./cmd/picketd
 
 
-test: ## everything CI runs: set-up, checks, all tests, short fuzzing, clients
-	@command -v $(GO) >/dev/null || { echo "go is not installed: install the Go version that go.mod names" >&2; exit 1; }
-	@$(MAKE) bootstrap fixtures
-	@tree() { git status --porcelain --untracked-files=all && git diff HEAD | cksum; }; \
-	before=$$(tree 2>/dev/null) || before=; \
-	report=; failed=; began=$$SECONDS; \
-	for part in $(TEST_PARTS); do \
+# In a recipe: makes the parts that it is called with, one after the other, whatever becomes of each. Then $$report says how they ended, $$failed names
+# those that failed, and $$began is when it all began.
+define make-parts
+report=; failed=; began=$$SECONDS; \
+	for part in $(1); do \
 		printf '\n======== %s ========\n' "$$part"; \
 		start=$$SECONDS; \
 		if $(MAKE) "$$part"; then verdict=passed; else verdict=FAILED; failed="$$failed $$part"; fi; \
 		report+=$$(printf '  %-16s %s %5d s' "$$part" "$$verdict" $$((SECONDS - start)))$$'\n'; \
 	done; \
-	printf '\n======== summary ========\n%s' "$$report"; \
+	printf '\n======== summary ========\n%s' "$$report"
+endef
+
+test: ## everything CI runs: set-up, checks, all tests, short fuzzing, clients
+	@command -v $(GO) >/dev/null || { echo "go is not installed: install the Go version that go.mod names" >&2; exit 1; }
+	@$(MAKE) bootstrap fixtures
+	@tree() { git status --porcelain --untracked-files=all && git diff HEAD | cksum; }; \
+	before=$$(tree 2>/dev/null) || before=; \
+	$(call make-parts,$(TEST_PARTS)); \
 	if [ -z "$$before" ]; then echo "  working tree     not looked at: this is not a git checkout"; \
 	elif [ "$$(tree)" = "$$before" ]; then echo "  working tree     unchanged"; \
 	else echo "  working tree     CHANGED: the tests altered files that are, or could be, committed"; git status --short; failed="$$failed working-tree"; fi; \
@@ -177,13 +191,42 @@ fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME ea
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$$count fuzz targets, $(FUZZTIME) each"
 
-bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane ## the benchmarks that take seconds (bench-forest takes a quarter of an hour)
+# The reliability figures that take hours (docs/SPECIFICATION.md): a night with these defaults, nearly all of it fuzzing. Before a release
+# SOAK_FUZZTIME=24h, which is 24 hours for each target.
+soak: ## the reliability figures in full: hours. SOAK_FUZZTIME and SOAKFLAGS change how much of each
+	@$(MAKE) fixtures
+	@$(call make-parts,$(SOAK_PARTS)); \
+	if [ -n "$$failed" ]; then echo "make soak: FAILED after $$((SECONDS - began)) s:$$failed"; exit 1; fi; \
+	echo "make soak: everything held in $$((SECONDS - began)) s"
 
-bench-doc: ## put bench/results into the tables of docs/performance.md
-	$(GO) run ./bench/doc
+soak-short: ## the same for minutes, as a part of make test
+	$(GO) run ./bench/soak -short $(SOAKFLAGS)
 
-# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, forest); writes bench/results/NAME.json
+# 1,000 slow clients and 200 that do not read, on each protocol; 10 million requests and 1,000 loads with each backend; 10,000 clients of each kind that
+# die with shared memory; 1,000 replacements under load.
+soak-slow soak-leaks soak-shm: soak-%:
+	$(GO) run ./bench/soak $(SOAKFLAGS) $*
+
+# 1,000 replacements and 100 restarts under load.
+soak-change:
+	$(GO) run ./bench/soak $(SOAKFLAGS) change
+	PICKET_TEST_RESTARTS=100 $(GO) test -count=1 -timeout 30m -run '^TestRestartUnderLoad$$' ./cmd/picketd
+
+soak-overload:
+	$(GO) run ./bench/overload -long
+
+soak-fuzz:
+	$(GO) run ./bench/soak parsers
+	@$(MAKE) fuzz FUZZTIME=$(SOAK_FUZZTIME)
+
+bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane bench-batching bench-overload ## the short benchmarks (bench-forest takes a quarter of an hour, bench-serving nine minutes)
+
+bench-doc: ## put bench/results into the tables of docs/performance.md, or those of BENCHES
+	$(GO) run ./bench/doc $(BENCHES)
+
+# The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
+# bench-serving.
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

@@ -54,6 +54,11 @@ type OpenOptions struct {
 	Threads int
 	// Pin asks for the model's working memory to be locked in memory.
 	Pin bool
+	// Bind, where it is not nil, calls something on the CPUs that the model is to keep
+	// to, and leaves the thread as it was. It is for goroutines that a backend starts
+	// for a Run: the threads of Instances are bound already, and so is what a native
+	// library starts from those.
+	Bind func(func())
 }
 
 // Model is one opened artifact. Its methods may be called by many goroutines at
@@ -97,7 +102,7 @@ type Properties struct {
 	// Inline declares that Run is so cheap that handing the request to another
 	// thread would cost more, and that an Instance does not care which thread
 	// it is called from. When nothing is queued, Run is then called on the
-	// thread that brought the request.
+	// thread that brought the request, unless the model is to keep to some CPUs.
 	Inline bool
 	// MaxInstances is how many instances may exist at once; 0 for any number.
 	MaxInstances int

@@ -15,6 +15,7 @@ type choice struct {
 	name     string
 	artifact *Artifact
 	options  ModelOptions
+	cores    cores
 	// candidates are all backends, in the order of the engine's list; the indices
 	// below are into it.
 	candidates []Candidate
@@ -32,8 +33,9 @@ const matchesBest = "chosen: it matches the artifact best"
 
 // openBest opens the artifact with the backend that is to run it and starts the
 // model.
-func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions) (*Snapshot, error) {
+func (e *Engine) openBest(ctx context.Context, name string, a *Artifact, o ModelOptions, cores cores) (*Snapshot, error) {
 	c := e.rank(name, a, o)
+	c.cores = cores
 	if len(c.better) > 1 {
 		key := c.key(ctx)
 		if s, err := c.startRemembered(ctx, key); s != nil || err != nil {
@@ -88,7 +90,9 @@ func (c *choice) match(i int) (fit int, err error) {
 // panic stays open.
 func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
-	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin})
+	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{
+		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Bind: c.cores.binder(c.engine.log),
+	})
 	if err != nil && ctx.Err() != nil {
 		err = contextError(ctx.Err()) // whatever else it says, nobody waits for it
 	}
@@ -233,7 +237,7 @@ func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
 func (c *choice) start(i int, model Model, reason string) (*Snapshot, error) {
 	c.candidates[i].Chosen, c.candidates[i].Reason = true, reason
 	d := Description{Name: c.name, URL: c.artifact.URL, Package: c.artifact.Package, Backend: c.candidates[i].Backend, Candidates: c.candidates}
-	s, err := startSnapshot(model, d, c.options, c.engine.host, c.engine.log)
+	s, err := startSnapshot(model, d, c.options, c.cores, c.engine.host, c.engine.log)
 	if err != nil {
 		return nil, c.starting(i, err)
 	}

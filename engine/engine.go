@@ -103,6 +103,9 @@ func (e *Engine) SetDefaults(o ModelOptions) error {
 	if err := e.knows(o.Backend); err != nil {
 		return err
 	}
+	if _, err := coresOf(o.Cores, e.host); err != nil {
+		return err
+	}
 	e.defaults.Store(&o)
 	return nil
 }
@@ -181,6 +184,13 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
+	cores, err := coresOf(o.Cores, e.host)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	if cores != nil {
+		o.Threads = min(o.Threads, len(cores))
+	}
 	if err := e.knows(o.Backend); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
@@ -194,7 +204,7 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 		return nil, err
 	}
 	defer a.Close()
-	s, err := e.openBest(ctx, name, a, o)
+	s, err := e.openBest(ctx, name, a, o, cores)
 	if err != nil {
 		return nil, err
 	}

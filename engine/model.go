@@ -21,12 +21,16 @@ type Snapshot struct {
 	signature   Signature
 	properties  Properties
 	options     ModelOptions
+	cores       cores
 	model       Model
 	log         *slog.Logger
 	queue       queue
 	stats       counters
 	rowNS       atomic.Int64 // measured at warm-up
+	batchNS     atomic.Int64 // of the largest batch
+	inlineRows  int          // see Inline
 	pinFailed   atomic.Bool  // said so once
+	requests    sync.Pool    // of Requests that are not in use, which hold no tensors
 
 	refs    atomic.Int64
 	workers sync.WaitGroup
@@ -75,13 +79,14 @@ type Candidate struct {
 
 // startSnapshot starts and warms up the instances of an opened model, which it
 // takes over: after an error model is closed.
-func startSnapshot(model Model, description Description, options ModelOptions, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
+func startSnapshot(model Model, description Description, options ModelOptions, cores cores, host *hw.Host, log *slog.Logger) (*Snapshot, error) {
 	s := &Snapshot{
-		name: description.Name, description: description, model: model, log: log, closed: make(chan struct{}),
+		name: description.Name, description: description, cores: cores, model: model, log: log, closed: make(chan struct{}),
+		requests: sync.Pool{New: newRequest},
 	}
 	var err error
 	if s.signature, s.properties, err = describe(log, s.name, model); err == nil {
-		options, err = settle(options, s.signature, s.properties, host)
+		options, err = settle(options, s.signature, &s.properties, cores, host)
 	}
 	if err != nil {
 		s.closeModel()
@@ -103,6 +108,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 	ready := make(chan error, options.Instances)
 	for range options.Instances {
 		w := newWorker(s)
+		s.queue.workers = append(s.queue.workers, w)
 		s.workers.Go(func() { w.serve(ready) })
 	}
 	var failed error
@@ -118,6 +124,8 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 		return nil, failed
 	}
 	s.refs.Store(1)
+	s.queue.learn(s.rowNS.Load(), s.batchNS.Load(), options.MaxBatchRows)
+	s.inlineRows = rowsWithin(handOver, s.rowNS.Load(), s.batchNS.Load(), options.MaxBatchRows)
 	s.description.Signature, s.description.Options = s.signature, options
 	if p := s.description.Package; p != nil && p.Version != "" {
 		s.properties.Version = p.Version
@@ -139,8 +147,9 @@ func startSnapshot(model Model, description Description, options ModelOptions, h
 }
 
 // settle fills in what depends on the model, and refuses a model whose signature
-// makes no sense or whose tensors do not fit the machine.
-func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOptions, error) {
+// makes no sense or whose tensors do not fit the machine. A model that is to keep to
+// some cores is not inline: callers' threads are not to be bound.
+func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Host) (ModelOptions, error) {
 	if err := s.check(); err != nil {
 		return o, fmt.Errorf("%w: %w", ErrArtifact, err)
 	}
@@ -148,8 +157,12 @@ func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOpti
 		o.Instances = 1
 		if p.Inline {
 			o.Instances = min(max(1, int(math.Ceil(host.CPU.CoresAllowed))), maxInstances)
+			if cores != nil {
+				o.Instances = min(o.Instances, len(cores))
+			}
 		}
 	}
+	p.Inline = p.Inline && cores == nil
 	if p.MaxInstances > 0 {
 		o.Instances = min(o.Instances, p.MaxInstances)
 	}
@@ -159,11 +172,30 @@ func settle(o ModelOptions, s Signature, p Properties, host *hw.Host) (ModelOpti
 	return o, nil
 }
 
-// measured takes over what a worker found at warm-up: the best of all of them.
-func (s *Snapshot) measured(rowNS int64) {
+// handOver is about what it costs to have another thread run a request, with the
+// caches that this loses.
+const handOver = 20 * time.Microsecond
+
+// rowsWithin is how many rows a run has that is over within limit, by how long a
+// run of one row takes and one of batch rows; 0 for none or where that is not known.
+func rowsWithin(limit time.Duration, rowNS, batchNS int64, batch int) int {
+	spare := int64(limit) - rowNS
+	switch {
+	case rowNS == 0 || spare < 0:
+		return 0
+	case batch == 1 || batchNS == 0:
+		return 1
+	case batchNS <= int64(limit):
+		return batch
+	}
+	return 1 + int(spare*int64(batch-1)/(batchNS-rowNS))
+}
+
+// best takes over what a worker found at warm-up: the best of all of them.
+func best(of *atomic.Int64, ns int64) {
 	for {
-		have := s.rowNS.Load()
-		if rowNS == 0 || (have != 0 && have <= rowNS) || s.rowNS.CompareAndSwap(have, rowNS) {
+		have := of.Load()
+		if ns == 0 || (have != 0 && have <= ns) || of.CompareAndSwap(have, ns) {
 			return
 		}
 	}
@@ -172,6 +204,12 @@ func (s *Snapshot) measured(rowNS int64) {
 // Describe is what there is to say about the model. The slices are shared and
 // must not be changed.
 func (s *Snapshot) Describe() Description { return s.description }
+
+// Inline tells whether Predict of so many rows may run them on the thread that it
+// is called on, and would not be longer at it than at handing them over. A server
+// that reads many requests on one thread has others predicted elsewhere: what is
+// not read cannot be refused, and its deadline has not begun.
+func (s *Snapshot) Inline(rows int) bool { return s.queue.inline && rows <= s.inlineRows }
 
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }
@@ -197,8 +235,7 @@ func (s *Snapshot) Stats() Stats {
 // less than what a run takes, as far as that is known.
 func (s *Snapshot) Backlog() time.Duration { return s.queue.backlog() }
 
-// requestPool recycles Requests; they hold no tensors while they are in it.
-var requestPool = sync.Pool{New: func() any { return &Request{done: make(chan struct{}, 1)} }}
+func newRequest() any { return &Request{done: make(chan struct{}, 1)} }
 
 // NewRequest makes a request with uncleared input tensors for that many rows,
 // for the caller to fill, predict and release. It holds a reference on s until
@@ -208,7 +245,7 @@ func (s *Snapshot) NewRequest(rows int) (*Request, error) {
 	if rows < 1 || (rows > 1 && !s.queue.batchable) {
 		return nil, fmt.Errorf("%w: %d rows; the model takes %s", ErrInvalidInput, rows, rowsTaken(s.queue.batchable))
 	}
-	r := requestPool.Get().(*Request)
+	r := s.requests.Get().(*Request)
 	r.snapshot, r.Rows = s, rows
 	r.refs.Store(1)
 	s.refs.Add(1)

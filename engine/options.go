@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/picket-ml/picket/internal/hw"
@@ -61,6 +62,15 @@ type ModelOptions struct {
 	Timeout time.Duration
 	// Pin locks working memory where the limits allow.
 	Pin bool
+	// Priority is that of requests that name none. Default: Normal.
+	Priority Priority
+	// Cores are the CPUs that runs of the model keep to, as "0-3,6": those of the
+	// threads of its instances, and of others as far as the backend lets the engine
+	// bind them; see OpenOptions.Bind. They must be among those that the process
+	// may use. A model with Cores is not run on the thread that brought a request,
+	// and has by default one instance for each of them where it would be. Linux
+	// only. Default: all that the process may use.
+	Cores string
 }
 
 // or fills o's zero fields from d.
@@ -89,13 +99,32 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	if o.Timeout == 0 {
 		o.Timeout = d.Timeout
 	}
+	if o.Priority == Unnamed {
+		o.Priority = d.Priority
+	}
+	if o.Cores == "" {
+		o.Cores = d.Cores
+	}
 	o.Pin = o.Pin || d.Pin
 	return o
 }
 
+// Setting is an option under the name that the configuration has for it.
+type Setting struct{ Key, Value string }
+
+// Settings are all options, for people.
+func (o ModelOptions) Settings() []Setting {
+	number := func(key string, n int) Setting { return Setting{key, strconv.Itoa(n)} }
+	return []Setting{
+		{"backend", o.Backend}, number("expected_rows", o.ExpectedRows), number("instances", o.Instances), number("threads", o.Threads),
+		number("max_batch_rows", o.MaxBatchRows), {"batch_delay", o.BatchDelay.String()}, number("max_queue", o.MaxQueue),
+		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
+	}
+}
+
 // builtinOptions are the defaults of the defaults. Threads is chosen when the
 // host is known, Instances when the model is.
-var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024}
+var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: Normal}
 
 // limits no configuration sensibly exceeds; they keep sums far from overflow.
 const (
@@ -120,6 +149,9 @@ func (o ModelOptions) check() error {
 		if f.value < 0 || f.value > f.max {
 			return fmt.Errorf("option %s is %d, it must be from 0 to %d", f.name, f.value, f.max)
 		}
+	}
+	if o.Priority >= priorities {
+		return fmt.Errorf("option priority is %d, which is none", uint8(o.Priority))
 	}
 	return nil
 }

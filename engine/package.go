@@ -79,7 +79,7 @@ func (s *Snapshot) prove(ctx context.Context, p *Package) error {
 		return fmt.Errorf("%w: the package has more warm-up rows than it says", ErrArtifact)
 	}
 	r.arrived = clock()
-	if err := r.predict(ctx); err != nil { // not Predict: no client asked for it, so it is not counted
+	if _, err := r.predict(ctx); err != nil { // not Predict: no client asked for it, so it is not counted
 		return fmt.Errorf("running the warm-up rows of the package: %w", err)
 	}
 	if differs := difference(r.Outputs, want, s.signature.Outputs, p.Warmup.Rows); differs != "" {

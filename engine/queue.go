@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -26,9 +27,8 @@ type queue struct {
 	collector *worker // an instance that waits for a batch to fill
 	urgent    int     // waiting requests whose deadline leaves no room for delay
 	closed    bool
-	// nsPerRow and nsPerRun are moving averages of how long a row takes in a run
-	// and a run takes in all, for the estimate at admission; 0 while unknown.
-	nsPerRow, nsPerRun float64
+	cost      cost      // of runs, for the estimate at admission
+	workers   []*worker // all, for when they are idle again
 }
 
 // requestList is a doubly linked list through the requests themselves, so that
@@ -73,6 +73,7 @@ func (q *queue) admit(r *Request) (*worker, error) {
 	q.mu.Lock()
 	if q.inline && q.requests == 0 && len(q.idle) > 0 {
 		w := q.popIdle()
+		w.began = r.arrived
 		r.state = requestRunning
 		r.refs.Add(1)
 		q.mu.Unlock()
@@ -83,12 +84,12 @@ func (q *queue) admit(r *Request) (*worker, error) {
 		r.state = requestDone
 		return nil, fmt.Errorf("predicting: %w: %d requests are waiting already", ErrBusy, q.maxRequests)
 	}
-	if r.deadline != 0 && q.requests > 0 {
+	if r.deadline != 0 && len(q.idle) == 0 && q.collector == nil {
 		wait, left := q.estimate(r), time.Duration(r.deadline-r.arrived)
 		if wait > left {
 			q.mu.Unlock()
 			r.state = requestDone
-			return nil, fmt.Errorf("predicting: %w: the queue is %v long and the deadline is in %v", ErrBusy,
+			return nil, fmt.Errorf("predicting: %w: the answer would take %v and the deadline is in %v", ErrBusy,
 				wait.Round(time.Microsecond), left.Round(time.Microsecond))
 		}
 	}
@@ -111,11 +112,11 @@ func (q *queue) admit(r *Request) (*worker, error) {
 	return nil, nil
 }
 
-// estimate is how long it takes until r is answered if it is queued now. It
-// errs on the side of admitting: the runs under way end at a time that is not
-// known and are not counted, lower priorities are behind r, and of what the rows
-// ahead cost and what the batches they make cost the lesser is taken, because
-// some models take as long for many rows as for one. q.mu is held.
+// estimate is how long it takes until r is answered if it is queued now, when no
+// instance is idle: until one is, and then the runs ahead and its own, which are as
+// few as they can be. Lower priorities are behind r. In an overload every request
+// that is let in is one that just makes it, so an estimate that is too short by a
+// little makes all of them late. q.mu is held.
 func (q *queue) estimate(r *Request) time.Duration {
 	requests, rows := 1, r.Rows
 	for _, level := range order {
@@ -125,22 +126,33 @@ func (q *queue) estimate(r *Request) time.Duration {
 			break
 		}
 	}
-	runs := requests
+	all, own := q.cost.of(q.runs(requests, rows), rows), q.cost.of(1, r.Rows)
+	return time.Duration(q.untilIdle(r.arrived) + max(all/float64(q.instances), own))
+}
+
+// runs is how many runs so many requests and rows make, at least.
+func (q *queue) runs(requests, rows int) int {
 	if q.batchable {
-		runs = (rows-1)/q.maxRows + 1
+		return (rows + q.maxRows - 1) / q.maxRows
 	}
-	return time.Duration(min(q.nsPerRow*float64(rows), q.nsPerRun*float64(runs)) / float64(q.instances))
+	return requests
+}
+
+// untilIdle is how long it takes until the first of the instances is idle, all of
+// which are busy. q.mu is held.
+func (q *queue) untilIdle(now int64) float64 {
+	soonest := math.Inf(1)
+	for _, w := range q.workers {
+		soonest = min(soonest, max(0, q.cost.usual()-float64(now-w.began)))
+	}
+	return soonest
 }
 
 // backlog is how long it takes to run all that waits, at least one run.
 func (q *queue) backlog() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	runs := float64(max(q.requests, 1))
-	if q.batchable {
-		runs = float64(max(q.rows-1, 0)/q.maxRows + 1)
-	}
-	return time.Duration(max(q.nsPerRun, min(q.nsPerRow*float64(q.rows), q.nsPerRun*runs)/float64(q.instances)))
+	return time.Duration(max(q.cost.usual(), q.cost.of(q.runs(q.requests, q.rows), q.rows)/float64(q.instances)))
 }
 
 // push adds r to those that wait. q.mu is held.
@@ -148,7 +160,7 @@ func (q *queue) push(r *Request) {
 	q.levels[r.Priority].push(r)
 	q.requests++
 	q.rows += r.Rows
-	if r.urgent = q.delay > 0 && r.deadline != 0 && r.deadline-r.arrived < int64(q.delay)+int64(q.nsPerRow*float64(r.Rows)); r.urgent {
+	if r.urgent = q.delay > 0 && r.deadline != 0 && r.deadline-r.arrived < int64(q.delay)+int64(q.cost.of(1, r.Rows)); r.urgent {
 		q.urgent++
 	}
 }
@@ -187,23 +199,20 @@ func (q *queue) giveBack(w *worker) {
 	w.wake <- struct{}{}
 }
 
+// learn takes over what warming up measured; see cost.guess.
+func (q *queue) learn(rowNS, batchNS int64, batch int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cost.guess(rowNS, batchNS, batch)
+}
+
 // observe takes over what w measured. q.mu is held.
 func (q *queue) observe(w *worker) {
 	if w.ranRows == 0 {
 		return
 	}
-	average(&q.nsPerRow, float64(w.ranNS)/float64(w.ranRows))
-	average(&q.nsPerRun, float64(w.ranNS)/float64(w.ranTimes))
+	q.cost.add(float64(w.ranRows)/float64(w.ranTimes), float64(w.ranNS)/float64(w.ranTimes))
 	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
-}
-
-// average moves a moving average, 0 while unknown, towards a new value.
-func average(have *float64, ns float64) {
-	if *have == 0 {
-		*have = ns
-	} else {
-		*have += (ns - *have) / 8
-	}
 }
 
 // take blocks until there is a batch for w and appends it to w.batch, or
@@ -276,6 +285,7 @@ func (q *queue) worthWaiting(now int64) time.Duration {
 // collect moves what fits one batch from the lists to w. The first request is
 // taken whatever its size.
 func (q *queue) collect(w *worker, now int64) {
+	w.began = now
 	rows := 0
 	for _, level := range order {
 		for r := q.levels[level].head; r != nil; {
@@ -326,6 +336,19 @@ func (q *queue) finish(r *Request, err error) {
 	q.mu.Unlock()
 	r.done <- struct{}{}
 	r.unref()
+}
+
+// finishAll marks the requests of a batch as answered and wakes their callers.
+func (q *queue) finishAll(batch []*Request) {
+	q.mu.Lock()
+	for _, r := range batch {
+		r.state = requestDone
+	}
+	q.mu.Unlock()
+	for _, r := range batch {
+		r.done <- struct{}{}
+		r.unref()
+	}
 }
 
 // length is how many requests and rows wait.

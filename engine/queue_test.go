@@ -127,7 +127,7 @@ func TestAdmissionErrsOnTheSideOfAdmitting(t *testing.T) {
 		waiting engine.Priority
 		mine    engine.Priority
 	}{
-		{"a batch costs one run", engine.ModelOptions{Instances: 1, MaxBatchRows: 64}, engine.Normal, engine.Normal},
+		{"a batch costs one run", engine.ModelOptions{Instances: 1, MaxBatchRows: 64}, engine.Unnamed, engine.Normal},
 		{"lower priorities are behind", engine.ModelOptions{Instances: 1, MaxBatchRows: 1}, engine.Low, engine.High},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,16 +14,23 @@ import (
 // Priority orders the requests that wait for one model.
 type Priority uint8
 
-// The zero Priority is normal.
+// The zero Priority names none: a request takes that of its model, and a model
+// Normal.
 const (
-	Normal Priority = iota
+	Unnamed Priority = iota
+	Normal
 	High
 	Low
-	priorities = 3
+	priorities = 4
 )
 
 // order is which priority is taken first.
-var order = [priorities]Priority{High, Normal, Low}
+var order = [...]Priority{High, Normal, Low}
+
+// String is the priority as the configuration has it.
+func (p Priority) String() string {
+	return [priorities]string{"", "normal", "high", "low"}[p]
+}
 
 // Request is one prediction. It is made by Snapshot.NewRequest, filled,
 // predicted once, and released. Its methods are for one goroutine.
@@ -40,7 +47,7 @@ type Request struct {
 	// Deadline is when the answer is no longer wanted; zero for the context's
 	// deadline or the model's default, whichever there is.
 	Deadline time.Time
-	// Priority decides who waits longer when requests wait.
+	// Priority decides who waits longer when requests wait; Unnamed for the model's.
 	Priority Priority
 	// Count is how many requests of clients this is, where a codec has put
 	// several into one, for Stats; 0 is one.
@@ -60,12 +67,17 @@ type Request struct {
 	prev, next *Request
 	arrived    int64 // nanoseconds of clock
 	deadline   int64 // nanoseconds of clock, 0 for none
+	ended      int64 // nanoseconds of clock, when the run was over
 	urgent     bool  // while it waits: its deadline leaves no room for the batch delay
 	err        error
 	done       chan struct{} // one token when the engine is done with it
 	timer      *time.Timer   // for deadlines that no context carries
 	ran        ran           // of a request with a Timing
 	left       requestState  // what its caller gave up, if it did
+
+	// answered is when the run was over that gave the caller its answer, 0 without
+	// one. It is the caller's, who may have left while a run goes on.
+	answered int64
 }
 
 type requestState uint8
@@ -110,8 +122,7 @@ func (r *Request) Predict(ctx context.Context) error {
 		panic("BUG: engine.Request.Predict was called twice")
 	}
 	r.arrived = clock()
-	err := r.predict(ctx)
-	end := clock()
+	end, err := r.predict(ctx)
 	r.snapshot.stats.outcome(r.count(), r.Rows, end-r.arrived, err)
 	if r.Timing != nil {
 		r.tell(end)
@@ -119,32 +130,55 @@ func (r *Request) Predict(ctx context.Context) error {
 	return err
 }
 
+// Wanted fails with ErrDeadline or ErrCanceled when nobody waits for an answer
+// any more. It is for codecs whose inputs take long to fetch, before Predict.
+func (r *Request) Wanted(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("predicting: %w", contextError(err))
+	}
+	if !r.Deadline.IsZero() && !time.Now().Before(r.Deadline) {
+		return fmt.Errorf("predicting: the %w before the inputs were fetched", ErrDeadline)
+	}
+	return nil
+}
+
 // count is how many requests of clients r is.
 func (r *Request) count() uint64 { return uint64(max(r.Count, 1)) }
 
-func (r *Request) predict(ctx context.Context) error {
+// predict returns what Predict does, and when that was: of a run on this thread its
+// end, which was read anyway.
+func (r *Request) predict(ctx context.Context) (end int64, err error) {
 	if err := r.prepare(ctx); err != nil {
 		r.state = requestDone
-		return err
+		return clock(), err
 	}
 	q := &r.snapshot.queue
 	w, err := q.admit(r)
 	if err != nil {
-		return err
+		return clock(), err
 	}
-	if w == nil {
-		return r.wait(ctx)
+	if w != nil {
+		err = w.runInline(r)
+		end = r.ended
+		q.giveBack(w)
+		r.unref()
+	} else {
+		err = r.wait(ctx)
+		end = clock()
 	}
-	err = w.runInline(r)
-	q.giveBack(w)
-	r.unref()
-	return err
+	if err == nil {
+		r.answered = r.ended
+	}
+	return end, err
 }
 
 // prepare does what needs no lock and no instance.
 func (r *Request) prepare(ctx context.Context) error {
 	if err := r.takeDeadline(ctx); err != nil {
 		return err
+	}
+	if r.Priority == Unnamed {
+		r.Priority = r.snapshot.options.Priority
 	}
 	for i := range r.snapshot.signature.Outputs {
 		t, err := r.snapshot.allocate(&r.snapshot.signature.Outputs[i], r.Rows)
@@ -225,9 +259,13 @@ func contextError(err error) error {
 	return fmt.Errorf("%w by the caller", ErrCanceled)
 }
 
-// Release gives the request and its tensors back. The caller must not use
-// either any more.
+// Release gives the request and its tensors back, once the caller has taken the
+// answer. It must not use either any more.
 func (r *Request) Release() {
+	if r.answered != 0 {
+		r.snapshot.stats.reply.add(clock()-r.answered, r.count())
+		r.answered = 0
+	}
 	r.unref()
 }
 
@@ -253,12 +291,12 @@ func (r *Request) unref() {
 	}
 	s := r.snapshot
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
-	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Normal, 0
-	r.deadline, r.arrived, r.err, r.snapshot = 0, 0, nil, nil
+	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Unnamed, 0
+	r.deadline, r.arrived, r.ended, r.err, r.snapshot = 0, 0, 0, nil, nil
 	if r.Timing != nil {
 		r.Timing, r.ran = nil, ran{}
 	}
 	r.state, r.left = requestNew, requestNew
-	requestPool.Put(r)
+	s.requests.Put(r)
 	s.Release()
 }

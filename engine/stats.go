@@ -21,11 +21,12 @@ type Stats struct {
 	Failed map[string]uint64
 	// Waiting is how many requests and rows wait now.
 	WaitingRequests, WaitingRows int
-	// Queue is the time from a request's arrival to the start of its run; Run
-	// is that of one run, which may be of several requests, with gathering;
-	// Total is from arrival to the answer, whatever it was, of requests that were
-	// not Refused.
-	Queue, Run, Total Histogram
+	// Queue is the time from a request's arrival to when an instance takes it.
+	// Gather is that of putting the requests of one run together, where there are
+	// several. Run is that of one run. Reply is from the end of a request's run to
+	// its Release, when its answer has been taken. Total is from arrival to the
+	// answer, whatever it was, of requests that were not Refused.
+	Queue, Gather, Run, Reply, Total Histogram
 }
 
 // failureKinds name the counters of Stats.Failed; the last takes the rest.
@@ -47,7 +48,7 @@ var failureKinds = [...]struct {
 type counters struct {
 	refused, rows, runRows, inlineRuns atomic.Uint64
 	failed                             [len(failureKinds)]atomic.Uint64
-	queue, run, total                  histogram
+	queue, gather, run, reply, total   histogram
 }
 
 // outcome records what the callers of so many requests got, ns after they asked.
@@ -86,7 +87,7 @@ func (c *counters) snapshot() Stats {
 	s := Stats{
 		Rows: c.rows.Load(), RunRows: c.runRows.Load(), InlineRuns: c.inlineRuns.Load(),
 		Failed: make(map[string]uint64, len(failureKinds)),
-		Queue:  c.queue.snapshot(), Run: c.run.snapshot(), Total: c.total.snapshot(),
+		Queue:  c.queue.snapshot(), Gather: c.gather.snapshot(), Run: c.run.snapshot(), Reply: c.reply.snapshot(), Total: c.total.snapshot(),
 	}
 	s.Requests, s.Runs = s.Total.Count+c.refused.Load(), s.Run.Count
 	for i, kind := range failureKinds {

@@ -41,7 +41,7 @@ func (t *trial) start() error {
 		return err
 	}
 	t.choice.candidates[t.index].Variant = t.properties.Variant
-	if _, err = settle(t.choice.options, t.signature, t.properties, t.choice.engine.host); err != nil {
+	if _, err = settle(t.choice.options, t.signature, &t.properties, t.choice.cores, t.choice.engine.host); err != nil {
 		return err
 	}
 	t.viewIn, t.viewOut = make([]tensor.Tensor, len(t.signature.Inputs)), make([]tensor.Tensor, len(t.signature.Outputs))
@@ -55,6 +55,9 @@ func (t *trial) start() error {
 		}
 	}()
 	return t.do(func() (err error) {
+		if err := t.choice.cores.keepThread(); err != nil {
+			return err
+		}
 		if t.instance, err = t.model.NewInstance(); err != nil {
 			return fmt.Errorf("making an instance: %w", err)
 		}

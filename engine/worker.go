@@ -28,6 +28,7 @@ type worker struct {
 	// What it ran since the queue last asked, for the estimate at admission.
 	ranRows, ranTimes int
 	ranNS             int64
+	began             int64 // when it was taken from the queue; guarded by the queue's lock
 }
 
 func newWorker(s *Snapshot) *worker {
@@ -65,6 +66,9 @@ func (w *worker) serve(ready chan<- error) {
 // instance all the same.
 func (w *worker) start() (err error) {
 	defer contain(w.snapshot.log, w.snapshot.name, &err)
+	if err := w.snapshot.cores.keepThread(); err != nil {
+		return err
+	}
 	instance, err := w.snapshot.model.NewInstance()
 	if err != nil {
 		return fmt.Errorf("making an instance: %w", err)
@@ -134,6 +138,7 @@ func (w *worker) runBatch() {
 func (w *worker) runOne(r *Request) error {
 	start := clock()
 	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
+	r.ended = end
 	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
 	if r.Timing != nil {
@@ -144,7 +149,8 @@ func (w *worker) runOne(r *Request) error {
 
 // runTogether gathers the batch into one, runs it, and scatters the answers.
 func (w *worker) runTogether() {
-	start, end := clock(), int64(0)
+	taken := clock()
+	start, end := taken, int64(0)
 	rows := 0
 	for _, r := range w.batch {
 		rows += r.Rows
@@ -152,6 +158,7 @@ func (w *worker) runTogether() {
 	err := w.allocateBatch(rows)
 	if err == nil {
 		gather(w.in, w.batch)
+		start = clock()
 		end, err = w.run(start, w.in, w.out, rows)
 	}
 	if err != nil {
@@ -163,12 +170,14 @@ func (w *worker) runTogether() {
 		return
 	}
 	scatter(w.batch, w.out)
-	ranIn(w.batch, start, end, rows)
+	w.snapshot.stats.gather.record(start - taken)
+	ranIn(w.batch, taken, end, rows)
 	w.snapshot.stats.ran(rows, end-start)
 	for _, r := range w.batch {
-		w.snapshot.stats.queue.add(start-r.arrived, r.count())
-		w.snapshot.queue.finish(r, nil)
+		r.ended = end
+		w.snapshot.stats.queue.add(taken-r.arrived, r.count())
 	}
+	w.snapshot.queue.finishAll(w.batch)
 }
 
 // allocateBatch makes w.in and w.out large enough for rows.
@@ -261,7 +270,7 @@ func view(part, whole []tensor.Tensor, specs []TensorSpec, at, n int) {
 }
 
 // warmUp runs the instance on made-up rows of the sizes it will see, so that no
-// client pays for first-time work, and measures a single row.
+// client pays for first-time work, and measures them.
 func (w *worker) warmUp() error {
 	sizes := []int{1}
 	s := w.snapshot
@@ -283,7 +292,9 @@ func (w *worker) warmUp() error {
 			return err
 		}
 		if rows == 1 {
-			s.measured(w.timeRow(in, out))
+			best(&s.rowNS, w.time(in, out, rows))
+		} else if s.properties.MaxRows == 0 || rows <= s.properties.MaxRows {
+			best(&s.batchNS, w.time(in, out, rows))
 		}
 	}
 	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
@@ -295,12 +306,12 @@ const (
 	timingBudget = 5 * time.Millisecond
 )
 
-// timeRow is the shortest of a few runs of one row, in nanoseconds.
-func (w *worker) timeRow(in, out []tensor.Tensor) int64 {
+// time is the shortest of a few runs of so many rows, in nanoseconds.
+func (w *worker) time(in, out []tensor.Tensor, rows int) int64 {
 	best := int64(0)
 	for begin, i := clock(), 0; i < timingRuns && clock()-begin < int64(timingBudget); i++ {
 		start := clock()
-		if w.instance.Run(in, out, 1) != nil {
+		if w.instance.Run(in, out, rows) != nil {
 			return 0
 		}
 		if took := clock() - start; best == 0 || took < best {

@@ -97,6 +97,9 @@ func (m *Model) Predict(ctx context.Context, rows int, inputs ...[]byte) ([][]by
 	if err := m.check(rows, inputs); err != nil {
 		return nil, err
 	}
+	if err := m.answerFits(rows); err != nil {
+		return nil, err
+	}
 	outputs := make([][]byte, len(m.signature.Outputs))
 	for i := range outputs {
 		outputs[i] = make([]byte, m.signature.Outputs[i].Size(rows))
@@ -131,6 +134,9 @@ func (m *Model) PredictFloat32(ctx context.Context, features []float32) ([]float
 		return nil, invalid("%d numbers are no rows of %d for model %q", len(features), n/4, m.name)
 	}
 	rows := len(data) / n
+	if err := m.answerFits(rows); err != nil {
+		return nil, err
+	}
 	scores := make([]float32, s.Outputs[0].Size(rows)/4)
 	in, out := [1][]byte{data}, [1][]byte{tensor.AsBytes(scores)}
 	if err := m.predict(ctx, rows, in[:], out[:]); err != nil {
@@ -146,6 +152,20 @@ func (m *Model) check(rows int, inputs [][]byte) error {
 		return invalid("%d rows for model %q: at least 1 is needed", rows, m.name)
 	}
 	return fits("input", m.signature.Inputs, rows, inputs)
+}
+
+// answerFits refuses rows whose outputs are more than a frame of the daemon's can have. What the daemon says of its model is not
+// believed when memory is taken.
+func (m *Model) answerFits(rows int) error {
+	limit := int(m.opened.Load().session.limits.MaxPayload)
+	for left, i := limit, 0; i < len(m.signature.Outputs); i++ {
+		s := &m.signature.Outputs[i]
+		if s.RowBytes > left || (s.hasRows() && s.RowBytes > left/rows) {
+			return invalid("the answer to %d rows for model %q would be larger than the daemon's limit of %d bytes: ask for fewer rows", rows, m.name, limit)
+		}
+		left -= s.Size(rows)
+	}
+	return nil
 }
 
 // fits compares what was given with what the signature says.

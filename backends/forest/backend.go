@@ -110,7 +110,7 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 	m := &model{
 		program: program, signature: signature, pin: options.Pin,
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
-		threads: options.Threads, cores: coresOf(options.Host), part: program.part(minPart),
+		threads: options.Threads, cores: coresOf(options.Host), bind: options.Bind, part: program.part(minPart),
 	}
 	m.typical = newTypical(p, typicalThresholds)
 	// What the transform needs; the trees are laid out now.

@@ -23,6 +23,7 @@ type model struct {
 	// A Run uses up to threads threads, on as many cores as the process has to spare of cores. part is how many rows a
 	// thread takes at least; fewer take less time than waking a helper up is worth.
 	threads, cores, part int
+	bind                 func(func()) // what helpers run in, where the model is to keep to some cores; else nil
 	spares               spares
 }
 

@@ -10,7 +10,7 @@ import (
 // waits for a helper that the scheduler starts late. Such a helper finds nothing to do, or rows of the next Run.
 type team struct {
 	model *model
-	help  func() // helper, kept because making it anew would allocate
+	help  func() // what a helper's goroutine does, kept because making it anew would allocate
 
 	mu       sync.Mutex
 	in, out  unsafe.Pointer // where the rows and the predictions of the next part are
@@ -25,7 +25,14 @@ type team struct {
 
 func newTeam(m *model) *team {
 	t := &team{model: m, finished: make(chan struct{}, 1)}
-	t.help = t.helper
+	work := t.helper
+	if m.bind != nil {
+		work = func() { m.bind(t.helper) }
+	}
+	t.help = func() {
+		defer t.ended.Done()
+		work()
+	}
 	return t
 }
 
@@ -73,7 +80,6 @@ func (t *team) wait() {
 
 // helper works until no rows are left. Without memory for it, the others do its part.
 func (t *team) helper() {
-	defer t.ended.Done()
 	w, err := t.model.spares.take(t.model)
 	for err == nil {
 		in, out, n := t.takeBusy()

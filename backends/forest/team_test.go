@@ -91,6 +91,8 @@ func TestHelpersWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answers.Buffer.Release()
+	bound := 0
+	m.bind = func(work func()) { bound++; work() }
 	team := newTeam(m)
 	team.in, team.out, team.rows = tensor.Pointer(in), tensor.Pointer(answers), 64
 	if got := takeCores(5, m.cores); got != 1 {
@@ -105,6 +107,9 @@ func TestHelpersWork(t *testing.T) {
 	team.Close()
 	if team.rows != 0 || team.busy != 0 || team.helpers != 0 {
 		t.Errorf("the helper left %d rows, %d busy, %d helpers", team.rows, team.busy, team.helpers)
+	}
+	if bound != 1 {
+		t.Errorf("the helper was bound %d times", bound)
 	}
 	values, err := tensor.View[float32](answers)
 	if err != nil {

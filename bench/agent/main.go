@@ -16,31 +16,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
-	"github.com/picket-ml/picket/bench/serving"
+	"github.com/picket-ml/picket/bench/versus"
 	api "github.com/picket-ml/picket/internal/api/agent"
-	"github.com/picket-ml/picket/tensor"
 )
 
 func main() {
-	serving.Benchmark{Protocol: "agent", Models: serving.DemoAndLarge, Empty: serveEmpty, Measure: measure}.Main()
+	versus.Benchmark{Protocol: "agent", Models: versus.DemoAndLarge, Empty: serveEmpty, Measure: measure}.Main()
 }
 
 func measure(ctx context.Context, served []models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
 	demo := served[0]
 	var results []report.Serving
-	for _, load := range serving.Loads(served) {
+	for _, load := range versus.Loads(served) {
 		measured, err := compare(ctx, load, sockets)
 		if err != nil {
 			return nil, fmt.Errorf("measuring model %s: %w", load.Model.Name, err)
@@ -91,46 +86,21 @@ func serveEmpty(ctx context.Context, socket string) error {
 	return nil
 }
 
-// callers makes clients of one socket that send random rows of data.
-func callers(load serving.Load, data tensor.Tensor, socket string) func() (serving.Call, io.Closer, error) {
-	return func() (serving.Call, io.Closer, error) {
-		conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return nil, nil, err
-		}
-		client := api.NewAgentClient(conn)
-		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-			first := random.IntN(models.TestRows - load.Rows + 1)
-			request := &api.PredictRequest{Name: load.Model.Name, Tensors: []*api.Tensor{{
-				TensorMetadata: &api.TensorMetadata{Name: []byte("data"), DataType: api.DataType_FLOAT32, Shape: []int32{int32(load.Rows), int32(load.Model.Features)}},
-				Data:           &api.Tensor_ByteData{ByteData: data.Rows(first, first+load.Rows).Bytes()},
-			}}}
-			start := time.Now()
-			answer, err := client.Predict(ctx, request, grpc.WaitForReady(true))
-			took := time.Since(start)
-			if err != nil {
-				return 0, 0, err
-			}
-			if got := len(answer.Tensors[0].GetByteData()); got != 4*load.Rows {
-				return 0, 0, fmt.Errorf("an answer of %d bytes for %d rows", got, load.Rows)
-			}
-			return took, proto.Size(answer), nil
-		}, conn, nil
-	}
-}
-
 // compare measures one load on the two sockets.
-func compare(ctx context.Context, load serving.Load, sockets [2]string) ([]report.Serving, error) {
+func compare(ctx context.Context, load versus.Load, sockets [2]string) ([]report.Serving, error) {
 	data, err := models.Rows(load.Model.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
-	return serving.Comparison{
+	ask := protocols.Ask{Model: load.Model.Name, Rows: &protocols.Rows{Data: data}, Count: load.Rows}
+	empty, picketd := ask, ask
+	empty.Address, picketd.Address = sockets[0], sockets[1]
+	return versus.Comparison{
 		Protocol: "agent", Load: load,
-		Targets: [2]serving.Target{
-			{Name: "empty grpc-go server", Connect: callers(load, data, sockets[0])},
-			{Name: "picketd", Connect: callers(load, data, sockets[1])},
+		Targets: [2]versus.Target{
+			{Name: "empty grpc-go server", Connect: empty.Agent},
+			{Name: "picketd", Connect: picketd.Agent},
 		},
 	}.Measure(ctx)
 }

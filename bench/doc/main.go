@@ -1,5 +1,6 @@
 // Command doc writes the tables of docs/performance.md anew from bench/results. A table stands between the lines
-// "<!-- table NAME -->" and "<!-- end -->"; everything else of the document is written by hand and kept.
+// "<!-- table NAME -->" and "<!-- end -->"; everything else of the document is written by hand and kept. Arguments name the
+// benchmarks whose tables are written; without any it is all of them, which takes the results of all.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/picket-ml/picket/internal/testkit"
@@ -20,18 +22,18 @@ const (
 
 func main() {
 	root := testkit.ModuleRoot()
-	if err := rewrite(filepath.Join(root, "docs/performance.md"), filepath.Join(root, "bench/results")); err != nil {
+	if err := rewrite(filepath.Join(root, "docs/performance.md"), filepath.Join(root, "bench/results"), os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-doc:", err)
 		os.Exit(1)
 	}
 }
 
-func rewrite(document, results string) error {
+func rewrite(document, results string, only []string) error {
 	old, err := os.ReadFile(document)
 	if err != nil {
 		return fmt.Errorf("reading the document: %w", err)
 	}
-	text, err := fill(string(old), results)
+	text, err := fill(string(old), results, only)
 	if err != nil {
 		return err
 	}
@@ -48,8 +50,8 @@ func rewrite(document, results string) error {
 	return nil
 }
 
-// fill gives the text with every marked table made anew.
-func fill(text, results string) (string, error) {
+// fill gives the text with every marked table made anew, or those of the benchmarks in only.
+func fill(text, results string, only []string) (string, error) {
 	var out strings.Builder
 	for {
 		before, rest, found := strings.Cut(text, begin)
@@ -58,7 +60,7 @@ func fill(text, results string) (string, error) {
 			return out.String(), nil
 		}
 		name, rest, closed := strings.Cut(rest, close)
-		_, after, ended := strings.Cut(rest, end)
+		old, after, ended := strings.Cut(rest, end)
 		if !closed || !ended {
 			return "", errors.New("a table's marks are incomplete: \"" + begin + "NAME" + close + "\", then \"" + end + "\"")
 		}
@@ -66,11 +68,21 @@ func fill(text, results string) (string, error) {
 		if !known {
 			return "", fmt.Errorf("there is no table %q", name)
 		}
+		text = after
+		if len(only) > 0 && !slices.Contains(only, benchmarkOf(name)) {
+			out.WriteString(begin + name + close + old + end)
+			continue
+		}
 		table, err := make(results)
 		if err != nil {
 			return "", fmt.Errorf("making table %q: %w", name, err)
 		}
 		out.WriteString(begin + name + close + "\n" + table + end)
-		text = after
 	}
+}
+
+// benchmarkOf is the benchmark that a table is of: forest of forest-peers and host-forest.
+func benchmarkOf(table string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(table, "host-"), "-")
+	return name
 }

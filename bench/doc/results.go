@@ -29,6 +29,7 @@ type measured struct {
 	} `json:"host"`
 	Results any               `json:"results"`
 	Figures []report.Figure   `json:"figures"`
+	Servers []report.Server   `json:"servers"`
 	LeftOut []report.LeftOut  `json:"left_out"`
 	Notes   map[string]string `json:"notes"`
 }

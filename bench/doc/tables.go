@@ -10,17 +10,20 @@ import (
 // tables are the tables that a document may hold, each a function of the folder of results.
 func tables() map[string]func(results string) (string, error) {
 	all := map[string]func(string) (string, error){
-		"engine":         engineTable,
-		"treelite":       treeliteTable,
-		"agent":          agentTable,
-		"forest":         forestTable,
-		"forest-peers":   peerTable,
-		"forest-cores":   coresTable,
-		"forest-goals":   goalTable,
-		"forest-absent":  absentTable,
-		"forest-callers": notesTable,
+		"engine":          engineTable,
+		"treelite":        treeliteTable,
+		"agent":           agentTable,
+		"forest":          forestTable,
+		"forest-peers":    peerTable,
+		"forest-cores":    coresTable,
+		"forest-goals":    goalTable,
+		"forest-absent":   absentTable,
+		"forest-callers":  notesTable,
+		"serving":         servingTable,
+		"serving-times":   timesTable,
+		"serving-servers": serverTable,
 	}
-	for _, name := range []string{"engine", "treelite", "agent", "forest"} {
+	for _, name := range []string{"engine", "treelite", "agent", "forest", "serving"} {
 		all["host-"+name] = func(results string) (string, error) { return hostLine(results, name) }
 	}
 	return all

@@ -8,7 +8,7 @@
 //
 // With one request outstanding a client waits for each answer. Pipelined, two
 // clients send a window of requests each with one write and wait for all answers:
-// then p50_us and p99_us are those of a window. See bench/serving for what a
+// then p50_us and p99_us are those of a window. See bench/versus for what a
 // closed loop leaves out. The model is its trainer's file, run by whichever backend
 // the daemon finds the fastest.
 //
@@ -20,21 +20,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
-	"time"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
-	"github.com/picket-ml/picket/bench/serving"
+	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/lanewire"
-	"github.com/picket-ml/picket/tensor"
 )
 
 func main() {
-	serving.Benchmark{Protocol: "lane", Models: trainersFile, Empty: serveEmpty, Measure: measure}.Main()
+	versus.Benchmark{Protocol: "lane", Models: trainersFile, Empty: serveEmpty, Measure: measure}.Main()
 }
 
 // What is promised on 2 cores that the clients share.
@@ -85,92 +82,20 @@ func compare(ctx context.Context, m models.Model, clients, window, rows int, soc
 		return nil, err
 	}
 	defer data.Buffer.Release()
-	measured, err := serving.Comparison{
-		Protocol: "lane", Load: serving.Load{Model: m, Rows: window * rows, Outstanding: clients},
-		Targets: [2]serving.Target{
-			{Name: "empty server", Connect: callers(m, data, window, rows, sockets[0])},
-			{Name: "picketd", Connect: callers(m, data, window, rows, sockets[1])},
+	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data}, Count: rows}
+	empty, picketd := ask, ask
+	empty.Address, picketd.Address = sockets[0], sockets[1]
+	measured, err := versus.Comparison{
+		Protocol: "lane", Load: versus.Load{Model: m, Rows: window * rows, Outstanding: clients},
+		Targets: [2]versus.Target{
+			{Name: "empty server", Connect: empty.Lane(window)},
+			{Name: "picketd", Connect: picketd.Lane(window)},
 		},
 	}.Measure(ctx)
 	for i := range measured {
 		measured[i].Outstanding, measured[i].Rows = clients*window, rows
 	}
 	return measured, err
-}
-
-// connectPatience is how long a server may take to load its model.
-const connectPatience = 30 * time.Second
-
-// callers makes clients of one socket that send random rows of data.
-func callers(m models.Model, data tensor.Tensor, window, rows int, socket string) func() (serving.Call, io.Closer, error) {
-	return func() (serving.Call, io.Closer, error) {
-		conn, err := connect(m.Name, socket)
-		if err != nil {
-			return nil, nil, err
-		}
-		row := 4 * m.Features
-		frame := lanewire.HeaderSize + rows*row
-		sent, buffer := make([]byte, window*frame), make([]byte, lanewire.MaxMessage)
-		want := window * (lanewire.HeaderSize + 4*rows)
-		return func(_ context.Context, random *rand.Rand) (time.Duration, int, error) {
-			for i := range window {
-				at := sent[i*frame:]
-				h := lanewire.Header{Kind: lanewire.KindPredict, ID: uint64(i), Handle: 1, Rows: uint32(rows), Payload: uint32(rows * row)}
-				h.Put(at)
-				first := random.IntN(models.TestRows - rows + 1)
-				copy(at[lanewire.HeaderSize:], data.Rows(first, first+rows).Bytes())
-			}
-			start := time.Now()
-			if _, err := conn.Write(sent); err != nil {
-				return 0, 0, err
-			}
-			got := 0
-			for got < want {
-				n, err := conn.Read(buffer)
-				if err != nil {
-					return 0, 0, err
-				}
-				if got == 0 && buffer[3] != byte(lanewire.KindResult) {
-					return 0, 0, fmt.Errorf("a request was answered with a frame of kind %d: %q", buffer[3], buffer[:n])
-				}
-				got += n
-			}
-			return time.Since(start), got, nil
-		}, conn, nil
-	}
-}
-
-// connect greets a server and opens the model as handle 1.
-func connect(model, socket string) (*net.UnixConn, error) {
-	var conn *net.UnixConn
-	var err error
-	for end := time.Now().Add(connectPatience); ; time.Sleep(10 * time.Millisecond) {
-		conn, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"})
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			return nil, err
-		}
-	}
-	hello := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version}.Append(nil)
-	buffer := make([]byte, lanewire.MaxMessage)
-	for _, ask := range []struct {
-		kind, answer lanewire.Kind
-		payload      []byte
-	}{{lanewire.KindHello, lanewire.KindWelcome, hello}, {lanewire.KindOpen, lanewire.KindModel, []byte(model)}} {
-		h := lanewire.Header{Kind: ask.kind, Payload: uint32(len(ask.payload))}
-		frame := make([]byte, lanewire.HeaderSize)
-		h.Put(frame)
-		if _, err := conn.Write(append(frame, ask.payload...)); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-		n, err := conn.Read(buffer)
-		if err != nil || n < lanewire.HeaderSize || buffer[3] != byte(ask.answer) {
-			return nil, errors.Join(fmt.Errorf("greeting %s: it answers %q", socket, buffer[:n]), err, conn.Close())
-		}
-	}
-	return conn, nil
 }
 
 // serveEmpty answers every frame with as many zeros as a model with one output

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,10 +11,9 @@ import (
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
-	"github.com/picket-ml/picket/bench/serving"
-	"github.com/picket-ml/picket/lane"
-	"github.com/picket-ml/picket/tensor"
+	"github.com/picket-ml/picket/bench/versus"
 )
 
 // busyTurn is how many calls are made to one side before the other has its turn.
@@ -35,15 +33,17 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 		return nil, err
 	}
 	defer data.Buffer.Release()
+	ask := protocols.Ask{Address: sockets[1], Model: m.Name, Rows: &protocols.Rows{Data: data}}
 	var results []report.Serving
 	// Sides that are asked again and again may find it worth their while not to sleep;
 	// those that are asked once in a while do not.
 	for _, load := range []struct{ rows, turn int }{{1, busyTurn}, {64, busyTurn}, {1, 1}} {
-		measured, err := serving.Comparison{
-			Protocol: "ring", Load: serving.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn,
-			Targets: [2]serving.Target{
+		ask.Count = load.rows
+		measured, err := versus.Comparison{
+			Protocol: "ring", Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn,
+			Targets: [2]versus.Target{
 				{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
-				{Name: "picketd", Connect: ringCallers(m, data, load.rows, sockets[1])},
+				{Name: "picketd", Connect: ask.Ring},
 			},
 		}.Measure(ctx)
 		if err != nil {
@@ -67,37 +67,11 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 	return results, nil
 }
 
-func pingPong(rows int, socket string) func() (serving.Call, io.Closer, error) {
-	return func() (serving.Call, io.Closer, error) {
+func pingPong(rows int, socket string) func() (versus.Call, io.Closer, error) {
+	return func() (versus.Call, io.Closer, error) {
 		p, err := native.OpenPingPong(pingPongFile(socket))
 		return func(context.Context, *rand.Rand) (time.Duration, int, error) {
 			return p.Call(), 4 * rows, nil // as if it had said so much
 		}, io.NopCloser(nil), err
-	}
-}
-
-func ringCallers(m models.Model, data tensor.Tensor, rows int, socket string) func() (serving.Call, io.Closer, error) {
-	return func() (serving.Call, io.Closer, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
-		defer cancel()
-		client, err := lane.Dial(ctx, socket, lane.Options{Ring: true})
-		if err != nil {
-			return nil, nil, err
-		}
-		model, err := client.Model(ctx, m.Name)
-		if err == nil && !client.HasRing() {
-			err = errors.New("the daemon gives no ring")
-		}
-		if err != nil {
-			return nil, nil, errors.Join(err, client.Close())
-		}
-		in, outputs := make([][]byte, 1), [][]byte{make([]byte, 4*rows)}
-		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-			first := random.IntN(models.TestRows - rows + 1)
-			in[0] = data.Rows(first, first+rows).Bytes()
-			start := time.Now()
-			err := model.PredictInto(ctx, rows, in, outputs)
-			return time.Since(start), len(outputs[0]), err
-		}, client, nil
 	}
 }

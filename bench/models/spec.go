@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // The libraries that train models.
@@ -59,6 +61,27 @@ func (s Spec) Train(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("training model %s: %w", s.Name, err)
 	}
 	return s.path(), nil
+}
+
+// Answers trains the model if need be and gives what the library that trained it answers to rows, Features values each: Outputs
+// values a row.
+func (s Spec) Answers(ctx context.Context, rows []float32) ([]float32, error) {
+	source, err := s.Train(ctx)
+	if err != nil {
+		return nil, err
+	}
+	predict := exec.CommandContext(ctx, filepath.Join(testkit.ModuleRoot(), "bench/models/predict.sh"), s.Library, source, strconv.Itoa(s.Features))
+	predict.Stdin, predict.Stderr = bytes.NewReader(tensor.AsBytes(rows)), os.Stderr
+	out, err := predict.Output()
+	if err != nil {
+		return nil, fmt.Errorf("having %s answer for model %s: %w", s.Library, s.Name, err)
+	}
+	answers := make([]float32, len(rows)/s.Features*s.Outputs())
+	if len(out) != 4*len(answers) {
+		return nil, fmt.Errorf("%s gave %d bytes of answers for model %s instead of %d", s.Library, len(out), s.Name, 4*len(answers))
+	}
+	copy(tensor.AsBytes(answers), out)
+	return answers, nil
 }
 
 // Trained reports whether the model was trained before.

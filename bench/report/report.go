@@ -25,13 +25,15 @@ type Report struct {
 	Figures []Figure `json:"figures"`
 	// LeftOut is what could not be measured, and why.
 	LeftOut []LeftOut `json:"left_out,omitempty"`
+	// Servers are those that results name as targets, where more than picketd and an empty one were measured.
+	Servers []Server `json:"servers,omitempty"`
 	// Notes says of an engine how it was called, or how its answers differ.
 	Notes map[string]string `json:"notes,omitempty"`
 }
 
 // LeftOut is a measurement that was not made.
 type LeftOut struct {
-	Model  string `json:"model"`
+	Model  string `json:"model"` // "all" for every one
 	Engine string `json:"engine"`
 	Cores  int    `json:"cores,omitempty"` // 0 is all
 	Rows   int    `json:"rows,omitempty"`  // 0 is all
@@ -57,10 +59,19 @@ type Kernel struct {
 	USPerRow  float64 `json:"us_per_row"` // median
 }
 
+// Server is a program that was measured.
+type Server struct {
+	Name    string  `json:"name"`
+	Version string  `json:"version"`
+	StartS  float64 `json:"start_s"`   // from its start to its first answer
+	Memory  float64 `json:"memory_mb"` // resident, of all its processes, when it had been measured
+}
+
 // Serving is one measurement of a server.
 type Serving struct {
 	Target      string  `json:"target"`
 	Protocol    string  `json:"protocol"`
+	Transport   string  `json:"transport,omitempty"` // where there is a choice
 	Model       string  `json:"model"`
 	Outstanding int     `json:"outstanding"`
 	Rows        int     `json:"rows"` // per request
@@ -70,6 +81,14 @@ type Serving struct {
 	P99US float64 `json:"p99_us"`
 	// RowsPerS is what Outstanding callers get who wait for each answer.
 	RowsPerS float64 `json:"rows_per_s"`
+	// Quartiles are those of the rows per second of single turns, where RowsPerS and P50US are medians of such; P99US is then of
+	// the calls of all turns together.
+	Quartiles []float64 `json:"rows_per_s_quartiles,omitempty"`
+	// Calls is how many calls these are from.
+	Calls int `json:"calls,omitempty"`
+	// CPUUS is the processor's time that the server took for a request, all its processes together, in the program and in the
+	// kernel.
+	CPUUS float64 `json:"server_cpu_us,omitempty"`
 }
 
 // Figure is a number a promise is made about.

@@ -167,7 +167,7 @@ func TestAModelFromFileToAnswers(t *testing.T) {
 			t.Errorf("more than 80 columns: %q", line)
 		}
 	}
-	if !strings.Contains(text, "sums is run by "+explained.Chosen) || strings.Count(text, "\n") < 2+len(explained.Candidates) {
+	if !strings.Contains(text, "sums is run by "+explained.Chosen) || !strings.Contains(text, "priority normal") || explained.Settings["max_queue"] != "1024" || strings.Count(text, "\n") < 2+len(explained.Candidates) {
 		t.Error(text)
 	}
 

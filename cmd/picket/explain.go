@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,8 +17,12 @@ type explanation struct {
 	Name       string      `json:"name"`
 	Chosen     string      `json:"chosen"` // the backend
 	Candidates []candidate `json:"candidates"`
+	// Settings are the keys of model_defaults with the values in force.
+	Settings map[string]string `json:"settings"`
 	// Package is what the model came from; null for a bare folder.
 	Package *explainedPackage `json:"package"`
+
+	order []string // of the settings
 }
 
 // explainedPackage is a package, and which of its variants was taken.
@@ -47,7 +52,7 @@ type candidate struct {
 func newExplain(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain NAME",
-		Short: "Say which backend runs NAME, and why the others do not",
+		Short: "Say which backend runs NAME and how, and why the others do not",
 		Args:  cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
@@ -56,11 +61,15 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}}
+		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}, Settings: map[string]string{}}
 		for _, one := range answer.GetCandidates() {
 			e.Candidates = append(e.Candidates, candidate{
 				Backend: one.GetBackend(), Variant: one.GetVariant(), USPerRow: one.UsPerRow, Reason: one.GetReason(), Chosen: one.GetChosen(),
 			})
+		}
+		for _, s := range answer.GetSettings() {
+			e.Settings[s.GetKey()] = s.GetValue()
+			e.order = append(e.order, s.GetKey())
 		}
 		e.Package = explainedPackageOf(answer.GetPackage())
 		if *asJSON {
@@ -124,8 +133,20 @@ func (e explanation) write(w io.Writer) error {
 			fmt.Fprintf(table, "%s\t%s\t%s\n", one.Backend, us, line)
 		}
 	}
+	fmt.Fprintln(table)
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("writing the explanation: %w", err)
+	}
+	var settings []string
+	for _, key := range e.order {
+		if value := e.Settings[key]; value != "" {
+			settings = append(settings, key+" "+value)
+		}
+	}
+	for _, line := range wrap(strings.Join(settings, ", "), 80) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return fmt.Errorf("writing the explanation: %w", err)
+		}
 	}
 	if e.Package != nil {
 		return e.Package.write(w)

@@ -41,8 +41,10 @@ or with --json an object on a line of its own.
   WAITING    requests that wait now, of as many as may
   REFUSED/S  requests refused because the model or the memory is busy
   ERRORS/S   requests that failed: bad input, too late, or in the model
-  QUEUE, RUN, TOTAL  how long requests waited, the model ran, and requests took
-             in all: half of them at most the first, 99 in 100 the second time`,
+  QUEUE, GATHER, RUN, REPLY, TOTAL
+             how long requests waited, were put together, the model ran, answers
+             were taken, and requests took in all: half of them at most the first,
+             99 in 100 the second time`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)

@@ -8,7 +8,7 @@ import (
 )
 
 // phases are those of a request, in the order in which they are shown.
-var phases = [...]string{"queue", "run", "total"}
+var phases = [...]string{"queue", "gather", "run", "reply", "total"}
 
 // sample is what the daemon's metrics were at a time. Counters count from when a model was loaded.
 type sample struct {

@@ -48,7 +48,9 @@ var topColumns = []topColumn{
 	{"REFUSED/S", false, 6, rateCell(func(m *modelView) float64 { return m.Refused })},
 	{"ERRORS/S", false, 6, rateCell(func(m *modelView) float64 { return m.Errors })},
 	{"QUEUE P50/P99", false, 1, phaseCell("queue")},
+	{"GATHER P50/P99", false, 0, phaseCell("gather")},
 	{"RUN P50/P99", false, 4, phaseCell("run")},
+	{"REPLY P50/P99", false, 0, phaseCell("reply")},
 	{"TOTAL P50/P99", false, 8, phaseCell("total")},
 }
 

@@ -335,10 +335,13 @@ func (d *daemon) hostJSON() []byte {
 	return data
 }
 
+// priorities are what the configuration allows.
+var priorities = map[string]engine.Priority{"high": engine.High, "normal": engine.Normal, "low": engine.Low}
+
 func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
-		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin,
+		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Priority: priorities[r.Priority], Cores: r.Cores,
 	}
 }
 

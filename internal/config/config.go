@@ -114,6 +114,11 @@ type Run struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// Pin locks working memory where the limits allow.
 	Pin bool `yaml:"pin"`
+	// Priority is that of requests that name none: "high", "normal" or "low".
+	Priority string `yaml:"priority"`
+	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
+	// all. The engine checks them against those that the process may use.
+	Cores string `yaml:"cores"`
 }
 
 // Trust says who may sign packages.
@@ -233,7 +238,7 @@ func Default() *Config {
 			Control:    Socket{Paths: []string{controlSocketName}, Mode: 0o600},
 		},
 		Trust:         Trust{Expired: "known"},
-		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024},
+		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: "normal"},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},

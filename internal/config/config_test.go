@@ -86,7 +86,9 @@ models:
     threads: 4
     expected_rows: 64
     batch_delay: 250us
-model_defaults: {threads: 2, timeout: 1m30s}
+    priority: low
+    cores: 0-1,3
+model_defaults: {threads: 2, timeout: 1m30s, cores: 2}
 model_roots: [/m]
 state_dir: /var/lib/picket
 unsigned: true
@@ -106,10 +108,11 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.Sockets.Control.Paths = []string{"/run/other/control.sock"}
 	want.Sockets.OIP.Paths = []string{"/run/other/oip.sock"}
 	want.Sockets.Lane.Paths, want.Sockets.LaneStream.Paths = []string{"/run/other/lane.sock"}, []string{"/run/other/lane-stream.sock"}
-	want.ModelDefaults.Threads, want.ModelDefaults.Timeout = 2, 90*time.Second
+	want.ModelDefaults.Threads, want.ModelDefaults.Timeout, want.ModelDefaults.Cores = 2, 90*time.Second, "2"
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
 	two.Threads, two.ExpectedRows, two.BatchDelay = 4, 64, 250*time.Microsecond
+	two.Priority, two.Cores = "low", "0-1,3"
 	want.Models = []Model{one, two}
 	want.ModelRoots, want.StateDir = []string{"/m"}, "/var/lib/picket"
 	want.Unsigned = true
@@ -176,6 +179,9 @@ func TestMistakes(t *testing.T) {
 		{"models:\n- {name: a, path: a}", `line 2: models[0].path: "a" must be an absolute path`},
 		{"models:\n- {name: a, path: /a, threads: -1}", `line 2: models[0].threads: -1 is outside 0 to 1024`},
 		{"model_defaults: {expected_rows: 0}", `line 1: model_defaults.expected_rows: 0 is outside 1 to 1048576`},
+		{"model_defaults: {priority: urgent}", `line 1: model_defaults.priority: "urgent" is neither high, normal nor low`},
+		{"model_defaults: {cores: 0..3}", `line 1: model_defaults.cores: "0..3" is not a list of CPUs, such as 0-3,6`},
+		{"models:\n- {name: a, path: /a, cores: \"-1\"}", `line 2: models[0].cores: "-1" is not a list of CPUs, such as 0-3,6`},
 		{"state_dir: state", `line 1: state_dir: "state" must be an absolute path`},
 		{"models:\n- {name: a, path: /a, threads: many}", `line 2: models[0].threads: "many" is not a whole number`},
 		{"model_roots: [models]", `line 1: model_roots[0]: "models" must be an absolute path`},

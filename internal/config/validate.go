@@ -36,6 +36,8 @@ var (
 	// Which backends exist is for the engine to say; this is how they are written.
 	backendName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 	accountName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@-]{0,63}$`) // a user or a group
+	// Which CPUs there are is for the engine to say, too.
+	cpuList = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
 )
 
 const (
@@ -278,6 +280,12 @@ func (r Run) check(k *checker, path string) {
 	k.durationUpTo(path+".batch_delay", r.BatchDelay, time.Minute)
 	k.between(path+".max_queue", r.MaxQueue, 1, 1<<20)
 	k.durationUpTo(path+".timeout", r.Timeout, 24*time.Hour)
+	if r.Priority != "high" && r.Priority != "normal" && r.Priority != "low" {
+		k.add(path+".priority", "%s is neither high, normal nor low", quote(r.Priority))
+	}
+	if r.Cores != "" && !cpuList.MatchString(r.Cores) {
+		k.add(path+".cores", "%s is not a list of CPUs, such as 0-3,6", quote(r.Cores))
+	}
 }
 
 func (c *Config) checkBackends(k *checker) {

@@ -63,7 +63,7 @@ func readCache(root fs.FS, dir string) (Cache, error) {
 		c.Line = int(line)
 	}
 	if list, err := readLine(root, dir+"/shared_cpu_list"); err == nil {
-		if cpus, err := parseCPUList(list); err == nil {
+		if cpus, err := ParseCPUs(list); err == nil {
 			c.SharedBy = len(cpus)
 		}
 	}

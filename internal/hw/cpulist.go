@@ -9,9 +9,9 @@ import (
 // maxCPU is the highest CPU number believed; Linux is built for at most 8192.
 const maxCPU = 1<<16 - 1
 
-// parseCPUList reads the kernel's list form, "0-3,8,10-11", in which ranges
+// ParseCPUs reads the kernel's list form, "0-3,8,10-11", in which ranges
 // ascend and do not overlap. An empty list is no CPUs.
-func parseCPUList(list string) ([]int, error) {
+func ParseCPUs(list string) ([]int, error) {
 	list = strings.TrimSpace(list)
 	if list == "" {
 		return nil, nil
@@ -47,8 +47,8 @@ func parseCPU(s string) (int, error) {
 	return int(n), nil
 }
 
-// formatCPUList writes ascending CPU numbers in the kernel's list form.
-func formatCPUList(cpus []int) string {
+// FormatCPUs writes ascending CPU numbers in the kernel's list form.
+func FormatCPUs(cpus []int) string {
 	var b strings.Builder
 	for i := 0; i < len(cpus); {
 		j := i

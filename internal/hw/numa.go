@@ -38,7 +38,7 @@ func readNUMA(root fs.FS) ([]NUMANode, string) {
 func readNode(root fs.FS, dir string, id int) NUMANode {
 	n := NUMANode{ID: id}
 	if list, err := readLine(root, dir+"/cpulist"); err == nil {
-		n.CPUs, _ = parseCPUList(list)
+		n.CPUs, _ = ParseCPUs(list)
 	}
 	if text, err := readFile(root, dir+"/meminfo"); err == nil {
 		// "Node 0 MemTotal:  32768000 kB": the prefix is the node's own.

@@ -166,14 +166,14 @@ func FuzzParseCPUList(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		cpus, err := parseCPUList(s)
+		cpus, err := ParseCPUs(s)
 		if err != nil {
 			if cpus != nil {
 				t.Fatalf("%q gave both %v and %v", s, cpus, err)
 			}
 			return
 		}
-		again, err := parseCPUList(formatCPUList(cpus))
+		again, err := ParseCPUs(FormatCPUs(cpus))
 		if err != nil || !reflect.DeepEqual(cpus, again) {
 			t.Fatalf("%q reads as %v, written and read again %v, %v", s, cpus, again, err)
 		}

@@ -102,7 +102,7 @@ func (h *Host) writeCPU(t *table) {
 	t.row("allowed", allowed(c))
 	t.row("caches", either(caches(c.Caches), c.CachesReason))
 	for _, n := range h.NUMA {
-		t.row("numa node "+strconv.Itoa(n.ID), fmt.Sprintf("CPUs %s, %s", either(formatCPUList(n.CPUs), "none"), size(n.Memory)))
+		t.row("numa node "+strconv.Itoa(n.ID), fmt.Sprintf("CPUs %s, %s", either(FormatCPUs(n.CPUs), "none"), size(n.Memory)))
 	}
 	if len(h.NUMA) == 0 {
 		t.row("numa", h.NUMAReason)
@@ -154,7 +154,7 @@ func online(c CPU) string {
 func allowed(c CPU) string {
 	text := strconv.FormatFloat(c.CoresAllowed, 'g', 4, 64) + " of them: "
 	if len(c.Affinity) > 0 {
-		text += "CPUs " + formatCPUList(c.Affinity)
+		text += "CPUs " + FormatCPUs(c.Affinity)
 	} else {
 		text += either(c.AffinityReason, "affinity unknown")
 	}

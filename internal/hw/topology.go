@@ -16,7 +16,7 @@ func readTopology(root fs.FS) (topology, bool) {
 	if err != nil {
 		return topology{}, false
 	}
-	cpus, err := parseCPUList(line)
+	cpus, err := ParseCPUs(line)
 	if err != nil || len(cpus) == 0 {
 		return topology{}, false
 	}

@@ -93,7 +93,7 @@ func (r *Reader) Fill() error {
 	case r.buffer == nil:
 	case r.from == r.to:
 		r.from, r.to = 0, 0
-	case r.to+MaxMessage+1 > bufferSize:
+	case r.to > MaxMessage: // there might not be room for a message behind it
 		copy(r.buffer[:], r.buffer[r.from:r.to])
 		r.from, r.to = 0, r.to-r.from
 	}

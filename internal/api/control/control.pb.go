@@ -184,8 +184,11 @@ type ExplainResponse struct {
 	Chosen string `protobuf:"bytes,2,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// Every backend and variant that was considered, in the order of preference.
 	Candidates []*Candidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// How the model is run: the keys of model_defaults with the values in force, in
+	// the order of the configuration.
+	Settings []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
 	// The package that the model came from; absent for a bare folder.
-	Package       *Package `protobuf:"bytes,4,opt,name=package,proto3" json:"package,omitempty"`
+	Package       *Package `protobuf:"bytes,5,opt,name=package,proto3" json:"package,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +240,13 @@ func (x *ExplainResponse) GetChosen() string {
 func (x *ExplainResponse) GetCandidates() []*Candidate {
 	if x != nil {
 		return x.Candidates
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
 	}
 	return nil
 }
@@ -390,6 +400,59 @@ func (x *PackageVariant) GetReason() string {
 	return ""
 }
 
+// A key of the configuration and its value, as the configuration has them.
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // One way to run a model.
 type Candidate struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +470,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +482,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +495,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Candidate) GetBackend() string {
@@ -478,7 +541,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +553,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +566,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 type StatsResponse struct {
@@ -516,7 +579,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +591,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +604,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StatsResponse) GetModels() []*ModelStats {
@@ -589,7 +652,7 @@ type ModelStats struct {
 
 func (x *ModelStats) Reset() {
 	*x = ModelStats{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +664,7 @@ func (x *ModelStats) String() string {
 func (*ModelStats) ProtoMessage() {}
 
 func (x *ModelStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +677,7 @@ func (x *ModelStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelStats.ProtoReflect.Descriptor instead.
 func (*ModelStats) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ModelStats) GetName() string {
@@ -739,7 +802,7 @@ type ErrorCount struct {
 
 func (x *ErrorCount) Reset() {
 	*x = ErrorCount{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +814,7 @@ func (x *ErrorCount) String() string {
 func (*ErrorCount) ProtoMessage() {}
 
 func (x *ErrorCount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +827,7 @@ func (x *ErrorCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
 func (*ErrorCount) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ErrorCount) GetReason() string {
@@ -797,7 +860,7 @@ type LatencyQuantiles struct {
 
 func (x *LatencyQuantiles) Reset() {
 	*x = LatencyQuantiles{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +872,7 @@ func (x *LatencyQuantiles) String() string {
 func (*LatencyQuantiles) ProtoMessage() {}
 
 func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +885,7 @@ func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencyQuantiles.ProtoReflect.Descriptor instead.
 func (*LatencyQuantiles) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LatencyQuantiles) GetCount() uint64 {
@@ -882,7 +945,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +957,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +970,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 type InfoResponse struct {
@@ -927,7 +990,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1002,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1015,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -1013,7 +1076,7 @@ type DeclaredModel struct {
 
 func (x *DeclaredModel) Reset() {
 	*x = DeclaredModel{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1088,7 @@ func (x *DeclaredModel) String() string {
 func (*DeclaredModel) ProtoMessage() {}
 
 func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1101,7 @@ func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclaredModel.ProtoReflect.Descriptor instead.
 func (*DeclaredModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeclaredModel) GetName() string {
@@ -1077,7 +1140,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1152,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1165,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 type ReloadResponse struct {
@@ -1120,7 +1183,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1195,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1208,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -1181,7 +1244,7 @@ type ReloadedModel struct {
 
 func (x *ReloadedModel) Reset() {
 	*x = ReloadedModel{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1256,7 @@ func (x *ReloadedModel) String() string {
 func (*ReloadedModel) ProtoMessage() {}
 
 func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1269,7 @@ func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadedModel.ProtoReflect.Descriptor instead.
 func (*ReloadedModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReloadedModel) GetName() string {
@@ -1242,7 +1305,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1317,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1330,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Socket) GetProtocol() string {
@@ -1290,14 +1353,15 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"\rcontrol.proto\x12\x11picket.control.v1\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xb1\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe9\x01\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06chosen\x18\x02 \x01(\tR\x06chosen\x12<\n" +
 	"\n" +
 	"candidates\x18\x03 \x03(\v2\x1c.picket.control.v1.CandidateR\n" +
-	"candidates\x124\n" +
-	"\apackage\x18\x04 \x01(\v2\x1a.picket.control.v1.PackageR\apackage\"\xa6\x01\n" +
+	"candidates\x126\n" +
+	"\bsettings\x18\x04 \x03(\v2\x1a.picket.control.v1.SettingR\bsettings\x124\n" +
+	"\apackage\x18\x05 \x01(\v2\x1a.picket.control.v1.PackageR\apackage\"\xa6\x01\n" +
 	"\aPackage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -1307,7 +1371,10 @@ const file_control_proto_rawDesc = "" +
 	"\x0ePackageVariant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06chosen\x18\x02 \x01(\bR\x06chosen\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa1\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"1\n" +
+	"\aSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xa1\x01\n" +
 	"\tCandidate\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x18\n" +
 	"\avariant\x18\x02 \x01(\tR\avariant\x12!\n" +
@@ -1408,7 +1475,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_control_proto_goTypes = []any{
 	(ModelState)(0),          // 0: picket.control.v1.ModelState
 	(ReloadAction)(0),        // 1: picket.control.v1.ReloadAction
@@ -1416,45 +1483,47 @@ var file_control_proto_goTypes = []any{
 	(*ExplainResponse)(nil),  // 3: picket.control.v1.ExplainResponse
 	(*Package)(nil),          // 4: picket.control.v1.Package
 	(*PackageVariant)(nil),   // 5: picket.control.v1.PackageVariant
-	(*Candidate)(nil),        // 6: picket.control.v1.Candidate
-	(*StatsRequest)(nil),     // 7: picket.control.v1.StatsRequest
-	(*StatsResponse)(nil),    // 8: picket.control.v1.StatsResponse
-	(*ModelStats)(nil),       // 9: picket.control.v1.ModelStats
-	(*ErrorCount)(nil),       // 10: picket.control.v1.ErrorCount
-	(*LatencyQuantiles)(nil), // 11: picket.control.v1.LatencyQuantiles
-	(*InfoRequest)(nil),      // 12: picket.control.v1.InfoRequest
-	(*InfoResponse)(nil),     // 13: picket.control.v1.InfoResponse
-	(*DeclaredModel)(nil),    // 14: picket.control.v1.DeclaredModel
-	(*ReloadRequest)(nil),    // 15: picket.control.v1.ReloadRequest
-	(*ReloadResponse)(nil),   // 16: picket.control.v1.ReloadResponse
-	(*ReloadedModel)(nil),    // 17: picket.control.v1.ReloadedModel
-	(*Socket)(nil),           // 18: picket.control.v1.Socket
+	(*Setting)(nil),          // 6: picket.control.v1.Setting
+	(*Candidate)(nil),        // 7: picket.control.v1.Candidate
+	(*StatsRequest)(nil),     // 8: picket.control.v1.StatsRequest
+	(*StatsResponse)(nil),    // 9: picket.control.v1.StatsResponse
+	(*ModelStats)(nil),       // 10: picket.control.v1.ModelStats
+	(*ErrorCount)(nil),       // 11: picket.control.v1.ErrorCount
+	(*LatencyQuantiles)(nil), // 12: picket.control.v1.LatencyQuantiles
+	(*InfoRequest)(nil),      // 13: picket.control.v1.InfoRequest
+	(*InfoResponse)(nil),     // 14: picket.control.v1.InfoResponse
+	(*DeclaredModel)(nil),    // 15: picket.control.v1.DeclaredModel
+	(*ReloadRequest)(nil),    // 16: picket.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),   // 17: picket.control.v1.ReloadResponse
+	(*ReloadedModel)(nil),    // 18: picket.control.v1.ReloadedModel
+	(*Socket)(nil),           // 19: picket.control.v1.Socket
 }
 var file_control_proto_depIdxs = []int32{
-	6,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
-	4,  // 1: picket.control.v1.ExplainResponse.package:type_name -> picket.control.v1.Package
-	5,  // 2: picket.control.v1.Package.variants:type_name -> picket.control.v1.PackageVariant
-	9,  // 3: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
-	0,  // 4: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
-	10, // 5: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
-	11, // 6: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
-	18, // 7: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
-	14, // 8: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
-	17, // 9: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
-	1,  // 10: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
-	2,  // 11: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
-	7,  // 12: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
-	12, // 13: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
-	15, // 14: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
-	3,  // 15: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
-	8,  // 16: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
-	13, // 17: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
-	16, // 18: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
+	6,  // 1: picket.control.v1.ExplainResponse.settings:type_name -> picket.control.v1.Setting
+	4,  // 2: picket.control.v1.ExplainResponse.package:type_name -> picket.control.v1.Package
+	5,  // 3: picket.control.v1.Package.variants:type_name -> picket.control.v1.PackageVariant
+	10, // 4: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
+	0,  // 5: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
+	11, // 6: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
+	12, // 7: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
+	19, // 8: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
+	15, // 9: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
+	18, // 10: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
+	1,  // 11: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
+	2,  // 12: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
+	8,  // 13: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
+	13, // 14: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
+	16, // 15: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
+	3,  // 16: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
+	9,  // 17: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
+	14, // 18: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
+	17, // 19: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1462,14 +1531,14 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
-	file_control_proto_msgTypes[4].OneofWrappers = []any{}
+	file_control_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -70,6 +70,9 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 		}
 		out.Candidates = append(out.Candidates, one)
 	}
+	for _, s := range d.Options.Settings() {
+		out.Settings = append(out.Settings, &controlapi.Setting{Key: s.Key, Value: s.Value})
+	}
 	out.Package = packageOf(d.Package)
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,17 @@ func TestControl(t *testing.T) {
 	explained, err := f.control.Explain(t.Context(), &controlapi.ExplainRequest{Name: "fraud"})
 	if err != nil || explained.GetChosen() != "copy" || len(explained.GetCandidates()) != 1 || !explained.Candidates[0].GetChosen() || explained.Candidates[0].GetReason() == "" {
 		t.Errorf("Explain answers %v, %v", explained, err)
+	}
+	settings := map[string]string{}
+	for _, s := range explained.GetSettings() {
+		settings[s.GetKey()] = s.GetValue()
+	}
+	want := map[string]string{
+		"backend": "", "expected_rows": "1", "instances": "2", "threads": "2", "max_batch_rows": "64", "batch_delay": "0s", "max_queue": "1024",
+		"timeout": "0s", "pin": "false", "priority": "normal", "cores": "",
+	}
+	if !maps.Equal(settings, want) {
+		t.Errorf("it is run with %v, want %v", settings, want)
 	}
 	for _, name := range []string{"", "cards", strings.Repeat("a", 1<<16)} {
 		_, err = f.control.Explain(t.Context(), &controlapi.ExplainRequest{Name: name})

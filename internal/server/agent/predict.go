@@ -56,8 +56,9 @@ func (s *service) predictStatus(model *engine.Snapshot, err error) error {
 
 // newRequest turns what a client sent into a filled request, which the caller
 // releases, and reserves what it takes beside the message, which the caller gives
-// back: the inputs that come from shared memory, and the outputs. Errors wrap
-// engine.ErrInvalidInput, engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
+// back: the inputs that come from shared memory, and the outputs. Shared memory is
+// not copied for a client that has left or whose deadline has passed. Errors are the
+// engine's kinds, or wrap failure.ErrTooLarge.
 func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensors []*agentapi.Tensor) (_ *engine.Request, reserved int64, err error) {
 	var few [4]input // most models have one input; these stay on the stack
 	inputs, err := s.bind(few[:0], model.Signature(), tensors)
@@ -88,6 +89,12 @@ func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensor
 		return nil, 0, err
 	}
 	for i := range inputs {
+		if inputs[i].shared {
+			if err := request.Wanted(ctx); err != nil {
+				request.Release()
+				return nil, 0, err
+			}
+		}
 		if err := inputs[i].fill(request.Inputs[i].Bytes()); err != nil {
 			request.Release()
 			return nil, 0, err

@@ -50,6 +50,9 @@ type Options struct {
 
 	// patience is shortened by tests.
 	patience local.Patience
+	// silence is after what time without a whole frame a client is asked whether it
+	// is there; shortened by tests.
+	silence time.Duration
 }
 
 // Limits that no configuration changes.
@@ -98,7 +101,7 @@ func New(o Options) (*Server, error) {
 		o.patience = local.DefaultPatience
 	}
 	s := &Server{log: o.Log, maxConnections: o.MaxConnections, grpc: local.NewGRPC(local.GRPCOptions{
-		MaxMessage: o.MaxMessage, Greeting: prefaceTimeout, Patience: o.patience, Budget: o.Budget,
+		MaxMessage: o.MaxMessage, Greeting: prefaceTimeout, Patience: o.patience, Silence: o.silence, Budget: o.Budget,
 	})}
 	s.agent = &service{
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor), budget: o.Budget, tracer: o.Tracer,

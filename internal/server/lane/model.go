@@ -18,7 +18,6 @@ type model struct {
 	handle uint32
 	// signature is that of the snapshot seen last, whose identity it is.
 	signature *engine.Signature
-	inline    bool // cheap enough for the goroutine of the connection
 	batchable bool
 	maxRows   int
 	shape     *shape
@@ -110,7 +109,6 @@ func (m *model) meet(s *engine.Snapshot) error {
 	}
 	d := s.Describe()
 	m.signature, m.shape = signature, shape
-	m.inline = d.Inline && d.Options.BatchDelay == 0
 	m.batchable, m.maxRows = signature.Batchable(), d.Options.MaxBatchRows
 	return nil
 }

@@ -162,7 +162,7 @@ func (p *prediction) urge(deadline, flags uint32) {
 // start runs the request and answers its parts. What takes longer than handing it
 // over would does not keep the connection from reading.
 func (c *conn) start(m *model, p prediction, parts []part) {
-	if m.inline && p.request.Rows <= m.maxRows {
+	if p.snapshot.Inline(p.request.Rows) {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
 		p.release(c.server.budget)
 		return

@@ -17,6 +17,11 @@ const (
 	// keepaliveMinTime is how often clients may ping. grpc-go's own five minutes disconnect clients whose settings the
 	// original agent accepted.
 	keepaliveMinTime = time.Second
+	// Silence is after what time without a whole frame a client is asked whether it is there. Clients behind a network can vanish without a word,
+	// and one on this host can stop in the middle of a frame, or stop reading.
+	Silence = 2 * time.Minute
+	// askedFor is the part of that which a client has to answer.
+	askedFor = 6
 )
 
 // GRPCOptions is what the gRPC servers differ in.
@@ -27,6 +32,9 @@ type GRPCOptions struct {
 	// how long what is sent after it.
 	Greeting time.Duration
 	Patience Patience
+	// Silence is after what time without a whole frame a client is asked whether it is
+	// there; 0 for the constant of that name.
+	Silence time.Duration
 	// Budget bounds what calls take.
 	Budget *Budget
 }
@@ -46,6 +54,9 @@ func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
 // NewGRPC makes a gRPC server without services. more is what it needs beside what
 // all have.
 func NewGRPC(o GRPCOptions, more ...grpc.ServerOption) *GRPC {
+	if o.Silence == 0 {
+		o.Silence = Silence
+	}
 	inflow := newInflow(o.Budget, o.MaxMessage, o.Patience)
 	return &GRPC{Server: grpc.NewServer(append(serverOptions(o, inflow), more...)...), inflow: inflow}
 }
@@ -60,6 +71,7 @@ func serverOptions(o GRPCOptions, inflow *Inflow) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.MaxHeaderListSize(MaxHeaderBytes),
 		grpc.ConnectionTimeout(o.Greeting),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.Silence, Timeout: o.Silence / askedFor}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		// Goroutines that stay have their stacks grown already, which saves some 2 µs of a small call. When all are busy gRPC
 		// starts more.

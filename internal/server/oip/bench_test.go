@@ -1,6 +1,8 @@
 package oip
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 
 	"google.golang.org/grpc/encoding"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // What one message costs to decode and encode, by hand and by the generated code.
@@ -57,4 +61,30 @@ func BenchmarkCodec(b *testing.B) {
 			out.Free()
 		}
 	})
+}
+
+// What 64 rows of 30 numbers cost to read as JSON.
+func BenchmarkJSON(b *testing.B) {
+	const rows, columns = 64, 30
+	body := fmt.Appendf(nil, `{"inputs":[{"name":"data","datatype":"FP32","shape":[%d,%d],"data":[`, rows, columns)
+	for i, v := range testkit.RowsNoMissing(rows, columns) {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = strconv.AppendFloat(body, float64(v), 'g', -1, 32)
+	}
+	body = append(body, "]}]}"...)
+	dst := make([]byte, 4*rows*columns)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m := newMessage()
+		if err := m.decodeJSON(body, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := copyNumbers(dst, m.inputs[0].data, tensor.FP32, []int64{rows, columns}); err != nil {
+			b.Fatal(err)
+		}
+		m.release()
+	}
 }

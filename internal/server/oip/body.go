@@ -38,9 +38,13 @@ func (b *body) release() {
 // A body's buffer begins with firstRoom bytes, and becomes growth times as large
 // whenever it is full.
 const (
-	firstRoom = 256 << 10
+	firstRoom = 16 << 10
 	growth    = 4
 )
+
+// rooms are buffers of the sizes that bodies grow to, so that a body takes what is
+// counted: gRPC's own pool gives a megabyte to whoever asks for more than 32 KiB.
+var rooms = mem.NewTieredBufferPool(firstRoom, growth*firstRoom, growth*growth*firstRoom, 1<<20, 4<<20, 16<<20, 64<<20)
 
 // grow gets a buffer of n bytes, which is more than there are, and counts them as
 // in flight.
@@ -50,14 +54,13 @@ func (b *body) grow(n int) error {
 		return err
 	}
 	b.taken += more
-	pool := mem.DefaultBufferPool()
-	larger := pool.Get(n)
+	larger := rooms.Get(n)
 	b.room = *larger
 	b.data = b.room[:copy(b.room, b.data)]
 	if b.buffer != nil {
 		b.buffer.Free()
 	}
-	b.buffer = mem.NewBuffer(larger, pool)
+	b.buffer = mem.NewBuffer(larger, rooms)
 	return nil
 }
 

@@ -19,6 +19,8 @@ type conn struct {
 	first []byte // read already, and not by whom the connection was given to
 	who   owner
 	once  sync.Once
+	// due is when the greeting must be complete, whoever waits for it.
+	due time.Time
 
 	// Guarded by the front's lock.
 	greeted bool      // calls can come
@@ -37,9 +39,13 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 // SetDeadline implements net.Conn. gRPC sets a deadline for the greeting and
-// takes it away once that is complete: nothing else tells.
+// takes it away once that is complete: nothing else tells. Its time began when the
+// first bytes were waited for.
 func (c *conn) SetDeadline(t time.Time) error {
 	c.front.greet(c, t.IsZero())
+	if t.After(c.due) {
+		t = c.due
+	}
 	return c.Conn.SetDeadline(t)
 }
 

@@ -120,7 +120,7 @@ func (f *front) serve() error {
 
 // enter puts a connection on the list.
 func (f *front) enter(raw net.Conn) *conn {
-	c := &conn{Conn: raw, front: f}
+	c := &conn{Conn: raw, front: f, due: time.Now().Add(f.server.limits.patience.greeting)}
 	peer, err := f.peer(raw)
 	c.who = ownerOf(peer, err, f.access)
 	f.server.regions.connected(c.who)
@@ -132,9 +132,9 @@ func (f *front) enter(raw net.Conn) *conn {
 
 // admit finds out what c speaks.
 func (f *front) admit(c *conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), f.server.limits.patience.greeting)
+	ctx, cancel := context.WithDeadline(context.Background(), c.due)
 	defer cancel()
-	if err := c.Conn.SetDeadline(time.Now().Add(f.server.limits.patience.greeting)); err != nil {
+	if err := c.Conn.SetDeadline(c.due); err != nil {
 		_ = c.Close()
 		return
 	}

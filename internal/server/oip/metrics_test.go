@@ -134,7 +134,10 @@ func TestMetricsOfAModel(t *testing.T) {
 	if now := only(t, families, "picket_in_flight_bytes").GetGauge().GetValue(); now != 0 {
 		t.Errorf("%v bytes are in flight while nothing is asked", now)
 	}
-	for _, phase := range []string{"queue", "run", "total"} {
+	if h := only(t, families, "picket_model_duration_seconds", "model", "rows", "phase", "gather").GetHistogram(); h.GetSampleCount() != 0 {
+		t.Errorf("requests were put together that came one after the other: %v", h)
+	}
+	for _, phase := range []string{"queue", "run", "reply", "total"} {
 		h := only(t, families, "picket_model_duration_seconds", "model", "rows", "phase", phase).GetHistogram()
 		if h.GetSampleCount() != 5 || h.GetSampleSum() <= 0 {
 			t.Errorf("phase %s: %v", phase, h)

@@ -25,7 +25,7 @@ var (
 	modelBatchLimit = desc("model_batch_limit_rows", "The most rows that requests are put together to.", "model")
 	modelInstances  = desc("model_instances", "Instances of the model.", "model")
 	modelRowTime    = desc("model_row_seconds", "How long a row took when the backend was chosen, for each that was timed.", "model", "backend", "chosen")
-	modelDuration   = desc("model_duration_seconds", "How long phases took: queue from a request's arrival to the start of its run, run one run of the model with gathering, total from arrival to the answer.", "model", "phase")
+	modelDuration   = desc("model_duration_seconds", "How long phases took: queue from a request's arrival to when an instance takes it, gather putting requests together, run one run of the model, reply from its end until the answer is taken, total from arrival to the answer.", "model", "phase")
 )
 
 // modelCollector reads the engine's counters when it is asked. The labels are a
@@ -106,7 +106,9 @@ func collectModel(to chan<- prometheus.Metric, model *engine.Snapshot, stats *en
 		}
 	}
 	collectDuration(to, d.Name, "queue", &stats.Queue)
+	collectDuration(to, d.Name, "gather", &stats.Gather)
 	collectDuration(to, d.Name, "run", &stats.Run)
+	collectDuration(to, d.Name, "reply", &stats.Reply)
 	collectDuration(to, d.Name, "total", &stats.Total)
 }
 

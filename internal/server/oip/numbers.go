@@ -74,17 +74,21 @@ func (n *numbers) element() error {
 	}
 	var err error
 	start := n.at
-	switch {
-	case n.skipWord("null"):
-		if n.dst, err = rows.AppendMissing(n.dst, n.dtype); err != nil {
-			return fmt.Errorf("its data has null, which %w", err)
+	switch n.text[start] {
+	case 'n', 't', 'f':
+		if n.skipWord("null") {
+			if n.dst, err = rows.AppendMissing(n.dst, n.dtype); err != nil {
+				return fmt.Errorf("its data has null, which %w", err)
+			}
+			return nil
 		}
-		return nil
-	case n.skipWord("true"), n.skipWord("false"):
+		if !n.skipWord("true") && !n.skipWord("false") {
+			return n.wrong("a number")
+		}
 		if n.dtype != tensor.Bool {
 			return fmt.Errorf("its data has %s, which is no %s", n.text[start:n.at], n.dtype)
 		}
-	case n.text[n.at] == '"':
+	case '"':
 		return errors.New("its data has a string; no model takes any")
 	default:
 		if _, err = n.number(); err != nil {

@@ -44,7 +44,11 @@ func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (pre
 		return prediction{}, err
 	}
 	span.Model(model)
-	request, reserved, err := s.newRequest(m, model, who)
+	var deadline time.Time
+	if m.timeout > 0 {
+		deadline = time.Now().Add(m.timeout)
+	}
+	request, reserved, err := s.newRequest(ctx, m, model, who, deadline)
 	if err != nil {
 		model.Refused(err)
 		err = hinted(model, err)
@@ -53,9 +57,6 @@ func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (pre
 	}
 	p := prediction{m, model, request, s.budget, reserved}
 	span.Request(request)
-	if m.timeout > 0 {
-		request.Deadline = time.Now().Add(m.timeout)
-	}
 	if err := request.Predict(ctx); err != nil {
 		err = hinted(model, err)
 		p.release()
@@ -70,9 +71,10 @@ func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (pre
 
 // newRequest turns a message into a filled request, which the caller releases, and
 // reserves what it takes beside the message, which the caller gives back: the
-// inputs that come from shared memory, and the outputs. Errors wrap
-// engine.ErrInvalidInput, engine.ErrMemory, engine.ErrBusy or failure.ErrTooLarge.
-func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (_ *engine.Request, reserved int64, err error) {
+// inputs that come from shared memory, and the outputs. Shared memory is not read for
+// a client that has left or whose deadline has passed. Errors are the engine's kinds,
+// or wrap failure.ErrTooLarge.
+func (s *Server) newRequest(ctx context.Context, m *message, model *engine.Snapshot, who owner, deadline time.Time) (_ *engine.Request, reserved int64, err error) {
 	if err := m.bindOutputs(model.Signature()); err != nil {
 		return nil, 0, err
 	}
@@ -104,7 +106,14 @@ func (s *Server) newRequest(m *message, model *engine.Snapshot, who owner) (_ *e
 	if err != nil {
 		return nil, 0, err
 	}
+	request.Deadline = deadline
 	for i, in := range inputs {
+		if in.form == shared {
+			if err := request.Wanted(ctx); err != nil {
+				request.Release()
+				return nil, 0, err
+			}
+		}
 		if err := in.fill(request.Inputs[i], s.regions, who); err != nil {
 			request.Release()
 			return nil, 0, fmt.Errorf("%w: input %q: %w", engine.ErrInvalidInput, failure.Clip(in.name), err)

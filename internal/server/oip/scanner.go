@@ -134,14 +134,16 @@ func (s *scanner) string() ([]byte, error) {
 
 // number is the text of a JSON number, or of NaN, Infinity and -Infinity.
 func (s *scanner) number() ([]byte, error) {
-	s.peek()
+	c := s.peek()
 	start := s.at
-	for _, word := range [...]string{"NaN", "Infinity", "-Infinity"} {
-		if s.skipWord(word) {
-			return s.text[start:s.at], nil
+	if c == 'N' || c == 'I' || c == '-' { // few numbers are looked at more than once
+		for _, word := range [...]string{"NaN", "Infinity", "-Infinity"} {
+			if s.skipWord(word) {
+				return s.text[start:s.at], nil
+			}
 		}
+		s.skipByte('-')
 	}
-	s.skipByte('-')
 	if !s.skipByte('0') && !s.skipDigits() {
 		return nil, s.wrong("a number")
 	}
@@ -168,11 +170,13 @@ func (s *scanner) skipByte(c byte) bool {
 }
 
 func (s *scanner) skipDigits() bool {
-	start := s.at
-	for s.at < len(s.text) && s.text[s.at]-'0' <= 9 {
-		s.at++
+	at := s.at
+	for at < len(s.text) && s.text[at]-'0' <= 9 {
+		at++
 	}
-	return s.at > start
+	found := at > s.at
+	s.at = at
+	return found
 }
 
 func (s *scanner) skipWord(word string) bool {
@@ -200,10 +204,11 @@ func (s *scanner) skip(depth int) ([]byte, error) {
 		err = s.array(func() error { _, err := s.skip(depth + 1); return err })
 	case '"':
 		_, err = s.string()
-	default:
-		if s.skipWord("null") || s.skipWord("true") || s.skipWord("false") {
-			break
+	case 'n', 't', 'f':
+		if !s.skipWord("null") && !s.skipWord("true") && !s.skipWord("false") {
+			err = s.wrong("a number")
 		}
+	default:
 		_, err = s.number()
 	}
 	return s.text[start:s.at], err

@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health"
 	healthapi "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/server/local"
@@ -86,8 +85,6 @@ const (
 	greetingPatience = 100 * time.Millisecond
 	// idleTime is how long an HTTP connection may wait for its next request.
 	idleTime = 5 * time.Minute
-	// keepaliveTime is after what silence a gRPC client is asked whether it is there.
-	keepaliveTime = 2 * time.Minute
 )
 
 // Server answers on any number of listeners. Its methods may be called by many
@@ -168,9 +165,7 @@ func New(o Options) (*Server, error) {
 
 func newGRPC(o Options) *local.GRPC {
 	return local.NewGRPC(local.GRPCOptions{MaxMessage: o.MaxMessage, Greeting: o.patience.greeting, Patience: o.patience.Patience, Budget: o.Budget},
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
-		// Clients behind a network can vanish without a word.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}))
 }
 
 // Serve answers on l, which the Server then owns, until Shutdown or Stop is

@@ -2,6 +2,7 @@ package oip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -195,6 +197,60 @@ func TestSharedMemoryOfTheDead(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); count() > maxRegions/2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d regions are left of a client that has gone", count())
+		}
+	}
+}
+
+// What nobody waits for any more is not read from shared memory.
+func TestSharedMemoryAfterTheDeadline(t *testing.T) {
+	f := start(t, Options{}, standard(), engine.ModelOptions{})
+	key, path := object(t, "deadline", make([]byte, 24))
+	who := owner{known: true, uid: uint32(os.Geteuid())}
+	if err := f.server.regions.register(who, "r", key, 0, 24); err != nil {
+		t.Fatal(err)
+	}
+	model, err := f.engine.Acquire("rows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer model.Release()
+	bound := func() *message {
+		return &message{
+			model:  []byte("rows"),
+			inputs: []input{{name: []byte("data"), datatype: []byte("FP32"), shape: dims{dim: [8]int64{2, 3}, rank: 2}, form: shared, place: place{region: []byte("r"), size: 24, sized: true}}},
+		}
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for _, c := range []struct {
+		name     string
+		ctx      context.Context
+		deadline time.Time
+		want     error
+	}{
+		{"in time", t.Context(), time.Now().Add(time.Hour), nil},
+		{"too late", t.Context(), time.Now().Add(-time.Microsecond), engine.ErrDeadline},
+		{"left", gone, time.Time{}, engine.ErrCanceled},
+	} {
+		// The time of the last reading tells whether there was one.
+		before := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
+		if err := os.Chtimes(path, before, before); err != nil {
+			t.Fatal(err)
+		}
+		r, reserved, err := f.server.newRequest(c.ctx, bound(), model, who, c.deadline)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+		if r != nil {
+			r.Release()
+			f.server.budget.Give(reserved)
+		}
+		var info unix.Stat_t
+		if err := unix.Stat(path, &info); err != nil {
+			t.Fatal(err)
+		}
+		if read := time.Unix(info.Atim.Unix()).After(before); read != (c.want == nil) {
+			t.Errorf("%s: that the memory was read is %t", c.name, read)
 		}
 	}
 }

@@ -33,7 +33,9 @@ func (s *Server) statistics(name, version string) (*oipapi.ModelStatisticsRespon
 
 // modelStatistics are a model's counters under Triton's names. Its engine counts
 // how long requests took that succeeded together with those that failed, so that
-// the time of failures is in that of successes.
+// the time of failures is in that of successes. compute_input is putting
+// requests together, which happens once a run; compute_output is from the end of a
+// run until the answer of a request is written.
 func modelStatistics(m *engine.Snapshot) *oipapi.ModelStatistics {
 	stats := m.Stats()
 	var failed uint64
@@ -53,7 +55,7 @@ func modelStatistics(m *engine.Snapshot) *oipapi.ModelStatistics {
 			Success:      &oipapi.StatisticDuration{Count: succeeded, Ns: uint64(stats.Total.Sum)},
 			Fail:         &oipapi.StatisticDuration{Count: failed},
 			Queue:        took(&stats.Queue),
-			ComputeInput: none(), ComputeInfer: took(&stats.Run), ComputeOutput: none(),
+			ComputeInput: took(&stats.Gather), ComputeInfer: took(&stats.Run), ComputeOutput: took(&stats.Reply),
 			CacheHit: none(), CacheMiss: none(),
 		},
 	}

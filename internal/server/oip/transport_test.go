@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -353,6 +354,30 @@ func TestSlowClients(t *testing.T) {
 	f.checkServing(t)
 }
 
+// noted keeps the deadline that was set last.
+type noted struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (n *noted) SetDeadline(t time.Time) error {
+	n.deadline = t
+	return nil
+}
+
+// What gRPC waits for a greeting is no time on top of what was waited for its first bytes.
+func TestGreetingHasOneDeadline(t *testing.T) {
+	below := &noted{}
+	c := &conn{Conn: below, front: &front{}, due: time.Now().Add(time.Minute)}
+	for _, test := range []struct{ set, want time.Time }{
+		{c.due.Add(time.Second), c.due}, {c.due.Add(-time.Second), c.due.Add(-time.Second)}, {time.Time{}, time.Time{}},
+	} {
+		if err := c.SetDeadline(test.set); err != nil || !below.deadline.Equal(test.want) {
+			t.Errorf("the deadline %v became %v, %v; want %v", test.set, below.deadline, err, test.want)
+		}
+	}
+}
+
 // A client that announces a large body and sends nothing is not given the time for
 // all of it, and takes no room from others.
 func TestBodiesThatDoNotCome(t *testing.T) {
@@ -412,6 +437,26 @@ func TestBodiesOfManySizes(t *testing.T) {
 		}
 	}
 	f.checkNothingInFlight(t)
+}
+
+// A body takes no more memory than is counted as in flight for it, however much was announced.
+func TestBodiesTakeWhatIsCounted(t *testing.T) {
+	const announced, limit = 64 << 20, 80 << 20
+	for _, came := range []int{1, firstRoom, firstRoom + 1, growth * firstRoom, growth*growth*firstRoom + 1} {
+		b := body{budget: local.NewBudget(limit)}
+		// One that stays away after that.
+		err := b.read(io.MultiReader(bytes.NewReader(make([]byte, came)), iotest.ErrReader(os.ErrDeadlineExceeded)), announced, limit)
+		if err == nil || len(b.data) != came {
+			t.Errorf("%d bytes of a body that ends early: %d were read, %v", came, len(b.data), err)
+		}
+		if counted := b.budget.Used(); int64(cap(b.room)) > max(counted, firstRoom) || counted > max(growth*int64(came), firstRoom) {
+			t.Errorf("%d bytes of a body take %d and are counted as %d", came, cap(b.room), counted)
+		}
+		b.release()
+		if left := b.budget.Used(); left != 0 {
+			t.Errorf("%d bytes of a body: %d are counted after it", came, left)
+		}
+	}
 }
 
 // Clients that ask for the metrics and do not read them keep nobody else from them.

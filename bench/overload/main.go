@@ -1,0 +1,406 @@
+// Command overload asks a server for five times of what it can do, over lane.sock,
+// and looks at what becomes of the requests. JSON goes to standard output.
+//
+// Requests are sent when they are due, at random times (Poisson) and in bursts,
+// whatever became of those before (an open loop), and every time is counted from
+// when a request was due, not from when it was sent: a server that stalls, or a
+// generator that does, is not asked less for it. Capacity is what the same
+// connections get in the same run when they keep enough requests outstanding.
+//
+// There are two servers: one of the engine and the lane's server with a model that
+// takes a fixed time a run, and picketd with a forest of 500 trees of depth 6 as
+// compiled by `picket compile`, run by backend treelite: the fastest kernels take
+// less time for a row than reading it does, and then the socket is what is
+// overloaded, which makes its clients wait to write and refuses nobody.
+//
+// The generator shares the cores with the servers unless -cores keeps them apart.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/picket-ml/picket/bench/fixedcost"
+	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/versus"
+	"github.com/picket-ml/picket/engine"
+)
+
+// What is promised.
+const (
+	leastGoodput = 0.95  // of capacity
+	mostRefusal  = 5e3   // us, 99 in 100
+	leastOnTime  = 0.999 // of what was accepted
+	mostMemory   = 1.3   // times that under load without overload
+	mostRecovery = 1e6   // us
+)
+
+// fixed is the first server's model.
+var fixed = fixedcost.Cost{Run: 2 * time.Millisecond, Row: 10 * time.Microsecond}
+
+const (
+	fixedRows = 8 // max_batch_rows
+	fixedName = "fixed"
+	realRows  = 16 // of a request to the real model
+)
+
+type settings struct {
+	times    float64
+	seconds  int
+	deadline time.Duration
+	clients  int
+	cores    string
+	only     string
+	picketd  string
+	artifact string
+	serve    string
+}
+
+func main() {
+	var s settings
+	long := flag.Bool("long", false, "overload each server for ten minutes with each kind of arrivals")
+	flag.Float64Var(&s.times, "times", 5, "how many times the capacity is asked for")
+	flag.IntVar(&s.seconds, "seconds", 4, "how long each overload lasts")
+	flag.DurationVar(&s.deadline, "deadline", 100*time.Millisecond, "the deadline of each request")
+	flag.IntVar(&s.clients, "clients", 4, "how many connections there are")
+	flag.StringVar(&s.cores, "cores", "", "run the servers on these CPUs, by taskset")
+	flag.StringVar(&s.only, "only", "", "only this server: fixed or picketd")
+	flag.StringVar(&s.picketd, "picketd", "", "a picketd that was built already")
+	flag.StringVar(&s.artifact, "artifact", "", "the artifact of a model of 30 features that was compiled already")
+	flag.StringVar(&s.serve, "serve", "", "be the first server, on this socket")
+	flag.Parse()
+	if *long {
+		s.seconds = 600
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := s.main(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench-overload:", err)
+		os.Exit(1)
+	}
+}
+
+func (s *settings) main(ctx context.Context) (err error) {
+	if s.serve != "" {
+		return fixedcost.Serve(ctx, s.serve, fixed, map[string]engine.ModelOptions{fixedName: {MaxBatchRows: fixedRows}})
+	}
+	dir, err := os.MkdirTemp("", "picket-bench-*")
+	if err != nil {
+		return fmt.Errorf("making a folder for sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	out := report.New()
+	var results []overload
+	for _, server := range []struct {
+		name  string
+		serve func(context.Context, string) (*subject, error)
+	}{{"fixed", s.fixedCost}, {"picketd", s.realModel}} {
+		if s.only != "" && s.only != server.name {
+			continue
+		}
+		measured, err := s.one(ctx, filepath.Join(dir, server.name), server.serve, out)
+		if err != nil {
+			return fmt.Errorf("measuring %s: %w", server.name, err)
+		}
+		results = append(results, measured...)
+	}
+	out.Results = results
+	return out.Write()
+}
+
+// subject is a server to be overloaded.
+type subject struct {
+	name           string
+	process        *versus.Process
+	socket, model  string
+	rows, rowBytes int // of a request
+	outstanding    int // of all connections, that keep it busy
+}
+
+func (s *settings) fixedCost(ctx context.Context, dir string) (*subject, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
+	socket := filepath.Join(dir, "lane.sock")
+	p, err := s.start(ctx, dir, self, "-serve", socket)
+	return &subject{
+		name: fmt.Sprintf("a run of %v for up to %d rows", fixed.Of(fixedRows), fixedRows), process: p,
+		socket: socket, model: fixedName, rows: 1, rowBytes: 4 * fixedcost.Columns, outstanding: 4 * fixedRows,
+	}, err
+}
+
+func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) {
+	m := models.Model{Name: "500x6x30", Dir: s.artifact, Features: 30}
+	var err error
+	if s.artifact == "" {
+		if m, err = models.Trained(ctx, 500, 6, 30); err != nil {
+			return nil, err
+		}
+	}
+	picketd := s.picketd
+	if picketd == "" {
+		if picketd, err = versus.BuildDaemon(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
+	configuration := filepath.Join(dir, "picketd.yaml")
+	text := fmt.Sprintf("unsigned: true\nmodels:\n- {name: %s, path: %s, backend: treelite, instances: 1}\n", "forest", m.Dir)
+	if err := os.WriteFile(configuration, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("writing a configuration: %w", err)
+	}
+	p, err := s.start(ctx, dir, picketd, "--sockets", dir, "--config", configuration)
+	return &subject{
+		name: fmt.Sprintf("%s by treelite, %d rows a request", m.Name, realRows), process: p,
+		socket: filepath.Join(dir, "lane.sock"), model: "forest", rows: realRows, rowBytes: 4 * m.Features, outstanding: 32,
+	}, err
+}
+
+func (s *settings) start(ctx context.Context, dir, program string, args ...string) (*versus.Process, error) {
+	if s.cores != "" {
+		return versus.Start(ctx, dir, "taskset", append([]string{"-c", s.cores, program}, args...)...)
+	}
+	return versus.Start(ctx, dir, program, args...)
+}
+
+// overload is what came of one load.
+type overload struct {
+	Server   string  `json:"server"`
+	Arrivals string  `json:"arrivals"`
+	Capacity float64 `json:"capacity_per_s"` // requests, as all figures here
+	Seconds  float64 `json:"seconds"`
+	Offered  int     `json:"offered"`
+	OnTime   int     `json:"on_time"`
+	Late     int     `json:"late"` // accepted, and answered after the deadline or not at all
+	Refused  int     `json:"refused"`
+	Unsent   int     `json:"unsent"` // by a generator that was late itself
+	// RefusalP99US and AcceptedP99US count from when a request was due.
+	RefusalP99US  float64 `json:"refusal_p99_us"`
+	AcceptedP99US float64 `json:"accepted_p99_us"`
+	SendP99US     float64 `json:"send_late_p99_us"` // of the generator
+	RSSBefore     int64   `json:"rss_before_bytes"`
+	RSSMost       int64   `json:"rss_most_bytes"`
+	RecoveryUS    float64 `json:"recovery_us"`
+}
+
+// one overloads one server with each kind of arrivals.
+func (s *settings) one(ctx context.Context, dir string, serve func(context.Context, string) (*subject, error), out *report.Report) ([]overload, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making a folder for sockets: %w", err)
+	}
+	server, err := serve(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer server.process.Stop()
+	random := rand.New(rand.NewPCG(1, 2))
+	conns := make([]*connection, s.clients)
+	for i := range conns {
+		if conns[i], err = connect(server.socket, server.model, server.rows, server.rowBytes, random); err != nil {
+			return nil, err
+		}
+		defer conns[i].Close()
+	}
+	var results []overload
+	for _, kind := range []struct {
+		name  string
+		times func(*rand.Rand, float64, time.Duration) arrivals
+	}{{"Poisson", poisson}, {"bursts", bursts}} {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		o, err := s.load(server, conns, random, kind.times)
+		if err != nil {
+			return nil, err
+		}
+		o.Arrivals = kind.name
+		o.tell(out)
+		results = append(results, o)
+	}
+	return results, nil
+}
+
+// The load before and after, of which a server should notice nothing.
+const (
+	capacityTime = 1500 * time.Millisecond
+	lightTime    = 1500 * time.Millisecond
+	lightly      = 0.3 // of capacity
+)
+
+// load finds out what the server can do, and then asks for less, for more, and for
+// less again without a pause.
+func (s *settings) load(server *subject, conns []*connection, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) arrivals) (o overload, err error) {
+	o.Server, o.Seconds = server.name, float64(s.seconds)
+	if o.Capacity, err = closedLoop(conns, server.outstanding/len(conns), capacityTime); err != nil {
+		return o, err
+	}
+	begin, end := lightTime, lightTime+time.Duration(s.seconds)*time.Second
+	due := make([]arrivals, len(conns))
+	for i := range due {
+		each := o.Capacity / float64(len(conns))
+		due[i] = poisson(random, lightly*each, lightTime)
+		for _, at := range times(random, s.times*each, end-begin) {
+			due[i] = append(due[i], begin+at)
+		}
+		for _, at := range poisson(random, lightly*each, lightTime) {
+			due[i] = append(due[i], end+at)
+		}
+	}
+	memory := watch(server.process.PID(), begin)
+	requests, err := openLoop(conns, due, s.deadline)
+	if o.RSSBefore, o.RSSMost = memory.stop(); err != nil {
+		return o, err
+	}
+	o.count(requests, begin, end, s.deadline)
+	return o, nil
+}
+
+// count fills in what became of the requests of one load, which was an overload from
+// begin to end.
+func (o *overload) count(all [][]sent, begin, end, deadline time.Duration) {
+	var refusals, accepted, lateness []time.Duration
+	for _, requests := range all {
+		for i := range requests {
+			r := &requests[i]
+			if r.due < begin || r.due >= end {
+				continue
+			}
+			o.Offered++
+			lateness = append(lateness, r.left-r.due)
+			switch {
+			case r.fate == unsent:
+				o.Unsent++
+			case r.fate == refused:
+				o.Refused++
+				refusals = append(refusals, r.took())
+			case r.fate == answered && r.took() <= deadline:
+				o.OnTime++
+				accepted = append(accepted, r.took())
+			default:
+				o.Late++
+				accepted = append(accepted, max(r.took(), deadline))
+			}
+		}
+	}
+	o.RefusalP99US, o.AcceptedP99US, o.SendP99US = p99(refusals), p99(accepted), p99(lateness)
+	o.RecoveryUS = us(recovery(all, begin, end))
+}
+
+// window is how much of a load is looked at at a time to see whether it is normal.
+const window = 50 * time.Millisecond
+
+// recovery is how long after end the last window was that was not normal: one in
+// which a request was not answered, or half took more than twice as long as half did
+// before begin.
+func recovery(all [][]sent, begin, end time.Duration) time.Duration {
+	var before []time.Duration
+	after := map[time.Duration][]time.Duration{}
+	var last time.Duration
+	for _, requests := range all {
+		for i := range requests {
+			r := &requests[i]
+			at := (r.due - end) / window
+			switch {
+			case r.fate == unsent:
+			case r.due < begin && r.fate == answered:
+				before = append(before, r.took())
+			case r.due >= end && r.fate == answered:
+				after[at] = append(after[at], r.took())
+			case r.due >= end:
+				last = max(last, (at+1)*window)
+			}
+		}
+	}
+	if len(before) == 0 {
+		return lightTime
+	}
+	normal := 2 * interleave.Median(before)
+	for at, took := range after {
+		if interleave.Median(took) > normal {
+			last = max(last, (at+1)*window)
+		}
+	}
+	return last
+}
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+func p99(d []time.Duration) float64 {
+	if len(d) == 0 {
+		return 0
+	}
+	return us(interleave.Quantile(d, 0.99))
+}
+
+// tell adds what is promised of an overload.
+func (o *overload) tell(out *report.Report) {
+	name := func(what string) string { return fmt.Sprintf("%s, %s: %s", o.Server, o.Arrivals, what) }
+	out.Reach(name(fmt.Sprintf("answered on time to the capacity of %.0f/s, asked for %.0f/s", o.Capacity, float64(o.Offered)/o.Seconds)),
+		float64(o.OnTime)/o.Seconds/o.Capacity, leastGoodput)
+	out.Promise(name("refusals, 99 in 100"), o.RefusalP99US, "us", mostRefusal)
+	out.Reach(name("on time to accepted"), float64(o.OnTime)/float64(max(1, o.OnTime+o.Late)), leastOnTime)
+	out.Promise(name("memory to that before"), float64(o.RSSMost)/float64(max(1, o.RSSBefore)), "ratio", mostMemory)
+	out.Promise(name("until all is normal again"), o.RecoveryUS, "us", mostRecovery)
+	out.Tell(name("how late the generator was, 99 in 100"), o.SendP99US, "us")
+}
+
+// watched is the memory of a process.
+type watched struct {
+	before, most int64
+	quit, ended  chan struct{}
+}
+
+// watch looks at how much memory a process has, before and after so long.
+func watch(pid int, begin time.Duration) *watched {
+	w := &watched{quit: make(chan struct{}), ended: make(chan struct{})}
+	start := time.Now()
+	go func() {
+		defer close(w.ended)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			now := resident(pid)
+			if time.Since(start) < begin {
+				w.before = max(w.before, now)
+			}
+			w.most = max(w.most, now)
+			select {
+			case <-ticker.C:
+			case <-w.quit:
+				return
+			}
+		}
+	}()
+	return w
+}
+
+func (w *watched) stop() (before, most int64) {
+	close(w.quit)
+	<-w.ended
+	return w.before, w.most
+}
+
+// resident is how many bytes of a process are in memory, 0 if it is gone.
+func resident(pid int) int64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	var kib int64
+	if _, after, found := strings.Cut(string(data), "VmRSS:"); found {
+		_, _ = fmt.Sscan(after, &kib) // 0 where it is no number
+	}
+	return kib << 10
+}

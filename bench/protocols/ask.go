@@ -1,0 +1,98 @@
+// Package protocols has a client for each protocol that benchmarks ask servers in, made so that little of its own time is
+// measured: requests are put together before the clock starts, answers are looked at after it has stopped.
+package protocols
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/picket-ml/picket/tensor"
+)
+
+// Tolerance is how far an answer may be from the trainer's: what adding the same numbers in another order changes.
+const Tolerance = 1e-6
+
+// Rows are what servers are asked about.
+type Rows struct {
+	// Data has the shape [rows, features].
+	Data tensor.Tensor
+	// Answers is what the library that trained the model answers, one value a row. Where there are none, as for empty servers,
+	// only the size of answers is looked at.
+	Answers []float32
+	// texts are the rows as numbers in JSON, without brackets.
+	texts []string
+}
+
+// WithText gives the same rows for clients that write JSON. It shares the data with r.
+func (r *Rows) WithText() *Rows {
+	n, features := int(r.Data.Shape.Dim(0)), int(r.Data.Shape.Dim(1))
+	with := &Rows{Data: r.Data, Answers: r.Answers, texts: make([]string, n)}
+	var text []byte
+	for i := range n {
+		raw := r.Data.Rows(i, i+1).Bytes()
+		text = text[:0]
+		for c := range features {
+			if c > 0 {
+				text = append(text, ',')
+			}
+			text = strconv.AppendFloat(text, float64(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*c:]))), 'g', -1, 32)
+		}
+		with.texts[i] = string(text)
+	}
+	return with
+}
+
+// check compares the answers to the rows from first on, count of them.
+func (r *Rows) check(first, count int, got []float32) error {
+	if len(got) != count {
+		return fmt.Errorf("%d values for %d rows", len(got), count)
+	}
+	if r.Answers == nil {
+		return nil
+	}
+	for i, v := range got {
+		want := r.Answers[first+i]
+		if !(math.Abs(float64(v)-float64(want)) <= Tolerance) { // nor NaN
+			return fmt.Errorf("row %d is answered with %v, the trainer's library answers %v", first+i, v, want)
+		}
+	}
+	return nil
+}
+
+// Ask is what clients of one server ask it.
+type Ask struct {
+	// Address is the path of a Unix socket where it begins with a slash, else a host and a port.
+	Address        string
+	Model, Version string
+	Rows           *Rows
+	// Count is how many rows a call has: random ones, that lie together.
+	Count int
+}
+
+func (a *Ask) network() string {
+	if a.Address[0] == '/' {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// choose is the first row of the next call.
+func (a *Ask) choose(random *rand.Rand) int {
+	return random.IntN(int(a.Rows.Data.Shape.Dim(0)) - a.Count + 1)
+}
+
+// raw is the bytes of the call's rows.
+func (a *Ask) raw(first int) []byte { return a.Rows.Data.Rows(first, first+a.Count).Bytes() }
+
+func (a *Ask) shape() []int64 { return []int64{int64(a.Count), a.Rows.Data.Shape.Dim(1)} }
+
+// floats appends the float32 values in raw to values.
+func floats(values []float32, raw []byte) []float32 {
+	for ; len(raw) >= 4; raw = raw[4:] {
+		values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(raw)))
+	}
+	return values
+}

@@ -1,0 +1,147 @@
+// Package versus is what the benchmarks of protocols have in common: picketd and
+// an empty server on sockets, and clients that take turns between the two, all at
+// once, so that neither server ever works while the other is measured.
+package versus
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/report"
+)
+
+const (
+	warmUpCalls = 200  // per client and target, not counted
+	callsEach   = 4000 // per client and target, at most
+	measureTime = 12 * time.Second
+	// A server that has ended would be waited for without end.
+	patience = time.Minute
+)
+
+// Call makes one call and says how long it took, and how large the answer was.
+type Call func(ctx context.Context, random *rand.Rand) (took time.Duration, answer int, err error)
+
+// Target is a server that is measured.
+type Target struct {
+	Name string
+	// Connect gives a caller of its own to each client.
+	Connect func() (Call, io.Closer, error)
+}
+
+// Comparison is what is measured of two targets.
+type Comparison struct {
+	Protocol string
+	Load     Load
+	Targets  [2]Target
+	// Turn is how many calls each client makes to one target before all change over;
+	// 0 is 1 where there is one client, else 40.
+	Turn int
+}
+
+// client is one caller with a connection of its own to each target.
+type client struct {
+	call   [2]Call
+	random *rand.Rand
+	took   [2][]time.Duration
+	answer [2]int // size of the last answer
+	err    error
+}
+
+// calls makes n calls, one after the other, to target i.
+func (c *client) calls(ctx context.Context, i, n int) {
+	for range n {
+		took, answer, err := c.call[i](ctx, c.random)
+		if err != nil {
+			c.err = err
+			return
+		}
+		c.took[i] = append(c.took[i], took)
+		c.answer[i] = answer
+	}
+}
+
+// Measure has the load's Outstanding clients call one target and then the other, in
+// random order, again and again: call by call where there is one, else a few dozen
+// calls each before all change over together. The results are in the order of the
+// targets.
+func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	clients := make([]client, m.Load.Outstanding)
+	for n := range clients {
+		clients[n].random = rand.New(rand.NewPCG(1, uint64(n)))
+		for i, target := range m.Targets {
+			call, closer, err := target.Connect()
+			if err != nil {
+				return nil, fmt.Errorf("connecting to %s: %w", target.Name, err)
+			}
+			defer closer.Close()
+			clients[n].call[i] = call
+		}
+	}
+	// turn has every client make n calls to target i and says how long that took.
+	turn := func(i, n int) (time.Duration, error) {
+		start := time.Now()
+		var wg sync.WaitGroup
+		for k := range clients {
+			wg.Go(func() { clients[k].calls(ctx, i, n) })
+		}
+		wg.Wait()
+		took := time.Since(start)
+		for k := range clients {
+			if clients[k].err != nil {
+				return 0, clients[k].err
+			}
+		}
+		return took, nil
+	}
+
+	for i := range m.Targets {
+		if _, err := turn(i, warmUpCalls); err != nil {
+			return nil, err
+		}
+		for n := range clients {
+			clients[n].took[i] = nil
+		}
+	}
+	// An answer of another size would be another message to encode and to send.
+	if a := clients[0].answer; a[0] != a[1] {
+		return nil, fmt.Errorf("%s answers with messages of %d bytes, %s of %d", m.Targets[0].Name, a[0], m.Targets[1].Name, a[1])
+	}
+	callsATurn := m.Turn
+	if callsATurn == 0 && m.Load.Outstanding > 1 {
+		callsATurn = 40
+	}
+	callsATurn = max(callsATurn, 1)
+	random := rand.New(rand.NewPCG(1, 2))
+	var busy [2]time.Duration
+	deadline := time.Now().Add(measureTime)
+	for calls := 0; calls < callsEach && time.Now().Before(deadline); calls += callsATurn {
+		for _, i := range random.Perm(len(m.Targets)) {
+			took, err := turn(i, callsATurn)
+			if err != nil {
+				return nil, err
+			}
+			busy[i] += took
+		}
+	}
+
+	var results []report.Serving
+	for i, target := range m.Targets {
+		var all []time.Duration
+		for n := range clients {
+			all = append(all, clients[n].took[i]...)
+		}
+		us := func(q float64) float64 { return float64(interleave.Quantile(all, q).Nanoseconds()) / 1e3 }
+		results = append(results, report.Serving{
+			Target: target.Name, Protocol: m.Protocol, Model: m.Load.Model.Name, Outstanding: m.Load.Outstanding, Rows: m.Load.Rows, P50US: us(0.5), P99US: us(0.99),
+			RowsPerS: float64(len(all)*m.Load.Rows) / busy[i].Seconds(),
+		})
+	}
+	return results, nil
+}

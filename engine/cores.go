@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+// cores are the CPUs that a model keeps to, ascending; nil for no such wish.
+type cores []int
+
+// coresOf reads ModelOptions.Cores and checks that the process may use them: a model
+// never gets what was kept from the daemon.
+func coresOf(list string, host *hw.Host) (cores, error) {
+	if list == "" {
+		return nil, nil
+	}
+	cpus, err := hw.ParseCPUs(list)
+	if err == nil && len(cpus) == 0 {
+		err = fmt.Errorf("%q names no CPU", list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("option cores: %w; write ascending numbers and ranges, such as 0-3,6", err)
+	}
+	if len(host.CPU.Affinity) == 0 {
+		return nil, fmt.Errorf("option cores is %s, but which CPUs this process may use is not known: %s", list, host.CPU.AffinityReason)
+	}
+	for _, cpu := range cpus {
+		if !slices.Contains(host.CPU.Affinity, cpu) {
+			return nil, fmt.Errorf("option cores is %s, this process may use the CPUs %s only", list, hw.FormatCPUs(host.CPU.Affinity))
+		}
+	}
+	return cpus, nil
+}
+
+// keepThread binds the calling thread for good. The goroutine is locked to it and
+// never unlocked, so that the thread ends with it.
+func (c cores) keepThread() error {
+	if c == nil {
+		return nil
+	}
+	_, err := hw.BindThread(c)
+	return err
+}
+
+// binder is OpenOptions.Bind.
+func (c cores) binder(log *slog.Logger) func(func()) {
+	if c == nil {
+		return nil
+	}
+	return func(do func()) {
+		runtime.LockOSThread()
+		restore, err := hw.BindThread(c)
+		if err != nil {
+			// The kernel has taken CPUs away since the model was loaded.
+			runtime.UnlockOSThread()
+			log.Warn("a thread works on other CPUs than the model is to keep to", "error", err)
+			do()
+			return
+		}
+		defer func() {
+			if err := restore(); err != nil {
+				log.Warn("a thread is not used any more", "error", err)
+				return // still locked, so it ends with its goroutine
+			}
+			runtime.UnlockOSThread()
+		}()
+		do()
+	}
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package hw
+
+import (
+	"errors"
+	"runtime"
+)
+
+// BindThread is for Linux alone.
+func BindThread([]int) (restore func() error, err error) {
+	return nil, errors.New("threads are bound to CPUs on Linux only, and this is " + runtime.GOOS)
+}
