@@ -30,6 +30,8 @@ type Artifact struct {
 	// Files are the regular files at the top level, sorted by name. Links are
 	// followed where they stay below Root; others, and folders, are left out.
 	Files []ArtifactFile
+	// Package is what the Source knows of the package that this is a part of; nil for nothing.
+	Package *Package
 	// LeftOut is the rest of what the folder holds, sorted by name, for messages.
 	LeftOut []LeftOut
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -183,10 +182,7 @@ func (k *calibration) fill() {
 			}
 		}
 	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range k.in {
-		fillRandom(k.in[i], random)
-	}
+	sampleRandom(k.in)
 }
 
 // compare finds out how long t takes, and has it answer as the reference does.

@@ -236,7 +236,7 @@ func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
 // start starts the model of backend i, which it takes over.
 func (c *choice) start(i int, model Model, reason string) (*Snapshot, error) {
 	c.candidates[i].Chosen, c.candidates[i].Reason = true, reason
-	d := Description{Name: c.name, URL: c.artifact.URL, Backend: c.candidates[i].Backend, Candidates: c.candidates}
+	d := Description{Name: c.name, URL: c.artifact.URL, Package: c.artifact.Package, Backend: c.candidates[i].Backend, Candidates: c.candidates}
 	s, err := startSnapshot(model, d, c.options, c.cores, c.engine.host, c.engine.log)
 	if err != nil {
 		return nil, c.starting(i, err)

@@ -210,9 +210,16 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	}
 	e.live.Add(1)
 	s.onClose = e.live.Done
-	if err := ctx.Err(); err != nil {
-		s.Release() // whoever gave up will not expect the model to be there
-		return nil, contextError(err)
+	err = s.prove(ctx, a.Package)
+	if err == nil && ctx.Err() != nil {
+		err = contextError(ctx.Err()) // whoever gave up will not expect the model to be there
+	}
+	if err == nil {
+		err = e.accept(s, a.Package)
+	}
+	if err != nil {
+		s.Release()
+		return nil, err
 	}
 	if err := e.publish(s); err != nil {
 		s.Release()

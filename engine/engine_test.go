@@ -29,7 +29,9 @@ func newEngine(t testing.TB, o engine.Options, backends ...*enginetest.Backend) 
 	if o.Host == nil {
 		o.Host = &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}
 	}
-	o.Source = enginetest.Source{Dir: t.TempDir()}
+	if o.Source == nil {
+		o.Source = enginetest.Source{Dir: t.TempDir()}
+	}
 	for _, b := range backends {
 		o.Backends = append(o.Backends, b)
 	}

@@ -51,6 +51,8 @@ type Description struct {
 	Inline                    bool
 	Signature                 Signature
 	Options                   ModelOptions
+	// Package is what was known of the package it came from; nil for nothing.
+	Package *Package
 	// Candidates are all backends: the chosen one, those that were timed against
 	// it, fastest first, and the rest in the order of the engine's list.
 	Candidates []Candidate
@@ -125,6 +127,9 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 	s.queue.learn(s.rowNS.Load(), s.batchNS.Load(), options.MaxBatchRows)
 	s.inlineRows = rowsWithin(handOver, s.rowNS.Load(), s.batchNS.Load(), options.MaxBatchRows)
 	s.description.Signature, s.description.Options = s.signature, options
+	if p := s.description.Package; p != nil && p.Version != "" {
+		s.properties.Version = p.Version
+	}
 	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {

@@ -66,3 +66,22 @@ func each[T tensor.Element](t tensor.Tensor, value func() T) {
 		elements[i] = value()
 	}
 }
+
+// Sample fills in, tensors of the Signature's inputs with that many rows, with rows
+// that are typical for the model where its backend knows any, else with random
+// numbers, the same every time.
+func (s *Snapshot) Sample(in []tensor.Tensor, rows int) {
+	if sampler, ok := s.model.(Sampler); ok {
+		sampler.Sample(in, rows)
+		return
+	}
+	sampleRandom(in)
+}
+
+// sampleRandom fills in with random numbers, the same every time.
+func sampleRandom(in []tensor.Tensor) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range in {
+		fillRandom(in[i], random)
+	}
+}

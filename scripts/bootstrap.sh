@@ -22,6 +22,8 @@ need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 need python3 command -v python3
 need python3-venv python3 -c 'import venv, ensurepip'
 need python3-pip python3 -m pip --version
+# Keys and certificates to sign packages with.
+need openssl command -v openssl
 # perf_analyzer, which NVIDIA's tritonclient brings, is linked against it.
 need libb64-0d sh -c 'ldconfig -p | grep -q libb64.so.0d'
 # It reads the unit files and passes sockets; nothing of it has to run.

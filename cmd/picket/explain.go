@@ -19,8 +19,25 @@ type explanation struct {
 	Candidates []candidate `json:"candidates"`
 	// Settings are the keys of model_defaults with the values in force.
 	Settings map[string]string `json:"settings"`
+	// Package is what the model came from; null for a bare folder.
+	Package *explainedPackage `json:"package"`
 
 	order []string // of the settings
+}
+
+// explainedPackage is a package, and which of its variants was taken.
+type explainedPackage struct {
+	Name     string             `json:"name"`
+	Version  string             `json:"version"`
+	Digest   string             `json:"digest"`
+	Signer   string             `json:"signer"` // empty where no signature was verified
+	Variants []explainedVariant `json:"variants"`
+}
+
+type explainedVariant struct {
+	Name   string `json:"name"`
+	Chosen bool   `json:"chosen"`
+	Reason string `json:"reason"`
 }
 
 // candidate is one way to run a model.
@@ -54,12 +71,45 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 			e.Settings[s.GetKey()] = s.GetValue()
 			e.order = append(e.order, s.GetKey())
 		}
+		e.Package = explainedPackageOf(answer.GetPackage())
 		if *asJSON {
 			return writeJSON(c.OutOrStdout(), e)
 		}
 		return e.write(c.OutOrStdout())
 	})
 	return c
+}
+
+func explainedPackageOf(p *controlapi.Package) *explainedPackage {
+	if p == nil {
+		return nil
+	}
+	out := &explainedPackage{Name: p.GetName(), Version: p.GetVersion(), Digest: p.GetDigest(), Signer: p.GetSigner(), Variants: []explainedVariant{}}
+	for _, v := range p.GetVariants() {
+		out.Variants = append(out.Variants, explainedVariant{v.GetName(), v.GetChosen(), v.GetReason()})
+	}
+	return out
+}
+
+// write prints the package and the variant taken from it.
+func (p *explainedPackage) write(w io.Writer) error {
+	signer := p.Signer
+	if signer == "" {
+		signer = "nobody who was checked"
+	}
+	fmt.Fprintf(w, "\nIt comes from %s, version %s\n  digest  %s\n  signed  by %s\n", p.Name, p.Version, p.Digest, signer)
+	if len(p.Variants) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nVARIANT\tWHY")
+	for _, v := range p.Variants {
+		fmt.Fprintf(table, "%s\t%s\n", v.Name, v.Reason)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing the explanation: %w", err)
+	}
+	return nil
 }
 
 // write prints the variant, whose name may be long, below the reason.
@@ -97,6 +147,9 @@ func (e explanation) write(w io.Writer) error {
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return fmt.Errorf("writing the explanation: %w", err)
 		}
+	}
+	if e.Package != nil {
+		return e.Package.write(w)
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "picket",
-		Short: "Look at a host, compile models, and talk to a running picketd",
-		Long: `Look at a host, compile models, and talk to a running picketd.
+		Short: "Look at a host, make models and packages, and talk to a running picketd",
+		Long: `Look at a host, make models and packages, and talk to a running picketd.
 
 Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
 cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
@@ -48,7 +48,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
 	// Terminals are not wider as a rule.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(
-		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newTop(flags), newExplain(flags), newCompile(), newVersion(), newGPUReport())
+		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newTop(flags), newExplain(flags), newCompile(), newPackage(), newVersion(), newGPUReport())
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well

@@ -121,13 +121,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	host := hw.Detect(d.ctx, o)
 	d.host.Store(host)
 	limitHeap(host.Memory.Cgroup, d.log)
-	if c.Unsigned {
-		d.log.Warn("packages without a signature are accepted: whoever may load models runs code as the daemon's user")
-	} else {
-		d.log.Warn("every package will be refused: signatures cannot be verified yet, so none counts as signed; start with --unsigned to accept packages without one")
-	}
+	d.sayWhoIsTrusted()
 	decisions, closeState := openDecisions(c.StateDir, d.log)
 	defer closeState()
+	defer d.closeStore()
 	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
 		return err
 	}
@@ -283,8 +280,14 @@ func (d *daemon) handOver(next *successor) error {
 // build makes the engine and the servers.
 func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.Time) error {
 	c := d.config.Load()
-	var err error
-	d.store, err = store.New(store.Options{Roots: c.ModelRoots, Also: pathsOf(c.Models), Unsigned: c.Unsigned, Log: d.log})
+	trust, err := openTrust(c.Trust)
+	if err != nil {
+		return usageError{err}
+	}
+	d.store, err = store.New(store.Options{
+		Roots: c.ModelRoots, Also: pathsOf(c.Models), Packages: c.Packages, State: c.StateDir, Host: host,
+		Trust: trust, Unsigned: c.Unsigned, Log: d.log,
+	})
 	if err != nil {
 		return err
 	}

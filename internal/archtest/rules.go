@@ -42,7 +42,7 @@ var moduleRules = []rule{
 	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
 
 	// Where models are found on this machine: the engine's Source.
-	{pkg: "internal/store", imports: []string{"engine"}},
+	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},

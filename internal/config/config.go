@@ -14,6 +14,10 @@ type Config struct {
 	Models        []Model  `yaml:"models"`
 	ModelDefaults Run      `yaml:"model_defaults"`
 	ModelRoots    []string `yaml:"model_roots"`
+	// Packages is the directory in which packages are found by their names,
+	// absolute; empty for none.
+	Packages string `yaml:"packages"`
+	Trust    Trust  `yaml:"trust"`
 	// StateDir is where the daemon keeps what it found out, absolute; empty: it
 	// starts afresh every time.
 	StateDir string `yaml:"state_dir"`
@@ -81,7 +85,8 @@ type ControlSocket struct {
 // Model is one model that should be loaded.
 type Model struct {
 	Name string `yaml:"name"`
-	// Path is the package or artifact, absolute. It was chosen by the operator, so
+	// Path is the package or artifact, absolute, or the name of a package in
+	// Config.Packages, with or without a version. It was chosen by the operator, so
 	// ModelRoots does not apply.
 	Path string `yaml:"path"`
 	Run  `yaml:",inline"`
@@ -115,6 +120,30 @@ type Run struct {
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
 }
+
+// Trust says who may sign packages.
+type Trust struct {
+	// Keys are PEM files of public keys that may sign, absolute.
+	Keys []string `yaml:"keys"`
+	// Roots are PEM files of certificates that vouch for others, absolute, and Names
+	// those that a certificate they vouch for must have one of; "*" is any.
+	Roots []string `yaml:"roots"`
+	Names []string `yaml:"names"`
+	// Revoked is a file that lists what is trusted no longer, absolute; empty for
+	// none.
+	Revoked string `yaml:"revoked"`
+	// Packages are digests of archives of the old service, whose signatures cannot
+	// be checked.
+	Packages []string `yaml:"packages"`
+	// Rollback are packages, as name@version, that may be loaded although a higher
+	// version was.
+	Rollback []string `yaml:"rollback"`
+	// Expired is "known", "refuse" or "allow".
+	Expired string `yaml:"expired"`
+}
+
+// Configured tells whether anybody is trusted at all.
+func (t Trust) Configured() bool { return len(t.Keys)+len(t.Roots)+len(t.Packages) > 0 }
 
 // Backends narrows the engine's choice.
 type Backends struct {
@@ -208,6 +237,7 @@ func Default() *Config {
 			LaneStream: Socket{Paths: []string{laneStreamSocketName}, Mode: 0o660},
 			Control:    Socket{Paths: []string{controlSocketName}, Mode: 0o600},
 		},
+		Trust:         Trust{Expired: "known"},
 		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: "normal"},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},

@@ -29,6 +29,7 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	want := Default()
 	// The example shows empty lists as [], which a file without the key has as none.
 	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
+	want.Trust = Trust{Keys: []string{}, Roots: []string{}, Names: []string{}, Packages: []string{}, Rollback: []string{}, Expired: "known"}
 	want.Tracing.Resource, want.Tracing.Headers = []string{}, []string{}
 	for _, s := range []*Socket{&want.Sockets.Agent.Socket, &want.Sockets.OIP.Socket, &want.Sockets.Lane, &want.Sockets.LaneStream, &want.Sockets.Control} {
 		s.AllowUsers, s.AllowGroups = []string{}, []string{}
@@ -139,6 +140,16 @@ func TestMistakes(t *testing.T) {
 		{"limits: {max_message: 80 megs}", `line 1: limits.max_message: "80 megs" is not a size: write a whole number with a unit, such as 80MiB`},
 		{"limits: {max_message: 4KiB}", `line 1: limits.max_message: 4KiB is outside 64KiB to 2147483647B`},
 		{"limits: {max_connections: 0}", `line 1: limits.max_connections: 0 is outside 1 to 1000000`},
+		{"models: [{name: a, path: fraud@3}]", `line 1: models[0].path: "fraud@3" must be an absolute path`},
+		{"packages: /p\nmodels: [{name: a, path: fraud/3}]", `line 2: models[0].path: "fraud/3" must be an absolute path`},
+		{"packages: models", `line 1: packages: "models" must be an absolute path`},
+		{"trust: {keys: [key.pem]}", `line 1: trust.keys[0]: "key.pem" must be an absolute path`},
+		{"trust: {roots: [/root.pem]}", `line 1: trust.names: is empty, so nobody that the roots vouch for may sign: name who may, or "*" for all`},
+		{"trust: {names: [\"\"]}", `line 1: trust.names[0]: is empty`},
+		{"trust: {revoked: list}", `line 1: trust.revoked: "list" must be an absolute path`},
+		{"trust: {packages: [sha256:12]}", `line 1: trust.packages[0]: "sha256:12" is no digest: write sha256: and 64 hexadecimal digits`},
+		{"trust: {rollback: [fraud-3]}", `line 1: trust.rollback[0]: "fraud-3" is no package: write its name, @ and the version, such as fraud@3`},
+		{"trust: {expired: never}", `line 1: trust.expired: "never" is none of known, refuse and allow`},
 		{"sockets: {agent: {mode: 660}}", `line 1: sockets.agent.mode: "660" is not a file mode: write three octal digits after a zero, such as 0660`},
 		{"sockets: {agent: {mode: 0060}}", `line 1: sockets.agent.mode: 0060 would lock out the daemon's own user`},
 		{"sockets: {agent: {paths: []}}", `line 1: sockets.agent.paths: is empty: picket could not talk to the daemon`},

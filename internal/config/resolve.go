@@ -194,9 +194,11 @@ func (c *Config) moveSockets(dir string, from origin) error {
 }
 
 func (c *Config) addModel(name, path string, from origin) error {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
+	if !c.isPackageName(path) {
+		var err error
+		if path, err = filepath.Abs(path); err != nil {
+			return err
+		}
 	}
 	if i := slices.IndexFunc(c.Models, func(m Model) bool { return m.Name == name }); i >= 0 {
 		c.Models[i].Path = path

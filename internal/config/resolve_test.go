@@ -181,3 +181,24 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 		}
 	}
 }
+
+// TestModelsByName: where there is a directory of packages, a model's path may be a package's name.
+func TestModelsByName(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "picketd.yaml")
+	if err := os.WriteFile(file, []byte("packages: /p\nmodels:\n- {name: a, path: fraud@3}\n- {name: b, path: fraud}\n- {name: c, path: /d/fraud}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Resolve(Flags{Config: file, Models: []string{"d=other@1", "e=./other"}}, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := filepath.Abs("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"fraud@3", "fraud", "/d/fraud", "other@1", here} {
+		if c.Models[i].Path != want {
+			t.Errorf("model %s has the path %q, want %q", c.Models[i].Name, c.Models[i].Path, want)
+		}
+	}
+}

@@ -93,6 +93,10 @@ func (c *Config) problems() []problem {
 	for i, root := range c.ModelRoots {
 		k.absolute(fmt.Sprintf("model_roots[%d]", i), root)
 	}
+	if c.Packages != "" {
+		k.absolute("packages", c.Packages)
+	}
+	c.Trust.check(k)
 	if c.StateDir != "" {
 		k.absolute("state_dir", c.StateDir)
 	}
@@ -118,6 +122,54 @@ func (c *Config) problems() []problem {
 		k.add("restart.timeout", "%v is outside 1s to 24h0m0s", c.Restart.Timeout)
 	}
 	return k.problems
+}
+
+var (
+	digest     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	oldVersion = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*@[a-zA-Z0-9 _.]+$`)
+)
+
+// isPackageName tells whether the path of a model is to be looked for in Packages.
+func (c *Config) isPackageName(path string) bool {
+	return c.Packages != "" && (modelName.MatchString(path) || oldVersion.MatchString(path))
+}
+
+// check looks at no file.
+func (t Trust) check(k *checker) {
+	for _, list := range []struct {
+		path  string
+		files []string
+	}{{"trust.keys", t.Keys}, {"trust.roots", t.Roots}} {
+		for i, file := range list.files {
+			k.absolute(fmt.Sprintf("%s[%d]", list.path, i), file)
+		}
+	}
+	if t.Revoked != "" {
+		k.absolute("trust.revoked", t.Revoked)
+	}
+	if len(t.Roots) > 0 && len(t.Names) == 0 {
+		k.add("trust.names", "is empty, so nobody that the roots vouch for may sign: name who may, or \"*\" for all")
+	}
+	for i, name := range t.Names {
+		if name == "" {
+			k.add(fmt.Sprintf("trust.names[%d]", i), "is empty")
+		}
+	}
+	for i, d := range t.Packages {
+		if !digest.MatchString(d) {
+			k.add(fmt.Sprintf("trust.packages[%d]", i), "%s is no digest: write sha256: and 64 hexadecimal digits", quote(d))
+		}
+	}
+	for i, v := range t.Rollback {
+		if !oldVersion.MatchString(v) {
+			k.add(fmt.Sprintf("trust.rollback[%d]", i), "%s is no package: write its name, @ and the version, such as fraud@3", quote(v))
+		}
+	}
+	switch t.Expired {
+	case "known", "refuse", "allow":
+	default:
+		k.add("trust.expired", "%s is none of known, refuse and allow", quote(t.Expired))
+	}
 }
 
 func (c *Config) checkSockets(k *checker) {
@@ -209,9 +261,10 @@ func (c *Config) checkModels(k *checker) {
 			k.add(path+".name", "%s is used by two models", quote(model.Name))
 		}
 		seen[model.Name] = true
-		if model.Path == "" {
+		switch {
+		case model.Path == "":
 			k.add(path+".path", "is missing")
-		} else {
+		case !c.isPackageName(model.Path):
 			k.absolute(path+".path", model.Path)
 		}
 		model.check(k, path)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/packaging"
 )
 
 // place is a folder with a model root in it, and things outside that root.
@@ -192,7 +193,7 @@ func TestFoldersThatTheOperatorNamed(t *testing.T) {
 func TestUnsignedPackages(t *testing.T) {
 	p := newPlace(t)
 	manifest := `{"metadata": {"model_name": "cards", "model_version": "7.2"}, "files": []}`
-	if err := os.WriteFile(filepath.Join(p.root, "fraud", ManifestName), []byte(manifest), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(p.root, "fraud", packaging.ManifestName), []byte(manifest), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	url := filepath.Join(p.root, "fraud")
@@ -240,9 +241,9 @@ func TestADamagedManifestIsNoReasonToRefuse(t *testing.T) {
 		"another type":  `{"metadata": {"model_name": 7}}`,
 		"too long":      `{"metadata": {"model_name": "` + strings.Repeat("a", 300) + `"}}`,
 		"unprintable":   `{"metadata": {"model_name": "a\u001b[31m"}}`,
-		"larger than 1": strings.Repeat(" ", maxManifestBytes+1),
+		"larger than 1": strings.Repeat(" ", packaging.MaxManifestBytes+1),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, ManifestName), []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, packaging.ManifestName), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		a, err := s.Open(context.Background(), dir)

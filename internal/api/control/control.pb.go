@@ -186,7 +186,9 @@ type ExplainResponse struct {
 	Candidates []*Candidate `protobuf:"bytes,3,rep,name=candidates,proto3" json:"candidates,omitempty"`
 	// How the model is run: the keys of model_defaults with the values in force, in
 	// the order of the configuration.
-	Settings      []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
+	Settings []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
+	// The package that the model came from; absent for a bare folder.
+	Package       *Package `protobuf:"bytes,5,opt,name=package,proto3" json:"package,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +251,155 @@ func (x *ExplainResponse) GetSettings() []*Setting {
 	return nil
 }
 
+func (x *ExplainResponse) GetPackage() *Package {
+	if x != nil {
+		return x.Package
+	}
+	return nil
+}
+
+// A package, and which of its variants was taken.
+type Package struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// "sha256:<hex>"; empty when it has none.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Who signed it; empty when no signature was verified.
+	Signer string `protobuf:"bytes,4,opt,name=signer,proto3" json:"signer,omitempty"`
+	// Most wanted first.
+	Variants      []*PackageVariant `protobuf:"bytes,5,rep,name=variants,proto3" json:"variants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Package) Reset() {
+	*x = Package{}
+	mi := &file_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Package) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Package) ProtoMessage() {}
+
+func (x *Package) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Package.ProtoReflect.Descriptor instead.
+func (*Package) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Package) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Package) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Package) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Package) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *Package) GetVariants() []*PackageVariant {
+	if x != nil {
+		return x.Variants
+	}
+	return nil
+}
+
+// One build in a package.
+type PackageVariant struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Chosen bool                   `protobuf:"varint,2,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	// One sentence: why it was taken, or why not.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PackageVariant) Reset() {
+	*x = PackageVariant{}
+	mi := &file_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PackageVariant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PackageVariant) ProtoMessage() {}
+
+func (x *PackageVariant) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PackageVariant.ProtoReflect.Descriptor instead.
+func (*PackageVariant) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PackageVariant) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PackageVariant) GetChosen() bool {
+	if x != nil {
+		return x.Chosen
+	}
+	return false
+}
+
+func (x *PackageVariant) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // A key of the configuration and its value, as the configuration has them.
 type Setting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -260,7 +411,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_control_proto_msgTypes[2]
+	mi := &file_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +423,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[2]
+	mi := &file_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +436,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{2}
+	return file_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Setting) GetKey() string {
@@ -319,7 +470,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +482,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +495,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Candidate) GetBackend() string {
@@ -390,7 +541,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +553,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +566,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 type StatsResponse struct {
@@ -428,7 +579,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +591,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +604,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StatsResponse) GetModels() []*ModelStats {
@@ -501,7 +652,7 @@ type ModelStats struct {
 
 func (x *ModelStats) Reset() {
 	*x = ModelStats{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +664,7 @@ func (x *ModelStats) String() string {
 func (*ModelStats) ProtoMessage() {}
 
 func (x *ModelStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +677,7 @@ func (x *ModelStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelStats.ProtoReflect.Descriptor instead.
 func (*ModelStats) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ModelStats) GetName() string {
@@ -651,7 +802,7 @@ type ErrorCount struct {
 
 func (x *ErrorCount) Reset() {
 	*x = ErrorCount{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +814,7 @@ func (x *ErrorCount) String() string {
 func (*ErrorCount) ProtoMessage() {}
 
 func (x *ErrorCount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +827,7 @@ func (x *ErrorCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
 func (*ErrorCount) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ErrorCount) GetReason() string {
@@ -709,7 +860,7 @@ type LatencyQuantiles struct {
 
 func (x *LatencyQuantiles) Reset() {
 	*x = LatencyQuantiles{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +872,7 @@ func (x *LatencyQuantiles) String() string {
 func (*LatencyQuantiles) ProtoMessage() {}
 
 func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +885,7 @@ func (x *LatencyQuantiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencyQuantiles.ProtoReflect.Descriptor instead.
 func (*LatencyQuantiles) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LatencyQuantiles) GetCount() uint64 {
@@ -794,7 +945,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +957,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +970,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 type InfoResponse struct {
@@ -839,7 +990,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1002,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1015,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -925,7 +1076,7 @@ type DeclaredModel struct {
 
 func (x *DeclaredModel) Reset() {
 	*x = DeclaredModel{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1088,7 @@ func (x *DeclaredModel) String() string {
 func (*DeclaredModel) ProtoMessage() {}
 
 func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1101,7 @@ func (x *DeclaredModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclaredModel.ProtoReflect.Descriptor instead.
 func (*DeclaredModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeclaredModel) GetName() string {
@@ -989,7 +1140,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1152,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1165,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 type ReloadResponse struct {
@@ -1032,7 +1183,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1195,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1208,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -1093,7 +1244,7 @@ type ReloadedModel struct {
 
 func (x *ReloadedModel) Reset() {
 	*x = ReloadedModel{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1256,7 @@ func (x *ReloadedModel) String() string {
 func (*ReloadedModel) ProtoMessage() {}
 
 func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1269,7 @@ func (x *ReloadedModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadedModel.ProtoReflect.Descriptor instead.
 func (*ReloadedModel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReloadedModel) GetName() string {
@@ -1154,7 +1305,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1317,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1330,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Socket) GetProtocol() string {
@@ -1202,14 +1353,25 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"\rcontrol.proto\x12\x11picket.control.v1\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xb3\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe9\x01\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06chosen\x18\x02 \x01(\tR\x06chosen\x12<\n" +
 	"\n" +
 	"candidates\x18\x03 \x03(\v2\x1c.picket.control.v1.CandidateR\n" +
 	"candidates\x126\n" +
-	"\bsettings\x18\x04 \x03(\v2\x1a.picket.control.v1.SettingR\bsettings\"1\n" +
+	"\bsettings\x18\x04 \x03(\v2\x1a.picket.control.v1.SettingR\bsettings\x124\n" +
+	"\apackage\x18\x05 \x01(\v2\x1a.picket.control.v1.PackageR\apackage\"\xa6\x01\n" +
+	"\aPackage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06signer\x18\x04 \x01(\tR\x06signer\x12=\n" +
+	"\bvariants\x18\x05 \x03(\v2!.picket.control.v1.PackageVariantR\bvariants\"T\n" +
+	"\x0ePackageVariant\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06chosen\x18\x02 \x01(\bR\x06chosen\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"1\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xa1\x01\n" +
@@ -1313,51 +1475,55 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_control_proto_goTypes = []any{
 	(ModelState)(0),          // 0: picket.control.v1.ModelState
 	(ReloadAction)(0),        // 1: picket.control.v1.ReloadAction
 	(*ExplainRequest)(nil),   // 2: picket.control.v1.ExplainRequest
 	(*ExplainResponse)(nil),  // 3: picket.control.v1.ExplainResponse
-	(*Setting)(nil),          // 4: picket.control.v1.Setting
-	(*Candidate)(nil),        // 5: picket.control.v1.Candidate
-	(*StatsRequest)(nil),     // 6: picket.control.v1.StatsRequest
-	(*StatsResponse)(nil),    // 7: picket.control.v1.StatsResponse
-	(*ModelStats)(nil),       // 8: picket.control.v1.ModelStats
-	(*ErrorCount)(nil),       // 9: picket.control.v1.ErrorCount
-	(*LatencyQuantiles)(nil), // 10: picket.control.v1.LatencyQuantiles
-	(*InfoRequest)(nil),      // 11: picket.control.v1.InfoRequest
-	(*InfoResponse)(nil),     // 12: picket.control.v1.InfoResponse
-	(*DeclaredModel)(nil),    // 13: picket.control.v1.DeclaredModel
-	(*ReloadRequest)(nil),    // 14: picket.control.v1.ReloadRequest
-	(*ReloadResponse)(nil),   // 15: picket.control.v1.ReloadResponse
-	(*ReloadedModel)(nil),    // 16: picket.control.v1.ReloadedModel
-	(*Socket)(nil),           // 17: picket.control.v1.Socket
+	(*Package)(nil),          // 4: picket.control.v1.Package
+	(*PackageVariant)(nil),   // 5: picket.control.v1.PackageVariant
+	(*Setting)(nil),          // 6: picket.control.v1.Setting
+	(*Candidate)(nil),        // 7: picket.control.v1.Candidate
+	(*StatsRequest)(nil),     // 8: picket.control.v1.StatsRequest
+	(*StatsResponse)(nil),    // 9: picket.control.v1.StatsResponse
+	(*ModelStats)(nil),       // 10: picket.control.v1.ModelStats
+	(*ErrorCount)(nil),       // 11: picket.control.v1.ErrorCount
+	(*LatencyQuantiles)(nil), // 12: picket.control.v1.LatencyQuantiles
+	(*InfoRequest)(nil),      // 13: picket.control.v1.InfoRequest
+	(*InfoResponse)(nil),     // 14: picket.control.v1.InfoResponse
+	(*DeclaredModel)(nil),    // 15: picket.control.v1.DeclaredModel
+	(*ReloadRequest)(nil),    // 16: picket.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),   // 17: picket.control.v1.ReloadResponse
+	(*ReloadedModel)(nil),    // 18: picket.control.v1.ReloadedModel
+	(*Socket)(nil),           // 19: picket.control.v1.Socket
 }
 var file_control_proto_depIdxs = []int32{
-	5,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
-	4,  // 1: picket.control.v1.ExplainResponse.settings:type_name -> picket.control.v1.Setting
-	8,  // 2: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
-	0,  // 3: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
-	9,  // 4: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
-	10, // 5: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
-	17, // 6: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
-	13, // 7: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
-	16, // 8: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
-	1,  // 9: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
-	2,  // 10: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
-	6,  // 11: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
-	11, // 12: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
-	14, // 13: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
-	3,  // 14: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
-	7,  // 15: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
-	12, // 16: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
-	15, // 17: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	7,  // 0: picket.control.v1.ExplainResponse.candidates:type_name -> picket.control.v1.Candidate
+	6,  // 1: picket.control.v1.ExplainResponse.settings:type_name -> picket.control.v1.Setting
+	4,  // 2: picket.control.v1.ExplainResponse.package:type_name -> picket.control.v1.Package
+	5,  // 3: picket.control.v1.Package.variants:type_name -> picket.control.v1.PackageVariant
+	10, // 4: picket.control.v1.StatsResponse.models:type_name -> picket.control.v1.ModelStats
+	0,  // 5: picket.control.v1.ModelStats.state:type_name -> picket.control.v1.ModelState
+	11, // 6: picket.control.v1.ModelStats.errors:type_name -> picket.control.v1.ErrorCount
+	12, // 7: picket.control.v1.ModelStats.latency:type_name -> picket.control.v1.LatencyQuantiles
+	19, // 8: picket.control.v1.InfoResponse.sockets:type_name -> picket.control.v1.Socket
+	15, // 9: picket.control.v1.InfoResponse.declared:type_name -> picket.control.v1.DeclaredModel
+	18, // 10: picket.control.v1.ReloadResponse.models:type_name -> picket.control.v1.ReloadedModel
+	1,  // 11: picket.control.v1.ReloadedModel.action:type_name -> picket.control.v1.ReloadAction
+	2,  // 12: picket.control.v1.Control.Explain:input_type -> picket.control.v1.ExplainRequest
+	8,  // 13: picket.control.v1.Control.Stats:input_type -> picket.control.v1.StatsRequest
+	13, // 14: picket.control.v1.Control.Info:input_type -> picket.control.v1.InfoRequest
+	16, // 15: picket.control.v1.Control.Reload:input_type -> picket.control.v1.ReloadRequest
+	3,  // 16: picket.control.v1.Control.Explain:output_type -> picket.control.v1.ExplainResponse
+	9,  // 17: picket.control.v1.Control.Stats:output_type -> picket.control.v1.StatsResponse
+	14, // 18: picket.control.v1.Control.Info:output_type -> picket.control.v1.InfoResponse
+	17, // 19: picket.control.v1.Control.Reload:output_type -> picket.control.v1.ReloadResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1365,14 +1531,14 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
-	file_control_proto_msgTypes[3].OneofWrappers = []any{}
+	file_control_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -73,7 +73,23 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 	for _, s := range d.Options.Settings() {
 		out.Settings = append(out.Settings, &controlapi.Setting{Key: s.Key, Value: s.Value})
 	}
+	out.Package = packageOf(d.Package)
 	return out, nil
+}
+
+func packageOf(p *engine.Package) *controlapi.Package {
+	if p == nil {
+		return nil
+	}
+	out := &controlapi.Package{
+		Name: failure.ValidText(p.Name), Version: failure.ValidText(p.Version), Digest: p.Digest, Signer: failure.ValidText(p.Signer),
+	}
+	for _, v := range p.Variants {
+		out.Variants = append(out.Variants, &controlapi.PackageVariant{
+			Name: failure.ValidText(v.Name), Chosen: v.Chosen, Reason: failure.ValidText(v.Reason),
+		})
+	}
+	return out
 }
 
 // Stats implements controlapi.ControlServer.
@@ -108,6 +124,9 @@ func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
 		InlineRuns:  s.InlineRuns,
 		Latency:     quantiles(&s.Total),
 		Instances:   uint32(d.Options.Instances),
+	}
+	if d.Package != nil {
+		m.Digest = d.Package.Digest
 	}
 	for name, count := range s.Failed {
 		if count == 0 {

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/packaging"
+)
+
+func newPackageBuild() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "build DIR --name N --version V -o OUT",
+		Short: "Make a package of an artifact folder, or of several builds of one model",
+		Long: `Make a package of the artifact folder DIR, such as picket compile or SageMaker Neo
+makes one; a folder of just a model file is one too. Its files lie at top level,
+where clients of the old agent and libdlr find them. Each --variant adds another
+build of the same model; a host takes the best that it can run. What a build asks
+of a host is read from its files, and --needs adds to that.
+
+The model is run on some rows, and rows and answers go into the package: a host
+on which it answers otherwise will not load it. The rows are --rows, in the
+form of picket predict, or 16 that are typical for the model.
+
+The same input gives the same package, bit for bit.`,
+		Example: `  picket compile fraud.ubj -o fraud
+  picket package build fraud --name fraud --version 3 -o fraud-3.tar.gz`,
+		Args: cobra.ExactArgs(1),
+	}
+	var o packaging.BuildOptions
+	var variants, needs []string
+	var input string
+	var noWarmup bool
+	f := c.Flags()
+	f.StringVar(&o.Name, "name", "", "the name of the package")
+	f.StringVar(&o.Version, "version", "", "its version")
+	f.StringVarP(&o.Out, "output", "o", "", "the file to write, or a folder to put NAME-VERSION.tar.gz into")
+	f.StringArrayVar(&variants, "variant", nil, "another build, as `[NAME=]DIR`; may be repeated")
+	f.StringArrayVar(&needs, "needs", nil, "what a variant asks of a host besides, as `[NAME=]ITEM,...`: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5")
+	f.StringVar(&input, "rows", "", "the `FILE` with the warm-up rows, CSV or JSON")
+	f.BoolVar(&noWarmup, "no-warmup", false, "leave warm-up rows and tensors out, as of a model that this host cannot run")
+	f.BoolVar(&o.Force, "force", false, "replace a file that is there already")
+	asJSON := jsonFlag(c)
+	c.RunE = doing(func(c *cobra.Command, args []string) (err error) {
+		if err := checkBuild(&o, input, noWarmup); err != nil {
+			return err
+		}
+		doing := "building the package " + o.Out
+		if o.Variants, err = variantsOf(args[0], variants, needs); err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		told := &answered{}
+		if !noWarmup {
+			if told, err = answers(ctx, o.Variants, input); err != nil {
+				return fmt.Errorf("%s: %w", doing, err)
+			}
+			o.Signature, o.Warmup, o.WarmupRows = told.signature, told.warmup, told.rows
+		}
+		built, err := packaging.Build(ctx, o)
+		if err != nil {
+			return err
+		}
+		s := summaryOf(o.Out, built.Manifest, built.Digest)
+		if *asJSON {
+			return writeJSON(c.OutOrStdout(), s)
+		}
+		w := c.OutOrStdout()
+		fmt.Fprintf(w, "built %s, %s of version %s: %d files, %.1f KiB in %.1f KiB\n", o.Out, s.Name, s.Version, len(s.Files), float64(s.bytes())/1024, float64(built.Bytes)/1024)
+		fmt.Fprintf(w, "  digest   %s\n", s.Digest)
+		for _, v := range s.Variants {
+			fmt.Fprintf(w, "  variant  %s, for %s\n", v.Name, requiresText(v.Requires))
+		}
+		if told.rows > 0 {
+			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.rows, strings.Join(told.ran, ", "))
+		}
+		for _, left := range told.left {
+			fmt.Fprintf(w, "  not run  %s\n", left)
+		}
+		fmt.Fprintf(w, "not signed yet: picket package sign %s --key KEY.pem\n", o.Out)
+		return nil
+	})
+	return c
+}
+
+// checkBuild refuses what was written wrongly, and completes the name of the file.
+func checkBuild(o *packaging.BuildOptions, input string, noWarmup bool) error {
+	if err := packaging.CheckName(o.Name); err != nil {
+		return usage("--name: %v", err)
+	}
+	if err := packaging.CheckVersion(o.Version); err != nil {
+		return usage("--version: %v", err)
+	}
+	if o.Out == "" {
+		return usage("the package's file is not named: give it with -o FILE")
+	}
+	if input != "" && noWarmup {
+		return usage("--rows and --no-warmup exclude each other")
+	}
+	if info, err := os.Stat(o.Out); err == nil && info.IsDir() {
+		o.Out = strings.TrimSuffix(o.Out, "/") + "/" + packaging.FileName(o.Name, o.Version)
+	}
+	return nil
+}
+
+// variantsOf finds out what each folder asks of a host.
+func variantsOf(first string, more, needs []string) ([]packaging.BuildVariant, error) {
+	var list []packaging.BuildVariant
+	for i, text := range append([]string{first}, more...) {
+		v := packaging.BuildVariant{Dir: text}
+		if name, dir, named := strings.Cut(text, "="); named && i > 0 {
+			v.Name, v.Dir = name, dir
+		}
+		var err error
+		if v.Requires, err = needsOf(v.Dir); err != nil {
+			return nil, fmt.Errorf("the folder %s: %w", v.Dir, err)
+		}
+		if v.Name == "" {
+			v.Name = nameOf(v.Requires)
+		}
+		list = append(list, v)
+	}
+	for _, text := range needs {
+		name, items, named := cutNeeds(text)
+		found := false
+		for i := range list {
+			if named && list[i].Name != name {
+				continue
+			}
+			found = true
+			if err := addNeeds(&list[i].Requires, items); err != nil {
+				return nil, usage("--needs %s: %v", text, err)
+			}
+		}
+		if !found {
+			return nil, usage("--needs %s: there is no variant %q", text, name)
+		}
+	}
+	return list, nil
+}
+
+// cutNeeds tells the name of a variant from what it needs: an = that is not part of >=.
+func cutNeeds(text string) (name, items string, named bool) {
+	for i := range text {
+		if text[i] == '=' && i > 0 && text[i-1] != '>' {
+			return text[:i], text[i+1:], true
+		}
+	}
+	return "", text, false
+}
