@@ -157,7 +157,7 @@ func TestPanics(t *testing.T) {
 			m.spares.put(&workspace{})
 			coresInUse.Add(1)
 			one.team.ended.Add(1)
-			one.team.helper()
+			one.team.help()
 			func() {
 				defer func() {
 					if recover() == nil {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,8 +69,8 @@ func main() {
 	flag.StringVar(&s.serve, "serve", "", "be the server, on this socket")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	err := s.main(ctx)
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-batching:", err)
 		os.Exit(1)
@@ -105,7 +106,7 @@ func (s *settings) main(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	out.Results = append(one, many...)
+	out.Results = slices.Concat(one, many)
 	return out.Write()
 }
 
@@ -219,7 +220,7 @@ func newCaller(ctx context.Context, socket, model string) (*caller, error) {
 		}
 	}
 	var err error
-	if c.model, err = c.Client.Model(ctx, model); err != nil {
+	if c.model, err = c.Model(ctx, model); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil

@@ -84,8 +84,8 @@ func main() {
 		s.seconds = 600
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	err := s.main(ctx)
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-overload:", err)
 		os.Exit(1)
@@ -306,12 +306,12 @@ const window = 50 * time.Millisecond
 // before begin.
 func recovery(all [][]sent, begin, end time.Duration) time.Duration {
 	var before []time.Duration
-	after := map[time.Duration][]time.Duration{}
+	after := map[int][]time.Duration{} // by window
 	var last time.Duration
 	for _, requests := range all {
 		for i := range requests {
 			r := &requests[i]
-			at := (r.due - end) / window
+			at := int((r.due - end) / window)
 			switch {
 			case r.fate == unsent:
 			case r.due < begin && r.fate == answered:
@@ -319,7 +319,7 @@ func recovery(all [][]sent, begin, end time.Duration) time.Duration {
 			case r.due >= end && r.fate == answered:
 				after[at] = append(after[at], r.took())
 			case r.due >= end:
-				last = max(last, (at+1)*window)
+				last = max(last, time.Duration(at+1)*window)
 			}
 		}
 	}
@@ -329,7 +329,7 @@ func recovery(all [][]sent, begin, end time.Duration) time.Duration {
 	normal := 2 * interleave.Median(before)
 	for at, took := range after {
 		if interleave.Median(took) > normal {
-			last = max(last, (at+1)*window)
+			last = max(last, time.Duration(at+1)*window)
 		}
 	}
 	return last

@@ -28,7 +28,7 @@ const burstTime = 50 * time.Millisecond
 func bursts(random *rand.Rand, perSecond float64, d time.Duration) arrivals {
 	a := poisson(random, 2*perSecond, d/2)
 	for i, at := range a {
-		a[i] = at + at/burstTime*burstTime
+		a[i] = at + at.Truncate(burstTime)
 	}
 	return a
 }

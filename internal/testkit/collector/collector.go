@@ -255,7 +255,7 @@ func (c *Collector) Below(s Span) []Span {
 }
 
 // Attributes are those of the span, as text.
-func (s Span) Attributes() map[string]string { return texts(s.Span.GetAttributes()) }
+func (s Span) Attributes() map[string]string { return texts(s.GetAttributes()) }
 
 // Took is how long the span was.
 func (s Span) Took() time.Duration {
