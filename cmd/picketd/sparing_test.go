@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,10 +10,11 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // lines counts those with all of the texts.
-func lines(log *bytes.Buffer, texts ...string) int {
+func lines(log *testkit.Output, texts ...string) int {
 	n := 0
 next:
 	for line := range strings.Lines(log.String()) {
@@ -32,7 +32,7 @@ next:
 func TestFloodOfLines(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		synctest.Test(t, func(t *testing.T) {
-			var to bytes.Buffer
+			var to testkit.Output
 			log, settings := newLogger(config.Log{Level: slog.LevelDebug, Format: format}, &to)
 			const n = 15_000
 			for i := range n {
@@ -81,23 +81,28 @@ func TestFloodOfLines(t *testing.T) {
 // However many kinds clients make, the memory for them is bounded.
 func TestManyKindsOfLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var to bytes.Buffer
+		var to testkit.Output
 		log, settings := newLogger(config.Log{Level: slog.LevelInfo, Format: "text"}, &to)
 		defer settings.end()
 		for i := range 10 * maxKinds {
 			log.With("a", 1).WithGroup("g").Warn("refused", "error", fmt.Sprint("reason ", i))
 		}
-		kinds := log.Handler().(*sparing).kinds
-		if len(kinds.of) > maxKinds+1 {
-			t.Errorf("%d kinds are kept", len(kinds.of))
+		kept := func() int {
+			kinds := log.Handler().(*sparing).kinds
+			kinds.mu.Lock()
+			defer kinds.mu.Unlock()
+			return len(kinds.of)
+		}
+		if n := kept(); n > maxKinds+1 {
+			t.Errorf("%d kinds are kept", n)
 		}
 		if got := lines(&to, "a=1", "g.error="); got < maxKinds || got > maxKinds+lineBurst {
 			t.Errorf("%d lines were written", got)
 		}
 		time.Sleep(time.Hour)
 		log.Warn("one more")
-		if len(kinds.of) > maxKinds+1 || lines(&to, "one more") != 1 {
-			t.Errorf("%d kinds are kept after an hour", len(kinds.of))
+		if n := kept(); n > maxKinds+1 || lines(&to, "one more") != 1 {
+			t.Errorf("%d kinds are kept after an hour", n)
 		}
 	})
 }

@@ -18,6 +18,13 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
+// Reset forgets what was written so far.
+func (o *Output) Reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.Reset()
+}
+
 // String is what was written so far.
 func (o *Output) String() string {
 	o.mu.Lock()
