@@ -36,6 +36,7 @@ type queue struct {
 type requestList struct {
 	head, tail     *Request
 	requests, rows int
+	share          int // rows, of each request no more than a batch has
 }
 
 func (l *requestList) push(r *Request) {
@@ -118,25 +119,31 @@ func (q *queue) admit(r *Request) (*worker, error) {
 // that is let in is one that just makes it, so an estimate that is too short by a
 // little makes all of them late. q.mu is held.
 func (q *queue) estimate(r *Request) time.Duration {
-	requests, rows := 1, r.Rows
+	requests, rows, share := 1, r.Rows, q.share(r)
 	for _, level := range order {
 		requests += q.levels[level].requests
 		rows += q.levels[level].rows
+		share += q.levels[level].share
 		if level == r.Priority {
 			break
 		}
 	}
-	all, own := q.cost.of(q.runs(requests, rows), rows), q.cost.of(1, r.Rows)
+	all, own := q.cost.of(q.runs(requests, share), rows), q.cost.of(1, r.Rows)
 	return time.Duration(q.untilIdle(r.arrived) + max(all/float64(q.instances), own))
 }
 
-// runs is how many runs so many requests and rows make, at least.
-func (q *queue) runs(requests, rows int) int {
+// runs is how many runs so many requests make, at least, which have so much of a
+// batch (see share).
+func (q *queue) runs(requests, share int) int {
 	if q.batchable {
-		return (rows + q.maxRows - 1) / q.maxRows
+		return (share + q.maxRows - 1) / q.maxRows
 	}
 	return requests
 }
+
+// share is how many rows of a batch r takes: one of more rows than a batch has is one
+// run all the same.
+func (q *queue) share(r *Request) int { return min(r.Rows, q.maxRows) }
 
 // untilIdle is how long it takes until the first of the instances is idle, all of
 // which are busy. q.mu is held.
@@ -152,12 +159,17 @@ func (q *queue) untilIdle(now int64) float64 {
 func (q *queue) backlog() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return time.Duration(max(q.cost.usual(), q.cost.of(q.runs(q.requests, q.rows), q.rows)/float64(q.instances)))
+	share := 0
+	for i := range q.levels {
+		share += q.levels[i].share
+	}
+	return time.Duration(max(q.cost.usual(), q.cost.of(q.runs(q.requests, share), q.rows)/float64(q.instances)))
 }
 
 // push adds r to those that wait. q.mu is held.
 func (q *queue) push(r *Request) {
 	q.levels[r.Priority].push(r)
+	q.levels[r.Priority].share += q.share(r)
 	q.requests++
 	q.rows += r.Rows
 	if r.urgent = q.delay > 0 && r.deadline != 0 && r.deadline-r.arrived < int64(q.delay)+int64(q.cost.of(1, r.Rows)); r.urgent {
@@ -168,6 +180,7 @@ func (q *queue) push(r *Request) {
 // remove is the reverse of push. q.mu is held.
 func (q *queue) remove(r *Request) {
 	q.levels[r.Priority].remove(r)
+	q.levels[r.Priority].share -= q.share(r)
 	q.requests--
 	q.rows -= r.Rows
 	if r.urgent {

@@ -126,9 +126,11 @@ func TestAdmissionErrsOnTheSideOfAdmitting(t *testing.T) {
 		o       engine.ModelOptions
 		waiting engine.Priority
 		mine    engine.Priority
+		rows    int
 	}{
-		{"a batch costs one run", engine.ModelOptions{Instances: 1, MaxBatchRows: 64}, engine.Unnamed, engine.Normal},
-		{"lower priorities are behind", engine.ModelOptions{Instances: 1, MaxBatchRows: 1}, engine.Low, engine.High},
+		{"a batch costs one run", engine.ModelOptions{Instances: 1, MaxBatchRows: 64}, engine.Unnamed, engine.Normal, 1},
+		{"lower priorities are behind", engine.ModelOptions{Instances: 1, MaxBatchRows: 1}, engine.Low, engine.High, 1},
+		{"a large request costs one run", engine.ModelOptions{Instances: 1, MaxBatchRows: 64}, engine.Unnamed, engine.Normal, 10_000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGate()
@@ -137,7 +139,7 @@ func TestAdmissionErrsOnTheSideOfAdmitting(t *testing.T) {
 				submit(c.waiting)
 			}
 			eventually(t, "50 wait", func() bool { return stats(t, e, "m").WaitingRequests == 50 })
-			r := newRequest(t, e, "m", 1, 1)
+			r := newRequest(t, e, "m", c.rows, 1)
 			r.Priority, r.Deadline = c.mine, time.Now().Add(500*time.Millisecond)
 			answer := make(chan error, 1)
 			go func() { answer <- r.Predict(t.Context()) }()

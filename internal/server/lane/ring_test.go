@@ -365,8 +365,8 @@ func TestRingReaderLeavesInALargeAnswer(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(50*i)*time.Microsecond)
 		if y, err := m.PredictFloat32(ctx, x); err == nil {
 			checkSums(t, y, 3, len(x)/enginetest.Columns)
-		} else if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
+		} else if said := (*client.Error)(nil); !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &said) || said.Code != client.ResourceExhausted) {
+			t.Fatal(err) // while others are run that nobody waits for any more, it may be refused
 		}
 		cancel()
 	}
