@@ -48,7 +48,7 @@ func (s *soak) start(ctx context.Context, name, more string) (_ *daemon, err err
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.socket("oip"))
 	}}}
 	config := filepath.Join(dir, "picketd.yaml")
-	text := fmt.Sprintf("sockets: {dir: %q}\ntcp: {listen: [%q]}\nunsigned: true\nhost: {imds: false}\nlimits: {max_connections: 4096}\n%s", dir, d.tcp, more)
+	text := fmt.Sprintf("sockets: {dir: %q, oip: {control: true}}\ntcp: {listen: [%q]}\nunsigned: true\nhost: {imds: false}\nlimits: {max_connections: 4096}\n%s", dir, d.tcp, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing a configuration: %w", err)
 	}

@@ -14,8 +14,8 @@ type watched struct {
 	net.Conn
 	inflow *Inflow
 
-	room [32 << 10]byte
-	read []byte // of room, for gRPC to take
+	room [16 << 10]byte // a frame, as large as clients make them
+	read []byte         // of room, for gRPC to take
 
 	// Where in the protocol gRPC is.
 	prefaceLeft int
