@@ -172,9 +172,9 @@ func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Ho
 	return o, nil
 }
 
-// handOver is about what it costs to have another thread run a request, with the
-// caches that this loses.
-const handOver = 20 * time.Microsecond
+// handOver is about what it costs to have another thread run a request and its caller
+// woken again: twice what a processor takes to wake another on a virtual machine.
+const handOver = 80 * time.Microsecond
 
 // rowsWithin is how many rows a run has that is over within limit, by how long a
 // run of one row takes and one of batch rows; 0 for none or where that is not known.
