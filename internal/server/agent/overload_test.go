@@ -178,7 +178,7 @@ func TestMemoryOfAllRequests(t *testing.T) {
 		})
 	}
 	<-running
-	waitFor(t, "two requests to take their memory", func() bool { return budget.Used() >= 4*size })
+	waitFor(t, "two requests to take their memory", func() bool { return budget.Used() >= 4*size && waiting(f, "stuck") == 1 })
 	before := tensor.MemoryUsage().Live
 	for _, model := range []string{"stuck", "fraud"} {
 		_, err := f.Predict(t.Context(), request(model))
