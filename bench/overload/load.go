@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/internal/lanewire"
 )
 
@@ -46,40 +47,17 @@ type connection struct {
 	frame []byte // a request, whose header is written anew for each
 }
 
-// connectPatience is how long a server may take to load its model.
-const connectPatience = 30 * time.Second
+// answerPatience is how long answers are waited for after the load.
+const answerPatience = 30 * time.Second
 
 func connect(socket, model string, rows, rowBytes int, random *rand.Rand) (*connection, error) {
-	var c *net.UnixConn
-	var err error
-	for end := time.Now().Add(connectPatience); ; time.Sleep(10 * time.Millisecond) {
-		if c, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"}); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			return nil, err
-		}
+	c, err := protocols.ConnectLane(model, socket)
+	if err != nil {
+		return nil, err
 	}
 	conn := &connection{UnixConn: c, rows: rows, frame: make([]byte, lanewire.HeaderSize+rows*rowBytes)}
 	for i := lanewire.HeaderSize; i < len(conn.frame); i += 4 {
 		binary.LittleEndian.PutUint32(conn.frame[i:], 0x3f000000|random.Uint32N(1<<23)) // from 0.5 up to 1
-	}
-	hello := lanewire.Hello{Lowest: lanewire.Version, Highest: lanewire.Version}.Append(nil)
-	buffer := make([]byte, lanewire.MaxMessage)
-	for _, ask := range []struct {
-		kind, answer lanewire.Kind
-		payload      []byte
-	}{{lanewire.KindHello, lanewire.KindWelcome, hello}, {lanewire.KindOpen, lanewire.KindModel, []byte(model)}} {
-		h := lanewire.Header{Kind: ask.kind, Payload: uint32(len(ask.payload))}
-		frame := make([]byte, lanewire.HeaderSize)
-		h.Put(frame)
-		if _, err := c.Write(append(frame, ask.payload...)); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		n, err := c.Read(buffer)
-		if err != nil || n < lanewire.HeaderSize || buffer[3] != byte(ask.answer) {
-			return nil, errors.Join(fmt.Errorf("greeting %s: it answers %q", socket, buffer[:n]), err, c.Close())
-		}
 	}
 	return conn, nil
 }
@@ -223,7 +201,7 @@ func closedLoop(conns []*connection, outstanding int, d time.Duration) (perSecon
 	var wg sync.WaitGroup
 	start := time.Now()
 	for i, c := range conns {
-		if err := c.SetReadDeadline(start.Add(d + connectPatience)); err != nil {
+		if err := c.SetReadDeadline(start.Add(d + answerPatience)); err != nil {
 			return 0, err
 		}
 		wg.Go(func() {

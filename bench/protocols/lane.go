@@ -20,7 +20,7 @@ const connectPatience = 30 * time.Second
 // Lane gives clients of the lane that send window requests with one write and wait for all answers: a call is all of them.
 func (a Ask) Lane(window int) func() (versus.Call, io.Closer, error) {
 	return func() (versus.Call, io.Closer, error) {
-		conn, err := connectLane(a.Model, a.Address)
+		conn, err := ConnectLane(a.Model, a.Address)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -102,8 +102,8 @@ func (a Ask) Ring() (versus.Call, io.Closer, error) {
 	}, client, nil
 }
 
-// connectLane greets a server and opens the model as handle 1.
-func connectLane(model, socket string) (*net.UnixConn, error) {
+// ConnectLane greets a server, which may still be starting, and opens the model as handle 1.
+func ConnectLane(model, socket string) (*net.UnixConn, error) {
 	var conn *net.UnixConn
 	var err error
 	for end := time.Now().Add(connectPatience); ; time.Sleep(10 * time.Millisecond) {
