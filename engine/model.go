@@ -211,6 +211,14 @@ func (s *Snapshot) Describe() Description { return s.description }
 // not read cannot be refused, and its deadline has not begun.
 func (s *Snapshot) Inline(rows int) bool { return s.queue.inline && rows <= s.inlineRows }
 
+// CanExplain fails, with ErrInvalidInput, where the model gives no contributions.
+func (s *Snapshot) CanExplain() error {
+	if s.signature.Contributions == nil {
+		return fmt.Errorf("%w: model %q does not tell what its features contribute: load it with explain: true", ErrInvalidInput, s.name)
+	}
+	return nil
+}
+
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }
 

@@ -59,7 +59,7 @@ func (c *conn) prepareLarge(m *model, snapshot *engine.Snapshot, h *lanewire.Hea
 		snapshot.Refused(err)
 		return prediction{}, err
 	}
-	return c.prepare(m, snapshot, int(h.Rows), true)
+	return c.prepare(m, snapshot, int(h.Rows), h.Flags, true)
 }
 
 // readInto fills dst with what comes next.

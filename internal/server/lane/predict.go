@@ -86,7 +86,7 @@ func (c *conn) acquire(m *model) (*engine.Snapshot, error) {
 // runBatch makes one request of the batch and runs it, here or on a goroutine of
 // its own.
 func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows int) {
-	p, err := c.prepare(m, snapshot, rows, false)
+	p, err := c.prepare(m, snapshot, rows, batch[0].flags, false)
 	if err != nil {
 		for _, f := range batch {
 			c.refuse(f.id, err, retryAfter(snapshot, err))
@@ -122,9 +122,15 @@ type prediction struct {
 
 // prepare makes a request to be filled. arriving says that its rows were not read
 // yet. The caller releases p with p.release.
-func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
+func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, flags uint32, arriving bool) (p prediction, err error) {
 	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
-	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
+	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.outputBytes(uint32(rows), flags))
+	if flags&lanewire.FlagExplain != 0 {
+		if err := snapshot.CanExplain(); err != nil {
+			snapshot.Refused(err)
+			return p, err
+		}
+	}
 	take := c.server.budget.Take
 	if arriving {
 		take = c.server.budget.TakeArriving
@@ -145,13 +151,14 @@ func (p *prediction) release(b *local.Budget) {
 	b.Give(p.reserved)
 }
 
-// urge sets what a frame says of its urgency. The time counts from now, which is
-// when it was read.
+// urge sets what a frame says of its urgency, and of what is wanted. The time counts
+// from now, which is when it was read.
 func (p *prediction) urge(deadline, flags uint32) {
 	if deadline > 0 {
 		p.request.Deadline = time.Now().Add(time.Duration(deadline) * time.Microsecond)
 	}
-	switch flags {
+	p.request.Explain = flags&lanewire.FlagExplain != 0
+	switch flags &^ lanewire.FlagExplain {
 	case lanewire.FlagHigh:
 		p.request.Priority = engine.High
 	case lanewire.FlagLow:
@@ -162,7 +169,7 @@ func (p *prediction) urge(deadline, flags uint32) {
 // start runs the request and answers its parts. What takes longer than handing it
 // over would does not keep the connection from reading.
 func (c *conn) start(m *model, p prediction, parts []part) {
-	if p.snapshot.Inline(p.request.Rows) {
+	if !p.request.Explain && p.snapshot.Inline(p.request.Rows) {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
 		p.release(c.server.budget)
 		return
@@ -229,7 +236,7 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			// Requests of several parts have rows in every tensor.
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
-		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		alone.request.Deadline, alone.request.Priority, alone.request.Explain = p.request.Deadline, p.request.Priority, p.request.Explain
 		if one.traced {
 			alone.spans.Request(alone.request)
 		}
