@@ -233,6 +233,9 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 	@echo "wrote bench/results/$*.json"
 
 
+bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
+	bench/explain/run.sh
+
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
 
