@@ -32,7 +32,7 @@ TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs te
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
+	web bench-explain bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
 	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
@@ -244,6 +244,9 @@ fixtures: ## fetch what the tests need and the repository cannot hold: the real 
 
 fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
 	@scripts/fixtures/make.sh
+
+web: ## build the pages of the fraud application from their sources (needs Node 20.19 or newer; the built files are committed)
+	cd examples/fraud/web && npm ci --no-audit --no-fund && npm run build
 
 generate: ## generate code from the .proto files
 	@sh internal/api/generate.sh
