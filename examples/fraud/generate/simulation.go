@@ -142,7 +142,7 @@ func (s *Simulation) open() { s.openIn(s.somewhere()) }
 // openIn opens a terminal.
 func (s *Simulation) openIn(at int) {
 	id := int32(len(s.terminals))
-	t := terminal{merchant: uint32(id/perMerchant) + 1, place: at}
+	t := terminal{merchant: uint32(id/perMerchant) + 1, place: at, compromised: -1}
 	if id%perMerchant != 0 {
 		t.category = s.terminals[id-1].category
 	} else {
@@ -448,3 +448,6 @@ func (s *Simulation) poisson(mean float64) int {
 	}
 	return n
 }
+
+// Known is the transaction with what is known of it in the end.
+func (t Transaction) Known() (*features.Transaction, bool) { return &t.Transaction, t.Fraud() }

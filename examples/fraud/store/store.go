@@ -367,3 +367,9 @@ func number(b bool) int {
 	}
 	return 0
 }
+
+// IsPlace tells whether List takes a value as Before.
+func IsPlace(before string) bool {
+	_, _, ok := parsePlace(before)
+	return before == "" || ok
+}
