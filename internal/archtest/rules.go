@@ -60,7 +60,7 @@ var moduleRules = []rule{
 	// The yardstick of the benchmarks is a C loop.
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
 
 	// What tests stand on.
 	{pkg: "internal/testkit/...", imports: realParts, support: true},
