@@ -194,6 +194,21 @@ func fits(what string, specs []Spec, rows int, given [][]byte) error {
 	return nil
 }
 
+// ExplainInto is PredictInto with the contributions of the features, as ExplainFloat32
+// has them, into memory of the caller's that has room for just these.
+func (m *Model) ExplainInto(ctx context.Context, rows int, inputs, outputs [][]byte, contributions []float32) error {
+	if err := m.check(rows, inputs); err != nil {
+		return err
+	}
+	if err := fits("output", m.signature.Outputs, rows, outputs); err != nil {
+		return err
+	}
+	if len(contributions) == 0 {
+		return invalid("there is no room for the contributions of model %q", m.name)
+	}
+	return m.predict(ctx, rows, inputs, outputs, &contributions)
+}
+
 // predict asks, and asks once more if the connection was lost.
 func (m *Model) predict(ctx context.Context, rows int, inputs, outputs [][]byte, explained *[]float32) error {
 	for again := false; ; again = true {

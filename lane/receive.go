@@ -179,6 +179,9 @@ func (c *call) take(h *lanewire.Header, payload []byte) error {
 		if more = len(payload) - size; more <= 0 || more%(4*int(h.Rows)) != 0 {
 			return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered %d bytes to %d rows whose contributions were asked for", len(payload), c.rows)}
 		}
+		if room := len(*c.explained); room > 0 && 4*room != more {
+			return invalid("there is room for %d contributions of %d rows, the model has %d", room, c.rows, more/4)
+		}
 	}
 	if size+more != len(payload) || uint64(h.Rows) != uint64(c.rows) {
 		return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered %d rows in %d bytes where %d rows in %d bytes were asked for", h.Rows, len(payload), c.rows, size)}
@@ -187,7 +190,9 @@ func (c *call) take(h *lanewire.Header, payload []byte) error {
 		payload = payload[copy(out, payload):]
 	}
 	if c.explained != nil {
-		*c.explained = make([]float32, more/4)
+		if len(*c.explained) == 0 {
+			*c.explained = make([]float32, more/4)
+		}
 		copy(tensor.AsBytes(*c.explained), payload)
 	}
 	return nil

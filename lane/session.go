@@ -47,7 +47,7 @@ type slot struct {
 // call is a caller who waits.
 type call struct {
 	outputs   [][]byte   // to fill; nil for an opening
-	explained *[]float32 // where contributions go; nil where they are not asked for
+	explained *[]float32 // where contributions go, made where it has no room; nil where they are not asked for
 	rows      int
 	handle    uint32
 	signature *Signature

@@ -23,6 +23,7 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/frontend"
 	"github.com/picket-ml/picket/examples/fraud/scoring"
 	"github.com/picket-ml/picket/examples/fraud/store"
+	"github.com/picket-ml/picket/examples/fraud/web"
 )
 
 // grace is how long requests under way may take when a server ends.
@@ -262,6 +263,7 @@ func (f *frontendFlags) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the certificate: %w", err)
 	}
+	f.o.Pages = web.Handler()
 	s, err := frontend.New(f.o)
 	if err != nil {
 		return err
