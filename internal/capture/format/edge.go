@@ -123,7 +123,7 @@ func (e *edgeEncoder) data(name, where, mode string, index int, encoding, kind s
 		return d
 	}
 	d.Encoding = "NONE"
-	id := e.options.idOf(e.batch.Segment, e.record.Number, where+" "+strconv.Itoa(index), content)
+	id := e.options.idOf(e.batch, e.record.Number, where+" "+strconv.Itoa(index), content)
 	key := path.Join(e.folder, "raw-data", where, id)
 	d.Ref = e.options.Ref(key)
 	e.objects = append(e.objects, Object{Key: key, Content: content, Payload: true, Packed: true, ContentType: "application/octet-stream"})

@@ -43,6 +43,8 @@ type Options struct {
 // Batch is what becomes one object, and for Edge the payloads beside it: records of one
 // model and one hour of one segment of the spool, all captured requests or all outcomes.
 type Batch struct {
+	// Spool and Segment are where the records are from.
+	Spool   string
 	Segment uint64
 	// Model is what the folder is called, Records are at least one, in order.
 	Model   string
@@ -115,14 +117,14 @@ func layout(r *Record) string {
 	return b.String()
 }
 
-// idOf is 32 hexadecimal digits made of the device, the segment, the first record and the
-// content: a key that a crash cannot change.
-func (o *Options) idOf(segment, record uint64, part string, content []byte) string {
+// idOf is 32 hexadecimal digits made of the device, the segment of the spool, the first
+// record and the content: a key that a crash cannot change.
+func (o *Options) idOf(b *Batch, record uint64, part string, content []byte) string {
 	digest := sha256.Sum256(content)
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q ", o.Fleet, o.Device, part)
+	fmt.Fprintf(h, "%q %q %q %q ", o.Fleet, o.Device, b.Spool, part)
 	var numbers [16]byte
-	binary.LittleEndian.PutUint64(numbers[:], segment)
+	binary.LittleEndian.PutUint64(numbers[:], b.Segment)
 	binary.LittleEndian.PutUint64(numbers[8:], record)
 	h.Write(numbers[:])
 	h.Write(digest[:])
@@ -159,7 +161,7 @@ func Element(name string) string {
 
 // object is the main one of a batch.
 func (o *Options) object(b *Batch, folder, suffix, contentType string, content []byte) Object {
-	id := o.idOf(b.Segment, b.Records[0].Number, "", content)
+	id := o.idOf(b, b.Records[0].Number, "", content)
 	return Object{Key: path.Join(folder, id+suffix), Content: content, ContentType: contentType}
 }
 

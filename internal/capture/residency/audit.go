@@ -3,6 +3,7 @@ package residency
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,8 @@ type Audit struct {
 	dir  string
 	now  func() time.Time
 	lock *os.File
+	// rotateAt is rotateAt, but in tests.
+	rotateAt int64
 
 	mu       sync.Mutex
 	file     *os.File // nil after an error: the next Append reads the end of the log again
@@ -63,7 +66,7 @@ func OpenAudit(dir string) (*Audit, error) {
 		lock.Close()
 		return nil, fmt.Errorf("the audit log in %s is in use by another process: %w", dir, err)
 	}
-	a := &Audit{dir: dir, now: time.Now, lock: lock}
+	a := &Audit{dir: dir, now: time.Now, lock: lock, rotateAt: rotateAt}
 	if err := a.resume(); err != nil {
 		lock.Close()
 		return nil, err
@@ -157,6 +160,14 @@ func (a *Audit) note(e Entry) {
 		a.policy = e.Policy
 	case Sending:
 		a.unstored[e.Object] = e
+		// Segments go one after the other: those before this one are through.
+		for segment := range a.stored {
+			if e.Segment > segment {
+				delete(a.stored, segment)
+			}
+		}
+	case Abandoned:
+		delete(a.unstored, e.Object)
 	case Stored:
 		delete(a.unstored, e.Object)
 		if e.Segment > 0 {
@@ -245,28 +256,18 @@ func (a *Audit) Unstored() []Entry {
 	for _, e := range a.unstored {
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b Entry) int { return compareNumbers(a.Number, b.Number) })
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Compare(a.Number, b.Number) })
 	return all
 }
 
-func compareNumbers(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
-// Stored tells of each record of a segment that Settle was not called for whether an
-// object of that kind that the destination has holds it.
-func (a *Audit) Stored(segment uint64, kind string) func(record uint64) bool {
+// Stored tells of each record of the segment that is under way whether an object of that
+// kind that the destination has holds it.
+func (a *Audit) Stored(spool string, segment uint64, kind string) func(record uint64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var spans []span
 	for _, e := range a.stored[segment] {
-		if e.Kind != kind {
+		if e.Kind != kind || e.Spool != spool {
 			continue
 		}
 		s, err := parseNumbers(e.Records)
@@ -275,9 +276,9 @@ func (a *Audit) Stored(segment uint64, kind string) func(record uint64) bool {
 		}
 		spans = append(spans, s...)
 	}
-	slices.SortFunc(spans, func(a, b span) int { return compareNumbers(a.first, b.first) })
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
 	return func(record uint64) bool {
-		i, found := slices.BinarySearchFunc(spans, record, func(s span, r uint64) int { return compareNumbers(s.first, r) })
+		i, found := slices.BinarySearchFunc(spans, record, func(s span, r uint64) int { return cmp.Compare(s.first, r) })
 		return found || i > 0 && record <= spans[i-1].last
 	}
 }
@@ -288,7 +289,7 @@ func (a *Audit) Settle(segment uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.stored, segment)
-	if a.file == nil || a.closed || a.size < rotateAt || len(a.unstored) > 0 || len(a.stored) > 0 {
+	if a.file == nil || a.closed || a.size < a.rotateAt || len(a.unstored) > 0 || len(a.stored) > 0 {
 		return nil
 	}
 	return a.begin()

@@ -22,6 +22,9 @@ const (
 	Began   Event = "policy" // this policy is in force from here on
 	Sending Event = "sending"
 	Stored  Event = "stored"
+	// Abandoned is for an object that was sent and is not there, and will not be sent
+	// again under this name.
+	Abandoned Event = "abandoned"
 )
 
 // Entry is one line of the audit log.
@@ -47,7 +50,8 @@ type Entry struct {
 	// Kind is what the object is: records, payload, truth, metrics or test.
 	Kind  string `json:"kind,omitempty"`
 	Model string `json:"model,omitempty"`
-	// Segment and Records name the records in the spool: "17-40,52".
+	// Spool, Segment and Records name the records: "17-40,52" are sequence numbers.
+	Spool   string `json:"spool,omitempty"`
 	Segment uint64 `json:"segment,omitempty"`
 	Records string `json:"records,omitempty"`
 	Count   int    `json:"count,omitempty"`
