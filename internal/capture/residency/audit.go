@@ -30,8 +30,8 @@ const (
 )
 
 // Audit is the log of what left this host, in a directory of files that are only ever
-// appended to. One process at a time has it open. Its methods may be called by any
-// number of goroutines.
+// appended to. Processes that share it take turns by a lock, a line at a time. Its
+// methods may be called by any number of goroutines.
 type Audit struct {
 	dir  string
 	now  func() time.Time
@@ -62,21 +62,31 @@ func OpenAudit(dir string) (*Audit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock of the audit log: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("the audit log in %s is in use by another process: %w", dir, err)
-	}
 	a := &Audit{dir: dir, now: time.Now, lock: lock, rotateAt: rotateAt}
-	if err := a.resume(); err != nil {
+	err = a.locked(a.resume)
+	if err != nil {
 		lock.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
+// locked calls do while no other process appends.
+func (a *Audit) locked(do func() error) error {
+	if err := syscall.Flock(int(a.lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("locking the audit log: %w", err)
+	}
+	defer func() { _ = syscall.Flock(int(a.lock.Fd()), syscall.LOCK_UN) }() // closing it unlocks it too
+	return do()
+}
+
 // resume reads the last file and opens it to append. The caller holds mu, or is the only
-// one to know a.
+// one to know a, and the lock.
 func (a *Audit) resume() error {
+	if a.file != nil {
+		a.file.Close()
+		a.file = nil
+	}
 	names, err := auditFiles(a.dir)
 	if err != nil {
 		return err
@@ -178,8 +188,7 @@ func (a *Audit) note(e Entry) {
 
 // begin makes the file for the next line, and has the directory know it.
 func (a *Audit) begin() error {
-	name := filepath.Join(a.dir, fmt.Sprintf("%s%016d%s", auditPrefix, a.number+1, auditSuffix))
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(a.name(a.number+1), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("making a file of the audit log: %w", err)
 	}
@@ -192,6 +201,11 @@ func (a *Audit) begin() error {
 	}
 	a.file, a.size = f, 0
 	return nil
+}
+
+// name is that of the file whose first line has that number.
+func (a *Audit) name(number uint64) string {
+	return filepath.Join(a.dir, fmt.Sprintf("%s%016d%s", auditPrefix, number, auditSuffix))
 }
 
 func syncDir(dir string) error {
@@ -211,7 +225,16 @@ func (a *Audit) Append(e Entry) (Entry, error) {
 	if a.closed {
 		return Entry{}, errors.New("writing the audit log: it is closed")
 	}
-	if a.file == nil {
+	err := a.locked(func() (err error) {
+		e, err = a.append(e)
+		return err
+	})
+	return e, err
+}
+
+// append is Append under the locks.
+func (a *Audit) append(e Entry) (Entry, error) {
+	if !a.current() {
 		if err := a.resume(); err != nil {
 			return Entry{}, err
 		}
@@ -233,6 +256,25 @@ func (a *Audit) Append(e Entry) (Entry, error) {
 	a.size += int64(len(line))
 	a.note(e)
 	return e, nil
+}
+
+// current tells whether nobody else has appended since.
+func (a *Audit) current() bool {
+	if a.file == nil {
+		return false
+	}
+	info, err := a.file.Stat()
+	if err != nil || info.Size() != a.size {
+		return false
+	}
+	if named, err := os.Lstat(a.file.Name()); err != nil || !os.SameFile(named, info) {
+		return false // it was taken away
+	}
+	if a.size == 0 {
+		return true // its name is that of the next line
+	}
+	_, err = os.Lstat(a.name(a.number + 1))
+	return errors.Is(err, os.ErrNotExist) // else another process has begun the next file
 }
 
 // Begin writes that the policy is in force, if it is not the one that was.
@@ -292,7 +334,12 @@ func (a *Audit) Settle(segment uint64) error {
 	if a.file == nil || a.closed || a.size < a.rotateAt || len(a.unstored) > 0 || len(a.stored) > 0 {
 		return nil
 	}
-	return a.begin()
+	return a.locked(func() error {
+		if !a.current() {
+			return nil // somebody else writes too: another time
+		}
+		return a.begin()
+	})
 }
 
 // Head is the number and the hash of the last line.
@@ -302,7 +349,7 @@ func (a *Audit) Head() (number uint64, hash string) {
 	return a.number, a.hash
 }
 
-// Close gives the log to the next process.
+// Close ends the use of the log.
 func (a *Audit) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
