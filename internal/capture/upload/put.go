@@ -19,12 +19,12 @@ func (u *Uploader) put(ctx context.Context, object *format.Object, entry residen
 		return err
 	}
 	entry = entryOf(entry, u.o.Policy, u.o.Destination, item)
-	if err := u.untilWritten(ctx, func() (err error) {
+	if err := u.untilDone(ctx, func() (err error) {
 		sending := entry
 		sending.Event = residency.Sending
 		sending, err = u.o.Audit.Append(sending)
 		note(item, sending)
-		return err
+		return audited(err)
 	}); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture"
@@ -22,11 +23,11 @@ type Source interface {
 	ID() uint64
 	// Next waits for the first sealed segment after that number.
 	Next(ctx context.Context, after uint64) (spool.Segment, error)
-	// Batches are what a segment has; an error is about a damaged part, and the rest
-	// follows.
-	Batches(segment spool.Segment) iter.Seq2[spool.Batch, error]
-	// Beside is a copy of what lies beside a record of a segment.
-	Beside(segment uint64, at *capture.Beside) ([]byte, error)
+	// Batches are what a segment has. A *spool.DamageError is about a part, and the rest
+	// follows; other errors end it.
+	Batches(segment spool.Segment) iter.Seq2[*spool.Batch, error]
+	// Beside is what lies beside a record.
+	Beside(at *capture.Beside) ([]byte, error)
 	// Acknowledge settles the segments up to that number.
 	Acknowledge(through uint64, o spool.Outcome) error
 }
@@ -115,7 +116,7 @@ func (u *Uploader) report(s State) {
 // then is sent again by the next Run, under the same names.
 func (u *Uploader) Run(ctx context.Context) error {
 	defer u.report(State{Phase: Idle})
-	if err := u.untilWritten(ctx, func() error { return u.o.Audit.Begin(u.o.Policy) }); err != nil {
+	if err := u.untilDone(ctx, func() error { return audited(u.o.Audit.Begin(u.o.Policy)) }); err != nil {
 		return nil
 	}
 	if err := u.recover(ctx); err != nil {
@@ -124,34 +125,29 @@ func (u *Uploader) Run(ctx context.Context) error {
 	for after := uint64(0); ; {
 		segment, err := u.o.Source.Next(ctx, after)
 		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, spool.ErrClosed):
+		case ctx.Err() != nil || errors.Is(err, spool.ErrClosed):
 			return nil
 		case err != nil:
 			return fmt.Errorf("reading the capture spool: %w", err)
 		}
-		withheld, err := u.segment(ctx, segment)
-		if errors.Is(err, spool.ErrGone) {
-			u.o.Log.Warn("a segment of captured records was dropped by the spool while it was sent", "segment", segment.Number)
-			after = segment.Number
-			continue
-		}
-		if err != nil {
-			return nil // ctx has ended
-		}
-		err = u.untilWritten(ctx, func() error {
-			err := u.o.Source.Acknowledge(segment.Number, spool.Outcome{Withheld: withheld})
-			if errors.Is(err, spool.ErrGone) || errors.Is(err, spool.ErrClosed) {
-				return nil // it was dropped meanwhile, or all comes again after the next start
+		err = u.untilDone(ctx, func() error {
+			withheld, err := u.segment(ctx, segment)
+			if err == nil {
+				err = u.o.Source.Acknowledge(segment.Number, spool.Outcome{Withheld: withheld})
+			}
+			if errors.Is(err, spool.ErrGone) {
+				u.o.Log.Warn("a segment of captured records was dropped by the spool while it was sent", "segment", segment.Number)
+				return nil
+			}
+			if err == nil {
+				u.counters.change(func(c *Stats) { c.Segment, c.Withheld = segment.Number, c.Withheld+uint64(withheld) })
 			}
 			return err
 		})
 		if err != nil {
-			return nil
+			return nil // all of it comes again after the next start
 		}
 		after = segment.Number
-		u.counters.change(func(c *Stats) { c.Segment = segment.Number })
 		if err := u.o.Audit.Settle(segment.Number); err != nil {
 			u.o.Log.Warn("the audit log goes on in a file that is larger than it should be", "error", err)
 		}
@@ -159,16 +155,19 @@ func (u *Uploader) Run(ctx context.Context) error {
 	}
 }
 
-// untilWritten calls do, which writes to this host's disk, until it succeeds or ctx ends:
-// the disk may be full.
-func (u *Uploader) untilWritten(ctx context.Context, do func() error) error {
+// untilDone calls do, which needs this host's disk, until it succeeds, ctx ends, or the
+// spool is closed: the disk may be full, or a key missing that an operator brings.
+func (u *Uploader) untilDone(ctx context.Context, do func() error) error {
 	pause := firstPause
 	for {
 		err := do()
-		if err == nil {
-			return nil
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
 		}
-		u.report(State{Phase: Blocked, Err: fmt.Errorf("%w: %w", errAudit, err)})
+		if errors.Is(err, spool.ErrClosed) {
+			return err
+		}
+		u.report(State{Phase: Blocked, Err: err})
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
@@ -206,30 +205,46 @@ func (u *Uploader) recover(ctx context.Context) error {
 
 // enter writes a line to the audit log, when it can be.
 func (u *Uploader) enter(ctx context.Context, e residency.Entry) error {
-	return u.untilWritten(ctx, func() error {
+	return u.untilDone(ctx, func() error {
 		_, err := u.o.Audit.Append(e)
-		return err
+		return audited(err)
 	})
 }
 
-// segment sends what may leave of a segment. The errors are that of ctx, and
-// spool.ErrGone.
+// audited marks an error of the audit log.
+func audited(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errAudit, err)
+}
+
+// segment sends what may leave of a segment. It fails when ctx ends, where the spool
+// dropped it (spool.ErrGone), and where it cannot be read.
 func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld int64, err error) {
 	s := &sender{uploader: u, segment: segment.Number, groups: map[string]*group{}, stored: map[string]func(uint64) bool{}}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	defer s.wait.Wait()
+	var damage *spool.DamageError
 	for batch, err := range u.o.Source.Batches(segment) {
-		if errors.Is(err, spool.ErrGone) {
+		switch {
+		case err == nil:
+		case errors.As(err, &damage):
+			u.counters.change(func(c *Stats) { c.Damaged++ })
+			u.o.Log.Warn("a part of a segment of captured records cannot be read", "segment", segment.Number, "error", err)
+		default:
 			s.cancel(err)
 			return 0, err
 		}
-		if err != nil {
-			u.counters.change(func(c *Stats) { c.Damaged++ })
-			u.o.Log.Warn("a part of a segment of captured records cannot be read", "segment", segment.Number, "error", err)
+		if batch == nil {
+			continue
 		}
 		for i := range batch.Records {
-			s.take(&batch.Records[i])
+			if err := s.take(&batch.Records[i]); err != nil {
+				s.cancel(err)
+				return 0, err
+			}
 		}
 		if s.ctx.Err() != nil {
 			break
@@ -240,8 +255,7 @@ func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld
 	if err := context.Cause(s.ctx); err != nil {
 		return 0, err
 	}
-	u.counters.change(func(c *Stats) { c.Withheld += uint64(s.withheld) })
-	return s.withheld, nil
+	return s.withheld.Load(), nil
 }
 
 // sender sends one segment.
@@ -256,7 +270,7 @@ type sender struct {
 	order    []string          // of groups, as they began
 	held     int               // bytes in groups
 	stored   map[string]func(uint64) bool
-	withheld int64
+	withheld atomic.Int64
 	warned   bool
 }
 
@@ -267,20 +281,24 @@ type group struct {
 	bytes   int
 }
 
-// take puts what may leave of a record into the groups of its formats.
-func (s *sender) take(captured *capture.Record) {
+// take puts what may leave of a record into the groups of its formats. It fails where
+// what lies beside the record cannot be read now.
+func (s *sender) take(captured *capture.Record) error {
 	u := s.uploader
-	r, err := convert(u.o.Source, s.segment, captured)
+	r, err := convert(u.o.Source, captured)
+	if err != nil && !errors.Is(err, spool.ErrDamaged) && !errors.Is(err, errUnfit) {
+		return err
+	}
 	if err == nil {
 		err = u.o.Policy.Apply(&r)
 	}
 	if err != nil {
-		s.withheld++
+		s.withheld.Add(1)
 		if !s.warned && u.o.Policy.Samples(r.Model) { // where nothing may leave, that is no news
 			s.warned = true
 			u.o.Log.Warn("a captured record does not leave; more of its segment may not either", "segment", s.segment, "record", captured.ID.Sequence, "error", err)
 		}
-		return
+		return nil
 	}
 	kinds := u.o.KindsOf(r.Model)
 	for i, kind := range kinds {
@@ -294,6 +312,7 @@ func (s *sender) take(captured *capture.Record) {
 		}
 		s.add(kind, r)
 	}
+	return nil
 }
 
 // kindOf is what the audit log calls an object.
@@ -381,24 +400,26 @@ func (s *sender) flush(key string) {
 	}
 	s.wait.Go(func() {
 		defer func() { <-s.uploader.send }()
-		if err := s.uploader.object(s.ctx, s.segment, g); err != nil {
+		if err := s.object(g); err != nil {
 			s.cancel(err)
 		}
 	})
 }
 
-// object encodes a group and sends what it becomes. The error is that of ctx.
-func (u *Uploader) object(ctx context.Context, segment uint64, g *group) error {
+// object encodes a group and sends what it becomes. The error is that of ctx, or of a
+// spool that was closed.
+func (s *sender) object(g *group) error {
+	u := s.uploader
 	o := u.o.Format
 	o.Kind = g.kind
 	first := &g.records[0]
-	b := &format.Batch{Spool: u.spoolID, Segment: segment, Model: first.Model, Truth: first.Truth != nil, Records: g.records}
+	b := &format.Batch{Spool: u.spoolID, Segment: s.segment, Model: first.Model, Truth: first.Truth != nil, Records: g.records}
 	objects, err := format.Encode(o, b)
 	if err != nil {
-		// Which cannot be: what is encoded was checked. But a record that cannot be written
+		// Which cannot be, as what is encoded was checked. But records that cannot be written
 		// must not keep all others here for ever.
-		u.o.Log.Error("captured records cannot be written in their format, and do not leave", "segment", segment, "model", first.Model, "format", g.kind, "records", len(g.records), "error", err)
-		u.counters.change(func(c *Stats) { c.Damaged++ })
+		u.o.Log.Error("captured records cannot be written in their format, and do not leave", "segment", s.segment, "model", first.Model, "format", g.kind, "records", len(g.records), "error", err)
+		s.withheld.Add(int64(len(g.records)))
 		return nil
 	}
 	var numbers residency.Numbers
@@ -406,14 +427,14 @@ func (u *Uploader) object(ctx context.Context, segment uint64, g *group) error {
 		numbers.Add(g.records[i].Number)
 	}
 	entry := residency.Entry{
-		Model: first.Model, Spool: u.spoolID, Segment: segment, Records: numbers.String(), Count: len(g.records),
+		Model: first.Model, Spool: u.spoolID, Segment: s.segment, Records: numbers.String(), Count: len(g.records),
 	}
 	for i := range objects {
 		entry.Kind = kindOf(g.kind, b.Truth)
 		if objects[i].Payload {
 			entry.Kind = "payload"
 		}
-		if err := u.put(ctx, &objects[i], entry); err != nil {
+		if err := u.put(s.ctx, &objects[i], entry); err != nil {
 			return err
 		}
 	}
