@@ -54,6 +54,7 @@ var moduleRules = []rule{
 	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
+	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.

@@ -50,38 +50,44 @@ type Audit struct {
 	closed   bool
 }
 
-// OpenAudit opens the log in dir, which is made where it is not there. A last line that
-// a crash cut short is taken off: no object goes before its line is whole and on disk. A
-// log whose end is damaged in any other way is an error, and nothing may leave: an
-// operator has to look.
-func OpenAudit(dir string) (*Audit, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of the audit log: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, auditLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the lock of the audit log: %w", err)
-	}
-	a := &Audit{dir: dir, now: time.Now, lock: lock, rotateAt: rotateAt}
-	err = a.locked(a.resume)
-	if err != nil {
-		lock.Close()
-		return nil, err
-	}
-	return a, nil
+// NewAudit is the log in dir, which is made and read when something is to be written:
+// Begin and Append fail where that cannot be.
+//
+// A last line that a crash cut short is taken off: no object goes before its line is
+// whole and on disk. A log whose end is damaged in any other way is an error, and nothing
+// may leave: an operator has to look.
+func NewAudit(dir string) *Audit {
+	return &Audit{dir: dir, now: time.Now, rotateAt: rotateAt}
 }
 
-// locked calls do while no other process appends.
+// locked calls do while no other process appends. The caller holds mu.
 func (a *Audit) locked(do func() error) error {
+	if a.closed {
+		return errors.New("writing the audit log: it is closed")
+	}
+	if a.lock == nil {
+		if err := os.MkdirAll(a.dir, 0o700); err != nil {
+			return fmt.Errorf("making the directory of the audit log: %w", err)
+		}
+		lock, err := os.OpenFile(filepath.Join(a.dir, auditLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return fmt.Errorf("opening the lock of the audit log: %w", err)
+		}
+		a.lock = lock
+	}
 	if err := syscall.Flock(int(a.lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("locking the audit log: %w", err)
 	}
 	defer func() { _ = syscall.Flock(int(a.lock.Fd()), syscall.LOCK_UN) }() // closing it unlocks it too
+	if !a.current() {
+		if err := a.resume(); err != nil {
+			return err
+		}
+	}
 	return do()
 }
 
-// resume reads the last file and opens it to append. The caller holds mu, or is the only
-// one to know a, and the lock.
+// resume reads the last file and opens it to append. The caller holds mu and the lock.
 func (a *Audit) resume() error {
 	if a.file != nil {
 		a.file.Close()
@@ -222,9 +228,6 @@ func syncDir(dir string) error {
 func (a *Audit) Append(e Entry) (Entry, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
-		return Entry{}, errors.New("writing the audit log: it is closed")
-	}
 	err := a.locked(func() (err error) {
 		e, err = a.append(e)
 		return err
@@ -234,11 +237,6 @@ func (a *Audit) Append(e Entry) (Entry, error) {
 
 // append is Append under the locks.
 func (a *Audit) append(e Entry) (Entry, error) {
-	if !a.current() {
-		if err := a.resume(); err != nil {
-			return Entry{}, err
-		}
-	}
 	e.Number, e.Previous, e.Time = a.number+1, a.hash, a.now().UTC()
 	line, err := e.encode()
 	if err != nil {
@@ -277,16 +275,18 @@ func (a *Audit) current() bool {
 	return errors.Is(err, os.ErrNotExist) // else another process has begun the next file
 }
 
-// Begin writes that the policy is in force, if it is not the one that was.
+// Begin reads the end of the log, and writes that the policy is in force, if it is not
+// the one that was. Unstored and Stored know nothing before.
 func (a *Audit) Begin(p *Policy) error {
 	a.mu.Lock()
-	same := a.policy == p.Digest()
-	a.mu.Unlock()
-	if same {
-		return nil
-	}
-	_, err := a.Append(Entry{Event: Began, Policy: p.Digest(), Version: p.Version(), Text: p.Text()})
-	return err
+	defer a.mu.Unlock()
+	return a.locked(func() error {
+		if a.policy == p.Digest() {
+			return nil
+		}
+		_, err := a.append(Entry{Event: Began, Policy: p.Digest(), Version: p.Version(), Text: p.Text()})
+		return err
+	})
 }
 
 // Unstored are the objects that were sent, in the order of their numbers, and of which
@@ -335,8 +335,8 @@ func (a *Audit) Settle(segment uint64) error {
 		return nil
 	}
 	return a.locked(func() error {
-		if !a.current() {
-			return nil // somebody else writes too: another time
+		if a.size < a.rotateAt {
+			return nil // another process was first
 		}
 		return a.begin()
 	})
@@ -361,7 +361,10 @@ func (a *Audit) Close() error {
 	if a.file != nil {
 		err = a.file.Close()
 	}
-	return errors.Join(err, a.lock.Close())
+	if a.lock != nil {
+		err = errors.Join(err, a.lock.Close())
+	}
+	return err
 }
 
 // auditFiles are the names of a log's files, the oldest first.

@@ -133,7 +133,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 		err = u.untilDone(ctx, func() error {
 			withheld, err := u.segment(ctx, segment)
 			if err == nil {
-				err = u.o.Source.Acknowledge(segment.Number, spool.Outcome{Withheld: withheld})
+				err = u.o.Source.Acknowledge(segment.Number, spool.Outcome{Withheld: min(withheld, segment.Records)})
 			}
 			if errors.Is(err, spool.ErrGone) {
 				u.o.Log.Warn("a segment of captured records was dropped by the spool while it was sent", "segment", segment.Number)
