@@ -48,7 +48,7 @@ var moduleRules = []rule{
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
 
 	// What is captured, on its way from the engine to storage.
-	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: realParts},
+	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
