@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
