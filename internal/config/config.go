@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 // Config is the daemon's configuration, complete and validated when it comes
@@ -17,7 +19,10 @@ type Config struct {
 	// Packages is the directory in which packages are found by their names,
 	// absolute; empty for none.
 	Packages string `yaml:"packages"`
-	Trust    Trust  `yaml:"trust"`
+	// PackagesFrom is where in S3 they come from, s3://bucket/prefix; empty for
+	// nowhere. `picket package pull` reads it, the daemon fetches nothing by itself.
+	PackagesFrom string `yaml:"packages_from"`
+	Trust        Trust  `yaml:"trust"`
 	// StateDir is where the daemon keeps what it found out, absolute; empty: it
 	// starts afresh every time.
 	StateDir string `yaml:"state_dir"`
@@ -31,9 +36,12 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
-	Host          Host     `yaml:"host"`
-	Shutdown      Shutdown `yaml:"shutdown"`
-	Restart       Restart  `yaml:"restart"`
+	Capture       Capture  `yaml:"capture"`
+	// AWS is how AWS is reached, by whatever transfers something.
+	AWS      cloud.Options `yaml:"aws"`
+	Host     Host          `yaml:"host"`
+	Shutdown Shutdown      `yaml:"shutdown"`
+	Restart  Restart       `yaml:"restart"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -121,6 +129,8 @@ type Run struct {
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
+	// Capture is which of its requests are captured.
+	Capture Sampling `yaml:"capture"`
 }
 
 // Trust says who may sign packages.
@@ -244,6 +254,7 @@ func Default() *Config {
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
+		Capture:       defaultCapture(),
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 // problem is one thing wrong with a value, and the path of its key.
@@ -96,7 +98,16 @@ func (c *Config) problems() []problem {
 	if c.Packages != "" {
 		k.absolute("packages", c.Packages)
 	}
+	if _, _, err := cloud.ParseS3(c.PackagesFrom); c.PackagesFrom != "" && err != nil {
+		k.add("packages_from", "%v", err)
+	}
 	c.Trust.check(k)
+	c.AWS.Check(func(key, sentence string) { k.add("aws."+key, "%s", sentence) })
+	for _, f := range c.AWS.Files() {
+		if f[1] != "" {
+			k.absolute("aws."+f[0], f[1])
+		}
+	}
 	if c.StateDir != "" {
 		k.absolute("state_dir", c.StateDir)
 	}
@@ -117,6 +128,7 @@ func (c *Config) problems() []problem {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
 	c.Tracing.check(k)
+	c.Capture.check(k, c.StateDir)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
 	if c.Restart.Timeout < time.Second || c.Restart.Timeout > 24*time.Hour {
 		k.add("restart.timeout", "%v is outside 1s to 24h0m0s", c.Restart.Timeout)
@@ -286,6 +298,7 @@ func (r Run) check(k *checker, path string) {
 	if r.Cores != "" && !cpuList.MatchString(r.Cores) {
 		k.add(path+".cores", "%s is not a list of CPUs, such as 0-3,6", quote(r.Cores))
 	}
+	r.Capture.check(k, path+".capture")
 }
 
 func (c *Config) checkBackends(k *checker) {

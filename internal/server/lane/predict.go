@@ -106,6 +106,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		parts = append(parts, part{id: f.id, rows: int(f.rows)})
 	}
 	c.parts = parts
+	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(m, p, parts)
 }
@@ -149,6 +150,17 @@ func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, flags uint
 func (p *prediction) release(b *local.Budget) {
 	p.request.Release()
 	b.Give(p.reserved)
+}
+
+// identify tells whoever captures what the parts of a request are called.
+func (c *conn) identify(p *prediction, parts []part) {
+	if !p.snapshot.Tapped() {
+		return
+	}
+	p.request.SetOrigin(c.number)
+	for _, part := range parts {
+		p.request.AddPart(part.id, part.rows)
+	}
 }
 
 // urge sets what a frame says of its urgency, and of what is wanted. The time counts
@@ -237,6 +249,7 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
 		alone.request.Deadline, alone.request.Priority, alone.request.Explain = p.request.Deadline, p.request.Priority, p.request.Explain
+		c.identify(&alone, []part{one})
 		if one.traced {
 			alone.spans.Request(alone.request)
 		}
