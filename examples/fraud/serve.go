@@ -52,6 +52,8 @@ type applicationFlags struct {
 	control                                                      string
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
+	surroundings                                                 application.Surroundings
+	log                                                          string // a file; standard error if empty
 }
 
 func applicationCommand() *cobra.Command {
@@ -79,8 +81,13 @@ func applicationCommand() *cobra.Command {
 }
 
 func (f *applicationFlags) run(ctx context.Context) (err error) {
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("server", f.o.Server)
-	o := application.Options{Version: f.version, Guard: f.guard, AnyTime: f.anyTime, Demo: f.demo, ProgramVersion: version, Log: log}
+	to, err := logTo(f.log)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	log := slog.New(slog.NewJSONHandler(to, nil)).With("server", f.o.Server)
+	o := application.Options{Surroundings: f.surroundings, Version: f.version, Guard: f.guard, AnyTime: f.anyTime, Demo: f.demo, ProgramVersion: version, Log: log}
 	if o.Models, err = scoring.ReadModels(f.models); err != nil {
 		return err
 	}
@@ -130,6 +137,21 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 	server.RegisterOnShutdown(s.CloseStreams)
 	log.Info("the application serves", "address", f.listen, "database", o.Store.Name(), "protocol", f.scorer)
 	return serve(ctx, server, func() error { return server.Serve(listener) })
+}
+
+// logTo opens the file that a server logs to.
+func logTo(path string) (io.WriteCloser, error) {
+	if path == "" {
+		return struct {
+			io.Writer
+			io.Closer
+		}{os.Stderr, io.NopCloser(nil)}, nil // standard error is not ours to close
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	return file, nil
 }
 
 func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
@@ -229,6 +251,7 @@ func serve(ctx context.Context, server *http.Server, run func() error) error {
 type frontendFlags struct {
 	o                            frontend.Options
 	listen, state, cert, keyFile string
+	log                          string // a file; standard error if empty
 }
 
 func frontendCommand() *cobra.Command {
@@ -250,7 +273,12 @@ func frontendCommand() *cobra.Command {
 }
 
 func (f *frontendFlags) run(ctx context.Context) error {
-	f.o.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("server", "front-end")
+	to, err := logTo(f.log)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	f.o.Log = slog.New(slog.NewJSONHandler(to, nil)).With("server", "front-end")
 	if f.cert == "" {
 		f.cert, f.keyFile = filepath.Join(f.state, "frontend.pem"), filepath.Join(f.state, "frontend-key.pem")
 		if _, err := os.Stat(f.cert); errors.Is(err, fs.ErrNotExist) {
