@@ -22,6 +22,7 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/application"
 	"github.com/picket-ml/picket/examples/fraud/frontend"
 	"github.com/picket-ml/picket/examples/fraud/scoring"
+	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
 )
 
@@ -51,6 +52,7 @@ type applicationFlags struct {
 	control                                                      string
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
+	site                                                         site.Options
 }
 
 func applicationCommand() *cobra.Command {
@@ -72,6 +74,9 @@ func applicationCommand() *cobra.Command {
 	c.Flags().DurationVar(&f.guard.Budget, "budget", 20*time.Millisecond, "how long a score may take before rules decide")
 	c.Flags().IntVar(&f.guard.Outstanding, "outstanding", 256, "how many scores may be asked for at once")
 	c.Flags().IntVar(&f.o.Queue, "queue", 4096, "how many transactions may wait to be stored")
+	c.Flags().StringVar(&f.site.Listen, "wan-listen", "", "host:port: where a WAN begins that analysts can cut, as the uploader's endpoint; for trying it out")
+	c.Flags().StringVar(&f.site.Target, "wan-target", "", "host:port: where that WAN ends")
+	c.Flags().StringVar(&f.site.Metrics, "metrics", "oip.sock", "the daemon's socket with /metrics, for the state of capture; empty for none")
 	c.Flags().BoolVar(&f.anyTime, "any-time", false, "accept transactions of any age, for simulations")
 	c.Flags().BoolVar(&f.demo, "demo", false, "show what a customer's authenticator would, and samples: never with real customers")
 	return c
@@ -116,6 +121,15 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, o.Loader.Close()) }()
 	}
+	if f.site.Metrics != "" {
+		f.site.Metrics = socketIn(f.sockets, f.site.Metrics)
+	}
+	around, err := site.New(f.site)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, around.Close()) }()
+	o.Surroundings = around
 	s, err := application.New(ctx, o)
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,8 +29,8 @@ import (
 type Options struct {
 	// Applications are the application servers: unix:/path or host:port.
 	Applications []string
-	// Pages are the static files, served below /; nil serves none.
-	Pages fs.FS
+	// Pages serves the static files below /; nil serves none.
+	Pages http.Handler
 	// PerSecond is how many requests one address may send a second, and Burst how many at once. 200 and 400 where they are 0; below 0 there is no limit.
 	PerSecond float64
 	Burst     int
@@ -59,7 +58,6 @@ type Server struct {
 	logins   *limits
 	places   chan struct{}
 	proxy    *httputil.ReverseProxy
-	pages    http.Handler
 	seed     maphash.Seed
 	next     atomic.Uint32
 	stop     context.CancelFunc
@@ -103,9 +101,6 @@ func New(o Options) (*Server, error) {
 		BufferPool:    &buffers{},
 		ErrorHandler:  s.unavailable,
 		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-	}
-	if o.Pages != nil {
-		s.pages = http.FileServerFS(o.Pages)
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -192,11 +187,11 @@ type bodyKey struct{}
 
 // page serves a static file.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	if s.pages == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if s.o.Pages == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		refuse(w, http.StatusNotFound, "there is nothing at this path, or not for this method")
 		return
 	}
-	s.pages.ServeHTTP(w, r)
+	s.o.Pages.ServeHTTP(w, r)
 }
 
 // secure sets the headers that every answer has.

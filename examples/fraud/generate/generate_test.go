@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestSeed(t *testing.T) {
 
 // TestShape holds the simulation to what it says: order, few frauds of every scenario, several countries, habits that drift, all acceptable to the application.
 func TestShape(t *testing.T) {
-	s := generate.New(generate.Options{Customers: 800})
+	s := generate.New(generate.Options{Customers: 300})
 	scenarios, countries := map[generate.Scenario]int{}, map[string]bool{}
 	var total, frauds, last int64
 	var online [2]float64
@@ -109,6 +110,9 @@ func TestFormats(t *testing.T) {
 	}
 	if file.NumRows() != n {
 		t.Fatalf("%d rows, want %d", file.NumRows(), n)
+	}
+	if names, _ := file.Lookup("features"); names != strings.Join(features.Names(), ",") {
+		t.Errorf("the metadata says that the features are %s", names)
 	}
 	at := map[string]int{}
 	for i, path := range file.Schema().Columns() {

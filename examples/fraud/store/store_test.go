@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
 
 // TestStores runs every scenario on SQLite and on a real PostgreSQL, each in a database of its own.
 func TestStores(t *testing.T) {
-	server := postgres.Start(t)
+	server := postgres.Start(t, "fsync=off") // that commits outlive a kill is TestKill's
 	for name, scenario := range map[string]func(*testing.T, store.Options){
 		"what is stored comes back":    comesBack,
 		"the first wins":               firstWins,
@@ -130,7 +130,7 @@ func find(t *testing.T, s *store.Store, id string) *store.Record {
 
 func comesBack(t *testing.T, o store.Options) {
 	s := open(t, o)
-	ids, list := some(600)
+	ids, list := some(140)
 	var want []*store.Decision
 	var writes []store.Write
 	for i, id := range ids {
@@ -171,7 +171,7 @@ func comesBack(t *testing.T, o store.Options) {
 	if _, err := s.Find(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("looking for what is not there: %v", err)
 	}
-	if n, m, err := s.Counts(t.Context()); err != nil || n != 600 || m != 600 {
+	if n, m, err := s.Counts(t.Context()); err != nil || n != 140 || m != 140 {
 		t.Fatalf("%d transactions and %d decisions: %v", n, m, err)
 	}
 	if s.Commits().Max == 0 {
@@ -196,7 +196,7 @@ func firstWins(t *testing.T, o store.Options) {
 // oneOfMany lets servers decide about the same transactions at once, each with another verdict of its own. Each id must have one decision, and exactly one server must
 // believe that it was its own.
 func oneOfMany(t *testing.T, o store.Options) {
-	const servers, n = 4, 150
+	const servers, n = 4, 40
 	ids, list := some(n)
 	won := make([][]bool, servers)
 	var group sync.WaitGroup
@@ -530,7 +530,7 @@ func analysts(t *testing.T, o store.Options) {
 func busy(t *testing.T, o store.Options) {
 	o.Queue = 8
 	s := open(t, o)
-	ids, list := some(4000)
+	ids, list := some(600)
 	var refused int
 	var writes []store.Write
 	for i, id := range ids { // faster than any disk
