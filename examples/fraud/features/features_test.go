@@ -127,7 +127,7 @@ func TestOrderOfArrival(t *testing.T) {
 			for i := worker; i < len(list); i += 8 {
 				mixed.Observe(&list[i].Transaction, scratch)
 				if i%500 == 0 {
-					mixed.Sweep(time.UnixMilli(list[i].At), 50)
+					mixed.Sweep(50)
 				}
 			}
 		})
@@ -174,15 +174,16 @@ func TestSweep(t *testing.T) {
 	for i := range list {
 		state.Add(&list[i].Transaction)
 	}
-	last := time.UnixMilli(list[len(list)-1].At)
 	before := state.Histories()
-	state.Sweep(last, 1_000_000)
+	state.Sweep(1_000_000)
 	if state.Histories() != before {
 		t.Fatalf("%d of %d histories are left, although all are recent", state.Histories(), before)
 	}
-	state.Sweep(last.Add(features.Retention+time.Hour), 1_000_000)
-	if left := state.Histories(); left != 0 {
-		t.Fatalf("%d of %d histories are left of customers who have gone", left, before)
+	stranger := features.Transaction{Key: 1, At: list[len(list)-1].At + (features.Retention + time.Hour).Milliseconds(), Customer: 1 << 30, Terminal: 1 << 30, Merchant: 1 << 30, Device: 1 << 30}
+	state.Add(&stranger)
+	state.Sweep(1_000_000)
+	if left := state.Histories(); left != 7 {
+		t.Fatalf("%d of %d histories are left, want the 7 of who has come since the others went", left, before)
 	}
 }
 
