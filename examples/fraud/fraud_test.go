@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/pbkdf2"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -204,8 +206,8 @@ func begin(t *testing.T, sockets string, database store.Options, change func(*ap
 		change(&s.options)
 	}
 	closing("the scorer", s.options.Scorer.Close)
-	analyst, err := application.NewAnalyst("ana", password)
-	if err != nil {
+	analyst := store.Analyst{Name: "ana", Salt: []byte("salt"), Iterations: 1000}
+	if analyst.Hash, err = pbkdf2.Key(sha256.New, password, analyst.Salt, analyst.Iterations, sha256.Size); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.options.Store.SetAnalyst(t.Context(), analyst); err != nil {
@@ -347,7 +349,7 @@ func TestFlow(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			list, known := simulated(300, "")
+			list, known := simulated(200, "")
 			state, profile := features.New(), make([]float32, features.Count)
 			model := s.options.Models[len(s.options.Models)-1]
 			decisions := map[string]api.Decision{}
@@ -404,7 +406,7 @@ func analystLooks(t *testing.T, s *setup, csrf map[string]string, last api.Trans
 		t.Errorf("with the ground truth, the page is %+v", page)
 	}
 	_, text = s.call(t, "GET", api.PathStatistics, nil, nil)
-	if a := into[api.Statistics](t, text); a.Transactions != 300 || a.Latency.P50 == 0 || a.Breaker != "closed" {
+	if a := into[api.Statistics](t, text); a.Transactions != 200 || a.Latency.P50 == 0 || a.Breaker != "closed" {
 		t.Errorf("the statistics are %+v", a)
 	}
 	for i := range s.options.Models { // down to the first and up again
@@ -431,9 +433,9 @@ func analystLooks(t *testing.T, s *setup, csrf map[string]string, last api.Trans
 func TestSecondFactor(t *testing.T) {
 	sockets := shortDir(t)
 	picketd(t, sockets)
-	s := begin(t, sockets, store.Options{}, func(o *application.Options) { o.Models, o.Expiry = models(t, 0, 1), 8*time.Second })
-	csrf := s.login(t)
-	list, _ := simulated(40, "c-")
+	s := begin(t, sockets, store.Options{}, func(o *application.Options) { o.Models = models(t, 0, 1) })
+	s.login(t)
+	list, _ := simulated(1, "c-")
 	base := list[0]
 	challenge := func(id string) api.Decision {
 		t.Helper()
@@ -482,17 +484,18 @@ func TestSecondFactor(t *testing.T) {
 			t.Fatalf("after attempt %d: %+v", i+2, d)
 		}
 	}
-	challenge("c")
+	if status, text := s.call(t, "POST", "/api/challenges/nobody", api.Answer{Code: "123456"}, asClient); status != http.StatusNotFound {
+		t.Errorf("a code for no transaction: status %d: %s", status, text)
+	}
+
+	hasty := begin(t, sockets, store.Options{}, func(o *application.Options) { o.Models, o.Expiry = models(t, 0, 1), time.Millisecond })
+	csrf := hasty.login(t)
+	hasty.submit(t, base)
 	eventually(t, "the challenge expires", func() bool {
-		_, text := s.call(t, "GET", "/api/transactions/c", nil, csrf)
+		_, text := hasty.call(t, "GET", "/api/transactions/"+base.ID, nil, csrf)
 		d := into[api.Page](t, text).Decision
 		return d.Status == api.Denied && d.Factor.Refused == "expired"
 	})
-	for path, want := range map[string]int{"/api/challenges/nobody": http.StatusNotFound} {
-		if status, text := s.call(t, "POST", path, api.Answer{Code: "123456"}, asClient); status != want {
-			t.Errorf("%s: status %d: %s", path, status, text)
-		}
-	}
 }
 
 // TestSessions shows what analysts and others may do.

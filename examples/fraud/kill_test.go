@@ -28,7 +28,7 @@ import (
 func kills(t *testing.T) int {
 	text := os.Getenv("PICKET_TEST_KILLS")
 	if text == "" {
-		return 8
+		return 4
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {

@@ -48,7 +48,7 @@ func arrivals(t *testing.T, customers, days int, late bool) []generate.Transacti
 func TestReplayEqualsHistory(t *testing.T) {
 	for name, late := range map[string]bool{"in order": false, "late arrivals": true} {
 		t.Run(name, func(t *testing.T) {
-			list := arrivals(t, 50, 44, late)
+			list := arrivals(t, 40, 44, late)
 			state := features.New()
 			got, want := make([]float32, features.Count), make([]float32, features.Count)
 			begin := len(list) - len(list)/44
@@ -83,7 +83,7 @@ func TestReplayEqualsHistory(t *testing.T) {
 
 // TestRemove shows that a transaction that is taken out has left no trace.
 func TestRemove(t *testing.T) {
-	list := arrivals(t, 40, 41, true)
+	list := arrivals(t, 25, 41, true)
 	with, without := features.New(), features.New()
 	scratch := make([]float32, features.Count)
 	for i := range list {
@@ -114,7 +114,7 @@ func TestRemove(t *testing.T) {
 
 // TestOrderOfArrival shows that goroutines which add a history in any order leave the same behind as one that adds it in order.
 func TestOrderOfArrival(t *testing.T) {
-	list := arrivals(t, 60, 36, false)
+	list := arrivals(t, 30, 36, false)
 	ordered, mixed := features.New(), features.New()
 	for i := range list {
 		ordered.Add(&list[i].Transaction)
