@@ -21,7 +21,7 @@ func main() {
 		Use: "fraud", Short: "a card is swiped, a decision comes back", Version: version,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), applicationCommand(), frontendCommand(), analystCommand(), generateCommand())
+	root.AddCommand(runCommand(), applicationCommand(), frontendCommand(), analystCommand(), generateCommand(), loadCommand(), streamCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "fraud:", err)
 		os.Exit(1)

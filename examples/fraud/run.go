@@ -1,22 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +24,8 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/api"
 	"github.com/picket-ml/picket/examples/fraud/application"
 	"github.com/picket-ml/picket/examples/fraud/generate"
+	"github.com/picket-ml/picket/examples/fraud/load"
+	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
 )
 
@@ -36,6 +35,7 @@ type runFlags struct {
 	dsn, endpoint, bucket         string
 	rate                          float64
 	customers                     int
+	seed                          uint64
 }
 
 func runCommand() *cobra.Command {
@@ -60,12 +60,13 @@ Without --bucket, a folder stands for the region, where captured records go.`,
 	c.Flags().StringVar(&f.bucket, "bucket", "", "the bucket for captured records")
 	c.Flags().Float64Var(&f.rate, "rate", 120, "simulated transactions a second; 0 for none")
 	c.Flags().IntVar(&f.customers, "customers", 3000, "how many customers the simulation has")
+	c.Flags().Uint64Var(&f.seed, "seed", 7, "of the simulation")
 	return c
 }
 
 // run starts everything in order, and ends it in the other one, whatever happens.
 func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
-	runtime.LockOSThread() // the daemon is told to end with the thread that started it; see startPicketd
+	runtime.LockOSThread() // the daemon is told to end with the thread that started it; see startDaemon
 	dir, err := os.MkdirTemp("", "picket-fraud-")
 	if err != nil {
 		return fmt.Errorf("making a folder for the sockets: %w", err)
@@ -75,12 +76,11 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 	defer end()
 	began := time.Now()
 
-	home, err := f.line(dir)
-	if err != nil {
+	around := site.Options{Metrics: "oip.sock"}
+	if err := f.region(dir, &around); err != nil {
 		return err
 	}
-	defer home.Close()
-	daemon, err := startPicketd(f.picketd, dir, f.config(dir, home))
+	daemon, err := startDaemon(f.picketd, dir, f.config(dir, &around))
 	if err != nil {
 		return err
 	}
@@ -97,18 +97,22 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("writing the client's key: %w", err)
 	}
 
+	log, err := os.OpenFile(filepath.Join(dir, "servers.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("making the servers' log: %w", err)
+	}
+	defer log.Close()
 	var servers sync.WaitGroup
 	defer servers.Wait()
 	defer end()
 	failed := make(chan error, 2)
-	a, front := f.servers(dir, newSurroundings(home, filepath.Join(dir, "oip.sock")))
+	a, front := f.servers(dir, around, log)
 	servers.Go(func() { failed <- a.run(ctx) })
 	servers.Go(func() { failed <- front.run(ctx) })
-	client, err := f.client(ctx, dir, failed)
+	trusted, err := f.answers(ctx, filepath.Join(dir, "frontend.pem"), failed)
 	if err != nil {
 		return errors.Join(err, daemon.lastLines())
 	}
-	defer client.CloseIdleConnections()
 	fmt.Fprintf(out, `
   Everything answers after %.1f s.
 
@@ -120,12 +124,16 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
     database   %s
 
 `, time.Since(began).Seconds(), f.listen, f.user, password, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database())
-	stream := newStream(client, "https://"+f.listen, key)
-	servers.Go(func() { stream.run(ctx, f.rate, f.customers) })
+	if f.rate > 0 {
+		stream := load.Stream{URL: "https://" + f.listen, Key: key, TLS: trusted, Rate: f.rate, Clients: 16}
+		// A day of the simulation goes by in a minute or so; it begins so long ago that the profiles of 30 days fill up before today.
+		simulation := generate.New(generate.Options{Customers: f.customers, Seed: f.seed, Start: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -60)})
+		servers.Go(func() { _ = stream.Run(ctx, simulation) }) // it ends with ctx
+	}
 	fmt.Fprintf(out, "  %s. Ctrl-C ends it.\n", f.streaming())
 	select {
 	case <-ctx.Done():
-		fmt.Fprintf(out, "\n  %s\n", stream.summary())
+		fmt.Fprintln(out, "\n  Ended; the folder is removed.")
 		return nil
 	case err := <-failed:
 		return errors.Join(errors.New("a server has ended by itself"), err)
@@ -148,31 +156,52 @@ func (f *runFlags) streaming() string {
 	return fmt.Sprintf("%.0f simulated transactions a second, of %d customers", f.rate, f.customers)
 }
 
-// line is what lies between here and the region.
-func (f *runFlags) line(dir string) (line, error) {
+// region makes the other end of the line that can be cut: a bucket, or a folder.
+func (f *runFlags) region(dir string, around *site.Options) error {
 	if f.bucket == "" {
-		return newFolderLine(filepath.Join(dir, "region"))
+		around.Folder = filepath.Join(dir, "region")
+		if err := os.Mkdir(around.Folder, 0o700); err != nil {
+			return fmt.Errorf("making a folder for the region: %w", err)
+		}
+		return nil
 	}
-	return newRelay(f.endpoint)
+	u, err := url.Parse(f.endpoint)
+	if err != nil || u.Scheme != "http" || u.Port() == "" {
+		return fmt.Errorf("reading --s3-endpoint: %q is no URL like http://127.0.0.1:7070; the line that can be cut takes one without TLS", f.endpoint)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is free
+	if err != nil {
+		return fmt.Errorf("finding a port for the line to the region: %w", err)
+	}
+	around.Listen, around.Target = l.Addr().String(), u.Host
+	return l.Close()
 }
 
 // config is picketd's. All that is captured leaves, as it is: these are no real customers.
-func (f *runFlags) config(dir string, home line) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "unsigned: true\nstate_dir: %s\nmodel_defaults:\n  explain: true\n  capture: {rate: 1}\n", filepath.Join(dir, "state"))
-	b.WriteString("capture:\n  enabled: true\n  max_bytes: 256MiB\n  segment_bytes: 1MiB\n  segment_age: 2s\n")
-	if f.bucket == "" {
-		fmt.Fprintf(&b, "  destination: {directory: %s}\n", home.target())
-	} else {
-		fmt.Fprintf(&b, "  destination: {bucket: %s, prefix: fraud}\n", f.bucket)
+func (f *runFlags) config(dir string, around *site.Options) string {
+	destination, aws := fmt.Sprintf("directory: %s", around.Folder), ""
+	to := destination
+	if f.bucket != "" {
+		to = "bucket: " + f.bucket
+		destination, aws = to+", prefix: fraud", fmt.Sprintf("aws: {endpoint: \"http://%s\", path_style: true, region: us-east-1}\n", around.Listen)
 	}
-	b.WriteString("  residency:\n    version: demonstration\n    models:\n      - {model: \"*\", samples: true, otherwise: allow, outputs: allow, ids: allow}\n")
-	if f.bucket == "" {
-		fmt.Fprintf(&b, "    destinations: [{directory: %s}]\n", home.target())
-	} else {
-		fmt.Fprintf(&b, "    destinations: [{bucket: %s}]\naws: {endpoint: %q, path_style: true, region: us-east-1}\n", f.bucket, home.target())
-	}
-	return b.String()
+	return fmt.Sprintf(`unsigned: true
+state_dir: %s
+model_defaults:
+  explain: true
+  capture: {rate: 1}
+capture:
+  enabled: true
+  max_bytes: 256MiB
+  segment_bytes: 1MiB
+  segment_age: 2s
+  destination: {%s}
+  residency:
+    version: demonstration
+    destinations: [{%s}]
+    models:
+      - {model: "*", samples: true, otherwise: allow, outputs: allow, ids: allow}
+%s`, filepath.Join(dir, "state"), destination, to, aws)
 }
 
 // analyst makes the one who may sign in, before the application opens the database.
@@ -191,30 +220,29 @@ func (f *runFlags) analyst(ctx context.Context, dir string) (password string, er
 }
 
 // servers are the two, as their commands would start them.
-func (f *runFlags) servers(dir string, around application.Surroundings) (*applicationFlags, *frontendFlags) {
+func (f *runFlags) servers(dir string, around site.Options, log io.Writer) (*applicationFlags, *frontendFlags) {
 	address := "unix:" + filepath.Join(dir, "application.sock")
 	a := &applicationFlags{
 		listen: address, state: dir, sockets: dir, models: f.models, keys: filepath.Join(dir, "keys"), scorer: "lane", control: "control.sock",
-		anyTime: true, demo: true, surroundings: around, log: filepath.Join(dir, "servers.log"),
+		anyTime: true, demo: true, site: around, log: log,
 	}
 	a.o = store.Options{DSN: f.dsn, Path: filepath.Join(dir, "fraud.db"), Server: "a", Queue: 4096}
-	front := &frontendFlags{listen: f.listen, state: dir, log: a.log}
+	front := &frontendFlags{listen: f.listen, state: dir, log: log}
 	front.o.Applications = []string{address}
-	front.o.PerSecond, front.o.Burst = -1, 400 // the simulation and the analyst have the same address
+	front.o.PerSecond = -1 // the simulation and the analyst have the same address
 	return a, front
 }
 
-// client is for the front-end, once that answers for the application.
-func (f *runFlags) client(ctx context.Context, dir string, failed <-chan error) (*http.Client, error) {
+// answers returns what is needed to trust the front-end, once that answers for the application.
+func (f *runFlags) answers(ctx context.Context, certificate string, failed <-chan error) (*tls.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		c, err := trusting(filepath.Join(dir, "frontend.pem"))
+		config, err := trust(certificate)
 		if err == nil {
-			if err = healthy(ctx, c, "https://"+f.listen); err == nil {
-				return c, nil
+			if err = healthy(ctx, config, "https://"+f.listen); err == nil {
+				return config, nil
 			}
-			c.CloseIdleConnections()
 		}
 		select {
 		case err := <-failed:
@@ -226,22 +254,8 @@ func (f *runFlags) client(ctx context.Context, dir string, failed <-chan error) 
 	}
 }
 
-// trusting is a client that knows one certificate.
-func trusting(file string) (*http.Client, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate", file)
-	}
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: streamWorkers, ForceAttemptHTTP2: true,
-	}}, nil
-}
-
-func healthy(ctx context.Context, c *http.Client, base string) error {
+func healthy(ctx context.Context, config *tls.Config, base string) error {
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+api.PathHealth, nil)
 	if err != nil {
 		return err
@@ -257,140 +271,21 @@ func healthy(ctx context.Context, c *http.Client, base string) error {
 	return nil
 }
 
-// streamWorkers is how many simulated terminals wait for an answer at a time.
-const streamWorkers = 8
-
-// stream sends simulated transactions, each customer's in their order.
-type stream struct {
-	client    *http.Client
-	base, key string
-
-	mu       sync.Mutex
-	sent     int
-	verdicts map[api.Verdict]int
-	refused  int
-	last     string // why
-}
-
-func newStream(client *http.Client, base, key string) *stream {
-	return &stream{client: client, base: base, key: key, verdicts: map[api.Verdict]int{}}
-}
-
-// run sends until ctx ends. The simulation has a clock of its own, which goes as fast as its transactions are sent. It
-// begins so long ago that profiles of 30 days fill up.
-func (s *stream) run(ctx context.Context, rate float64, customers int) {
-	if rate <= 0 {
-		return
-	}
-	simulation := generate.New(generate.Options{Customers: customers, Seed: 7, Start: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -60)})
-	var lanes [streamWorkers]chan api.Transaction
-	var workers sync.WaitGroup
-	for i := range lanes {
-		lanes[i] = make(chan api.Transaction, 64)
-		workers.Go(func() {
-			for t := range lanes[i] {
-				s.send(ctx, &t)
-			}
-		})
-	}
-	defer workers.Wait()
-	defer func() {
-		for _, l := range lanes {
-			close(l)
-		}
-	}()
-	every := time.NewTicker(10 * time.Millisecond)
-	defer every.Stop()
-	due, owed := time.Now(), 0.0
-	for run := rand.Text()[:6]; ; {
-		for _, t := range slices.Clone(simulation.Day()) {
-			for owed < 1 {
-				select {
-				case <-ctx.Done():
-					return
-				case now := <-every.C:
-					// What could not be sent in time is not caught up with.
-					owed, due = min(owed+rate*now.Sub(due).Seconds(), max(1, rate/10)), now
-				}
-			}
-			owed--
-			one := t.API(run + "-" + t.ID()) // so that another run on the same database is not a repetition
-			select {
-			case <-ctx.Done():
-				return
-			case lanes[one.Customer%streamWorkers] <- one:
-			}
-		}
-	}
-}
-
-func (s *stream) send(ctx context.Context, t *api.Transaction) {
-	d, err := s.ask(ctx, t)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case err == nil:
-		s.sent++
-		s.verdicts[d.Verdict]++
-	case ctx.Err() == nil:
-		s.refused++
-		s.last = err.Error()
-	}
-}
-
-func (s *stream) ask(ctx context.Context, t *api.Transaction) (api.Decision, error) {
-	body, err := json.Marshal(t)
-	if err != nil {
-		return api.Decision{}, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+api.PathTransactions, bytes.NewReader(body))
-	if err != nil {
-		return api.Decision{}, err
-	}
-	r.Header.Set("Authorization", "Bearer "+s.key)
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := s.client.Do(r)
-	if err != nil {
-		return api.Decision{}, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err != nil {
-		return api.Decision{}, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return api.Decision{}, fmt.Errorf("%s: %s", answer.Status, bytes.TrimSpace(text))
-	}
-	var d api.Decision
-	return d, json.Unmarshal(text, &d)
-}
-
-func (s *stream) summary() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	text := fmt.Sprintf("%d simulated transactions were decided: %d approved, %d asked for a 2nd factor, %d denied; %d were not answered.",
-		s.sent, s.verdicts[api.Approve], s.verdicts[api.Challenge], s.verdicts[api.Deny], s.refused)
-	if s.refused > 0 {
-		text += " The last one: " + s.last
-	}
-	return text
-}
-
-// picketd is the daemon as a process of its own.
-type picketd struct {
+// daemonProcess is the daemon as a process of its own.
+type daemonProcess struct {
 	process *exec.Cmd
 	dir     string
 	log     string
 	ended   chan struct{}
 }
 
-// startPicketd starts the daemon with its sockets, its state and its log in dir.
-func startPicketd(path, dir, config string) (*picketd, error) {
+// startDaemon starts the daemon with its sockets, its state and its log in dir.
+func startDaemon(path, dir, config string) (*daemonProcess, error) {
 	file := filepath.Join(dir, "picketd.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the daemon's configuration: %w", err)
 	}
-	d := &picketd{dir: dir, log: filepath.Join(dir, "picketd.log"), ended: make(chan struct{})}
+	d := &daemonProcess{dir: dir, log: filepath.Join(dir, "picketd.log"), ended: make(chan struct{})}
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making the daemon's log: %w", err)
@@ -413,7 +308,7 @@ func startPicketd(path, dir, config string) (*picketd, error) {
 }
 
 // wait returns when the daemon answers.
-func (d *picketd) wait(ctx context.Context) error {
+func (d *daemonProcess) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for {
@@ -431,7 +326,7 @@ func (d *picketd) wait(ctx context.Context) error {
 }
 
 // lastLines is the end of the daemon's log, as an error.
-func (d *picketd) lastLines() error {
+func (d *daemonProcess) lastLines() error {
 	text, err := os.ReadFile(d.log)
 	if err != nil {
 		return fmt.Errorf("reading the daemon's log: %w", err)
@@ -441,7 +336,7 @@ func (d *picketd) lastLines() error {
 }
 
 // stop ends the daemon, gracefully if it will.
-func (d *picketd) stop() error {
+func (d *daemonProcess) stop() error {
 	select {
 	case <-d.ended:
 		return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/application"
 	"github.com/picket-ml/picket/examples/fraud/frontend"
 	"github.com/picket-ml/picket/examples/fraud/scoring"
+	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
 	"github.com/picket-ml/picket/examples/fraud/web"
 )
@@ -52,8 +53,8 @@ type applicationFlags struct {
 	control                                                      string
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
-	surroundings                                                 application.Surroundings
-	log                                                          string // a file; standard error if empty
+	site                                                         site.Options
+	log                                                          io.Writer // standard error if nil
 }
 
 func applicationCommand() *cobra.Command {
@@ -75,19 +76,17 @@ func applicationCommand() *cobra.Command {
 	c.Flags().DurationVar(&f.guard.Budget, "budget", 20*time.Millisecond, "how long a score may take before rules decide")
 	c.Flags().IntVar(&f.guard.Outstanding, "outstanding", 256, "how many scores may be asked for at once")
 	c.Flags().IntVar(&f.o.Queue, "queue", 4096, "how many transactions may wait to be stored")
+	c.Flags().StringVar(&f.site.Listen, "wan-listen", "", "host:port: where a WAN begins that analysts can cut, as the uploader's endpoint; for trying it out")
+	c.Flags().StringVar(&f.site.Target, "wan-target", "", "host:port: where that WAN ends")
+	c.Flags().StringVar(&f.site.Metrics, "metrics", "oip.sock", "the daemon's socket with /metrics, for the state of capture; empty for none")
 	c.Flags().BoolVar(&f.anyTime, "any-time", false, "accept transactions of any age, for simulations")
 	c.Flags().BoolVar(&f.demo, "demo", false, "show what a customer's authenticator would, and samples: never with real customers")
 	return c
 }
 
 func (f *applicationFlags) run(ctx context.Context) (err error) {
-	to, err := logTo(f.log)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	log := slog.New(slog.NewJSONHandler(to, nil)).With("server", f.o.Server)
-	o := application.Options{Surroundings: f.surroundings, Version: f.version, Guard: f.guard, AnyTime: f.anyTime, Demo: f.demo, ProgramVersion: version, Log: log}
+	log := logger(f.log).With("server", f.o.Server)
+	o := application.Options{Version: f.version, Guard: f.guard, AnyTime: f.anyTime, Demo: f.demo, ProgramVersion: version, Log: log}
 	if o.Models, err = scoring.ReadModels(f.models); err != nil {
 		return err
 	}
@@ -124,6 +123,15 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, o.Loader.Close()) }()
 	}
+	if f.site.Metrics != "" {
+		f.site.Metrics = socketIn(f.sockets, f.site.Metrics)
+	}
+	around, err := site.New(f.site)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, around.Close()) }()
+	o.Surroundings = around
 	s, err := application.New(ctx, o)
 	if err != nil {
 		return err
@@ -139,19 +147,11 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 	return serve(ctx, server, func() error { return server.Serve(listener) })
 }
 
-// logTo opens the file that a server logs to.
-func logTo(path string) (io.WriteCloser, error) {
-	if path == "" {
-		return struct {
-			io.Writer
-			io.Closer
-		}{os.Stderr, io.NopCloser(nil)}, nil // standard error is not ours to close
+func logger(to io.Writer) *slog.Logger {
+	if to == nil {
+		to = os.Stderr
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the log: %w", err)
-	}
-	return file, nil
+	return slog.New(slog.NewJSONHandler(to, nil))
 }
 
 func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
@@ -251,7 +251,7 @@ func serve(ctx context.Context, server *http.Server, run func() error) error {
 type frontendFlags struct {
 	o                            frontend.Options
 	listen, state, cert, keyFile string
-	log                          string // a file; standard error if empty
+	log                          io.Writer // standard error if nil
 }
 
 func frontendCommand() *cobra.Command {
@@ -273,12 +273,7 @@ func frontendCommand() *cobra.Command {
 }
 
 func (f *frontendFlags) run(ctx context.Context) error {
-	to, err := logTo(f.log)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	f.o.Log = slog.New(slog.NewJSONHandler(to, nil)).With("server", "front-end")
+	f.o.Log = logger(f.log).With("server", "front-end")
 	if f.cert == "" {
 		f.cert, f.keyFile = filepath.Join(f.state, "frontend.pem"), filepath.Join(f.state, "frontend-key.pem")
 		if _, err := os.Stat(f.cert); errors.Is(err, fs.ErrNotExist) {

@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import sklearn
 import xgboost as xgb
 from sklearn.impute import SimpleImputer
@@ -62,20 +63,29 @@ def arguments():
 
 
 def read(path):
-    """All transactions in the order of their time, and the digest of what was read."""
+    """All transactions in the order of their time, the features in the order of the model's input, and the digest of what was read."""
     files = [path] if os.path.isfile(path) else sorted(os.path.join(path, f) for f in os.listdir(path) if f.endswith((".parquet", ".csv")))
     if not files:
         sys.exit(f"reading {path}: it has no .parquet and no .csv")
-    digest, parts = hashlib.sha256(), []
+    digest, parts, features = hashlib.sha256(), [], []
     for f in files:
         with open(f, "rb") as opened:
             for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
-        parts.append(pd.read_parquet(f) if f.endswith(".parquet") else pd.read_csv(f, parse_dates=["time"]))
+        if f.endswith(".parquet"):
+            parts.append(pd.read_parquet(f))
+            # Its columns are ordered by name, the model's input is not.
+            order = pq.read_schema(f).metadata[b"features"].decode().split(",")
+        else:
+            parts.append(pd.read_csv(f, parse_dates=["time"]))
+            order = [c for c in parts[-1].columns if c not in RAW]
+        if parts[0] is not parts[-1] and order != features:
+            sys.exit(f"reading {f}: its features are not those of the files before it")
+        features = order
     data = pd.concat(parts, ignore_index=True).sort_values(["time", "id"], kind="stable", ignore_index=True)
     time = pd.to_datetime(data["time"], utc=True)
     data["day"] = (time.dt.normalize() - time.iloc[0].normalize()).dt.days
-    return data, digest.hexdigest()
+    return data, features, digest.hexdigest()
 
 
 def split(data, a):
@@ -165,8 +175,7 @@ def main():
     a = arguments()
     if not a.version.isalnum():
         sys.exit(f"naming the model: --version is {a.version!r}, and only letters and digits are allowed")
-    data, digest = read(a.train)
-    features = [c for c in data.columns if c not in RAW + ["day"]]
+    data, features, digest = read(a.train)
     parts = split(data, a)
     x = {k: v[features].to_numpy(np.float32) for k, v in parts.items()}
     y = {k: v["fraud"].to_numpy() for k, v in parts.items()}

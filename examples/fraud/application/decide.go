@@ -3,7 +3,6 @@ package application
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/picket-ml/picket/examples/fraud/api"
@@ -89,10 +88,19 @@ func (s *Server) once(ctx context.Context, id string, t *features.Transaction, s
 		s.decided(id, t, d)
 		return &d.Decision, nil
 	}
-	if fresh, _ := put.Wait(ctx); !fresh { // it has ended, before the decision did
+	fresh, err := put.Wait(ctx) // it has ended, before the decision did
+	if !fresh {
 		s.state.Remove(t)
 	}
-	return s.known(ctx, id, t)
+	if err != nil {
+		return nil, s.cannotStore(id, err)
+	}
+	// Another was first: with the transaction, or with the decision.
+	stored, err := s.known(ctx, id, t)
+	if stored == nil && err == nil {
+		err = s.cannotStore(id, errors.New("it is neither new nor there"))
+	}
+	return stored, err
 }
 
 // known is the decision about a transaction that is in the database, or nil if it is not there. One without a decision is another server's, or was: it has
@@ -141,7 +149,7 @@ func (s *Server) adopt(ctx context.Context, id string, t *features.Transaction) 
 	}
 	r, err := s.o.Store.Find(ctx, id)
 	if err != nil || r.Decision == nil {
-		return nil, s.cannotStore(id, errors.Join(err, fmt.Errorf("the decision about %s is neither new nor there", id)))
+		return nil, s.cannotStore(id, errors.Join(err, errors.New("its decision is neither new nor there")))
 	}
 	return &r.Decision.Decision, nil
 }

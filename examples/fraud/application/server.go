@@ -262,7 +262,7 @@ func (s *Server) tick(ctx context.Context) {
 			return
 		case now := <-every.C:
 			s.stats.rotate(s.o.Store.Commits())
-			s.state.Sweep(now, 2000)
+			s.state.Sweep(2000)
 			s.expire(ctx, now)
 			if s.hub.watched() {
 				s.hub.statistics(s.statistics())

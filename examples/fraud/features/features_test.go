@@ -48,7 +48,7 @@ func arrivals(t *testing.T, customers, days int, late bool) []generate.Transacti
 func TestReplayEqualsHistory(t *testing.T) {
 	for name, late := range map[string]bool{"in order": false, "late arrivals": true} {
 		t.Run(name, func(t *testing.T) {
-			list := arrivals(t, 90, 44, late)
+			list := arrivals(t, 40, 44, late)
 			state := features.New()
 			got, want := make([]float32, features.Count), make([]float32, features.Count)
 			begin := len(list) - len(list)/44
@@ -83,7 +83,7 @@ func TestReplayEqualsHistory(t *testing.T) {
 
 // TestRemove shows that a transaction that is taken out has left no trace.
 func TestRemove(t *testing.T) {
-	list := arrivals(t, 40, 41, true)
+	list := arrivals(t, 25, 41, true)
 	with, without := features.New(), features.New()
 	scratch := make([]float32, features.Count)
 	for i := range list {
@@ -114,7 +114,7 @@ func TestRemove(t *testing.T) {
 
 // TestOrderOfArrival shows that goroutines which add a history in any order leave the same behind as one that adds it in order.
 func TestOrderOfArrival(t *testing.T) {
-	list := arrivals(t, 60, 36, false)
+	list := arrivals(t, 30, 36, false)
 	ordered, mixed := features.New(), features.New()
 	for i := range list {
 		ordered.Add(&list[i].Transaction)
@@ -127,7 +127,7 @@ func TestOrderOfArrival(t *testing.T) {
 			for i := worker; i < len(list); i += 8 {
 				mixed.Observe(&list[i].Transaction, scratch)
 				if i%500 == 0 {
-					mixed.Sweep(time.UnixMilli(list[i].At), 50)
+					mixed.Sweep(50)
 				}
 			}
 		})
@@ -174,15 +174,16 @@ func TestSweep(t *testing.T) {
 	for i := range list {
 		state.Add(&list[i].Transaction)
 	}
-	last := time.UnixMilli(list[len(list)-1].At)
 	before := state.Histories()
-	state.Sweep(last, 1_000_000)
+	state.Sweep(1_000_000)
 	if state.Histories() != before {
 		t.Fatalf("%d of %d histories are left, although all are recent", state.Histories(), before)
 	}
-	state.Sweep(last.Add(features.Retention+time.Hour), 1_000_000)
-	if left := state.Histories(); left != 0 {
-		t.Fatalf("%d of %d histories are left of customers who have gone", left, before)
+	stranger := features.Transaction{Key: 1, At: list[len(list)-1].At + (features.Retention + time.Hour).Milliseconds(), Customer: 1 << 30, Terminal: 1 << 30, Merchant: 1 << 30, Device: 1 << 30}
+	state.Add(&stranger)
+	state.Sweep(1_000_000)
+	if left := state.Histories(); left != 7 {
+		t.Fatalf("%d of %d histories are left, want the 7 of who has come since the others went", left, before)
 	}
 }
 

@@ -1,9 +1,6 @@
 package features
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
 // kind tells apart what a history is of.
 type kind uint8
@@ -30,7 +27,8 @@ type State struct {
 	mu     sync.Mutex
 	series map[subject]*series
 	visits map[subject]visits
-	known  int // transactions added and not removed
+	known  int   // transactions added and not removed
+	newest int64 // the time of the newest, in milliseconds
 }
 
 // New is a State without history.
@@ -95,12 +93,12 @@ func (s *State) Known() int {
 	return s.known
 }
 
-// Sweep looks at some histories, at most n of each sort, and forgets those that have had no transaction for longer than Retention. Called now and then, it keeps the memory in
+// Sweep looks at some histories, at most n of each sort, and forgets those that have had no transaction for longer than Retention before the newest of all. Called now and then, it keeps the memory in
 // proportion to who is active; the lock is held for as long as n look-ups take.
-func (s *State) Sweep(now time.Time, n int) {
-	before := now.UnixMilli() - retentionMillis
+func (s *State) Sweep(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.newest - retentionMillis
 	looked := 0
 	for key, one := range s.series { // which begins at another place each time
 		if looked++; looked > n {
@@ -132,6 +130,7 @@ func (t *Transaction) pairs() [3]subject {
 
 func (s *State) add(t *Transaction) {
 	s.known++
+	s.newest = max(s.newest, t.At)
 	for _, one := range t.subjects() {
 		history := s.series[one]
 		if history == nil {

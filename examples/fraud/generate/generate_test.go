@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
 func digest(t *testing.T, seed uint64) [32]byte {
 	t.Helper()
 	var file bytes.Buffer
-	if _, err := generate.Write(generate.New(generate.Options{Seed: seed, Customers: 100}), generate.NewCSV(&file, true), 5000, true); err != nil {
+	if _, err := generate.Write(generate.New(generate.Options{Seed: seed, Customers: 100}), generate.NewCSV(&file, true), 2000, true); err != nil {
 		t.Fatal(err)
 	}
 	return sha256.Sum256(file.Bytes())
@@ -40,7 +41,7 @@ func TestSeed(t *testing.T) {
 
 // TestShape holds the simulation to what it says: order, few frauds of every scenario, several countries, habits that drift, all acceptable to the application.
 func TestShape(t *testing.T) {
-	s := generate.New(generate.Options{Customers: 800})
+	s := generate.New(generate.Options{Customers: 160})
 	scenarios, countries := map[generate.Scenario]int{}, map[string]bool{}
 	var total, frauds, last int64
 	var online [2]float64
@@ -86,7 +87,7 @@ func TestShape(t *testing.T) {
 
 // TestFormats writes the same transactions as CSV and as Parquet and reads both.
 func TestFormats(t *testing.T) {
-	const n = 3000
+	const n = 1000
 	write := func(to func(io.Writer) generate.Writer) *bytes.Buffer {
 		var file bytes.Buffer
 		if _, err := generate.Write(generate.New(generate.Options{Seed: 3, Customers: 60}), to(&file), n, true); err != nil {
@@ -109,6 +110,9 @@ func TestFormats(t *testing.T) {
 	}
 	if file.NumRows() != n {
 		t.Fatalf("%d rows, want %d", file.NumRows(), n)
+	}
+	if names, _ := file.Lookup("features"); names != strings.Join(features.Names(), ",") {
+		t.Errorf("the metadata says that the features are %s", names)
 	}
 	at := map[string]int{}
 	for i, path := range file.Schema().Columns() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -87,7 +88,7 @@ func (c *csv) Close() error {
 	return c.to.Flush()
 }
 
-// NewParquet writes the same columns in Parquet, with zstd.
+// NewParquet writes the same columns in Parquet, with zstd. Its columns are ordered by name; the metadata "features" has the order of a profile.
 func NewParquet(w io.Writer, withProfile bool) Writer {
 	group := parquet.Group{}
 	for _, name := range columns {
@@ -112,7 +113,7 @@ func NewParquet(w io.Writer, withProfile bool) Writer {
 		}
 	}
 	schema := parquet.NewSchema("transaction", group)
-	p := &parquetFile{to: parquet.NewWriter(w, schema, parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.MaxRowsPerRowGroup(100_000))}
+	p := &parquetFile{to: parquet.NewWriter(w, schema, parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.MaxRowsPerRowGroup(100_000), parquet.KeyValueMetadata("features", strings.Join(features.Names(), ",")))}
 	at := map[string]int{}
 	for i, path := range schema.Columns() { // Parquet has its own order
 		at[path[0]] = i

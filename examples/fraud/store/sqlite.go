@@ -127,7 +127,7 @@ func lockFor(dialect goose.Dialect) ([]goose.ProviderOption, error) {
 	if dialect != goose.DialectPostgres {
 		return nil, nil
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120), lock.WithUnlockTimeout(1, 30)) // seconds, and how often
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
 
 // TestStores runs every scenario on SQLite and on a real PostgreSQL, each in a database of its own.
 func TestStores(t *testing.T) {
-	server := postgres.Start(t)
+	server := postgres.Start(t, "fsync=off") // that commits outlive a kill is TestKill's
 	for name, scenario := range map[string]func(*testing.T, store.Options){
 		"what is stored comes back":    comesBack,
 		"the first wins":               firstWins,
@@ -130,7 +130,7 @@ func find(t *testing.T, s *store.Store, id string) *store.Record {
 
 func comesBack(t *testing.T, o store.Options) {
 	s := open(t, o)
-	ids, list := some(600)
+	ids, list := some(60)
 	var want []*store.Decision
 	var writes []store.Write
 	for i, id := range ids {
@@ -171,7 +171,7 @@ func comesBack(t *testing.T, o store.Options) {
 	if _, err := s.Find(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("looking for what is not there: %v", err)
 	}
-	if n, m, err := s.Counts(t.Context()); err != nil || n != 600 || m != 600 {
+	if n, m, err := s.Counts(t.Context()); err != nil || n != 60 || m != 60 {
 		t.Fatalf("%d transactions and %d decisions: %v", n, m, err)
 	}
 	if s.Commits().Max == 0 {
@@ -196,7 +196,7 @@ func firstWins(t *testing.T, o store.Options) {
 // oneOfMany lets servers decide about the same transactions at once, each with another verdict of its own. Each id must have one decision, and exactly one server must
 // believe that it was its own.
 func oneOfMany(t *testing.T, o store.Options) {
-	const servers, n = 4, 150
+	const servers, n = 4, 40
 	ids, list := some(n)
 	won := make([][]bool, servers)
 	var group sync.WaitGroup
@@ -318,7 +318,7 @@ func history(t *testing.T, o store.Options) {
 	if at, _, err := s.Last(t.Context()); err != nil || !at.IsZero() {
 		t.Fatalf("an empty database has a last transaction: %v %v", at, err)
 	}
-	ids, list := some(300)
+	ids, list := some(80)
 	for i, id := range ids {
 		w, err := s.Put(id, &list[i])
 		if err != nil {
@@ -340,7 +340,7 @@ func history(t *testing.T, o store.Options) {
 		next++
 		return nil
 	})
-	if err != nil || next != 300 {
+	if err != nil || next != 80 {
 		t.Fatalf("history ended before %d: %v", next, err)
 	}
 	var decided, frauds []string
@@ -355,7 +355,7 @@ func history(t *testing.T, o store.Options) {
 	}); err != nil || !reflect.DeepEqual(decided, ids[7:8]) || !reflect.DeepEqual(frauds, ids[8:9]) {
 		t.Fatalf("decided %v, frauds %v: %v", decided, frauds, err)
 	}
-	if at, stored, err := s.Last(t.Context()); err != nil || at.UnixMilli() != list[299].At || time.Since(stored) > time.Minute {
+	if at, stored, err := s.Last(t.Context()); err != nil || at.UnixMilli() != list[79].At || time.Since(stored) > time.Minute {
 		t.Fatalf("last is %v, stored %v: %v", at, stored, err)
 	}
 }
@@ -530,7 +530,7 @@ func analysts(t *testing.T, o store.Options) {
 func busy(t *testing.T, o store.Options) {
 	o.Queue = 8
 	s := open(t, o)
-	ids, list := some(4000)
+	ids, list := some(300)
 	var refused int
 	var writes []store.Write
 	for i, id := range ids { // faster than any disk
@@ -579,7 +579,7 @@ func closed(t *testing.T, o store.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, list := some(200)
+	ids, list := some(60)
 	var writes []store.Write
 	for i, id := range ids {
 		w, err := s.Put(id, &list[i])
@@ -599,7 +599,7 @@ func closed(t *testing.T, o store.Options) {
 	if _, err := s.Put("late", &list[0]); !errors.Is(err, store.ErrClosed) {
 		t.Fatalf("a closed store takes a transaction: %v", err)
 	}
-	if n, _, err := open(t, o).Counts(t.Context()); err != nil || n != 200 {
+	if n, _, err := open(t, o).Counts(t.Context()); err != nil || n != 60 {
 		t.Fatalf("%d are stored: %v", n, err)
 	}
 }

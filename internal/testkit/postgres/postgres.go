@@ -163,13 +163,17 @@ func (s *Server) Create(name string) (string, error) {
 	return s.DSN(name), nil
 }
 
-// Kill ends the server and its children as kill -9 and a lost machine do, and starts it again.
+// Kill ends the server as kill -9 does, and starts it again.
 func (s *Server) Kill(settings ...string) error {
-	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL) // of the group; the server's own end is waited for
+	_ = s.process.Process.Kill() // it may have ended
 	<-s.ended
-	// What was killed could not take its lock file along. Children that lost their parent end by themselves before the memory is free.
-	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid"))
-	return s.start(settings)
+	// Its children see that they are alone and end; until then their memory keeps another server from starting.
+	for deadline := time.Now().Add(startWithin); ; time.Sleep(50 * time.Millisecond) {
+		err := s.start(settings)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // Stop ends the server.
