@@ -26,20 +26,28 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-web soak-short fuzz
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	web bench-explain bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
+	web bench-explain bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-web run-full demo \
 	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 
-run: build ## build everything and show it: a model behind a socket, scored (end with Ctrl-C)
+run: build ## build everything and run the fraud application with its pages: daemon, servers, simulated transactions (end with Ctrl-C)
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	@exec bin/fraud run $(RUNFLAGS)
+
+run-full: build ## the same with PostgreSQL, an S3 store (versitygw) and the line between that can be cut
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	@scripts/run-full.sh $(RUNFLAGS)
+
+demo: build ## score 300 card transactions behind a socket, compare each score with XGBoost's, and measure (end with Ctrl-C)
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/demo ./examples/demo
 	@exec bin/demo -picket bin/picket -picketd bin/picketd
 
@@ -164,6 +172,10 @@ test-clients: build ## clients in other languages, and those of other servers, a
 
 test-signing: build ## signatures of packages, made by picket and checked by model_signing, and the other way round
 	scripts/test-signing.sh
+
+test-web: build ## the pages of the fraud application in a real browser: Debian's Chromium
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each

@@ -14,7 +14,7 @@ export function Live() {
   const [p99, p99Unit] = micros(now?.latency_us.p99 ?? 0);
   const [scoring, scoringUnit] = micros(now?.scoring_us.p50 ?? 0);
   return (
-    <div class="live">
+    <div class="desk">
       <h1 class="visually-hidden">Decisions</h1>
       {connection.value === "lost" && (
         <p class="banner" role="alert">

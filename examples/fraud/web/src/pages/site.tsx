@@ -43,6 +43,9 @@ export function Site() {
   );
 }
 
+// Of the figures of a version, those that tell most in a line.
+const worth = ["roc_auc", "average_precision", "frauds_stopped", "honest_denied"];
+
 function Models({ state }: { state: ModelState | null }) {
   const [busy, setBusy] = useState("");
   const [said, setSaid] = useState("");
@@ -66,7 +69,8 @@ function Models({ state }: { state: ModelState | null }) {
     }
   }
 
-  const figures = [...new Set((state?.versions ?? []).flatMap((v) => Object.keys(v.figures ?? {})))].slice(0, 4);
+  const known = new Set((state?.versions ?? []).flatMap((v) => Object.keys(v.figures ?? {})));
+  const figures = worth.filter((f) => known.has(f));
   return (
     <section class="card models">
       <div class="head">
@@ -102,7 +106,7 @@ function Models({ state }: { state: ModelState | null }) {
                 <th scope="row">{v.version}</th>
                 <td>{dateOf(v.trained)}</td>
                 {figures.map((f) => (
-                  <td key={f} class="n">{v.figures?.[f] === undefined ? "–" : number(v.figures[f])}</td>
+                  <td key={f} class="n">{v.figures?.[f] === undefined ? "–" : number(Number(v.figures[f].toPrecision(3)))}</td>
                 ))}
                 <td class="n">{score(v.challenge_from)}</td>
                 <td class="n">{score(v.deny_from)}</td>

@@ -52,6 +52,8 @@ export function Terminal() {
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const result = useRef<HTMLElement>(null);
+  // Samples are of a simulation, whose clock may be another: what is filled in by one is sent at its time.
+  const ahead = useRef(0);
   useEffect(() => {
     void refreshModel();
     if (session.value?.demo) void fill("usual");
@@ -66,7 +68,9 @@ export function Terminal() {
   async function fill(story: string) {
     setError("");
     try {
-      setForm(formOf((await api.sample(story)).transaction));
+      const t = (await api.sample(story)).transaction;
+      ahead.current = new Date(t.time).getTime() - Date.now();
+      setForm(formOf(t));
     } catch (err) {
       setError(sentenceOf(err));
     }
@@ -76,7 +80,7 @@ export function Terminal() {
     e.preventDefault();
     const t: Transaction = {
       id: `web-${crypto.randomUUID()}`,
-      time: new Date().toISOString(),
+      time: new Date(Date.now() + ahead.current).toISOString(),
       customer: Number(form.customer),
       terminal: Number(form.terminal),
       merchant: Number(form.merchant),

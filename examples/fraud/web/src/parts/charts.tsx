@@ -34,7 +34,7 @@ export function Histogram({ counts, model }: { counts: number[]; model: ModelSta
         ))}
         {counts.map((n, i) => {
           const h = (120 * height(n)) / top;
-          return <rect key={i} class={rangeOf((i + 0.5) / 20, now)} x={36 + i * 18.2} width="15.6" y={130 - h} height={h} rx="2" />;
+          return <rect key={i} class={rangeOf(i / 20, now)} x={36 + i * 18.2} width="15.6" y={130 - h} height={h} rx="2" />;
         })}
         <line class="axis" x1="34" x2="400" y1="130" y2="130" />
         {[0, 0.25, 0.5, 0.75, 1].map((p) => (
