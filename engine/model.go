@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -161,6 +162,9 @@ func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Ho
 				o.Instances = min(o.Instances, len(cores))
 			}
 		}
+	}
+	if o.MaxBatchRows == 0 {
+		o.MaxBatchRows = cmp.Or(p.BatchRows, batchRows)
 	}
 	p.Inline = p.Inline && cores == nil
 	if p.MaxInstances > 0 {
