@@ -55,6 +55,7 @@ type daemon struct {
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
+	captures   *captures     // nil where nothing is captured
 	end        time.Time     // when what is left is given up, once the daemon is stopping
 	cutOff     bool          // nothing is waited for any more
 }
@@ -129,6 +130,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.closeTracer()
+	if d.captures, err = newCaptures(c, d.log); err != nil {
+		return err
+	}
+	defer d.captures.close()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -293,7 +298,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.captures.engineTap(),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -384,6 +389,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
+	d.captures.close()
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")

@@ -41,6 +41,7 @@ type Config struct {
 	Host     Host          `yaml:"host"`
 	Shutdown Shutdown      `yaml:"shutdown"`
 	Restart  Restart       `yaml:"restart"`
+	Capture  Capture       `yaml:"capture"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -127,6 +128,8 @@ type Run struct {
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
+	// Capture is which of its requests are captured.
+	Capture Sampling `yaml:"capture"`
 }
 
 // Trust says who may sign packages.
@@ -250,6 +253,7 @@ func Default() *Config {
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
+		Capture:       defaultCapture(),
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},
