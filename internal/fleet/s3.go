@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,22 +17,6 @@ import (
 type S3 struct {
 	client         *s3.Client
 	bucket, prefix string
-}
-
-// NewS3 is the part of a bucket below prefix, which is empty or ends with a slash.
-func NewS3(client *s3.Client, bucket, prefix string) *S3 { return &S3{client, bucket, prefix} }
-
-// ParseURL takes s3://BUCKET/PREFIX apart. The prefix ends with a slash, or is empty.
-func ParseURL(url string) (bucket, prefix string, err error) {
-	rest, ok := strings.CutPrefix(url, "s3://")
-	bucket, prefix, _ = strings.Cut(rest, "/")
-	if !ok || bucket == "" || strings.ContainsAny(url, "?#\x00\n") || strings.Contains(prefix, "//") {
-		return "", "", fmt.Errorf("%.200q is no place of a fleet: write s3://BUCKET/PREFIX, or file:///FOLDER", url)
-	}
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
-		prefix += "/"
-	}
-	return bucket, prefix, nil
 }
 
 // URL implements Bucket.

@@ -262,6 +262,9 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 		return a.drop(ctx, w.Model)
 	}
 	m := a.state.model(w.Model)
+	if _, there := a.o.Loader.Stats(w.Model); !there && m.Serving != nil {
+		m.unloaded = true // somebody else has ended it
+	}
 	if m.Serving.Same(w.Package) && !m.unloaded {
 		if m.ID != w.ID || m.New != w.New {
 			m.ID, m.New = w.ID, w.New

@@ -14,17 +14,6 @@ import (
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
 
-// Metrics of heartbeats, in the dimension of that name.
-const (
-	Dimension      = "Picket"
-	MetricExpired  = "DocumentsExpired" // 1 where they are
-	MetricProblem  = "CannotFollow"     // 1 where the device cannot follow
-	MetricClock    = "ClockErrorSeconds"
-	MetricRequests = "Requests"
-	MetricFailures = "Failures"
-	MetricP99      = "RunP99Micros"
-)
-
 // result is what became of a model under a rollout.
 func result(w fleet.Wanted, status, reason, rollback string, at time.Time) *edge.DeploymentResult {
 	now := edge.Time{Time: at}
@@ -108,7 +97,7 @@ func (a *Agent) heartbeat(device edge.Device, problem error) (*edge.Heartbeat, *
 	version := strings.TrimSpace(notAgent.ReplaceAllString("picketd "+a.o.Version, "."))
 	h := &edge.Heartbeat{Device: device, AgentVersion: version[:min(len(version), 64)]}
 	metric := func(name string, value float64) edge.Metric {
-		return edge.Metric{Dimension: Dimension, MetricName: name, Value: value, Timestamp: &now}
+		return edge.Metric{Dimension: edge.OurDimension, MetricName: name, Value: value, Timestamp: &now}
 	}
 	flag := func(is bool) float64 {
 		if is {
@@ -117,8 +106,8 @@ func (a *Agent) heartbeat(device edge.Device, problem error) (*edge.Heartbeat, *
 		return 0
 	}
 	h.AgentMetrics = []edge.Metric{
-		metric(MetricExpired, flag(errors.Is(problem, fleet.ErrExpired))), metric(MetricProblem, flag(problem != nil)),
-		metric(MetricClock, a.o.Client.ClockError().Seconds()),
+		metric(edge.MetricExpired, flag(errors.Is(problem, fleet.ErrExpired))), metric(edge.MetricProblem, flag(problem != nil)),
+		metric(edge.MetricClock, a.o.Client.ClockError().Seconds()),
 	}
 	var of *modelState
 	for _, name := range a.state.names() {
@@ -132,7 +121,7 @@ func (a *Agent) heartbeat(device edge.Device, problem error) (*edge.Heartbeat, *
 		model := edge.Model{ModelName: name, ModelVersion: m.Serving.Version}
 		if s, ok := a.o.Loader.Stats(name); ok {
 			model.ModelMetrics = []edge.Metric{
-				metric(MetricRequests, float64(s.Requests)), metric(MetricFailures, float64(s.Failed)), metric(MetricP99, float64(s.P99.Microseconds())),
+				metric(edge.MetricRequests, float64(s.Requests)), metric(edge.MetricFailures, float64(s.Failed)), metric(edge.MetricP99, float64(s.P99.Microseconds())),
 			}
 			if !s.Latest.IsZero() {
 				model.LatestInference = &edge.Time{Time: s.Latest}

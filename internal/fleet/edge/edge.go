@@ -214,8 +214,9 @@ func (h *Heartbeat) check() error {
 		}
 	}
 	for _, m := range h.Models {
-		if m.ModelName != "" && (len(m.ModelName) < 4 || len(m.ModelName) > 255 || !name.MatchString(m.ModelName)) {
-			return errors.New("a ModelName is none: 4 to 255 letters, digits and inner hyphens")
+		// The API wants 4 bytes at least; models of ours may have shorter names.
+		if len(m.ModelName) > 255 || m.ModelName != "" && !name.MatchString(m.ModelName) {
+			return errors.New("a ModelName is none: 1 to 255 letters, digits and inner hyphens")
 		}
 		if m.ModelVersion != "" && (len(m.ModelVersion) > 64 || !agent.MatchString(m.ModelVersion)) {
 			return errors.New("a ModelVersion is none")
