@@ -15,6 +15,9 @@ import (
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
 
+// batchDelay is how long a heartbeat waits for others that are put on disk with it.
+const batchDelay = 2 * time.Millisecond
+
 // maxResults is how many rollouts of a device are remembered; the oldest go.
 const maxResults = 64
 
@@ -72,6 +75,7 @@ func openRecords(dir string) (*records, error) {
 	var err error
 	r.db, err = bolt.Open(filepath.Join(dir, "devices.db"), 0o600, &bolt.Options{Timeout: time.Second})
 	if err == nil {
+		r.db.MaxBatchDelay = batchDelay
 		err = r.db.Update(func(tx *bolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(devicesBucket)
 			if err != nil {
