@@ -187,7 +187,7 @@ type Keys struct{}
 // The one key and its secret.
 const (
 	AccessKey = "PKTEST"
-	SecretKey = "a secret that all devices of a test share"
+	SecretKey = "a-secret-that-all-devices-of-a-test-share"
 )
 
 // Secret implements edge.Credentials.

@@ -185,7 +185,7 @@ func (f *fleetOf) until(id string, want fleet.State) {
 	f.t.Fatalf("after 200 rounds rollout %s is %+v; the devices serve %v", id, f.stateOf(id), f.versions())
 }
 
-var quick = fleet.Health{BakeSeconds: 120, MinRequests: 10, MaxErrorRate: 0.01, SilenceSeconds: 900}
+var quick = fleet.Health{BakeSeconds: 60, MinRequests: 10, MaxErrorRate: 0.01, SilenceSeconds: 900}
 
 // served brings the devices to version 1.
 func (f *fleetOf) served() fleet.Package {
@@ -199,16 +199,6 @@ func (f *fleetOf) served() fleet.Package {
 	return one
 }
 
-// buckets are what the tests run on: a folder, and a real S3.
-func buckets(t *testing.T) map[string]fleet.Bucket {
-	t.Helper()
-	folder, err := fleet.NewFolder(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string]fleet.Bucket{"folder": folder, "S3": inS3(t)}
-}
-
 func inS3(t *testing.T) fleet.Bucket {
 	t.Helper()
 	server := s3.Start(t)
@@ -220,86 +210,78 @@ func inS3(t *testing.T) fleet.Bucket {
 }
 
 func TestRolloutGoesThroughItsStages(t *testing.T) {
-	for name, bucket := range buckets(t) {
-		t.Run(name, func(t *testing.T) {
-			f := newFleetOf(t, bucket, 50)
-			one := f.served()
-			two := f.publish("2")
-			stages := []float64{10, 40, 100}
-			f.begin("r2", two, &one, stages, quick)
-			seen := map[int]int{}
-			for range 100 {
-				f.round()
-				s := f.stateOf("r2")
-				// No device has the package that the stage does not reach; the stage may have moved
-				// on after the devices have looked.
-				reached := 0
-				for _, d := range f.devices {
-					if fleet.Position(d.name) < stages[s.Stage] {
-						reached++
-					}
-				}
-				if got := f.versions()["2"]; got > reached {
-					t.Fatalf("in stage %d %d devices serve the new version, and %d may", s.Stage, got, reached)
-				}
-				seen[s.Stage] = f.versions()["2"]
-				if s.State == fleet.Done {
-					break
-				}
+	f := newFleetOf(t, inS3(t), 50)
+	one := f.served()
+	two := f.publish("2")
+	stages := []float64{10, 100}
+	f.begin("r2", two, &one, stages, quick)
+	seen := map[int]int{}
+	for range 100 {
+		f.round()
+		s := f.stateOf("r2")
+		// No device has the package that the stage does not reach; the stage may have moved
+		// on after the devices have looked.
+		reached := 0
+		for _, d := range f.devices {
+			if fleet.Position(d.name) < stages[s.Stage] {
+				reached++
 			}
-			if f.stateOf("r2").State != fleet.Done || f.versions()["2"] != 50 {
-				t.Fatalf("the rollout is %+v, the devices serve %v", f.stateOf("r2"), f.versions())
-			}
-			if len(seen) != len(stages) || seen[0] >= seen[1] || seen[1] >= seen[2] {
-				t.Errorf("the stages had %v devices", seen)
-			}
-			if r := f.server.Report(); r.Counts.Heard != 50 || r.Counts.Failed != 0 || r.Rollouts[0].Good != 50 {
-				t.Errorf("the report says %+v, %+v", r.Counts, r.Rollouts)
-			}
-		})
+		}
+		if got := f.versions()["2"]; got > reached {
+			t.Fatalf("in stage %d %d devices serve the new version, and %d may", s.Stage, got, reached)
+		}
+		seen[s.Stage] = f.versions()["2"]
+		if s.State == fleet.Done {
+			break
+		}
+	}
+	if f.stateOf("r2").State != fleet.Done || f.versions()["2"] != 50 {
+		t.Fatalf("the rollout is %+v, the devices serve %v", f.stateOf("r2"), f.versions())
+	}
+	if len(seen) != len(stages) || seen[0] >= seen[1] {
+		t.Errorf("the stages had %v devices", seen)
+	}
+	if r := f.server.Report(); r.Counts.Heard != 50 || r.Counts.Failed != 0 || r.Rollouts[0].Good != 50 {
+		t.Errorf("the report says %+v, %+v", r.Counts, r.Rollouts)
 	}
 }
 
 // A package that is no good reaches the first stage only, every device serves the old
 // one afterwards, and nobody tries it again.
 func TestBadPackageHaltsAtTheFirstStage(t *testing.T) {
-	for name, bucket := range buckets(t) {
-		t.Run(name, func(t *testing.T) {
-			f := newFleetOf(t, bucket, 30)
-			one := f.served()
-			bad := f.publish("2")
-			var tried atomic.Int64
-			for _, d := range f.devices {
-				d.loader.Bad = map[string]error{"2": errors.New("the model does not give the answers that its package expects")}
-				d.loader.Dies = map[string]func(){"2": func() { tried.Add(1) }}
-			}
-			f.begin("r2", bad, &one, []float64{10, 100}, quick)
-			f.until("r2", fleet.Halted)
-			first := 0
-			for _, d := range f.devices {
-				if fleet.Position(d.name) < 10 {
-					first++
-				}
-			}
-			if s := f.stateOf("r2"); s.Stage != 0 || !strings.Contains(s.Reason, "does not give the answers") {
-				t.Errorf("the rollout ended as %+v", s)
-			}
-			f.round()
-			f.round()
-			if got := f.versions(); got["1"] != 30 {
-				t.Errorf("the devices serve %v", got)
-			}
-			if tried := int(tried.Load()); tried == 0 || tried > first {
-				t.Errorf("the package was tried %d times, on %d devices of the first stage", tried, first)
-			}
-			// Under another id it is tried again.
-			for _, d := range f.devices {
-				d.loader.Bad = nil
-			}
-			f.begin("r3", bad, &one, []float64{10, 100}, quick)
-			f.until("r3", fleet.Done)
-		})
+	f := newFleetOf(t, inS3(t), 20)
+	one := f.served()
+	bad := f.publish("2")
+	var tried atomic.Int64
+	for _, d := range f.devices {
+		d.loader.Bad = map[string]error{"2": errors.New("the model does not give the answers that its package expects")}
+		d.loader.Dies = map[string]func(){"2": func() { tried.Add(1) }}
 	}
+	f.begin("r2", bad, &one, []float64{10, 100}, quick)
+	f.until("r2", fleet.Halted)
+	first := 0
+	for _, d := range f.devices {
+		if fleet.Position(d.name) < 10 {
+			first++
+		}
+	}
+	if s := f.stateOf("r2"); s.Stage != 0 || !strings.Contains(s.Reason, "does not give the answers") {
+		t.Errorf("the rollout ended as %+v", s)
+	}
+	f.round()
+	f.round()
+	if got := f.versions(); got["1"] != 20 {
+		t.Errorf("the devices serve %v", got)
+	}
+	if tried := int(tried.Load()); tried == 0 || tried > first {
+		t.Errorf("the package was tried %d times, on %d devices of the first stage", tried, first)
+	}
+	// Under another id it is tried again.
+	for _, d := range f.devices {
+		d.loader.Bad = nil
+	}
+	f.begin("r3", bad, &one, []float64{10, 100}, quick)
+	f.until("r3", fleet.Done)
 }
 
 func folderFleet(t *testing.T, devices int) *fleetOf {
@@ -315,7 +297,7 @@ func folderFleet(t *testing.T, devices int) *fleetOf {
 // device itself, and from everywhere by the server.
 func TestUnhealthyModelIsTakenBack(t *testing.T) {
 	for _, stats := range []device.Stats{{Requests: 1000, Failed: 500}, {Requests: 1000, P99: time.Second}} {
-		f := folderFleet(t, 20)
+		f := folderFleet(t, 8)
 		one := f.served()
 		two := f.publish("2")
 		h := quick
@@ -330,14 +312,14 @@ func TestUnhealthyModelIsTakenBack(t *testing.T) {
 		}
 		f.until("r2", fleet.Halted)
 		f.round()
-		if got := f.versions(); got["1"] != 20 {
+		if got := f.versions(); got["1"] != 8 {
 			t.Errorf("with %+v the devices serve %v", stats, got)
 		}
 	}
 }
 
 func TestPauseAndResume(t *testing.T) {
-	f := folderFleet(t, 30)
+	f := folderFleet(t, 12)
 	one := f.served()
 	two := f.publish("2")
 	f.begin("r2", two, &one, []float64{30, 100}, quick)
@@ -361,7 +343,7 @@ func TestPauseAndResume(t *testing.T) {
 		f.round()
 	}
 	got := f.versions()
-	if s := f.stateOf("r2"); s.State != fleet.Paused || s.Stage != 0 || got["2"] == 0 || got["2"] == 30 {
+	if s := f.stateOf("r2"); s.State != fleet.Paused || s.Stage != 0 || got["2"] == 0 || got["2"] == 12 {
 		t.Errorf("the paused rollout is %+v, the devices serve %v", s, got)
 	}
 	set(fleet.Running)
@@ -369,7 +351,7 @@ func TestPauseAndResume(t *testing.T) {
 	set(fleet.Halted) // by an operator, when it is done
 	f.round()
 	f.round()
-	if got := f.versions(); got["1"] != 30 {
+	if got := f.versions(); got["1"] != 12 {
 		t.Errorf("after a rollout was taken back the devices serve %v", got)
 	}
 }
@@ -377,7 +359,7 @@ func TestPauseAndResume(t *testing.T) {
 // A device that falls silent once the new package has reached it counts as failed; one
 // that was away before does not, and comes by itself.
 func TestSilentDevices(t *testing.T) {
-	f := folderFleet(t, 20)
+	f := folderFleet(t, 8)
 	one := f.served()
 	away := f.devices[3]
 	all := f.devices
@@ -420,7 +402,7 @@ func TestSilentDevices(t *testing.T) {
 
 // A server that is started again knows what it knew.
 func TestServerStartsAgain(t *testing.T) {
-	f := folderFleet(t, 10)
+	f := folderFleet(t, 6)
 	one := f.served()
 	two := f.publish("2")
 	f.begin("r2", two, &one, []float64{50, 100}, quick)
