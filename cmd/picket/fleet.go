@@ -202,10 +202,7 @@ func fleetPackage(ctx context.Context, c *cobra.Command, o *openedFleet, path st
 	if err := p.Check(); err != nil {
 		return p, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return p, fileError(err)
-	}
-	if err := o.bucket.Upload(ctx, p.File, f, p.Size); err != nil && !errors.Is(err, fleet.ErrConflict) {
+	if err := o.bucket.Upload(ctx, p.File, f); err != nil {
 		return p, fmt.Errorf("writing the package to %s: %w", o.bucket.URL(p.File), err)
 	}
 	return p, nil

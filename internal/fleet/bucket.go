@@ -3,7 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
-	"io"
+	"os"
 )
 
 // Bucket is where a fleet's documents and packages lie, below one prefix. Its methods
@@ -15,9 +15,9 @@ type Bucket interface {
 	// Put writes an object if the condition holds, and fails with ErrConflict where it
 	// does not.
 	Put(ctx context.Context, key string, data []byte, c Condition) error
-	// Upload writes a large object where there is none, of exactly size bytes, and
-	// fails with ErrConflict where there is one.
-	Upload(ctx context.Context, key string, from io.ReadSeeker, size int64) error
+	// Upload writes a large object where there is none, or the very same. It fails with
+	// ErrConflict where there is another.
+	Upload(ctx context.Context, key string, from *os.File) error
 	// Download reads an object into the file at path, which is replaced when all is
 	// there; what an earlier try has left is used. size is what it must have.
 	Download(ctx context.Context, key, path string, size int64) error

@@ -71,8 +71,36 @@ func (f *Folder) Put(_ context.Context, key string, data []byte, c Condition) er
 }
 
 // Upload implements Bucket.
-func (f *Folder) Upload(_ context.Context, key string, from io.ReadSeeker, size int64) error {
-	return f.write(key, Condition{Absent: true}, from, size)
+func (f *Folder) Upload(ctx context.Context, key string, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	err = f.write(key, Condition{Absent: true}, &canceledReader{ctx, io.NewSectionReader(from, 0, info.Size())}, info.Size())
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	root, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	there, err := root.Open(key)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	a, b := sha256.New(), sha256.New()
+	if _, err := io.Copy(a, io.NewSectionReader(from, 0, info.Size())); err != nil {
+		return err
+	}
+	if _, err := io.Copy(b, there); err != nil {
+		return err
+	}
+	if !bytes.Equal(a.Sum(nil), b.Sum(nil)) {
+		return ErrConflict
+	}
+	return nil
 }
 
 func (f *Folder) write(key string, c Condition, from io.Reader, size int64) (err error) {

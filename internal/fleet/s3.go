@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+
+	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/transfer"
 )
 
 // S3 is a Bucket in S3, or in what speaks like it.
@@ -77,8 +82,22 @@ func (b *S3) Put(ctx context.Context, key string, data []byte, c Condition) erro
 }
 
 // Upload implements Bucket.
-func (b *S3) Upload(ctx context.Context, key string, from io.ReadSeeker, size int64) error {
-	return b.put(ctx, key, from, size, Condition{Absent: true})
+func (b *S3) Upload(ctx context.Context, key string, from *os.File) error {
+	_, err := transfer.Push(ctx, from, b.object(key), transfer.PushOptions{Retry: patience()})
+	if errors.Is(err, transfer.ErrExists) {
+		return ErrConflict
+	}
+	return err
+}
+
+func (b *S3) object(key string) transfer.Object {
+	return transfer.Object{Client: b.client, Bucket: b.bucket, Key: b.prefix + key}
+}
+
+// patience is how long one try of a transfer goes on: a device looks again anyhow, and
+// goes on where it was.
+func patience() cloud.Policy {
+	return cloud.Policy{First: time.Second, Longest: 10 * time.Second, Patience: time.Minute}
 }
 
 func (b *S3) put(ctx context.Context, key string, from io.Reader, size int64, c Condition) error {
@@ -97,26 +116,23 @@ func (b *S3) put(ctx context.Context, key string, from io.Reader, size int64, c 
 }
 
 // Download implements Bucket.
-func (b *S3) Download(ctx context.Context, key, path string, size int64) (err error) {
-	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key)})
-	if err != nil {
-		return said(err)
-	}
-	defer out.Body.Close()
-	partial := path + ".part"
-	file, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func (b *S3) Download(ctx context.Context, key, path string, size int64) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, io.LimitReader(out.Body, size+1))
-	if err == nil && n != size {
-		err = fmt.Errorf("it has another size than the %d bytes that it should have", size)
+	defer root.Close()
+	p, err := transfer.Pull(ctx, b.object(key), root, filepath.Base(path), transfer.PullOptions{
+		Retry: patience(), Replace: true,
+		Check: func(f *os.File) error {
+			if info, err := f.Stat(); err != nil || info.Size() != size {
+				return fmt.Errorf("it has another size than the %d bytes that it should have", size)
+			}
+			return nil
+		},
+	})
+	if err == nil && p.Bytes != size {
+		err = fmt.Errorf("it has %d bytes, and should have %d", p.Bytes, size)
 	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
+	return err
 }

@@ -89,4 +89,15 @@ func (a *Agent) sweep() {
 			}
 		}
 	}
+	// What belongs to transfers of packages that are wanted no more.
+	begun := filepath.Join(dir, transferDir)
+	entries, _ = os.ReadDir(begun) // there may be none
+	for _, e := range entries {
+		if stem, _, _ := strings.Cut(e.Name(), ".tar.gz"); !keep[stem+".tar.gz"] {
+			_ = os.Remove(filepath.Join(begun, e.Name())) // likewise
+		}
+	}
 }
+
+// transferDir is where a transfer keeps what has not come whole.
+const transferDir = ".transfer"

@@ -144,7 +144,7 @@ func Publish(ctx context.Context, b fleet.Bucket, dir, version string, size int)
 		Name: "fraud", Version: version, Digest: fmt.Sprintf("sha256:%x", long), File: "packages/fraud-" + version + ".tar.gz",
 		Size: int64(size), SHA256: fmt.Sprintf("%x", long), SHA1: fmt.Sprintf("%x", short),
 	}
-	return p, b.Upload(ctx, p.File, f, p.Size)
+	return p, b.Upload(ctx, p.File, f)
 }
 
 // Begin publishes a rollout of the model fraud to the group default, as the command line
