@@ -36,6 +36,7 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
+	Fleet         Fleet    `yaml:"fleet"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS      cloud.Options `yaml:"aws"`
 	Host     Host          `yaml:"host"`
@@ -254,6 +255,7 @@ func Default() *Config {
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Capture:       defaultCapture(),
+		Fleet:         Fleet{Group: "default", Interval: time.Minute},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},
