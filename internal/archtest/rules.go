@@ -53,7 +53,7 @@ var moduleRules = []rule{
 	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
-	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 
