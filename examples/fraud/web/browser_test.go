@@ -95,12 +95,12 @@ func open(t *testing.T, base string) *browser {
 	b := &browser{t: t, ctx: ctx, base: base}
 	err := chromedp.Listen(ctx, func(event any) {
 		switch e := event.(type) {
-		case *runtime.ConsoleAPICalledEvent:
+		case *runtime.EventConsoleAPICalled:
 			b.problem("the console has " + string(e.Type))
-		case *runtime.ExceptionThrownEvent:
+		case *runtime.EventExceptionThrown:
 			b.problem("an exception: " + e.ExceptionDetails.Text)
-		case *log.EntryAddedEvent:
-			if e.Entry.Level == log.EntryLevelError || e.Entry.Source == log.EntrySourceSecurity {
+		case *log.EventEntryAdded:
+			if e.Entry.Level == log.LevelError || e.Entry.Source == log.SourceSecurity {
 				b.problem(string(e.Entry.Source) + ": " + e.Entry.Text)
 			}
 		}

@@ -4,17 +4,23 @@
 package outlet
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/picket-ml/picket/internal/capture/format"
 	"github.com/picket-ml/picket/internal/capture/residency"
 	"github.com/picket-ml/picket/internal/capture/upload"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // Outlet is the way out.
@@ -170,3 +176,15 @@ func (o *Outlet) Uploader(source upload.Source) *upload.Uploader {
 
 // Close ends the use of the destination and of the audit log.
 func (o *Outlet) Close() error { return errors.Join(o.Destination.Close(), o.Audit.Close()) }
+
+// Test sends one record of a model, made up of ones, on this way: columns is how many its
+// only input has. What was sent is returned after an error too.
+func (o *Outlet) Test(ctx context.Context, model string, columns int) ([]upload.Sent, error) {
+	ones := bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(1)), columns)
+	now := time.Now()
+	return upload.Test(ctx, o.options, format.Record{
+		ID: "picket-test-" + rand.Text(), Model: model, Version: "test", Time: now,
+		Inputs:  []format.Tensor{{Name: "data", DType: tensor.FP32, Shape: []int64{1, int64(columns)}, Data: ones}},
+		Outputs: []format.Tensor{{Name: "output", DType: tensor.FP32, Shape: []int64{1, 1}, Data: bytes.Clone(ones[:4])}},
+	})
+}

@@ -159,7 +159,7 @@ func New(o Options) (*Policy, error) {
 		p.rules[m.Model] = r
 	}
 	if hashed && len(o.Salt) < MinSalt {
-		wrong("salt: something is hashed, and the key has %d bytes; it needs at least %d random ones", len(o.Salt), MinSalt)
+		wrong("key: something is hashed, and it has %d bytes; at least %d random ones are needed", len(o.Salt), MinSalt)
 	}
 	if o.K < 0 || o.K > 1_000_000 {
 		wrong("k: %d is outside 0 to 1000000", o.K)

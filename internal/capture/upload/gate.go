@@ -2,6 +2,7 @@ package upload
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -32,8 +33,11 @@ func newGate(windows Windows, report func(State)) *gate {
 	return g
 }
 
-// pass calls try until it succeeds or ctx ends, which is the only error. try is called at
-// times that the windows allow.
+// errSkipped is what an attempt returns that was not made.
+var errSkipped = errors.New("the attempt was not made")
+
+// pass calls try until it succeeds, ctx ends, or there is nothing to try any more
+// (errSkipped), which are the only errors. try is called at times that the windows allow.
 func (g *gate) pass(ctx context.Context, try func(context.Context) error) error {
 	for {
 		if err := g.window(ctx); err != nil {
@@ -50,6 +54,9 @@ func (g *gate) pass(ctx context.Context, try func(context.Context) error) error 
 		err = try(ctx)
 		if err == nil {
 			g.succeeded()
+		} else if errors.Is(err, errSkipped) {
+			release()
+			return err
 		} else if ctx.Err() == nil {
 			g.failed(err)
 		}

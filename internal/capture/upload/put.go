@@ -3,16 +3,18 @@ package upload
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"strconv"
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture/format"
 	"github.com/picket-ml/picket/internal/capture/residency"
+	"github.com/picket-ml/picket/internal/capture/spool"
 )
 
 // put brings one object to the destination: a line in the audit log, as many attempts as
 // it takes, and another line. entry says what the object is made of. The error is that
-// of ctx.
+// of ctx, or spool.ErrGone: what the spool has dropped does not go, if it has not already.
 func (u *Uploader) put(ctx context.Context, object *format.Object, entry residency.Entry) error {
 	item, err := newItem(object, u.o.Compression)
 	if err != nil {
@@ -29,13 +31,21 @@ func (u *Uploader) put(ctx context.Context, object *format.Object, entry residen
 		return err
 	}
 	var tag string
+	gone := false
 	if err := u.gate.pass(ctx, func(ctx context.Context) (err error) {
+		if gone = !u.holds(entry.Segment); gone {
+			return errSkipped
+		}
 		tag, err = u.o.Destination.Put(ctx, item)
 		return err
-	}); err != nil {
+	}); err != nil && !errors.Is(err, errSkipped) {
 		return err
 	}
 	entry.Event, entry.Tag = residency.Stored, tag
+	if gone {
+		// An attempt may have arrived all the same; who looks at the next start finds out.
+		return spool.ErrGone
+	}
 	if err := u.enter(ctx, entry); err != nil {
 		return err
 	}

@@ -84,6 +84,14 @@ func New(o Options) *Uploader {
 	return u
 }
 
+// holds tells whether the spool still has a segment: it may have dropped it meanwhile.
+func (u *Uploader) holds(segment uint64) bool {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // so that nothing is waited for
+	next, err := u.o.Source.Next(ended, segment-1)
+	return err == nil && next.Number == segment
+}
+
 // Stats is what it has done, and does.
 func (u *Uploader) Stats() Stats { return u.counters.snapshot() }
 
@@ -148,6 +156,10 @@ func (u *Uploader) Run(ctx context.Context) error {
 			return nil // all of it comes again after the next start
 		}
 		after = segment.Number
+		// What the spool dropped while it was sent may have arrived.
+		if err := u.recover(ctx); err != nil {
+			return nil
+		}
 		if err := u.o.Audit.Settle(segment.Number); err != nil {
 			u.o.Log.Warn("the audit log goes on in a file that is larger than it should be", "error", err)
 		}
