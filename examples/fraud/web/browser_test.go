@@ -100,7 +100,7 @@ func open(t *testing.T, base string) *browser {
 		case *runtime.EventExceptionThrown:
 			b.problem("an exception: " + e.ExceptionDetails.Text)
 		case *log.EventEntryAdded:
-			if e.Entry.Level == log.LevelError || e.Entry.Source == log.SourceSecurity {
+			if e.Entry.Level == log.EntryLevelError || e.Entry.Source == log.EntrySourceSecurity {
 				b.problem(string(e.Entry.Source) + ": " + e.Entry.Text)
 			}
 		}
