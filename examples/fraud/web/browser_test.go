@@ -38,7 +38,7 @@ func start(t *testing.T) (address, password string) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(filepath.Join(bin, "fraud"), "run", "--listen", listen, "--rate", "60", "--customers", "400", "--picketd", filepath.Join(bin, "picketd"), "--models", "../model")
+	c := exec.Command(filepath.Join(bin, "fraud"), "run", "--listen", listen, "--rate", "120", "--customers", "1500", "--picketd", filepath.Join(bin, "picketd"), "--models", "../model")
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -152,7 +152,7 @@ func (b *browser) is(condition string) bool {
 // until waits for something on the page.
 func (b *browser) until(what, condition string) {
 	b.t.Helper()
-	for end := time.Now().Add(40 * time.Second); !b.is(condition); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); !b.is(condition); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 			b.t.Fatalf("it did not happen that %s; the page says:\n%s", what, text)
