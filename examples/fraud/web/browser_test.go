@@ -300,6 +300,13 @@ func TestBrowser(t *testing.T) {
 	for _, page := range []string{"live", "terminal", "site"} {
 		b.do(chromedp.Navigate(base + "/#/" + page))
 		b.until(page+" is there", `document.querySelector('main .card')`)
+		wide, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll *') && e.getBoundingClientRect().right > 391).map(e => e.tagName + '.' + e.className).join(' ')`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wide != "" {
+			t.Errorf("%s is wider than a telephone: %s", page, wide)
+		}
 		b.until(page+" is no wider than a telephone", `document.documentElement.scrollWidth <= 390`)
 		b.shot("phone-" + page)
 	}

@@ -58,7 +58,9 @@ export function Live() {
         </section>
         <section class="card">
           <h2>Latency</h2>
-          <Latency now={now} />
+          <div class="scroll">
+            <Latency now={now} />
+          </div>
           {now && <Health now={now} />}
         </section>
       </div>
