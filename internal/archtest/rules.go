@@ -74,7 +74,7 @@ var moduleRules = []rule{
 	// The yardstick of the benchmarks is a C loop.
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},
