@@ -47,6 +47,9 @@ var moduleRules = []rule{
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
 
+	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
+	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
+
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
 	{pkg: "internal/server/...", imports: server, tests: realParts},
