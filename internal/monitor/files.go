@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxFiles is how many files of data are read at a time.
-	maxFiles = 1_000_000
+	// MaxFiles is how many files of data are read at a time.
+	MaxFiles = 1_000_000
 	// maxParquet is the largest Parquet file that is taken from elsewhere than this
 	// machine's disk, because it is held in memory.
 	maxParquet = 1 << 30
@@ -53,8 +53,8 @@ func LocalFiles(path string) ([]File, error) {
 		if d.Type().IsRegular() && IsData(p) {
 			files = append(files, local(p))
 		}
-		if len(files) > maxFiles {
-			return fmt.Errorf("there are more than %d files; name a folder of fewer", maxFiles)
+		if len(files) > MaxFiles {
+			return fmt.Errorf("there are more than %d files; name a folder of fewer", MaxFiles)
 		}
 		return nil
 	})
