@@ -51,6 +51,13 @@ var moduleRules = []rule{
 
 	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
 	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
+	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
+
+	// What is captured, on its way from the engine to storage.
+	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
+	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

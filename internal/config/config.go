@@ -36,11 +36,15 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
+	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
-	AWS      cloud.Options `yaml:"aws"`
-	Host     Host          `yaml:"host"`
-	Shutdown Shutdown      `yaml:"shutdown"`
-	Restart  Restart       `yaml:"restart"`
+	AWS cloud.Options `yaml:"aws"`
+	// CloudWatch and Drift are for those who watch the daemon and its models.
+	CloudWatch CloudWatch `yaml:"cloudwatch"`
+	Drift      Drift      `yaml:"drift"`
+	Host       Host       `yaml:"host"`
+	Shutdown   Shutdown   `yaml:"shutdown"`
+	Restart    Restart    `yaml:"restart"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -126,6 +130,8 @@ type Run struct {
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
+	// Capture is which of its requests are captured.
+	Capture Sampling `yaml:"capture"`
 }
 
 // Trust says who may sign packages.
@@ -249,6 +255,9 @@ func Default() *Config {
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
+		Capture:       defaultCapture(),
+		CloudWatch:    defaultCloudWatch(),
+		Drift:         defaultDrift(),
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},

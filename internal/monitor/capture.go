@@ -45,7 +45,7 @@ func NewCapture(r io.Reader, baseline *Statistics) Rows {
 	for i := range baseline.Features {
 		name := baseline.Features[i].Name
 		c.columns = append(c.columns, name)
-		if isScore(name) {
+		if IsScore(name) {
 			c.scores = append(c.scores, i)
 		} else {
 			c.inputs = append(c.inputs, i)

@@ -149,7 +149,7 @@ func newCaptured(rows Rows, baseline *Statistics) *capturedRows {
 	for i := range baseline.Features {
 		name := baseline.Features[i].Name
 		c.columns = append(c.columns, name)
-		if isScore(name) {
+		if IsScore(name) {
 			scores = append(scores, i)
 		} else {
 			inputs = append(inputs, i)

@@ -49,6 +49,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	}
 	p.urge(h.Deadline, h.Flags)
 	parts := []part{{id: h.ID, rows: int(h.Rows)}}
+	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(m, p, parts)
 	return nil

@@ -54,6 +54,8 @@ type Options struct {
 	Roots []string
 	// Gates are counted in the metrics; nil for none.
 	Gates *local.Gates
+	// Collectors give more metrics; none of them may have the name of one of ours.
+	Collectors []prometheus.Collector
 	// Beside registers further gRPC services on the server; nil for none.
 	Beside func(grpc.ServiceRegistrar)
 
