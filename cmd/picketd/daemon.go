@@ -20,7 +20,9 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/drift"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/metrics/cloudwatch"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/local"
@@ -55,8 +57,10 @@ type daemon struct {
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
-	end        time.Time     // when what is left is given up, once the daemon is stopping
-	cutOff     bool          // nothing is waited for any more
+	watch      *drift.Watch
+	publisher  *cloudwatch.Publisher // nil while no metrics are sent, and once the last were
+	end        time.Time             // when what is left is given up, once the daemon is stopping
+	cutOff     bool                  // nothing is waited for any more
 }
 
 // server is one protocol.
@@ -132,6 +136,7 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
+	defer d.closeMetrics()
 	defer d.closeSockets()
 	if err := d.listen(); err != nil {
 		return err
@@ -291,12 +296,19 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	if err != nil {
 		return err
 	}
+	d.watch = newWatch(c.Drift, nil, d.log)
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
+	}
+	if d.publisher, err = newPublisher(d.ctx, c, d.engine, d.log, drift.NewSource(d.watch, d.engine.List)); err != nil {
+		return err
+	}
+	if d.publisher != nil {
+		d.publisher.Start()
 	}
 	for _, b := range d.engine.Backends() {
 		if b.OK {
@@ -384,6 +396,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
+	d.closeMetrics() // while the models are there to be asked
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")

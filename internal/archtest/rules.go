@@ -61,6 +61,7 @@ var moduleRules = []rule{
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
+	{pkg: "internal/server/oip", imports: server, tests: append([]string{"internal/monitor", "internal/drift", "internal/metrics/..."}, realParts...)}, // whose metrics it serves
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
