@@ -34,8 +34,10 @@ type Options struct {
 const (
 	// maxWatched is how many values a row may have to be compared.
 	maxWatched = 1024
-	// maxRows is how many rows of a request are looked at, spread over it.
-	maxRows = 64
+	// Of a request so many rows are looked at, and one in rowsFor of the others, spread
+	// over it: a batch would otherwise cost more to count than to predict.
+	fewRows = 8
+	rowsFor = 64
 	// scoreBins is how finely answers are counted.
 	scoreBins = 50
 )
@@ -182,7 +184,8 @@ func (m *model) look(r *engine.Request) {
 	}
 	defer m.mu.Unlock()
 	m.turn(m.watch.o.now())
-	step := max((r.Rows+maxRows-1)/maxRows, 1)
+	most := fewRows + r.Rows/rowsFor
+	step := (r.Rows + most - 1) / most
 	for row := 0; row < r.Rows; row += step {
 		m.rows[1]++
 		column := 0

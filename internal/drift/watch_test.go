@@ -203,8 +203,8 @@ func TestSample(t *testing.T) {
 	}
 	w, e = newWatched(t, Options{Sample: 1, Window: time.Hour, MinRows: 1}, nil)
 	predict(t, e, normal(2, 1000, 0), 1000)
-	if r := onlyResult(t, w, e); r.Rows < 32 || r.Rows > maxRows {
-		t.Errorf("%d rows of a request of 1000 were looked at, want at most %d", r.Rows, maxRows)
+	if r := onlyResult(t, w, e); r.Rows != 23 { // 8 and 1000/64
+		t.Errorf("%d rows of a request of 1000 were looked at, want 23", r.Rows)
 	}
 	off, e := newWatched(t, Options{Sample: 0, Window: time.Hour, MinRows: 1}, nil)
 	predict(t, e, normal(2, 10, 0), 1)

@@ -156,12 +156,22 @@ func (c *captureRows) take(line []byte) error {
 		if in != nil && i < len(in.rows) {
 			row = c.place(row, in.names, in.rows[i], c.inputs)
 		}
-		if out != nil && i < len(out.rows) && len(c.scores) > 0 {
-			row = c.place(row, out.names, out.rows[i][:min(len(out.rows[i]), len(c.scores))], c.scores)
+		if out != nil && i < len(out.rows) {
+			c.placeScores(row, out.rows[i])
 		}
 		c.queue = append(c.queue, row)
 	}
 	return nil
+}
+
+// placeScores puts the first answers into a row, whatever they are called: the baseline
+// knows them by number. Others than those of the baseline are not looked at.
+func (c *captureRows) placeScores(row, values []Value) {
+	for i, place := range c.scores {
+		if row[place] = (Value{Kind: Missing}); i < len(values) {
+			row[place] = values[i]
+		}
+	}
 }
 
 // place puts values into a row: by name where they have any, else in the order of
@@ -181,7 +191,7 @@ func (c *captureRows) place(row []Value, names []string, values []Value, at []in
 	for _, place := range at {
 		row[place] = Value{Kind: Missing}
 	}
-	for i, name := range names {
+	for i, name := range names[:min(len(names), len(values))] {
 		place := slices.Index(c.columns, name)
 		if place < 0 {
 			row = c.extra(row, name, values[i])

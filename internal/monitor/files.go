@@ -134,10 +134,6 @@ func (t *Table) Next() ([]Value, error) {
 
 // Close implements io.Closer.
 func (t *Table) Close() error {
-	if c, ok := t.current.(*captureRows); ok {
-		t.ByReference += c.byReference
-		c.byReference = 0
-	}
 	var errs []error
 	for _, c := range slices.Backward(t.close) {
 		errs = append(errs, c.Close())
@@ -148,6 +144,10 @@ func (t *Table) Close() error {
 
 // next opens the next file.
 func (t *Table) next() error {
+	if c, ok := t.current.(*captureRows); ok {
+		t.ByReference += c.byReference
+		c.byReference = 0
+	}
 	if len(t.files) == 0 {
 		return io.EOF
 	}
