@@ -57,6 +57,8 @@ type daemon struct {
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
+	captures   *captures     // nil where nothing is captured
+	outgoing   *outgoing     // nil where what is captured stays
 	watch      *drift.Watch
 	publisher  *cloudwatch.Publisher // nil while no metrics are sent, and once the last were
 	end        time.Time             // when what is left is given up, once the daemon is stopping
@@ -133,6 +135,14 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.closeTracer()
+	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
+		return err
+	}
+	defer d.outgoing.close(d.log)
+	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
+		return err
+	}
+	defer d.captures.close()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -173,6 +183,9 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 // left its place to it, and fails where it will not.
 func (d *daemon) begin(before *predecessor) error {
 	d.declared.start(d.ctx)
+	if err := d.checkPolicy(); err != nil {
+		return err
+	}
 	if before == nil {
 		d.serve()
 		return nil
@@ -296,7 +309,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	if err != nil {
 		return err
 	}
-	d.watch = newWatch(c.Drift, nil, d.log)
+	d.watch = newWatch(c.Drift, d.captures.engineTap(), d.log)
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
 		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
@@ -304,7 +317,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
 	}
-	if d.publisher, err = newPublisher(d.ctx, c, d.engine, d.log, drift.NewSource(d.watch, d.engine.List)); err != nil {
+	if d.publisher, err = newPublisher(d.ctx, c, d.engine, d.watch, d.captures, d.log); err != nil {
 		return err
 	}
 	if d.publisher != nil {
@@ -396,6 +409,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
+	d.captures.close()
 	d.closeMetrics() // while the models are there to be asked
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {

@@ -42,19 +42,11 @@ type Answers struct {
 	Sum    float64
 }
 
-// copy is what may be published.
-func (a *answers) copy(publish func([]uint64) uint64) Answers {
+// copy is what was counted.
+func (a *answers) copy() Answers {
 	c := Answers{Counts: slices.Clone(a.counts[:]), Sum: a.sum}
 	for i := range scoreBins + 1 {
 		c.Edges = append(c.Edges, a.low+a.width*float64(i))
-	}
-	if publish == nil || publish(c.Counts) == 0 {
-		return c
-	}
-	// The sum would tell what was withheld.
-	c.Sum = 0
-	for i, n := range c.Counts {
-		c.Sum += float64(n) * c.Middle(i)
 	}
 	return c
 }

@@ -23,10 +23,7 @@ type Options struct {
 	MinRows uint64
 	// Next is another Tap, which is shown every request; nil for none.
 	Next engine.Tap
-	// Publish is given the counts of a histogram of answers before it is published, and
-	// may make some of them 0; nil publishes all.
-	Publish func(counts []uint64) (withheld uint64)
-	Log     *slog.Logger
+	Log  *slog.Logger
 
 	now func() time.Time // nil for time.Now
 }
@@ -356,7 +353,7 @@ func (m *model) result(r *Result) {
 	defer m.mu.Unlock()
 	m.turn(m.watch.o.now())
 	r.Rows = m.rows.sum()
-	r.Answers = m.answers.copy(m.watch.o.Publish)
+	r.Answers = m.answers.copy()
 	if r.Rows < m.watch.o.MinRows {
 		return
 	}

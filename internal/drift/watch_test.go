@@ -256,7 +256,7 @@ func TestNextTap(t *testing.T) {
 // What the source gives is what happened since, and Prometheus gets all of it.
 func TestSourceAndCollector(t *testing.T) {
 	w, e := newWatched(t, Options{Sample: 1, Window: time.Hour, MinRows: 100}, statisticsOf(t, normal(1, 5000, 0), "a,b,c,score"))
-	s := NewSource(w, e.List)
+	s := NewSource(w, e.List, nil)
 	predict(t, e, normal(2, 300, 0), 1)
 	for _, want := range []float64{300, 0, 200} {
 		if want == 200 {
@@ -300,8 +300,9 @@ func TestSourceAndCollector(t *testing.T) {
 	}
 }
 
-// What may not be published is neither in counts nor in the sum.
-func TestPublish(t *testing.T) {
+// Answers that are too few to leave are held back until there are more of them, and are
+// lost never.
+func TestFewAnswersAreHeldBack(t *testing.T) {
 	hide := func(counts []uint64) (withheld uint64) {
 		for i, n := range counts {
 			if n < 5 {
@@ -311,16 +312,21 @@ func TestPublish(t *testing.T) {
 		}
 		return withheld
 	}
-	w, e := newWatched(t, Options{Sample: 1, Window: time.Hour, MinRows: 1, Publish: hide}, nil)
-	predict(t, e, []float32{0.5, 0, 0}, 1)
-	a := onlyResult(t, w, e).Answers
-	for i, n := range a.Counts {
-		if n != 0 {
-			t.Errorf("part %d has %d", i, n)
+	w, e := newWatched(t, Options{Sample: 1, Window: time.Hour, MinRows: 1000}, nil)
+	s := NewSource(w, e.List, hide)
+	for step, want := range []float64{0, 0, 6, 0} {
+		if step < 3 {
+			predict(t, e, []float32{0.5, 0, 0, 0.5, 0, 0}, 1)
 		}
-	}
-	if a.Sum != 0 {
-		t.Errorf("the sum is %v", a.Sum)
+		var got float64
+		for _, r := range s.Sample(time.Now()) {
+			for _, n := range r.Counts {
+				got += n
+			}
+		}
+		if got != want {
+			t.Errorf("sample %d has %v answers, want %v", step, got, want)
+		}
 	}
 }
 

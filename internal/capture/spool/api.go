@@ -78,6 +78,8 @@ var (
 	ErrDisk = errors.New("the capture spool cannot be written")
 	// ErrClosed: the spool was closed.
 	ErrClosed = errors.New("the capture spool is closed")
+	// ErrKnown: an explicit capture has the id of one that is known.
+	ErrKnown = errors.New("the id is known")
 	// ErrOwned: another process has the spool.
 	ErrOwned = errors.New("the capture spool belongs to another process")
 	// ErrKey: the segment is encrypted and no identity opens it.
@@ -160,14 +162,3 @@ func (d Dropped) Total() int64 { return d.Quota + d.Age + d.Policy + d.Lost }
 type Refused struct {
 	Full, Busy, Disk int64
 }
-
-// Status is what became of an explicit capture.
-type Status uint8
-
-// The states. An id that is not known any more is as one that never was.
-const (
-	Unknown Status = iota
-	Waiting        // on disk
-	Left           // uploaded, or withheld by the policy
-	Dead           // dropped
-)

@@ -26,17 +26,20 @@ type idFile struct {
 	keys  []idKey // sorted; nil while they are not in memory
 }
 
+// outcomes is what the names of files of ids say.
+var outcomes = map[string]capture.Status{extIDs: capture.Waiting, extDone: capture.Left, extLost: capture.Dead}
+
 // rememberedIDs is how many ids of segments that are gone are kept.
 const rememberedIDs = 100_000
 
 // Known tells what became of the explicit capture with that id.
-func (s *Spool) Known(id string) Status {
+func (s *Spool) Known(id string) capture.Status {
 	key := keyOf(id)
 	s.mu.Lock()
 	_, claimed := s.claimed[key]
 	s.mu.Unlock()
 	if claimed {
-		return Waiting
+		return capture.Waiting
 	}
 	return s.inFiles(key)
 }
@@ -60,7 +63,7 @@ func (s *Spool) claim(all []*capture.Entry) ([]idKey, error) {
 			s.mu.Unlock()
 			if !known {
 				keys = append(keys, key)
-				known = s.inFiles(key) != Unknown
+				known = s.inFiles(key) != capture.Unknown
 			}
 			if known {
 				s.unclaim(keys)
@@ -83,7 +86,7 @@ func (s *Spool) unclaim(keys []idKey) {
 }
 
 // inFiles looks for an id in the files.
-func (s *Spool) inFiles(key idKey) Status {
+func (s *Spool) inFiles(key idKey) capture.Status {
 	s.mu.Lock()
 	numbers := make([]uint64, 0, len(s.idFiles))
 	for n := range s.idFiles {
@@ -110,10 +113,10 @@ func (s *Spool) inFiles(key idKey) Status {
 			s.mu.Unlock()
 		}
 		if _, found := slices.BinarySearchFunc(keys, key, compareKeys); found {
-			return map[string]Status{extIDs: Waiting, extDone: Left, extLost: Dead}[ext]
+			return outcomes[ext]
 		}
 	}
-	return Unknown
+	return capture.Unknown
 }
 
 func compareKeys(a, b idKey) int { return bytes.Compare(a[:], b[:]) }

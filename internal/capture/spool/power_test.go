@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/picket-ml/picket/internal/capture"
 )
 
 // envStates is how many crashes TestPowerLoss simulates.
@@ -207,9 +209,9 @@ func (h *history) holds(s *Spool, added int) error {
 		}
 	}
 	for _, n := range h.explicit {
-		want := Waiting
+		want := capture.Waiting
 		if int64(n) < st.Uploaded {
-			want = Left
+			want = capture.Left
 		}
 		if got := s.Known("e" + strconv.Itoa(n)); got != want {
 			return fmt.Errorf("capture e%d is in state %d, not %d", n, got, want)

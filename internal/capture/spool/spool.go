@@ -174,9 +174,6 @@ func random64() uint64 {
 	return le.Uint64(b[:])
 }
 
-// ErrKnown says that an explicit capture has the id of one that is known.
-var ErrKnown = errors.New("the id is known")
-
 // Append accepts the entries, all or none, and returns when they are durable. Callers
 // that come meanwhile share one write and one sync. When ctx ends first the entries may
 // be accepted all the same. Its errors are ErrFull, ErrBusy, ErrDisk, ErrClosed, for an
@@ -284,10 +281,10 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 		b.b, err = e.Append(b.b)
 		if err == nil && len(b.b) > maxPayload/2 {
 			err = ErrBusy
+			s.count(err, records)
 		}
 		if err != nil {
 			b.b = b.b[:before]
-			s.count(ErrBusy, records)
 			return nil, err
 		}
 		endEntryFrame(b.b, start)

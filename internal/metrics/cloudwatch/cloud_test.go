@@ -240,6 +240,7 @@ func TestCloudOutage(t *testing.T) {
 		if err := p.Shutdown(ended); err != nil {
 			t.Fatal(err)
 		}
+		c.wait = nil // nobody waits any more
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, DirName, "*.gz"))
 	if want := periods + 2; len(files) != want { // and the last of each
