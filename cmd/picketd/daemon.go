@@ -143,10 +143,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.captures.close()
+	defer d.closeMetrics()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
-	defer d.closeMetrics()
 	defer d.closeSockets()
 	if err := d.listen(); err != nil {
 		return err

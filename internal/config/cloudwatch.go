@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -81,7 +82,7 @@ func (c CloudWatch) check(k *checker) {
 }
 
 func (d Drift) check(k *checker) {
-	if !(d.Sample >= 0 && d.Sample <= 1) {
+	if math.IsNaN(d.Sample) || d.Sample < 0 || d.Sample > 1 {
 		k.add("drift.sample", "%v is outside 0 to 1", d.Sample)
 	}
 	if d.Window < time.Minute || d.Window > 7*24*time.Hour {

@@ -166,7 +166,7 @@ func (m *model) Wants() bool { return m.next != nil && m.next.Wants() }
 
 // Ended implements engine.ModelTap.
 func (m *model) Ended(r *engine.Request, err error) {
-	if err == nil && (m.watch.threshold > math.MaxUint32 || uint64(rand.Uint32()) < m.watch.threshold) { //nolint:gosec // it samples, and guards nothing
+	if err == nil && (m.watch.threshold > math.MaxUint32 || uint64(rand.Uint32()) < m.watch.threshold) {
 		m.look(r)
 	}
 	if m.next != nil {

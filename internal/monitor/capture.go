@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/csv"
@@ -70,7 +71,7 @@ func (c *captureRows) Next() ([]Value, error) {
 			return nil, io.EOF
 		}
 		line := c.lines.Bytes()
-		if len(strings.TrimSpace(string(line[:min(len(line), 8)]))) == 0 && len(line) < 8 {
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		if err := c.take(line); err != nil {
@@ -417,19 +418,19 @@ func element(name string) (int, func([]byte) float64) {
 	case "FLOAT64", "FP64", "DOUBLE":
 		return 8, func(b []byte) float64 { return math.Float64frombits(le.Uint64(b)) }
 	case "INT8":
-		return 1, func(b []byte) float64 { return float64(int8(b[0])) } //nolint:gosec // the bits are a signed number
+		return 1, func(b []byte) float64 { return float64(int8(b[0])) }
 	case "UINT8", "BOOL":
 		return 1, func(b []byte) float64 { return float64(b[0]) }
 	case "INT16":
-		return 2, func(b []byte) float64 { return float64(int16(le.Uint16(b))) } //nolint:gosec // likewise
+		return 2, func(b []byte) float64 { return float64(int16(le.Uint16(b))) }
 	case "UINT16":
 		return 2, func(b []byte) float64 { return float64(le.Uint16(b)) }
 	case "INT32":
-		return 4, func(b []byte) float64 { return float64(int32(le.Uint32(b))) } //nolint:gosec // likewise
+		return 4, func(b []byte) float64 { return float64(int32(le.Uint32(b))) }
 	case "UINT32":
 		return 4, func(b []byte) float64 { return float64(le.Uint32(b)) }
 	case "INT64":
-		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) } //nolint:gosec // likewise
+		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) }
 	case "UINT64":
 		return 8, func(b []byte) float64 { return float64(le.Uint64(b)) }
 	}

@@ -216,7 +216,7 @@ func (p *Publisher) sendAlways() {
 			select {
 			case <-p.ctx.Done():
 				return
-			case <-p.o.after(pause/2 + rand.N(pause)): //nolint:gosec // it is to differ and guards nothing
+			case <-p.o.after(pause/2 + rand.N(pause)):
 			}
 		case !more:
 			select {
