@@ -54,6 +54,12 @@ var moduleRules = []rule{
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
 
+	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
+	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
+	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
+
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
@@ -64,6 +70,7 @@ var moduleRules = []rule{
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
+	{pkg: "internal/server/oip", imports: server, tests: append([]string{"internal/monitor", "internal/drift", "internal/metrics/..."}, realParts...)}, // whose metrics it serves
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
