@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 // Config is the daemon's configuration, complete and validated when it comes
@@ -17,7 +19,10 @@ type Config struct {
 	// Packages is the directory in which packages are found by their names,
 	// absolute; empty for none.
 	Packages string `yaml:"packages"`
-	Trust    Trust  `yaml:"trust"`
+	// PackagesFrom is where in S3 they come from, s3://bucket/prefix; empty for
+	// nowhere. `picket package pull` reads it, the daemon fetches nothing by itself.
+	PackagesFrom string `yaml:"packages_from"`
+	Trust        Trust  `yaml:"trust"`
 	// StateDir is where the daemon keeps what it found out, absolute; empty: it
 	// starts afresh every time.
 	StateDir string `yaml:"state_dir"`
@@ -31,9 +36,11 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
-	Host          Host     `yaml:"host"`
-	Shutdown      Shutdown `yaml:"shutdown"`
-	Restart       Restart  `yaml:"restart"`
+	// AWS is how AWS is reached, by whatever transfers something.
+	AWS      cloud.Options `yaml:"aws"`
+	Host     Host          `yaml:"host"`
+	Shutdown Shutdown      `yaml:"shutdown"`
+	Restart  Restart       `yaml:"restart"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
