@@ -26,13 +26,13 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline soak-short fuzz
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline \
 	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
@@ -164,6 +164,9 @@ test-clients: build ## clients in other languages, and those of other servers, a
 
 test-signing: build ## signatures of packages, made by picket and checked by model_signing, and the other way round
 	scripts/test-signing.sh
+
+test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's answers: on this machine, and against moto and an S3 store
+	scripts/test-pipeline.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -51,9 +53,13 @@ func (d Document) Mistake(path, format string, args ...any) error {
 }
 
 // Missing are the paths of the keys of the struct that into points to which the file
-// does not give; those of the entries of lists are looked for in the first. It is for
-// tests that hold an example to the code.
+// does not give; what any entry of a list gives is given. It is for tests that hold an
+// example to the code.
 func (d Document) Missing(into any) []string {
+	given, index := map[string]bool{}, regexp.MustCompile(`\[[0-9]+\]`)
+	for path := range d.origin.lines {
+		given[index.ReplaceAllString(path, "")] = true
+	}
 	var missing []string
 	var look func(value reflect.Value, path string)
 	look = func(value reflect.Value, path string) {
@@ -61,17 +67,18 @@ func (d Document) Missing(into any) []string {
 		keysOf(value, fields)
 		for key, field := range fields {
 			inner := strings.TrimPrefix(path+"."+key, ".")
-			if !d.Gives(inner) {
+			if !given[inner] {
 				missing = append(missing, inner)
 			}
 			switch {
 			case field.Kind() == reflect.Struct:
 				look(field, inner)
-			case field.Kind() == reflect.Slice && field.Len() > 0 && field.Type().Elem().Kind() == reflect.Struct:
-				look(field.Index(0), inner+"[0]")
+			case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct:
+				look(reflect.Zero(field.Type().Elem()), inner)
 			}
 		}
 	}
 	look(reflect.ValueOf(into).Elem(), "")
+	slices.Sort(missing)
 	return missing
 }

@@ -39,12 +39,8 @@ func (l location) below(parts ...string) location {
 
 // parseLocation reads s3://BUCKET/KEY.
 func parseLocation(uri string) (location, error) {
-	rest, isS3 := strings.CutPrefix(uri, "s3://")
-	name, key, _ := strings.Cut(rest, "/")
-	if !isS3 || !bucketName.MatchString(name) {
-		return location{}, fmt.Errorf("%.200q is no object in S3", uri)
-	}
-	return location{name, key}, nil
+	name, key, err := cloud.ParseS3(uri)
+	return location{name, key}, err
 }
 
 // put makes f an object, unless it is there: then it must have the same bytes. The store compares what arrives with the

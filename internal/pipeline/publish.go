@@ -53,12 +53,14 @@ func (r *run) publish(ctx context.Context, builds []build, base *baseline) (*Res
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Package: signed.File, Digest: signed.Digest, Signer: signed.Signer, Done: r.done}
+	result := &Result{Package: signed.File, Digest: signed.Digest, Signer: signed.Signer}
 	if !r.options.Local {
-		result.Object, err = r.push(ctx, signed)
-		result.Done = r.done
+		if result.Object, err = r.push(ctx, signed); err != nil {
+			return nil, err
+		}
 	}
-	return result, err
+	result.Done = append([]string{}, r.done...)
+	return result, nil
 }
 
 func (r *run) pack(ctx context.Context, builds []build, base *baseline) (*packed, error) {

@@ -55,7 +55,7 @@ type Result struct {
 	Signer string `json:"signer"`
 	// Object is where it was pushed to, empty for nowhere.
 	Object string `json:"object"`
-	// Steps are the names of the steps that were done this time, in order.
+	// Done are the names of the steps that were done this time, in order.
 	Done []string `json:"done"`
 }
 

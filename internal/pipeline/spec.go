@@ -200,6 +200,7 @@ func (s *Spec) locate(file string) error {
 		return fmt.Errorf("finding the folder of the pipeline's file: %w", err)
 	}
 	paths := []*string{&s.Dataset.Train, &s.Dataset.Validation, &s.Training.Source, &s.Package.Directory, &s.Package.Rows, &s.Sign.Key}
+	paths = append(paths, &s.AWS.CABundle, &s.AWS.RoleAlias.Certificate, &s.AWS.RoleAlias.Key, &s.AWS.RoleAlias.CA)
 	for i := range s.Sign.Certificates {
 		paths = append(paths, &s.Sign.Certificates[i])
 	}
@@ -399,6 +400,7 @@ func (v *validation) neo(t *Target, path string) {
 
 // cloud looks at what is only needed for AWS as far as it is given; what has to be given is asked when it is needed.
 func (v *validation) cloud(s *Spec) {
+	s.AWS.Check(func(key, sentence string) { v.mistakes = append(v.mistakes, v.at("aws."+key, "%s", sentence)) })
 	v.matches("bucket.name", s.Bucket.Name, bucketName, "the name of a bucket")
 	v.matches("bucket.prefix", s.Bucket.Prefix, keyPrefix, "a prefix: words of letters, digits, ., _, = and - with / between them")
 	v.matches("bucket.packages", s.Bucket.Packages, packagesForm, "of the form s3://BUCKET/PREFIX/")
