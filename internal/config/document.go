@@ -47,9 +47,14 @@ func decode(data []byte, into reflect.Value) (map[string]int, error) {
 // Gives tells whether the file has a value at the path of a key.
 func (d Document) Gives(path string) bool { return d.origin.gives(path) }
 
-// Mistake is a sentence about the value at the path of a key, with file and line.
+// Mistake is a sentence about the value at the path of a key, with the file, and the
+// line where the file gives it.
 func (d Document) Mistake(path, format string, args ...any) error {
-	return fmt.Errorf("%s%s: %s", d.origin.of(path), path, fmt.Sprintf(format, args...))
+	at := d.origin.of(path)
+	if at == "" {
+		at = d.origin.file + ": "
+	}
+	return fmt.Errorf("%s%s: %s", at, path, fmt.Sprintf(format, args...))
 }
 
 // Missing are the paths of the keys of the struct that into points to which the file

@@ -53,15 +53,24 @@ func newFakeSageMaker(t *testing.T) *fakeSageMaker {
 		name, value, _ := strings.Cut(variable, "=")
 		t.Setenv(name, value)
 	}
-	model, err := os.ReadFile(testkit.Path(t, "models/xgboost/binary-1.3.3.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.archive = packFiles(t, map[string]string{"xgboost-model": string(model)})
-	f.compiled = packFolder(t, testkit.Path(t, testkit.Artifacts(t)[0].Dir))
+	artifact, model := neoModel(t)
+	f.archive = packFiles(t, map[string]string{"xgboost-model": string(readAll(t, testkit.Path(t, model.Files[0])))})
+	f.compiled = packFolder(t, testkit.Path(t, artifact.Dir))
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
+}
+
+// neoModel is an artifact of the Treelite that Neo had, and the model it was compiled from.
+func neoModel(t *testing.T) (testkit.Artifact, testkit.Model) {
+	t.Helper()
+	for _, a := range testkit.Artifacts(t) {
+		if a.Name == "fraud-tl0.93" {
+			return a, testkit.ModelNamed(t, a.Model)
+		}
+	}
+	t.Fatal("the artifact fraud-tl0.93 is not there")
+	panic("not reached")
 }
 
 // ServeHTTP implements http.Handler.
@@ -239,7 +248,8 @@ sagemaker: {role: "arn:aws:iam::123456789012:role/Test", endpoint: SAGEMAKER, po
 func newPipelineAt(t *testing.T, f *fakeSageMaker) *testPipeline {
 	t.Helper()
 	p := &testPipeline{t: t, dir: t.TempDir()}
-	features := testkit.ModelNamed(t, "binary-1.3.3").Features
+	_, model := neoModel(t)
+	features := model.Features
 	writeFile(t, filepath.Join(p.dir, "rows", "train", "a.csv"), rowsFor(features))
 	writeFile(t, filepath.Join(p.dir, "rows", "train", "more", "b.csv"), rowsFor(features))
 	writeFile(t, filepath.Join(p.dir, "rows", "validation.csv"), rowsFor(features))

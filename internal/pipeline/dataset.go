@@ -192,11 +192,11 @@ func (r *run) upload(ctx context.Context, d *data, at location, inventory []byte
 		return nil
 	}
 	to, files := d.uploads(r.spec)
-	together, ctx := errgroup.WithContext(ctx)
+	together, all := errgroup.WithContext(ctx)
 	together.SetLimit(uploadsAtOnce)
 	for i := range files {
 		together.Go(func() error {
-			err := r.patiently(ctx, stepDataset, "uploading "+files[i].from+" to "+to[i].String(), func(ctx context.Context) error {
+			err := r.patiently(all, stepDataset, "uploading "+files[i].from+" to "+to[i].String(), func(ctx context.Context) error {
 				return r.bucket.put(ctx, to[i], files[i])
 			})
 			if err == nil {

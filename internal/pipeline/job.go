@@ -154,6 +154,12 @@ func (r *run) await(ctx context.Context, step, name string, k *jobKind) (*ended,
 			}
 			return err
 		})
+		if ctx.Err() != nil && err != nil {
+			if fresh {
+				return nil, interrupted(ctx, k, name)
+			}
+			return nil, fmt.Errorf("interrupted; the %s %s goes on at SageMaker if it was started, and the next run looks for it: %w", k.noun, name, context.Cause(ctx))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -170,9 +176,13 @@ func (r *run) await(ctx context.Context, step, name string, k *jobKind) (*ended,
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("interrupted while the %s %s runs at SageMaker; it goes on there, and the next run waits for it: %w", k.noun, name, context.Cause(ctx))
+			return nil, interrupted(ctx, k, name)
 		}
 	}
+}
+
+func interrupted(ctx context.Context, k *jobKind, name string) error {
+	return fmt.Errorf("interrupted while the %s %s runs at SageMaker; it goes on there, and the next run waits for it: %w", k.noun, name, context.Cause(ctx))
 }
 
 // patiently does what may fail because of the network, or of a service that is busy, until it succeeds, fails for good, or
@@ -186,6 +196,9 @@ func (r *run) patiently(ctx context.Context, step, doing string, do func(context
 		},
 	}
 	if err := cloud.Retry(ctx, policy, do); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted while %s; run again to go on: %w", doing, context.Cause(ctx))
+		}
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil

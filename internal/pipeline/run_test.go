@@ -109,7 +109,7 @@ func TestWhatAChangeTouches(t *testing.T) {
 	}{
 		{"a hyperparameter", func() { p.change("num_round: 10", "num_round: 11"); p.change(`version: "1"`, `version: "2"`) }, fromTraining},
 		{"the dataset", func() {
-			writeFile(t, filepath.Join(p.dir, "rows", "train", "a.csv"), strings.Repeat(rowsFor(testkit.ModelNamed(t, "binary-1.3.3").Features), 2))
+			writeFile(t, filepath.Join(p.dir, "rows", "train", "a.csv"), strings.Repeat(string(readAll(t, filepath.Join(p.dir, "rows", "train", "a.csv"))), 2))
 			p.change(`version: "2"`, `version: "3"`)
 		}, append([]string{"dataset"}, fromTraining...)},
 		{"a target", func() {
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 func TestHostileArchives(t *testing.T) {
 	f := newFakeSageMaker(t)
 	outside := filepath.Join(t.TempDir(), "outside")
-	model := string(readAll(t, filepath.Join("..", "testkit", "testdata", "models", "xgboost", "binary-1.3.3.json")))
+	model := string(readAll(t, testkit.Path(t, "models/xgboost/binary-1.3.3.json")))
 	for name, c := range map[string]struct {
 		archive []byte
 		want    string
@@ -287,7 +287,7 @@ func TestHostileArchives(t *testing.T) {
 		"cut":           {f.archive[:len(f.archive)/2], "it ends in the middle"},
 		"empty":         {packFiles(t, nil), "it holds no file"},
 		"a way out":     {packFiles(t, map[string]string{"../../outside": "x"}), "leads out of the package"},
-		"absolute":      {packFiles(t, map[string]string{outside: "x"}), "is absolute"},
+		"absolute":      {packFiles(t, map[string]string{"/outside": "x"}), "is absolute"},
 		"a link":        {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeSymlink, Name: "xgboost-model", Linkname: outside}}, nil), "is a symbolic link"},
 		"a hard link":   {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeLink, Name: "xgboost-model", Linkname: "/etc/passwd"}}, nil), "is a hard link"},
 		"a device":      {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeBlock, Name: "x"}}, nil), "is a device"},
