@@ -26,7 +26,8 @@ of a host is read from its files, and --needs adds to that.
 
 The model is run on some rows, and rows and answers go into the package: a host
 on which it answers otherwise will not load it. The rows are --rows, in the
-form of picket predict, or 16 that are typical for the model.
+form of picket predict, or 16 that are typical for the model. With --baseline, what
+the training set was like goes in too, for the host to compare with.
 
 The same input gives the same package, bit for bit.`,
 		Example: `  picket compile fraud.ubj -o fraud
@@ -35,7 +36,7 @@ The same input gives the same package, bit for bit.`,
 	}
 	var o packaging.BuildOptions
 	var variants, needs []string
-	var input string
+	var input, baselineDir string
 	var noWarmup bool
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "the name of the package")
@@ -44,6 +45,7 @@ The same input gives the same package, bit for bit.`,
 	f.StringArrayVar(&variants, "variant", nil, "another build, as `[NAME=]DIR`; may be repeated")
 	f.StringArrayVar(&needs, "needs", nil, "what a variant asks of a host besides, as `[NAME=]ITEM,...`: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5")
 	f.StringVar(&input, "rows", "", "the `FILE` with the warm-up rows, CSV or JSON")
+	f.StringVar(&baselineDir, "baseline", "", "the `DIR` that picket monitor baseline has written: what the model was trained on")
 	f.BoolVar(&noWarmup, "no-warmup", false, "leave warm-up rows and tensors out, as of a model that this host cannot run")
 	f.BoolVar(&o.Force, "force", false, "replace a file that is there already")
 	asJSON := jsonFlag(c)
@@ -54,6 +56,11 @@ The same input gives the same package, bit for bit.`,
 		doing := "building the package " + o.Out
 		if o.Variants, err = variantsOf(args[0], variants, needs); err != nil {
 			return fmt.Errorf("%s: %w", doing, err)
+		}
+		if baselineDir != "" {
+			if o.Baseline, err = packedBaseline(c, baselineDir); err != nil {
+				return fmt.Errorf("%s: %w", doing, err)
+			}
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -88,6 +95,9 @@ The same input gives the same package, bit for bit.`,
 		}
 		if told.Rows > 0 {
 			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.Rows, strings.Join(told.Ran, ", "))
+		}
+		if o.Baseline != nil {
+			fmt.Fprintf(w, "  baseline of the training set, from %s\n", baselineDir)
 		}
 		for _, left := range told.Left {
 			fmt.Fprintf(w, "  not run  %s\n", left)
@@ -162,4 +172,18 @@ func cutNeeds(text string) (name, items string, named bool) {
 		}
 	}
 	return "", text, false
+}
+
+// packedBaseline reads the two files of a folder, which must be sound: the daemon is to compare with them.
+func packedBaseline(c *cobra.Command, dir string) (*packaging.Baseline, error) {
+	b, err := readBaseline(c, dir)
+	if err != nil {
+		return nil, err
+	}
+	packed := &packaging.Baseline{}
+	if packed.Statistics, err = b.statistics.Encode(); err != nil {
+		return nil, err
+	}
+	packed.Constraints, err = b.constraints.Encode()
+	return packed, err
 }

@@ -40,7 +40,8 @@ func newRoot() *cobra.Command {
 		Long: `Look at a host, make models and packages, and talk to a running picketd.
 
 Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
-cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
+cannot be reached, 4 refused by policy (signature, trust, residency, access),
+5 compared with a baseline, and violations found.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -48,7 +49,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
 	// Terminals are not wider as a rule.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(
-		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newTop(flags), newExplain(flags), newCompile(), newPackage(), newPipeline(), newVersion(), newGPUReport())
+		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newTop(flags), newExplain(flags), newCompile(), newPackage(), newPipeline(), newMonitor(), newVersion(), newGPUReport())
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well

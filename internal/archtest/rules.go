@@ -48,10 +48,13 @@ var moduleRules = []rule{
 
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
-	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
+	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
 
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
+
+	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
+	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

@@ -94,6 +94,9 @@ func (r *run) pack(ctx context.Context, builds []build, base *baseline) (*packed
 		if o.Variants, err = r.variants(builds); err != nil {
 			return err
 		}
+		if o.Baseline, err = base.packed(r); err != nil {
+			return err
+		}
 		if s.Package.Warmup {
 			if err := r.ask(ctx, &o, p); err != nil {
 				return err

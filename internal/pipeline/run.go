@@ -19,8 +19,6 @@ type Options struct {
 	Local bool
 	// Work is the folder for the record and for what the steps make; empty: .picket/NAME beside the file.
 	Work string
-	// Baseline computes what monitoring compares with, where the file asks for it; nil: it cannot.
-	Baseline Baseliner
 	// Host is the machine that the model is asked on; nil: this one, as internal/hw sees it.
 	Host *hw.Host
 	// Progress is told what happens, by one goroutine at a time; nil for nobody.
@@ -182,7 +180,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, err := r.baseline(ctx, data, m)
+	base, err := r.baseline(ctx, data)
 	if err != nil {
 		return nil, err
 	}

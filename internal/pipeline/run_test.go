@@ -3,17 +3,16 @@ package pipeline
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/picket-ml/picket/internal/monitor"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/packaging"
 )
@@ -331,42 +330,41 @@ func TestVersionsAreNotReplaced(t *testing.T) {
 	}
 }
 
-// baseliner writes what it was asked about.
-type baseliner struct{ calls int }
-
-// Baseline implements Baseliner.
-func (b *baseliner) Baseline(_ context.Context, files []string, format, dir string) error {
-	b.calls++
-	text, err := json.Marshal([]any{files, format})
-	return errors.Join(err, os.WriteFile(filepath.Join(dir, "statistics.json"), text, 0o644))
-}
-
+// The package tells what the training set was like, where that is asked for.
 func TestBaseline(t *testing.T) {
 	f := newFakeSageMaker(t)
 	p := newPipelineAt(t, f)
-	b := &baseliner{}
-	run := func() {
+	baselineOf := func() []packaging.File {
 		t.Helper()
-		o := p.options()
-		o.Baseline = b
-		if _, err := Run(t.Context(), p.path, o); err != nil {
+		file, err := os.Open(p.run().Package)
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer file.Close()
+		a, err := packaging.Open(t.Context(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		return a.Manifest.Baseline()
 	}
-	if run(); b.calls != 0 {
-		t.Error("a baseline was computed that nobody asked for")
+	if got := baselineOf(); len(got) != 0 {
+		t.Errorf("a baseline that nobody asked for: %v", got)
 	}
 	p.write(p.text + "baseline: {enabled: true}\n")
 	p.change(`version: "1"`, `version: "2"`)
-	p.fails(t.Context(), "baseline.enabled: this program cannot compute a baseline")
-	run()
-	if run(); b.calls != 1 {
-		t.Errorf("the baseline was computed %d times", b.calls)
+	if got := baselineOf(); len(got) != 2 {
+		t.Errorf("the baseline is %v", got)
 	}
-	got := readAll(t, filepath.Join(p.dir, ".picket", "fraud", "aws", "baseline", "statistics.json"))
-	want, err := json.Marshal([]any{[]string{filepath.Join(p.dir, "rows/train/a.csv"), filepath.Join(p.dir, "rows/train/more/b.csv")}, "csv"})
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("it was computed of %s, want %s", got, want)
+	statistics, err := monitor.ParseStatistics(readAll(t, filepath.Join(p.dir, ".picket", "fraud", "aws", "baseline", monitor.StatisticsFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, model := neoModel(t); statistics.Dataset.ItemCount != 100 || len(statistics.Features) != model.Features {
+		t.Errorf("the baseline is of %v rows of %d features", statistics.Dataset.ItemCount, len(statistics.Features))
+	}
+	if baselineOf(); slices.Contains(p.steps(Started), stepBaseline) {
+		t.Error("the baseline was computed twice")
 	}
 }
 

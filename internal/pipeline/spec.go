@@ -84,9 +84,12 @@ type Target struct {
 	MaxTime     time.Duration `yaml:"max_runtime"`
 }
 
-// Baseline says whether the package's monitoring gets to know the training set.
+// Baseline says whether and how the package tells what the training set was like.
 type Baseline struct {
-	Enabled bool `yaml:"enabled"`
+	Enabled bool     `yaml:"enabled"`
+	Header  bool     `yaml:"header"`
+	Drop    []string `yaml:"drop"`
+	Score   string   `yaml:"score"`
 }
 
 // Package says what is made.
@@ -273,6 +276,9 @@ func (v *validation) all() {
 	v.dataset(&s.Dataset)
 	v.training(&s.Training)
 	v.targets(s.Compile)
+	if s.Baseline.Enabled && s.Dataset.Format == "libsvm" {
+		v.add("baseline.enabled", "is for datasets in csv or parquet")
+	}
 	if s.Package.Directory == "" {
 		v.add("package.directory", "is empty: the package has to be put somewhere")
 	}

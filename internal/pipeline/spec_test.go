@@ -42,6 +42,7 @@ func TestExampleIsCompleteAndSaysTheDefaults(t *testing.T) {
 	want.Dataset.Train, want.Dataset.Validation = raw.Dataset.Train, raw.Dataset.Validation
 	want.Training.Source, want.Training.Hyperparameters = raw.Training.Source, raw.Training.Hyperparameters
 	want.Compile = raw.Compile
+	want.Baseline.Drop = []string{}
 	want.Sign = Sign{Key: raw.Sign.Key, Certificates: []string{}}
 	want.Bucket.Name, want.Bucket.Prefix = raw.Bucket.Name, raw.Bucket.Prefix
 	want.AWS.Region = raw.AWS.Region
