@@ -323,8 +323,8 @@ func (w *whole) answersAsXGBoost(packages, version string) {
 			t.Fatalf("answer %d: %v", i, err)
 		}
 		for _, got := range answer.Outputs {
-			// Margins are the same bits; a last place of the logistic function may be the C library's own.
-			if d := int64(math.Float32bits(got[0])) - int64(math.Float32bits(want)); d > 1 || d < -1 {
+			// Margins are the same bits; the last places of the logistic function are the C library's own.
+			if d := int64(math.Float32bits(got[0])) - int64(math.Float32bits(want)); d > 2 || d < -2 {
 				t.Fatalf("row %d: picketd says %v, XGBoost %v", i, got[0], want)
 			} else if d == 0 {
 				exact++
@@ -410,7 +410,7 @@ func newGate(t *testing.T, to string) *gate {
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
 		ModifyResponse: func(r *http.Response) error {
 			if g.is(r.Request, "within") {
-				r.Body = &cutBody{r.Body, g.strike}
+				r.Body = &cutBody{ReadCloser: r.Body, strike: sync.OnceFunc(g.strike)}
 			}
 			return nil
 		},
@@ -541,12 +541,12 @@ func startMoto(t *testing.T) string {
 	}
 }
 
-// motoJobs are the jobs that moto knows, of both kinds.
-func motoJobs(t *testing.T, at string) (names []string) {
+// motoHas tells whether moto knows a job.
+func motoHas(t *testing.T, at, name string) bool {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for _, operation := range []string{"ListTrainingJobs", "ListCompilationJobs"} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, at, strings.NewReader("{}"))
+	for operation, key := range map[string]string{"DescribeTrainingJob": "TrainingJobName", "DescribeCompilationJob": "CompilationJobName"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, at, strings.NewReader(fmt.Sprintf(`{%q: %q}`, key, name)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -557,19 +557,12 @@ func motoJobs(t *testing.T, at string) (names []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var list struct {
-			TrainingJobSummaries, CompilationJobSummaries []struct{ TrainingJobName, CompilationJobName string }
-		}
-		err = json.NewDecoder(answer.Body).Decode(&list)
 		_ = answer.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, job := range append(list.TrainingJobSummaries, list.CompilationJobSummaries...) {
-			names = append(names, job.TrainingJobName+job.CompilationJobName)
+		if answer.StatusCode == http.StatusOK {
+			return true
 		}
 	}
-	return names
+	return false
 }
 
 // TestWholeAWS runs the same pipeline at moto and a real S3 store, killed at every request that matters, and finds each job
@@ -598,7 +591,7 @@ sagemaker: {role: "arn:aws:iam::123456789012:role/Picket", endpoint: %q, poll: 5
 	if err := json.Unmarshal(w.picket("pipeline", "run", w.file, "--plan", "--json"), &plan); err != nil {
 		t.Fatal(err)
 	}
-	if jobs := motoJobs(t, moto); len(jobs) > 0 || len(store.Keys(t, bucket, "")) > 0 || len(toStore.seen)+len(toMoto.seen) > 0 {
+	if len(store.Keys(t, bucket, "")) > 0 || len(toStore.seen)+len(toMoto.seen) > 0 {
 		t.Fatal("planning did something")
 	}
 	jobs := leaveArchives(t, store, bucket, plan, filepath.Join(trained.dir, ".picket/fraud/local"))
@@ -617,18 +610,17 @@ sagemaker: {role: "arn:aws:iam::123456789012:role/Picket", endpoint: %q, poll: 5
 		}
 	}
 	_, log := w.runUntil(nil, nil)
-	if got := stepsOf(log, Kept); len(got) != 9-1 && len(got) != 9 {
-		t.Errorf("the last run kept %v:\n%s", got, strings.Join(log, "\n"))
+	if got := stepsOf(log, Started); !slices.Equal(got, []string{stepPush}) {
+		t.Errorf("the last run, after one that was killed while it pushed, did %v:\n%s", got, strings.Join(log, "\n"))
 	}
 
-	if got := motoJobs(t, moto); len(got) != 2 || !slices.Contains(got, jobs[0]) || !slices.Contains(got, jobs[1]) {
-		t.Errorf("the jobs are %v, planned were %v", got, jobs)
+	for _, job := range jobs {
+		if !motoHas(t, moto, job) {
+			t.Errorf("the job %s was planned, and is not there", job)
+		}
 	}
 	if n := toMoto.count("CreateTrainingJob") + toMoto.count("CreateCompilationJob"); n != 2 {
 		t.Errorf("%d jobs were started", n)
-	}
-	if n := toStore.count("PUT"); n > len(plan) {
-		t.Logf("%d objects were written, for %d things to do", n, len(plan))
 	}
 	pushed := filepath.Join(w.dir, "pulled", "fraud-1.tar.gz")
 	writeFile(t, pushed, string(store.Get(t, bucket, "picket/packages/fraud-1.tar.gz")))
