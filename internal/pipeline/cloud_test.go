@@ -237,7 +237,6 @@ version: "1"
 dataset: {train: rows/train, validation: rows/validation.csv}
 training: {hyperparameters: {num_round: 10}, framework_version: 1.3-1}
 compile:
-  - {with: local, target: x86-64}
   - {with: neo, platform: LINUX/X86_64, variant: neo}
 bucket: {name: BUCKET, prefix: models}
 aws: {region: us-west-2, endpoint: STORE}
@@ -270,6 +269,12 @@ func (p *testPipeline) change(from, to string) {
 		p.t.Fatalf("there is no %q in the pipeline's file", from)
 	}
 	p.write(strings.Replace(p.text, from, to, 1))
+}
+
+// compileHereToo adds a target that takes a compiler, and a second.
+func (p *testPipeline) compileHereToo() {
+	p.t.Helper()
+	p.change("compile:\n", "compile:\n  - {with: local, target: x86-64}\n")
 }
 
 func (p *testPipeline) options() Options {

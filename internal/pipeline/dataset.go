@@ -43,7 +43,11 @@ type data struct {
 	Features int `json:"features"`
 }
 
-const stepDataset = "dataset"
+const (
+	stepDataset = "dataset"
+	// inventoryFile says that the dataset beside it is complete.
+	inventoryFile = "files.json"
+)
 
 // readData looks at the dataset: which files there are, and what they hold. known has digests of earlier.
 func readData(ctx context.Context, s *Spec, known map[string]seen) (*data, error) {
@@ -142,7 +146,7 @@ func (d *data) inventory(s *Spec) (location, []byte, error) {
 		list[c.Channel] = c.files
 	}
 	text, err := json.MarshalIndent(list, "", " ")
-	return s.root().below("datasets", d.Digest, "files.json"), append(text, '\n'), err
+	return s.root().below("datasets", d.Digest, inventoryFile), append(text, '\n'), err
 }
 
 // uploads are the objects of the dataset.
@@ -175,7 +179,7 @@ func (r *run) dataset(ctx context.Context) (*data, error) {
 	}
 	result := *d
 	there := func() bool {
-		has, err := r.bucket.has(ctx, at)
+		has, err := r.stored(ctx, at)
 		return has || err != nil // who cannot be asked has not said no
 	}
 	return d, r.step(ctx, stepDataset, d, &result, there, func(ctx context.Context, _ *record) error {
@@ -187,7 +191,7 @@ func (r *run) dataset(ctx context.Context) (*data, error) {
 const uploadsAtOnce = 4
 
 func (r *run) upload(ctx context.Context, d *data, at location, inventory []byte) error {
-	if has, err := r.bucket.has(ctx, at); err == nil && has {
+	if has, err := r.stored(ctx, at); err == nil && has {
 		r.tell(stepDataset, Working, "it is in S3 already, at "+at.String())
 		return nil
 	}
@@ -195,24 +199,12 @@ func (r *run) upload(ctx context.Context, d *data, at location, inventory []byte
 	together, all := errgroup.WithContext(ctx)
 	together.SetLimit(uploadsAtOnce)
 	for i := range files {
-		together.Go(func() error {
-			err := r.patiently(all, stepDataset, "uploading "+files[i].from+" to "+to[i].String(), func(ctx context.Context) error {
-				return r.bucket.put(ctx, to[i], files[i])
-			})
-			if err == nil {
-				r.tell(stepDataset, Working, fmt.Sprintf("uploaded %s, %.1f MiB", files[i].Path, float64(files[i].Size)/(1<<20)))
-			}
-			return err
-		})
+		together.Go(func() error { return r.store(all, stepDataset, files[i], to[i]) })
 	}
 	if err := together.Wait(); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(inventory)
-	f := file{Path: "files.json", Size: int64(len(inventory)), SHA256: hex.EncodeToString(sum[:])}
-	return r.patiently(ctx, stepDataset, "writing "+at.String(), func(ctx context.Context) error {
-		return r.bucket.putBytes(ctx, at, f, bytes.NewReader(inventory))
-	})
+	return r.storeBytes(ctx, stepDataset, inventoryFile, inventory, at)
 }
 
 // connect opens the way to AWS.
@@ -221,7 +213,7 @@ func (r *run) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.bucket = &bucket{client: r.spec.AWS.Client(config), kmsKey: r.spec.Bucket.KMSKey}
+	r.client = r.spec.AWS.Client(config)
 	r.service = newService(config, r.spec.SageMaker.Endpoint)
 	return nil
 }

@@ -188,20 +188,18 @@ func interrupted(ctx context.Context, k *jobKind, name string) error {
 // patiently does what may fail because of the network, or of a service that is busy, until it succeeds, fails for good, or
 // patience ends.
 func (r *run) patiently(ctx context.Context, step, doing string, do func(context.Context) error) error {
-	policy := cloud.Policy{
-		First: min(time.Second, max(r.spec.SageMaker.Poll, 10*time.Millisecond)), Longest: max(r.spec.SageMaker.Poll, 10*time.Millisecond) * 4,
-		Patience: r.spec.SageMaker.Patience,
+	return away(ctx, doing, cloud.Retry(ctx, r.policy(step, doing), do))
+}
+
+// policy is how long to go on with something while AWS cannot be reached.
+func (r *run) policy(step, doing string) cloud.Policy {
+	first := min(time.Second, r.spec.SageMaker.Poll)
+	return cloud.Policy{
+		First: first, Longest: max(4*r.spec.SageMaker.Poll, first), Patience: r.spec.SageMaker.Patience,
 		Report: func(err error, pause time.Duration) {
 			r.tell(step, Working, fmt.Sprintf("%s: %v; trying again in %v", doing, err, pause.Round(time.Millisecond)))
 		},
 	}
-	if err := cloud.Retry(ctx, policy, do); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted while %s; run again to go on: %w", doing, context.Cause(ctx))
-		}
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	return nil
 }
 
 // isJSON tells whether text is one JSON value.

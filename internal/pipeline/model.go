@@ -46,14 +46,13 @@ func (r *run) takeArchive(ctx context.Context, step, uri, name string) error {
 	if err != nil {
 		return err
 	}
-	archive := dir + ".tar.gz"
-	defer os.Remove(archive)
-	err = r.patiently(ctx, step, "fetching "+uri, func(ctx context.Context) error { return r.bucket.get(ctx, from, archive) })
+	archive, err := r.fetch(ctx, step, from, filepath.Join("archives", name))
 	if err != nil {
 		return err
 	}
+	defer func() { _ = removeAll(filepath.Dir(archive)) }() // what is left is removed the next time
 	if err := unpack(ctx, archive, dir); err != nil {
-		return fmt.Errorf("unpacking %s: %w", uri, err)
+		return fmt.Errorf("unpacking %s: %w", uri, errors.Join(err, removeAll(dir)))
 	}
 	_, err = r.keep(name)
 	return err

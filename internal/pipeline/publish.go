@@ -15,6 +15,7 @@ import (
 
 	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/transfer"
 	"github.com/picket-ml/picket/packaging"
 	"github.com/picket-ml/picket/packaging/signing"
 )
@@ -266,9 +267,9 @@ func (r *run) push(ctx context.Context, p *packed) (string, error) {
 		}
 		f := file{Path: filepath.Base(p.File), Size: info.Size(), SHA256: p.SHA256, from: p.File}
 		pushed.Object = object.String()
-		err = r.patiently(ctx, stepPush, "pushing "+p.File+" to "+pushed.Object, func(ctx context.Context) error { return r.bucket.put(ctx, object, f) })
-		if errors.Is(err, errOther) {
-			return fmt.Errorf("%w: a version is never overwritten, raise it", err)
+		err = r.store(ctx, stepPush, f, object)
+		if errors.Is(err, transfer.ErrExists) {
+			return fmt.Errorf("%w: raise the version", err)
 		}
 		return err
 	})

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -90,7 +92,7 @@ type run struct {
 
 	// Of AWS; nil for a local run.
 	service *service
-	bucket  *bucket
+	client  *s3.Client
 
 	host *hw.Host
 

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/picket-ml/picket/internal/transfer"
 )
 
 const (
@@ -204,12 +206,8 @@ func (r *run) uploadProgram(ctx context.Context, p *program) error {
 		if err != nil {
 			return fmt.Errorf("packing the training program: %w", err)
 		}
-		sum := sha256.Sum256(packed)
-		f := file{Path: "sourcedir.tar.gz", Size: int64(len(packed)), SHA256: hex.EncodeToString(sum[:])}
-		err = r.patiently(ctx, stepSource, "uploading the training program to "+p.URI, func(ctx context.Context) error {
-			return r.bucket.putBytes(ctx, p.object, f, bytes.NewReader(packed))
-		})
-		if errors.Is(err, errOther) {
+		err = r.storeBytes(ctx, stepSource, "sourcedir.tar.gz", packed, p.object)
+		if errors.Is(err, transfer.ErrExists) {
 			return nil // packed by another version of the compressor; the name has the digest of the files
 		}
 		return err

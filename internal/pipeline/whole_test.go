@@ -390,7 +390,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	seen   []string // method and target or path, of what was passed on
-	at     string   // part of the request to stop at
+	at     string   // the operation to stop at, or the method and a part of the path
 	when   string   // "before", "after" or "within"
 	struck chan struct{}
 }
@@ -456,7 +456,12 @@ func describe(r *http.Request) string {
 func (g *gate) is(r *http.Request, when string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.struck != nil && g.when == when && strings.Contains(describe(r), g.at)
+	method, rest, two := strings.Cut(g.at, " ")
+	if !two {
+		method, rest = "", g.at
+	}
+	said := describe(r)
+	return g.struck != nil && g.when == when && strings.HasPrefix(said, method) && strings.Contains(said, rest)
 }
 
 // strike has the process killed, and waits until it is.
@@ -600,10 +605,10 @@ sagemaker: {role: "arn:aws:iam::123456789012:role/Picket", endpoint: %q, poll: 5
 		gate     *gate
 		at, when string
 	}{
-		{toStore, "/train/part-001.csv", "after"}, {toStore, "/files.json", "before"}, {toStore, "/sourcedir.tar.gz", "after"},
+		{toStore, "PUT /train/part-001.csv", "after"}, {toStore, "PUT /files.json", "before"}, {toStore, "PUT /sourcedir.tar.gz", "after"},
 		{toMoto, "CreateTrainingJob", "before"}, {toMoto, "CreateTrainingJob", "after"}, {toMoto, "DescribeTrainingJob", "after"},
-		{toStore, "/output/model.tar.gz", "within"},
-		{toMoto, "CreateCompilationJob", "after"}, {toStore, "/model-LINUX_X86_64.tar.gz", "within"}, {toStore, "/packages/fraud-1.tar.gz", "after"},
+		{toStore, "GET /output/model.tar.gz", "within"},
+		{toMoto, "CreateCompilationJob", "after"}, {toStore, "GET /model-LINUX_X86_64.tar.gz", "within"}, {toStore, "PUT /packages/fraud-1.tar.gz", "after"},
 	} {
 		if killed, log := w.runUntil(nil, point.gate.arm(point.at, point.when)); !killed {
 			t.Fatalf("the run was not killed %s %s:\n%s", point.when, point.at, strings.Join(log, "\n"))
