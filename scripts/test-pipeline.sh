@@ -7,13 +7,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-requirements=('moto[server]==5.2.5')
 venv=.cache/moto/venv
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "${requirements[*]}" ]; then
+if ! cmp -s scripts/moto-requirements.txt "$venv/installed"; then
 	rm -rf "$venv"
 	python3 -m venv "$venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check "${requirements[@]}"
-	echo "${requirements[*]}" >"$venv/installed"
+	"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r scripts/moto-requirements.txt
+	cp scripts/moto-requirements.txt "$venv/installed"
 fi
 
 work=$(mktemp -d)

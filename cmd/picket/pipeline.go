@@ -68,6 +68,10 @@ would be sent to AWS, and does nothing.`,
 			}
 			return writePlan(c.OutOrStdout(), list)
 		}
+		var err error
+		if o.Host, err = hostOf(ctx); err != nil {
+			return err
+		}
 		steps := &stepPrinter{w: c.ErrOrStderr(), live: isTerminal(c.ErrOrStderr()) && os.Getenv("TERM") != "dumb"}
 		o.Progress = steps.print
 		result, err := pipeline.Run(ctx, args[0], *o)

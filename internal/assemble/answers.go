@@ -32,7 +32,7 @@ type Answers struct {
 	tensors *engine.Signature // Signature, as the engine has it
 }
 
-// ErrCannotRun: the host can run none of the variants.
+// ErrCannotRun says that the host can run none of the variants.
 var ErrCannotRun = errors.New("this host can run none of the variants, so it cannot tell what they answer")
 
 // Ask runs the variants on this host: the first that it can run gives the answers that the package will expect, and the

@@ -131,7 +131,7 @@ func (s *Spec) compilationJob(d *data, uri string, t *Target) (*jobKind, error) 
 	input := t.Input
 	if input == "" {
 		if d.Features == 0 {
-			return nil, errors.New("Neo wants to know how many features a row has: give dataset.features, or compile.input")
+			return nil, errors.New("how many features a row has is not known, and Neo wants to know it: give dataset.features, or compile.input")
 		}
 		input = fmt.Sprintf(`{"data": [1, %d]}`, d.Features)
 	}

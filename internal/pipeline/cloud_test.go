@@ -238,6 +238,7 @@ dataset: {train: rows/train, validation: rows/validation.csv}
 training: {hyperparameters: {num_round: 10}, framework_version: 1.3-1}
 compile:
   - {with: neo, platform: LINUX/X86_64, variant: neo}
+package: {warmup: false}
 bucket: {name: BUCKET, prefix: models}
 aws: {region: us-west-2, endpoint: STORE}
 sagemaker: {role: "arn:aws:iam::123456789012:role/Test", endpoint: SAGEMAKER, poll: 10ms, patience: 1m}

@@ -46,6 +46,7 @@ func newLocalPipeline(t *testing.T) *testPipeline {
 name: fraud
 version: "1"
 dataset: {train: rows.csv}
+package: {warmup: false}
 training: {source: program, hyperparameters: {do: "", model: %q}}
 `, testkit.Path(t, "models/xgboost/binary-1.3.3.json")))
 	return p

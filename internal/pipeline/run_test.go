@@ -23,6 +23,7 @@ var cloudSteps = []string{"compile neo", "compile x86-64", "dataset", "model", "
 func TestRunAtSageMaker(t *testing.T) {
 	f := newFakeSageMaker(t)
 	p := newPipelineAt(t, f)
+	p.change("package: {warmup: false}\n", "")
 	p.compileHereToo()
 	plan, err := Plan(t.Context(), p.path, Options{})
 	if err != nil {

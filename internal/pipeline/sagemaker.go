@@ -159,7 +159,6 @@ func (s *jobStatus) now() string {
 type service struct {
 	config   aws.Config
 	endpoint string
-	client   *http.Client
 }
 
 const (

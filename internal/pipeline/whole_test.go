@@ -46,6 +46,8 @@ type whole struct {
 	file string
 	args []string
 	env  []string
+	// python is the environment that a local run has made.
+	python string
 }
 
 const wholeFile = `
@@ -210,9 +212,21 @@ func (w *whole) killAtEachStep(moment time.Duration) {
 	}
 }
 
-// TestWholeLocal makes a package on this machine, killed in each step, and has a daemon answer as XGBoost does.
-func TestWholeLocal(t *testing.T) {
+// TestWhole runs a pipeline on this machine, and then the same at emulators of AWS, where the test does what SageMaker's
+// machines would: it leaves the archives with what was made here where the requests say.
+func TestWhole(t *testing.T) {
 	w := newWhole(t, "  - {with: local, target: x86-64}\n  - {with: local, target: x86-64-v3, engine: simd, variant: v3}", "", "--local")
+	made := filepath.Join(w.dir, ".picket/fraud/local")
+	w.python = filepath.Join(made, "venv/bin/python")
+	t.Run("local", func(t *testing.T) { w.onThisMachine(t) })
+	if !t.Failed() {
+		t.Run("AWS", func(t *testing.T) { wholeAWS(t, made, w.python) })
+	}
+}
+
+// onThisMachine makes a package on this machine, killed in each step, and has a daemon answer as XGBoost does.
+func (w *whole) onThisMachine(t *testing.T) {
+	w.t = t
 	w.killAtEachStep(100 * time.Millisecond)
 	before := readAll(t, filepath.Join(w.dir, "packages", "fraud-1.tar.gz"))
 	if _, log := w.runUntil(nil, nil); len(stepsOf(log, Started)) > 0 || len(stepsOf(log, Kept)) != 7 {
@@ -353,7 +367,7 @@ json.dump([float(x) for x in booster.predict(xgboost.DMatrix(table[:, 1:]))], sy
 	if len(matches) == 0 {
 		matches, _ = filepath.Glob(filepath.Join(w.dir, ".picket", "fraud", "*", "training", "model", "xgboost-model"))
 	}
-	cmd := exec.Command(pythonOf(w), "-c", program, filepath.Join(testkit.ModuleRoot(), "examples/pipeline/training"), filepath.Join(*wholeData, "validation"), matches[0], rows)
+	cmd := exec.Command(w.python, "-c", program, filepath.Join(testkit.ModuleRoot(), "examples/pipeline/training"), filepath.Join(*wholeData, "validation"), matches[0], rows)
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -366,21 +380,6 @@ json.dump([float(x) for x in booster.predict(xgboost.DMatrix(table[:, 1:]))], sy
 		w.t.Fatalf("XGBoost gave %d answers, %v", len(expected), err)
 	}
 	return expected
-}
-
-// wholePython is the environment that a local run has made, for other tests too.
-var wholePython struct {
-	sync.Mutex
-	path string
-}
-
-func pythonOf(w *whole) string {
-	wholePython.Lock()
-	defer wholePython.Unlock()
-	if own := filepath.Join(w.dir, ".picket/fraud/local/venv/bin/python"); wholePython.path == "" {
-		return own
-	}
-	return wholePython.path
 }
 
 // gate is a proxy before a server, which lets a test stop at a request: before it is passed on, after it was, or in the
@@ -570,17 +569,9 @@ func motoHas(t *testing.T, at, name string) bool {
 	return false
 }
 
-// TestWholeAWS runs the same pipeline at moto and a real S3 store, killed at every request that matters, and finds each job
-// started once and each object written once. The test does what SageMaker's machines would: it trains, with the same program,
-// and leaves the archives where the requests say.
-func TestWholeAWS(t *testing.T) {
-	trained := newWhole(t, "  - {with: local, target: x86-64}", "", "--local")
-	trained.runUntil(nil, nil)
-	wholePython.Lock()
-	wholePython.path = filepath.Join(trained.dir, ".picket/fraud/local/venv/bin/python")
-	wholePython.Unlock()
-	defer func() { wholePython.Lock(); wholePython.path = ""; wholePython.Unlock() }()
-
+// wholeAWS runs the same pipeline at moto and a real S3 store, killed at every request that matters, and finds each job
+// started once. made is the folder of a local run, with python its environment.
+func wholeAWS(t *testing.T, made, python string) {
 	store, moto := s3.Start(t), startMoto(t)
 	toStore, toMoto := newGate(t, store.Endpoint), newGate(t, moto)
 	bucket := store.NewBucket(t)
@@ -589,6 +580,7 @@ bucket: {name: %s, prefix: picket}
 aws: {region: us-west-2, endpoint: %q}
 sagemaker: {role: "arn:aws:iam::123456789012:role/Picket", endpoint: %q, poll: 50ms}
 `, bucket, toStore.URL, toMoto.URL))
+	w.python = python
 	w.env = append(w.env, store.Env()...)
 	w.env = append(w.env, "AWS_ENDPOINT_URL_S3=")
 
@@ -599,7 +591,7 @@ sagemaker: {role: "arn:aws:iam::123456789012:role/Picket", endpoint: %q, poll: 5
 	if len(store.Keys(t, bucket, "")) > 0 || len(toStore.seen)+len(toMoto.seen) > 0 {
 		t.Fatal("planning did something")
 	}
-	jobs := leaveArchives(t, store, bucket, plan, filepath.Join(trained.dir, ".picket/fraud/local"))
+	jobs := leaveArchives(t, store, bucket, plan, made)
 
 	for _, point := range []struct {
 		gate     *gate
