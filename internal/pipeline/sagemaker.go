@@ -224,7 +224,7 @@ func (s *service) call(ctx context.Context, operation string, request, reply any
 		return cloud.Explain(err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return s.refusal(answer, data)
+		return s.refusal(answer, data, credentials.CanExpire)
 	}
 	if len(data) > maxServiceReply || json.Unmarshal(data, reply) != nil {
 		return &cloud.Error{Reason: "the answer of SageMaker is no JSON of a sensible size; is the endpoint the right one?"}
@@ -232,8 +232,8 @@ func (s *service) call(ctx context.Context, operation string, request, reply any
 	return nil
 }
 
-// refusal makes an error of an answer that is one.
-func (s *service) refusal(answer *http.Response, data []byte) error {
+// refusal makes an error of an answer that is one. Credentials that can be renewed are, where they have expired.
+func (s *service) refusal(answer *http.Response, data []byte, renewable bool) error {
 	var said struct {
 		Type    string `json:"__type"`
 		Message string `json:"message"`
@@ -261,7 +261,7 @@ func (s *service) refusal(answer *http.Response, data []byte) error {
 		if cache, ok := s.config.Credentials.(*aws.CredentialsCache); ok {
 			cache.Invalidate()
 		}
-		return &cloud.Error{Reason: "the credentials have expired: log in again, and run the pipeline again, which goes on"}
+		return &cloud.Error{Reason: "the credentials have expired: log in again, and run the pipeline again, which goes on", Temporary: renewable}
 	case strings.Contains(code, "Throttl") || strings.Contains(code, "TooManyRequests") || strings.Contains(code, "LimitExceeded") && strings.Contains(lower, "rate"),
 		answer.StatusCode >= 500, answer.StatusCode == http.StatusTooManyRequests:
 		return &cloud.Error{Reason: "SageMaker is busy or broken (" + reasonOf(code, message, answer.StatusCode) + ")", Temporary: true}
