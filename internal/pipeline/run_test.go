@@ -293,7 +293,7 @@ func TestHostileArchives(t *testing.T) {
 		"a link":        {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeSymlink, Name: "xgboost-model", Linkname: outside}}, nil), "is a symbolic link"},
 		"a hard link":   {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeLink, Name: "xgboost-model", Linkname: "/etc/passwd"}}, nil), "is a hard link"},
 		"a device":      {packHeaders(t, []*tar.Header{{Typeflag: tar.TypeBlock, Name: "x"}}, nil), "is a device"},
-		"a bomb":        {packFiles(t, map[string]string{"x": strings.Repeat("\x00", 80<<20)}), "unpacks to more than"},
+		"a bomb":        {packFiles(t, map[string]string{"x": strings.Repeat("\x00", 65<<20)}), "unpacks to more than"},
 		"no model":      {packFiles(t, map[string]string{"notes.txt": "x"}), "training has left no model of trees"},
 		"two models":    {packFiles(t, map[string]string{"a.json": model, "b.json": model}), "training has left 2 model files"},
 		"another file":  {packFiles(t, map[string]string{"xgboost-model": "\x80\x03cxgboost"}), "training has left no model of trees"},
