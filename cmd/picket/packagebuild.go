@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/packaging"
 )
 
@@ -62,12 +64,20 @@ The same input gives the same package, bit for bit.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		told := &answered{}
+		told := &assemble.Answers{}
 		if !noWarmup {
-			if told, err = answers(ctx, o.Variants, input); err != nil {
+			host, err := hostOf(ctx)
+			if err != nil {
+				return err
+			}
+			told, err = assemble.Ask(ctx, host, o.Variants, input)
+			if errors.Is(err, assemble.ErrCannotRun) {
+				return fmt.Errorf("%s: %w: %s; build the package on a host that can, or give --no-warmup", doing, err, strings.Join(told.Left, "; "))
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", doing, err)
 			}
-			o.Signature, o.Warmup, o.WarmupRows = told.signature, told.warmup, told.rows
+			o.Signature, o.Warmup, o.WarmupRows = told.Signature, told.Warmup, told.Rows
 		}
 		built, err := packaging.Build(ctx, o)
 		if err != nil {
@@ -83,13 +93,13 @@ The same input gives the same package, bit for bit.`,
 		for _, v := range s.Variants {
 			fmt.Fprintf(w, "  variant  %s, for %s\n", v.Name, requiresText(v.Requires))
 		}
-		if told.rows > 0 {
-			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.rows, strings.Join(told.ran, ", "))
+		if told.Rows > 0 {
+			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.Rows, strings.Join(told.Ran, ", "))
 		}
 		if o.Baseline != nil {
 			fmt.Fprintf(w, "  baseline of the training set, from %s\n", baselineDir)
 		}
-		for _, left := range told.left {
+		for _, left := range told.Left {
 			fmt.Fprintf(w, "  not run  %s\n", left)
 		}
 		fmt.Fprintf(w, "not signed yet: picket package sign %s --key KEY.pem\n", o.Out)
@@ -127,11 +137,11 @@ func variantsOf(first string, more, needs []string) ([]packaging.BuildVariant, e
 			v.Name, v.Dir = name, dir
 		}
 		var err error
-		if v.Requires, err = needsOf(v.Dir); err != nil {
+		if v.Requires, err = assemble.Needs(v.Dir); err != nil {
 			return nil, fmt.Errorf("the folder %s: %w", v.Dir, err)
 		}
 		if v.Name == "" {
-			v.Name = nameOf(v.Requires)
+			v.Name = assemble.VariantName(v.Requires)
 		}
 		list = append(list, v)
 	}
@@ -143,7 +153,7 @@ func variantsOf(first string, more, needs []string) ([]packaging.BuildVariant, e
 				continue
 			}
 			found = true
-			if err := addNeeds(&list[i].Requires, items); err != nil {
+			if err := assemble.AddNeeds(&list[i].Requires, items); err != nil {
 				return nil, usage("--needs %s: %v", text, err)
 			}
 		}
