@@ -59,6 +59,7 @@ type daemon struct {
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
 	captures   *captures     // nil where nothing is captured
+	outgoing   *outgoing     // nil where what is captured stays
 	end        time.Time     // when what is left is given up, once the daemon is stopping
 	cutOff     bool          // nothing is waited for any more
 }
@@ -133,7 +134,11 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.closeTracer()
-	if d.captures, err = newCaptures(c, d.log); err != nil {
+	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
+		return err
+	}
+	defer d.outgoing.close(d.log)
+	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
 		return err
 	}
 	defer d.captures.close()
@@ -182,6 +187,9 @@ func (d *daemon) begin(before *predecessor) error {
 	d.declared.start(d.ctx)
 	if d.fleet != nil {
 		d.fleet.Start(d.ctx)
+	}
+	if err := d.checkPolicy(); err != nil {
+		return err
 	}
 	if before == nil {
 		d.serve()

@@ -55,6 +55,10 @@ var moduleRules = []rule{
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
 
 	// What is captured, on its way from the engine to storage.
+	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
+	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 

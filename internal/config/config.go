@@ -37,12 +37,12 @@ type Config struct {
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
 	Fleet         Fleet    `yaml:"fleet"`
+	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS      cloud.Options `yaml:"aws"`
 	Host     Host          `yaml:"host"`
 	Shutdown Shutdown      `yaml:"shutdown"`
 	Restart  Restart       `yaml:"restart"`
-	Capture  Capture       `yaml:"capture"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
