@@ -29,11 +29,11 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing soak-short fuzz
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
 	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing \
-	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
+	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -214,6 +214,10 @@ soak-change:
 
 soak-overload:
 	$(GO) run ./bench/overload -long
+
+# 10,000 kills, 100,000 losses of power, and damage at every byte of a spool.
+soak-capture:
+	PICKET_TEST_KILLS=10000 PICKET_TEST_POWER_STATES=100000 PICKET_TEST_EVERY_BYTE=1 $(GO) test -count=1 -timeout 60m -run '^Test(RandomKill|PowerLoss|DamageAtEveryByte)$$' ./internal/capture/spool
 
 soak-fuzz:
 	$(GO) run ./bench/soak parsers
