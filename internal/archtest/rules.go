@@ -23,7 +23,9 @@ var moduleRules = []rule{
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
-	{pkg: "internal/config"},
+	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
 	{pkg: "internal/archtest"},
@@ -65,6 +67,7 @@ var moduleRules = []rule{
 	{pkg: "bench/...", imports: everything},
 	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
 
-	// What tests stand on.
+	// What tests stand on. The benchmarks start the same store.
+	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},
 	{pkg: "internal/testkit/...", imports: realParts, support: true},
 }

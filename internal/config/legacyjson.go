@@ -9,10 +9,13 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 // parseLegacy reads an Edge Manager file into config. An error means that it is
@@ -56,6 +59,7 @@ func parseLegacy(data []byte, config *Config) error {
 		return errors.New("no key of an Edge Manager configuration in it: a JSON file must be one, name Picket's own configuration *.yaml")
 	}
 	r.crossCheck(given)
+	config.AWS = r.aws()
 	config.Legacy = r.legacy
 	config.Warnings = r.warnings
 	return nil
@@ -203,6 +207,32 @@ func (r *legacyReader) crossCheckCloud(given map[string]bool) {
 			r.warn(keyEndpoint, "is %s, which is not an https URL: no credentials can be had for uploading", quote(endpoint))
 		}
 	}
+}
+
+// aws is how the old agent reached AWS, as the section aws says it. What is not complete, or cannot be right, is left
+// out: a host that reaches nothing still answers.
+func (r *legacyReader) aws() cloud.Options {
+	l, p := r.legacy, r.legacy.Provider
+	o := cloud.Options{Region: l.Region}
+	if p.Name == "Aws" && p.CredentialEndpoint != "" {
+		o.RoleAlias = cloud.RoleAlias{URL: p.CredentialEndpoint, Thing: l.DeviceName, Certificate: p.CertFile, Key: p.KeyFile, CA: p.CACertFile}
+	}
+	for _, f := range []struct{ name, file string }{
+		{"cert_file", o.RoleAlias.Certificate}, {"cert_pk_file", o.RoleAlias.Key}, {"ca_cert_file", o.RoleAlias.CA},
+	} {
+		if f.file != "" && !filepath.IsAbs(f.file) {
+			r.warn(awsPrefix+f.name, "is %s, which is no absolute path: no credentials can be had from AWS IoT", quote(f.file))
+			o.RoleAlias = cloud.RoleAlias{}
+		}
+	}
+	o.Check(func(key, _ string) {
+		if key == "region" {
+			o.Region = ""
+		} else {
+			o.RoleAlias = cloud.RoleAlias{}
+		}
+	})
+	return o
 }
 
 // legacyEntry is one key of the object, in the order of the file.

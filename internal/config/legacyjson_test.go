@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 const fullLegacy = `{
@@ -61,7 +63,14 @@ func TestLegacyEveryKey(t *testing.T) {
 	if len(got.Warnings) != 0 || got.Log.Level != slog.LevelDebug {
 		t.Errorf("level %v, warnings %q", got.Log.Level, got.Warnings)
 	}
+	wantAWS := cloud.Options{Region: "us-west-2", RoleAlias: cloud.RoleAlias{
+		URL: want.Provider.CredentialEndpoint, Thing: "host-1", Certificate: "/cert.pem", Key: "/key.pem", CA: "/ca.pem",
+	}}
+	if !reflect.DeepEqual(got.AWS, wantAWS) {
+		t.Errorf("AWS is reached by\n%+v\nwant\n%+v", got.AWS, wantAWS)
+	}
 	// Nothing about serving comes from such a file.
+	got.AWS = cloud.Options{}
 	got.Legacy, got.Log.Level = nil, slog.LevelInfo
 	defaults, err := Resolve(Flags{}, noEnv)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/picket-ml/picket/internal/cloud"
 )
 
 // problem is one thing wrong with a value, and the path of its key.
@@ -96,7 +98,16 @@ func (c *Config) problems() []problem {
 	if c.Packages != "" {
 		k.absolute("packages", c.Packages)
 	}
+	if _, _, err := cloud.ParseS3(c.PackagesFrom); c.PackagesFrom != "" && err != nil {
+		k.add("packages_from", "%v", err)
+	}
 	c.Trust.check(k)
+	c.AWS.Check(func(key, sentence string) { k.add("aws."+key, "%s", sentence) })
+	for _, f := range c.AWS.Files() {
+		if f[1] != "" {
+			k.absolute("aws."+f[0], f[1])
+		}
+	}
 	if c.StateDir != "" {
 		k.absolute("state_dir", c.StateDir)
 	}
@@ -277,7 +288,7 @@ func (r Run) check(k *checker, path string) {
 	k.between(path+".expected_rows", r.ExpectedRows, 1, 1<<20)
 	k.between(path+".instances", r.Instances, 0, 1024)
 	k.between(path+".threads", r.Threads, 0, 1024)
-	k.between(path+".max_batch_rows", r.MaxBatchRows, 1, 1<<20)
+	k.between(path+".max_batch_rows", r.MaxBatchRows, 0, 1<<20)
 	k.durationUpTo(path+".batch_delay", r.BatchDelay, time.Minute)
 	k.between(path+".max_queue", r.MaxQueue, 1, 1<<20)
 	k.durationUpTo(path+".timeout", r.Timeout, 24*time.Hour)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +105,15 @@ func (d *yamlDecoder) value(node *yaml.Node, to reflect.Value, path string) {
 		return
 	case slog.Level:
 		scalar(d, node, to, path, parseLevel)
+		return
+	}
+	if own, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		scalar(d, node, to, path, func(text string) (any, error) {
+			if err := own.UnmarshalText([]byte(text)); err != nil {
+				return nil, err
+			}
+			return to.Interface(), nil
+		})
 		return
 	}
 	switch to.Kind() {
