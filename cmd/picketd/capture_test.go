@@ -43,7 +43,7 @@ func startCaptured(t *testing.T, sampling, more string) *captured {
 
 func (c *captured) predict(t *testing.T) {
 	t.Helper()
-	in := &agentapi.Tensor{Data: &agentapi.Tensor_ByteData{ByteData: make([]byte, 24*4)}}
+	in := &agentapi.Tensor{Data: &agentapi.Tensor_ByteData{ByteData: make([]byte, 30*4)}}
 	if _, err := c.Predict(t.Context(), &agentapi.PredictRequest{Name: "fraud", Tensors: []*agentapi.Tensor{in}}); err != nil {
 		t.Fatal(err)
 	}

@@ -242,9 +242,6 @@ func (s *Spool) add(urgent bool, all []*capture.Entry) (*batch, error) {
 		s.unclaim(ids)
 		return nil, err
 	}
-	if urgent || len(b.b) > maxPending/4 {
-		s.notify()
-	}
 	return b, nil
 }
 
@@ -295,8 +292,8 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	b.ids = append(b.ids, ids...)
 	b.urgent = b.urgent || urgent
 	s.pending = b
-	if first && !urgent {
-		s.notify() // so that it is flushed in time
+	if first || urgent || len(b.b) > maxPending/4 {
+		s.notify() // so that it is written in time
 	}
 	return b, nil
 }
