@@ -127,6 +127,12 @@ func TestDaemonCaptures(t *testing.T) {
 			t.Errorf("%s was answered with %d %s", body, code, said)
 		}
 	}
+	page := readFile(t, "../../docs/metrics.md")
+	for _, name := range regexp.MustCompile(`(?m)^picket_capture_\w+`).FindAllString(c.scrape(t, filepath.Join(c.dir, "oip.sock")), -1) {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/metrics.md does not explain %s", name)
+		}
+	}
 	// A crash, and what was said to be durable is.
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
