@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -287,19 +288,12 @@ Exit code 1 says that something is damaged.`,
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
-		s, err := f.open(args, true)
+		a, moved, err := verifySpool(f, args)
+		for tries := 1; moved && err == nil && tries < verifyTries; tries++ {
+			a, moved, err = verifySpool(f, args)
+		}
 		if err != nil {
 			return err
-		}
-		defer s.Close()
-		problems := []string{}
-		st := s.Verify(func(err error) {
-			if len(problems) < maxProblems && !errors.Is(err, spool.ErrGone) {
-				problems = append(problems, err.Error())
-			}
-		})
-		a := spoolAccounts{
-			s.Directory(), len(problems) == 0, st.Accepted, st.Uploaded, st.OnDisk, st.Dropped.Total(), st.Dropped, st.Quarantined, st.Segments, st.Bytes, problems,
 		}
 		if *asJSON {
 			if err := writeJSON(c.OutOrStdout(), a); err != nil {
@@ -307,8 +301,8 @@ Exit code 1 says that something is damaged.`,
 			}
 		} else {
 			fmt.Fprintf(c.OutOrStdout(), "%s: %d records accepted\n  uploaded     %d\n  on disk      %d, in %d segments, %d bytes\n  dropped      %d (quota %d, age %d, policy %d, lost %d)\n  quarantined  %d\n",
-				a.Directory, a.Accepted, a.Uploaded, a.OnDisk, a.Segments, a.Bytes, a.Dropped, st.Dropped.Quota, st.Dropped.Age, st.Dropped.Policy, st.Dropped.Lost, a.Quarantined)
-			for _, p := range problems {
+				a.Directory, a.Accepted, a.Uploaded, a.OnDisk, a.Segments, a.Bytes, a.Dropped, a.DroppedBy.Quota, a.DroppedBy.Age, a.DroppedBy.Policy, a.DroppedBy.Lost, a.Quarantined)
+			for _, p := range a.Problems {
 				fmt.Fprintf(c.OutOrStdout(), "  problem      %s\n", p)
 			}
 		}
@@ -318,6 +312,28 @@ Exit code 1 says that something is damaged.`,
 		return nil
 	})
 	return c
+}
+
+// verifyTries is how often a spool is looked at whose daemon takes files away meanwhile.
+const verifyTries = 10
+
+// verifySpool looks at the spool once. moved says that a file went while it did.
+func verifySpool(f *spoolFlags, args []string) (a spoolAccounts, moved bool, err error) {
+	s, err := f.open(args, true)
+	if err != nil {
+		return a, false, err
+	}
+	defer s.Close()
+	problems := []string{}
+	st := s.Verify(func(err error) {
+		moved = moved || errors.Is(err, fs.ErrNotExist)
+		if len(problems) < maxProblems {
+			problems = append(problems, err.Error())
+		}
+	})
+	return spoolAccounts{
+		s.Directory(), len(problems) == 0, st.Accepted, st.Uploaded, st.OnDisk, st.Dropped.Total(), st.Dropped, st.Quarantined, st.Segments, st.Bytes, problems,
+	}, moved, nil
 }
 
 func newSpoolDrain(f *spoolFlags) *cobra.Command {
