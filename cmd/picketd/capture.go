@@ -49,10 +49,10 @@ const (
 	spoolComplain = 30 * time.Second
 )
 
-// newCaptures is nil where nothing is captured. It opens the spool if nobody else has
+// newCaptures is nil where nothing is captured; to is nil where records stay. It opens the spool if nobody else has
 // it; else, and where it cannot be opened, it goes on trying: predictions do not depend
 // on it.
-func newCaptures(c *config.Config, log *slog.Logger) (*captures, error) {
+func newCaptures(c *config.Config, log *slog.Logger, to consumer) (*captures, error) {
 	if !c.Capture.Enabled {
 		return nil, nil
 	}
@@ -60,7 +60,7 @@ func newCaptures(c *config.Config, log *slog.Logger) (*captures, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	k := &captures{log: log, options: o, ready: make(chan struct{})}
+	k := &captures{log: log, options: o, consumer: to, ready: make(chan struct{})}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	byDefault, models := samplings(c)
 	k.tap = capture.NewTap(capture.TapOptions{

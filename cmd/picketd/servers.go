@@ -77,6 +77,9 @@ func (d *daemon) buildServers(started time.Time) error {
 	if d.captures != nil {
 		options.Collectors = append(options.Collectors, d.captures)
 	}
+	if d.outgoing != nil {
+		options.Collectors = append(options.Collectors, d.outgoing)
+	}
 	inference, err := oip.New(options)
 	if err != nil {
 		return err

@@ -38,6 +38,11 @@ type Capture struct {
 	// an earlier process cannot leave.
 	Recipients []string `yaml:"recipients"`
 	Identity   string   `yaml:"identity"`
+	// Destination, Format, Upload and Residency are about the way out of the host.
+	Destination Destination `yaml:"destination"`
+	Format      Format      `yaml:"format"`
+	Upload      Upload      `yaml:"upload"`
+	Residency   Residency   `yaml:"residency"`
 }
 
 // Directory is where the spool is, for a daemon with that state directory.
@@ -81,6 +86,7 @@ func defaultCapture() Capture {
 		MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour, WhenFull: "drop_oldest",
 		SegmentBytes: 8 << 20, SegmentAge: 10 * time.Second, FlushAfter: 100 * time.Millisecond,
 		BesideBytes: 1 << 20, Ring: 4096, RingBytes: 64 << 20,
+		Format: defaultFormat(), Upload: defaultUpload(), Residency: Residency{Metrics: true, K: 10},
 	}
 }
 
@@ -130,6 +136,7 @@ func (c Capture) check(k *checker, state string) {
 	if c.Identity != "" {
 		k.absolute("capture.identity", c.Identity)
 	}
+	c.checkLeaving(k, state)
 }
 
 func (s Sampling) check(k *checker, path string) {
