@@ -79,6 +79,7 @@ func run() (err error) {
 	}
 
 	out := report.New()
+	var results []report.Serving
 	for _, captured := range []string{"10%", "100%"} {
 		for _, load := range []struct{ clients, window int }{{1, 1}, {2, 128}} {
 			off, on := ask, ask
@@ -93,7 +94,7 @@ func run() (err error) {
 			if err != nil {
 				return err
 			}
-			out.Results = append(out.Results, measured...)
+			results = append(results, measured...)
 			a, b := measured[0], measured[1]
 			rate := fmt.Sprintf("rows/s with %s captured to those with nothing captured, %d outstanding (nothing captured: %.0f)", captured, load.clients*load.window, a.RowsPerS)
 			p99 := fmt.Sprintf("p99 with %s captured to that with nothing captured, %d outstanding (nothing captured: %.1f us)", captured, load.clients*load.window, a.P99US)
@@ -109,5 +110,6 @@ func run() (err error) {
 			}
 		}
 	}
+	out.Results = results
 	return out.Write()
 }
