@@ -72,7 +72,7 @@ func truthBody(c *cobra.Command, args []string, input string) (body []byte, kind
 	case input == "" || len(args) != 1:
 		return nil, "", usage("give an ID and an OUTCOME, or --input FILE")
 	}
-	from := io.Reader(c.InOrStdin())
+	from := c.InOrStdin()
 	if input != "-" {
 		file, err := os.Open(input)
 		if err != nil {

@@ -138,7 +138,7 @@ func TestDaemonCaptures(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wait(t)
-	c.process.conn.Close()
+	c.conn.Close()
 	c.process = launch(t, c.path, nil, "--config", c.file)
 	c.connect(t)
 	c.status(t, "one", agentapi.CaptureDataStatus_IN_PROGRESS)

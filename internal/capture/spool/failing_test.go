@@ -59,10 +59,10 @@ func TestEachCallFails(t *testing.T) {
 				s.impatient()
 			}
 			for n := range 24 {
-				switch e := sample(n); {
-				case n%8 == 3:
+				switch e := sample(n); n % 8 {
+				case 3:
 					try(explicit(n))
-				case n%8 == 5:
+				case 5:
 					e.Inputs[0].Data = make([]byte, 1100)
 					try(e)
 				default:
