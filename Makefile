@@ -29,13 +29,10 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short fuzz
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
 .PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
-.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-cloud \
-	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -240,6 +237,10 @@ soak-change:
 soak-overload:
 	$(GO) run ./bench/overload -long
 
+# 10,000 kills, 100,000 losses of power, and damage at every byte of a spool.
+soak-capture:
+	PICKET_TEST_KILLS=10000 PICKET_TEST_POWER_STATES=100000 PICKET_TEST_EVERY_BYTE=1 $(GO) test -count=1 -timeout 60m -run '^Test(RandomKill|PowerLoss|DamageAtEveryByte)$$' ./internal/capture/spool
+
 # Captured records: a thousand processes killed on the way to the store.
 soak-upload:
 	PICKET_TEST_KILLS=1000 $(GO) test -count=1 -v -timeout 1h -run '^TestKills$$' ./internal/capture/upload
@@ -255,7 +256,7 @@ bench-doc: ## put bench/results into the tables of docs/performance.md, or those
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving, fleet, fraud, transfer); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
@@ -264,6 +265,10 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+# A module of its own, for what it compares with.
+bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
+	@mkdir -p bench/results
+	cd bench/spool && $(GO) run . $(BENCHFLAGS) -o ../results/spool.json
 
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
