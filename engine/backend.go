@@ -109,6 +109,9 @@ type Properties struct {
 	// MaxRows is how many rows one Run can take; 0 for any number. Larger
 	// requests are run in parts.
 	MaxRows int
+	// BatchRows is up to how many rows a Run's cost for a row falls, which is how many
+	// are gathered into one where the options do not say it; 0 where it is not known.
+	BatchRows int
 	// Variant says which build of the model this is, such as "x86-64-v3"; it
 	// may be empty.
 	Variant string

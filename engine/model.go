@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -163,6 +164,9 @@ func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Ho
 			}
 		}
 	}
+	if o.MaxBatchRows == 0 {
+		o.MaxBatchRows = cmp.Or(p.BatchRows, batchRows)
+	}
 	p.Inline = p.Inline && cores == nil
 	if p.MaxInstances > 0 {
 		o.Instances = min(o.Instances, p.MaxInstances)
@@ -207,10 +211,31 @@ func best(of *atomic.Int64, ns int64) {
 func (s *Snapshot) Describe() Description { return s.description }
 
 // Inline tells whether Predict of so many rows may run them on the thread that it
-// is called on, and would not be longer at it than at handing them over. A server
-// that reads many requests on one thread has others predicted elsewhere: what is
-// not read cannot be refused, and its deadline has not begun.
-func (s *Snapshot) Inline(rows int) bool { return s.queue.inline && rows <= s.inlineRows }
+// is called on, and would not be longer at it, waiting included, than at handing them
+// over. A server that reads many requests on one thread has others predicted
+// elsewhere: what is not read cannot be refused, and its deadline has not begun.
+func (s *Snapshot) Inline(rows int) bool {
+	return s.queue.inline && rows <= s.inlineRows && s.queue.turn(rows) <= handOver
+}
+
+// Refuses fails with ErrBusy where a request of so many rows would be refused if it
+// came now, for the reasons for which Predict refuses it; the zero Deadline and
+// Priority are those of the model. It is for servers that have read requests which
+// are not worth being copied: in an overload those are most. The caller counts what
+// it refuses with Refused. That it does not fail promises nothing.
+func (s *Snapshot) Refuses(rows int, deadline time.Time, p Priority) error {
+	arrived, end := clock(), int64(0)
+	switch {
+	case !deadline.IsZero():
+		end = after(arrived, time.Until(deadline))
+	case s.options.Timeout > 0:
+		end = after(arrived, s.options.Timeout)
+	}
+	if p == Unnamed {
+		p = s.options.Priority
+	}
+	return s.queue.refuses(rows, p, arrived, end)
+}
 
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }

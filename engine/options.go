@@ -51,7 +51,8 @@ type ModelOptions struct {
 	// Default: the number of whole cores the process may use.
 	Threads int
 	// MaxBatchRows is the largest number of rows that requests are put together
-	// to; a single larger request is still served. Default 64.
+	// to; a single larger request is still served. Default: the model's
+	// Properties.BatchRows, or 64.
 	MaxBatchRows int
 	// BatchDelay is how long an idle instance waits for more requests to join a
 	// batch; less when a request's deadline leaves no room for it. Default 0: an
@@ -125,8 +126,13 @@ func (o ModelOptions) Settings() []Setting {
 }
 
 // builtinOptions are the defaults of the defaults. Threads is chosen when the
-// host is known, Instances when the model is.
-var builtinOptions = ModelOptions{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: Normal}
+// host is known, Instances and MaxBatchRows when the model is.
+var builtinOptions = ModelOptions{ExpectedRows: 1, MaxQueue: 1024, Priority: Normal}
+
+// batchRows is MaxBatchRows where neither the options nor the model tell it. More
+// would keep the first of them for long and take much memory with models whose rows
+// are large or slow.
+const batchRows = 64
 
 // limits no configuration sensibly exceeds; they keep sums far from overflow.
 const (

@@ -80,19 +80,10 @@ func (q *queue) admit(r *Request) (*worker, error) {
 		q.mu.Unlock()
 		return w, nil
 	}
-	if q.requests >= q.maxRequests {
+	if no := q.refuse(r.Rows, r.Priority, r.arrived, r.deadline); no.full || no.late {
 		q.mu.Unlock()
 		r.state = requestDone
-		return nil, fmt.Errorf("predicting: %w: %d requests are waiting already", ErrBusy, q.maxRequests)
-	}
-	if r.deadline != 0 && len(q.idle) == 0 && q.collector == nil {
-		wait, left := q.estimate(r), time.Duration(r.deadline-r.arrived)
-		if wait > left {
-			q.mu.Unlock()
-			r.state = requestDone
-			return nil, fmt.Errorf("predicting: %w: the answer would take %v and the deadline is in %v", ErrBusy,
-				wait.Round(time.Microsecond), left.Round(time.Microsecond))
-		}
+		return nil, no.reason(q)
 	}
 	r.state = requestQueued
 	r.refs.Add(1)
@@ -113,23 +104,67 @@ func (q *queue) admit(r *Request) (*worker, error) {
 	return nil, nil
 }
 
-// estimate is how long it takes until r is answered if it is queued now, when no
-// instance is idle: until one is, and then the runs ahead and its own, which are as
-// few as they can be. Lower priorities are behind r. In an overload every request
-// that is let in is one that just makes it, so an estimate that is too short by a
-// little makes all of them late. q.mu is held.
-func (q *queue) estimate(r *Request) time.Duration {
-	requests, rows, share := 1, r.Rows, q.share(r)
+// caution is the part of an estimate that is added to it: in an overload every request
+// that is let in is one that just makes it, and there it spends a while in sockets, and
+// waits for a processor, of which the engine knows nothing.
+const caution = 16
+
+// refusal is why a request is not let in, if it is not.
+type refusal struct {
+	full, late bool
+	wait, left time.Duration
+}
+
+// reason is told without the lock: putting a sentence together takes as long as
+// several requests do.
+func (no refusal) reason(q *queue) error {
+	if no.full {
+		return fmt.Errorf("predicting: %w: %d requests are waiting already", ErrBusy, q.maxRequests)
+	}
+	return fmt.Errorf("predicting: %w: the answer would take %v and the deadline is in %v", ErrBusy,
+		no.wait.Round(time.Microsecond), no.left.Round(time.Microsecond))
+}
+
+// refuse decides on a request of so many rows that has arrived and no instance for
+// itself. q.mu is held.
+func (q *queue) refuse(rows int, p Priority, arrived, deadline int64) (no refusal) {
+	if q.requests >= q.maxRequests {
+		no.full = true
+		return no
+	}
+	if deadline != 0 && len(q.idle) == 0 && q.collector == nil {
+		no.wait, no.left = q.estimate(rows, p, arrived), time.Duration(deadline-arrived)
+		no.late = no.wait+no.wait/caution > no.left
+	}
+	return no
+}
+
+// refuses is refuse for a request that was not made.
+func (q *queue) refuses(rows int, p Priority, arrived, deadline int64) error {
+	q.mu.Lock()
+	no := q.refuse(rows, p, arrived, deadline)
+	q.mu.Unlock()
+	if no.full || no.late {
+		return no.reason(q)
+	}
+	return nil
+}
+
+// estimate is how long it takes until a request that has arrived is answered if it is
+// queued now, when no instance is idle: until one is, and then the runs ahead and its
+// own, which are as few as they can be. Lower priorities are behind it. q.mu is held.
+func (q *queue) estimate(own int, p Priority, arrived int64) time.Duration {
+	requests, rows, share := 1, own, q.share(own)
 	for _, level := range order {
 		requests += q.levels[level].requests
 		rows += q.levels[level].rows
 		share += q.levels[level].share
-		if level == r.Priority {
+		if level == p {
 			break
 		}
 	}
-	all, own := q.cost.of(q.runs(requests, share), rows), q.cost.of(1, r.Rows)
-	return time.Duration(q.untilIdle(r.arrived) + max(all/float64(q.instances), own))
+	all, alone := q.cost.of(q.runs(requests, share), rows), q.cost.of(1, own)
+	return time.Duration(q.untilIdle(arrived) + max(all/float64(q.instances), alone))
 }
 
 // runs is how many runs so many requests make, at least, which have so much of a
@@ -141,9 +176,9 @@ func (q *queue) runs(requests, share int) int {
 	return requests
 }
 
-// share is how many rows of a batch r takes: one of more rows than a batch has is one
-// run all the same.
-func (q *queue) share(r *Request) int { return min(r.Rows, q.maxRows) }
+// share is how many rows of a batch a request of so many takes: one of more rows than
+// a batch has is one run all the same.
+func (q *queue) share(rows int) int { return min(rows, q.maxRows) }
 
 // untilIdle is how long it takes until the first of the instances is idle, all of
 // which are busy. q.mu is held.
@@ -153,6 +188,22 @@ func (q *queue) untilIdle(now int64) float64 {
 		soonest = min(soonest, max(0, q.cost.usual()-float64(now-w.began)))
 	}
 	return soonest
+}
+
+// turn is how long a request of so many rows and of normal priority waits if it comes
+// now, until it is run. Of a run that takes longer than usual nobody knows when it
+// ends: as much later again as it is late already, as far as anyone can tell.
+func (q *queue) turn(rows int) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.requests == 0 && len(q.idle) > 0 {
+		return 0
+	}
+	now, late := clock(), math.Inf(1)
+	for _, w := range q.workers {
+		late = min(late, max(0, float64(now-w.began)-q.cost.usual()))
+	}
+	return q.estimate(rows, Normal, now) - time.Duration(q.cost.of(1, rows)) + time.Duration(late)
 }
 
 // backlog is how long it takes to run all that waits, at least one run.
@@ -169,7 +220,7 @@ func (q *queue) backlog() time.Duration {
 // push adds r to those that wait. q.mu is held.
 func (q *queue) push(r *Request) {
 	q.levels[r.Priority].push(r)
-	q.levels[r.Priority].share += q.share(r)
+	q.levels[r.Priority].share += q.share(r.Rows)
 	q.requests++
 	q.rows += r.Rows
 	if r.urgent = q.delay > 0 && r.deadline != 0 && r.deadline-r.arrived < int64(q.delay)+int64(q.cost.of(1, r.Rows)); r.urgent {
@@ -180,7 +231,7 @@ func (q *queue) push(r *Request) {
 // remove is the reverse of push. q.mu is held.
 func (q *queue) remove(r *Request) {
 	q.levels[r.Priority].remove(r)
-	q.levels[r.Priority].share -= q.share(r)
+	q.levels[r.Priority].share -= q.share(r.Rows)
 	q.requests--
 	q.rows -= r.Rows
 	if r.urgent {

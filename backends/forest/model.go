@@ -32,7 +32,7 @@ func (m *model) Signature() engine.Signature { return m.signature }
 
 // Properties says that the model runs on whatever thread asks, and names its kernels.
 func (m *model) Properties() engine.Properties {
-	return engine.Properties{Inline: true, Variant: m.program.Variant(), Version: m.version}
+	return engine.Properties{Inline: true, BatchRows: m.program.batchRows(), Variant: m.program.Variant(), Version: m.version}
 }
 
 // NewInstance allocates the workspace of one executor.

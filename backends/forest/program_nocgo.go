@@ -52,6 +52,9 @@ func (*program) part(time.Duration) int { return mostRows }
 // finish has no faster code than ensemble.Transform.
 func (*program) finish(*ensemble.Ensemble, unsafe.Pointer, unsafe.Pointer, int) bool { return false }
 
+// batchRows is 0: each row costs the same.
+func (*program) batchRows() int { return 0 }
+
 // Variant says that this is not one of the fast kernels.
 func (*program) Variant() string { return "go" }
 

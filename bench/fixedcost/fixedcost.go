@@ -1,7 +1,8 @@
 // Package fixedcost serves models over the lane that cost the same whatever they
 // are given, but for a little more with each row: what micro-batching is for, and a
 // capacity that is known beforehand. The engine and the server are picketd's; the
-// model is a loop that keeps its core busy.
+// model waits as one for a device does: it sleeps, and looks for the end in the last
+// moment, so that a run takes as long as it should.
 package fixedcost
 
 import (
@@ -11,6 +12,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
@@ -23,6 +26,9 @@ import (
 type Cost struct {
 	Run, Row time.Duration
 }
+
+// oversleep is how much later than asked a sleeper wakes, at most as a rule.
+const oversleep = 150 * time.Microsecond
 
 // Of is how long a run of so many rows takes.
 func (c Cost) Of(rows int) time.Duration { return c.Run + time.Duration(rows)*c.Row }
@@ -44,7 +50,11 @@ func Serve(ctx context.Context, socket string, cost Cost, models map[string]engi
 	eng, err := engine.New(engine.Options{
 		Host: hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}), Source: enginetest.Source{Dir: dir},
 		Backends: []engine.Backend{enginetest.New(enginetest.Script{OnRun: func(rows int) error {
-			for end := time.Now().Add(cost.Of(rows)); time.Now().Before(end); {
+			end := time.Now().Add(cost.Of(rows))
+			// Not time.Sleep, which wakes at whole milliseconds.
+			rest := unix.NsecToTimespec(max(int64(time.Until(end)-oversleep), 0))
+			_ = unix.Nanosleep(&rest, nil) // woken early it goes on below
+			for time.Now().Before(end) {
 				continue
 			}
 			return nil

@@ -14,13 +14,13 @@ import (
 func newPackage() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "package",
-		Short: "Build, sign, verify and show packages",
-		Long: `Build, sign, verify and show packages: one file with everything that a host needs
-to run a model, and a signature over all of it. No daemon is asked.`,
+		Short: "Build, sign, verify, show, push and pull packages",
+		Long: `Build, sign, verify, show, push and pull packages: one file with everything that a
+host needs to run a model, and a signature over all of it. No daemon is asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newPackageBuild(), newPackageSign(), newPackageVerify(), newPackageShow())
+	c.AddCommand(newPackageBuild(), newPackageSign(), newPackageVerify(), newPackageShow(), newPackagePush(), newPackagePull())
 	return c
 }
 

@@ -119,10 +119,13 @@ func trustOf(o store.TrustOptions, file string) (*store.Trust, error) {
 		if !c.Trust.Configured() {
 			return nil, usage("%s trusts nobody: it names neither keys nor roots under trust", file)
 		}
-		t := c.Trust
-		o = store.TrustOptions{Keys: t.Keys, Roots: t.Roots, Names: t.Names, RevokedFile: t.Revoked, OldPackages: t.Packages, Rollback: t.Rollback, Expired: t.Expired}
+		o = trustOptions(c.Trust)
 	}
 	return store.NewTrust(o)
+}
+
+func trustOptions(t config.Trust) store.TrustOptions {
+	return store.TrustOptions{Keys: t.Keys, Roots: t.Roots, Names: t.Names, RevokedFile: t.Revoked, OldPackages: t.Packages, Rollback: t.Rollback, Expired: t.Expired}
 }
 
 // verify gives what was found out, also with an error.

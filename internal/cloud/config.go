@@ -149,7 +149,7 @@ func readPEM(path string) ([]byte, error) {
 
 // attempts is how often the SDK itself tries a request: enough for a connection that
 // was closed while it idled and a store that says to slow down. Retry outlives more.
-const attempts = 4
+const attempts = 3
 
 // retryer is the SDK's own, without a budget that an outage would use up, which fetches
 // new credentials where the store no longer takes those that it was shown.
@@ -161,7 +161,7 @@ type retryer struct {
 func newRetryer(credentials aws.CredentialsProvider) aws.Retryer {
 	return &retryer{
 		Standard: retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = attempts, 5*time.Second, ratelimit.None
+			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = attempts, time.Second, ratelimit.None
 		}),
 		credentials: credentials,
 	}

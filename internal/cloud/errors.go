@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -214,13 +215,16 @@ func said(code, message string, status int) string {
 	return code + ": " + shortened(text)
 }
 
+// expectedRegion finds the region in what stores say of a request that is signed for another.
+var expectedRegion = regexp.MustCompile(`expecting ['"]([a-z0-9-]{1,40})['"]`)
+
 func (e *Error) wrongRegion(message string, header http.Header) {
 	e.Reason = "the bucket is in another region than was asked: give its own as --region or aws.region"
 	region := header.Get("X-Amz-Bucket-Region")
-	if _, after, found := strings.Cut(message, "expecting '"); found && region == "" {
-		region, _, _ = strings.Cut(after, "'")
+	if m := expectedRegion.FindStringSubmatch(message); region == "" && m != nil {
+		region = m[1]
 	}
-	if region != "" && regionName.MatchString(region) {
+	if regionName.MatchString(region) {
 		e.Reason = fmt.Sprintf("the bucket is in the region %s and not in the one that was asked: give --region %s, or aws.region", region, region)
 	}
 }
@@ -280,6 +284,8 @@ func network(err error) (reason string, temporary bool) {
 		return oneLine(host).Error(), false
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the other side speaks no TLS: does the endpoint begin with http://?", false
+	case errors.As(err, &opened) && opened.Op == "remote error": // what crypto/tls makes of an alert
+		return "the other side ends the TLS connection (" + opened.Err.Error() + "): it may not know this host's certificate", false
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "the connection" + at + " is refused: nobody listens there, or the network is down", true
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):

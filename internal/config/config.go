@@ -36,12 +36,12 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
-	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS      cloud.Options `yaml:"aws"`
 	Host     Host          `yaml:"host"`
 	Shutdown Shutdown      `yaml:"shutdown"`
 	Restart  Restart       `yaml:"restart"`
+	Capture  Capture       `yaml:"capture"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -112,7 +112,8 @@ type Run struct {
 	// Threads is how many threads one execution may use; 0 for as many as there are
 	// cores.
 	Threads int `yaml:"threads"`
-	// MaxBatchRows bounds the rows gathered into one execution.
+	// MaxBatchRows bounds the rows gathered into one execution; 0 lets the engine
+	// choose.
 	MaxBatchRows int `yaml:"max_batch_rows"`
 	// BatchDelay is how long an idle instance waits for company; 0 is not at all.
 	BatchDelay time.Duration `yaml:"batch_delay"`
@@ -248,7 +249,7 @@ func Default() *Config {
 			Control:    Socket{Paths: []string{controlSocketName}, Mode: 0o600},
 		},
 		Trust:         Trust{Expired: "known"},
-		ModelDefaults: Run{ExpectedRows: 1, MaxBatchRows: 64, MaxQueue: 1024, Priority: "normal"},
+		ModelDefaults: Run{ExpectedRows: 1, MaxQueue: 1024, Priority: "normal"},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},

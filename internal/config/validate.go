@@ -288,7 +288,7 @@ func (r Run) check(k *checker, path string) {
 	k.between(path+".expected_rows", r.ExpectedRows, 1, 1<<20)
 	k.between(path+".instances", r.Instances, 0, 1024)
 	k.between(path+".threads", r.Threads, 0, 1024)
-	k.between(path+".max_batch_rows", r.MaxBatchRows, 1, 1<<20)
+	k.between(path+".max_batch_rows", r.MaxBatchRows, 0, 1<<20)
 	k.durationUpTo(path+".batch_delay", r.BatchDelay, time.Minute)
 	k.between(path+".max_queue", r.MaxQueue, 1, 1<<20)
 	k.durationUpTo(path+".timeout", r.Timeout, 24*time.Hour)

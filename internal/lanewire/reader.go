@@ -39,7 +39,18 @@ type Reader struct {
 	buffer   *[bufferSize]byte     // nil while there is nothing
 	from, to int                   // what of it is unread
 	err      error                 // of the last attempt
+	packets  bool                  // conn keeps the boundaries of messages
+	later    error                 // what came behind what the last attempt has read
+	luck     int                   // of looking for more messages than one: see drain
 }
+
+const (
+	// A Reader that found a second message looks for so many reads again whether there
+	// is one,
+	patience = 16
+	// and one that found none for so long, each so many reads.
+	probe = 16
+)
 
 // NewReader makes a Reader of conn, which stays the caller's.
 func NewReader(conn *net.UnixConn) (*Reader, error) {
@@ -48,7 +59,7 @@ func NewReader(conn *net.UnixConn) (*Reader, error) {
 		return nil, fmt.Errorf("preparing to read: %w", err)
 	}
 	r := &Reader{conn: conn, raw: raw, most: MaxMessage}
-	if isPacket(conn) {
+	if r.packets = isPacket(conn); r.packets {
 		r.most++ // one byte more than allowed shows that there is more
 	}
 	r.try = r.attempt
@@ -86,7 +97,8 @@ func (r *Reader) Consume(n int) {
 }
 
 // Fill waits for more bytes and appends them to Buffered, of which at most
-// MaxMessage may be left. It fails with io.EOF when the other side has closed,
+// MaxMessage may be left. Of several messages that are there it takes those that it
+// has room for, so that their requests are run together. It fails with io.EOF when the other side has closed,
 // with os.ErrDeadlineExceeded at the deadline, and with ErrMessage.
 func (r *Reader) Fill() error {
 	switch {
@@ -100,7 +112,10 @@ func (r *Reader) Fill() error {
 	if r.to > MaxMessage {
 		panic("BUG: a reader was filled while more than a message was left")
 	}
-	r.err = nil
+	if r.err, r.later = r.later, nil; r.err != nil {
+		r.release()
+		return r.err
+	}
 	var err error
 	if r.ring != nil {
 		err = r.take()
@@ -147,8 +162,41 @@ func (r *Reader) attempt(fd uintptr) bool {
 		r.err = ErrMessage
 	default:
 		r.to += n
+		if r.packets {
+			r.drain(fd)
+		}
 	}
 	return true
+}
+
+// drain reads the messages that came meanwhile. Whoever sends one request after the
+// other never has a second one there, and is not made to wait for a call of the
+// kernel that finds nothing: there it is tried once in a while.
+func (r *Reader) drain(fd uintptr) {
+	if r.luck--; r.luck < 0 && r.luck > -probe {
+		return
+	}
+	for r.to <= MaxMessage {
+		n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			r.luck = max(r.luck, 0)
+			return
+		case err != nil:
+			r.later = fmt.Errorf("reading: %w", err)
+			return
+		case n == 0:
+			r.later = io.EOF
+			return
+		case n > MaxMessage:
+			r.later = ErrMessage
+			return
+		}
+		r.to += n
+		r.luck = patience
+	}
 }
 
 // Close gives the buffer back. The Reader may not be used any more.

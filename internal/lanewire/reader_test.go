@@ -2,6 +2,8 @@ package lanewire
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -80,5 +82,64 @@ func TestReaderTakesAnyCut(t *testing.T) {
 				from.Close()
 			}
 		}
+	}
+}
+
+// Messages that came meanwhile are taken together, and what is wrong behind them is told after them.
+func TestReaderTakesWhatIsThere(t *testing.T) {
+	message := bytes.Repeat([]byte{7}, 100)
+	for name, c := range map[string]struct {
+		last func(to *net.UnixConn) error
+		want error
+	}{
+		"the end": {func(to *net.UnixConn) error { return to.CloseWrite() }, io.EOF},
+		"a message that is too large": {func(to *net.UnixConn) error {
+			_, err := to.Write(make([]byte, MaxMessage+1))
+			return err
+		}, ErrMessage},
+	} {
+		to, from := pair(t, unix.SOCK_SEQPACKET)
+		r, err := NewReader(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write := func(messages int) {
+			for range messages {
+				if _, err := to.Write(message); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		// Until it tries it takes one at a time; one read of these is a try.
+		write(2 * probe)
+		got, most := 0, 0
+		for got < 2*probe*len(message) {
+			if err := r.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			n := len(r.Buffered())
+			got, most = got+n, max(most, n)
+			r.Consume(n)
+		}
+		if most <= len(message) {
+			t.Errorf("%s: of %d messages none were taken together", name, 2*probe)
+		}
+		write(3)
+		if err := c.last(to); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Fill(); err != nil || len(r.Buffered()) != 3*len(message) {
+			t.Errorf("%s: three messages came as %d bytes, and %v", name, len(r.Buffered()), err)
+		}
+		// Unconsumed, so that the error does not depend on it.
+		if err := r.Fill(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v was reported, not %v", name, err, c.want)
+		}
+		if len(r.Buffered()) != 3*len(message) {
+			t.Errorf("%s: what was read before is gone", name)
+		}
+		r.Close()
+		to.Close()
+		from.Close()
 	}
 }

@@ -325,12 +325,12 @@ func (a *Audit) Stored(spool string, segment uint64, kind string) func(record ui
 	}
 }
 
-// Settle forgets a segment of which everything is stored and that is gone from the
-// spool, and begins a new file where the last is large.
-func (a *Audit) Settle(segment uint64) error {
+// Settle forgets what is stored of the segment that was under way, now that it is gone
+// from the spool, and begins a new file where the last is large.
+func (a *Audit) Settle() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.stored, segment)
+	clear(a.stored) // one segment is under way at a time
 	if a.file == nil || a.closed || a.size < a.rotateAt || len(a.unstored) > 0 || len(a.stored) > 0 {
 		return nil
 	}

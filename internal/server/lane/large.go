@@ -37,6 +37,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	defer snapshot.Release()
 	p, err := c.prepareLarge(m, snapshot, h)
 	if err != nil {
+		snapshot.Refused(err)
 		c.refuse(h.ID, err, retryAfter(snapshot, err))
 		c.traceRefused(m.name, snapshot, h.Rows, err)
 		return c.skip(int(h.Payload), due)
@@ -47,7 +48,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 			return err
 		}
 	}
-	p.urge(h.Deadline, h.Flags)
+	urgencyOf(h.Deadline, h.Flags).of(p.request)
 	parts := []part{{id: h.ID, rows: int(h.Rows)}}
 	c.identify(&p, parts)
 	c.trace(&p, parts)
@@ -57,7 +58,6 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 
 func (c *conn) prepareLarge(m *model, snapshot *engine.Snapshot, h *lanewire.Header) (prediction, error) {
 	if err := m.check(h.Rows, h.Flags, int(h.Payload), c.server.maxPayload); err != nil {
-		snapshot.Refused(err)
 		return prediction{}, err
 	}
 	return c.prepare(m, snapshot, int(h.Rows), true)

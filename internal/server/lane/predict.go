@@ -86,10 +86,17 @@ func (c *conn) acquire(m *model) (*engine.Snapshot, error) {
 // runBatch makes one request of the batch and runs it, here or on a goroutine of
 // its own.
 func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows int) {
-	p, err := c.prepare(m, snapshot, rows, false)
+	urgency := urgencyOf(batch[0].deadline, batch[0].flags)
+	err := snapshot.Refuses(rows, urgency.deadline, urgency.priority)
+	var p prediction
+	if err == nil {
+		p, err = c.prepare(m, snapshot, rows, false)
+	}
 	if err != nil {
+		retry := retryAfter(snapshot, err)
 		for _, f := range batch {
-			c.refuse(f.id, err, retryAfter(snapshot, err))
+			snapshot.Refused(err)
+			c.refuse(f.id, err, retry)
 			c.traceRefused(m.name, snapshot, f.rows, err)
 		}
 		return
@@ -99,7 +106,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		m.shape.fill(p.request.Inputs, at, int(f.rows), f.payload)
 		at += int(f.rows)
 	}
-	p.urge(batch[0].deadline, batch[0].flags)
+	urgency.of(p.request)
 	p.request.Count = len(batch)
 	parts := c.parts[:0]
 	for _, f := range batch {
@@ -122,7 +129,7 @@ type prediction struct {
 }
 
 // prepare makes a request to be filled. arriving says that its rows were not read
-// yet. The caller releases p with p.release.
+// yet. The caller releases p with p.release, and counts an error with Refused.
 func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
 	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
 	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
@@ -131,12 +138,10 @@ func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving b
 		take = c.server.budget.TakeArriving
 	}
 	if err = take(p.reserved); err != nil {
-		snapshot.Refused(err)
 		return p, err
 	}
 	if p.request, err = snapshot.NewRequest(rows); err != nil {
 		c.server.budget.Give(p.reserved)
-		snapshot.Refused(err)
 	}
 	return p, err
 }
@@ -157,19 +162,27 @@ func (c *conn) identify(p *prediction, parts []part) {
 	}
 }
 
-// urge sets what a frame says of its urgency. The time counts from now, which is
-// when it was read.
-func (p *prediction) urge(deadline, flags uint32) {
+// urgency is what a frame says of it.
+type urgency struct {
+	deadline time.Time
+	priority engine.Priority
+}
+
+// urgencyOf counts a frame's time from now, which is when it was read.
+func urgencyOf(deadline, flags uint32) (u urgency) {
 	if deadline > 0 {
-		p.request.Deadline = time.Now().Add(time.Duration(deadline) * time.Microsecond)
+		u.deadline = time.Now().Add(time.Duration(deadline) * time.Microsecond)
 	}
 	switch flags {
 	case lanewire.FlagHigh:
-		p.request.Priority = engine.High
+		u.priority = engine.High
 	case lanewire.FlagLow:
-		p.request.Priority = engine.Low
+		u.priority = engine.Low
 	}
+	return u
 }
+
+func (u urgency) of(r *engine.Request) { r.Deadline, r.Priority = u.deadline, u.priority }
 
 // start runs the request and answers its parts. What takes longer than handing it
 // over would does not keep the connection from reading.

@@ -303,6 +303,50 @@ func TestFullQueue(t *testing.T) {
 	wg.Wait()
 }
 
+// A connection goes on reading while the instance of a cheap model is busy for long: what is behind a request that waits for it is not kept.
+func TestCheapModelThatIsBusy(t *testing.T) {
+	running, closed := make(chan struct{}, 1), make(chan struct{})
+	f := start(t, Options{}, enginetest.Script{Properties: engine.Properties{Inline: true}, OnRun: func(rows int) error {
+		if rows == 3 {
+			running <- struct{}{}
+			<-closed
+		}
+		return nil
+	}})
+	f.load(t, "busy", engine.ModelOptions{Instances: 1, MaxBatchRows: 2})
+	f.load(t, "other", engine.ModelOptions{Instances: 1})
+	busy, err := f.dial(t, "unixpacket").Model(t.Context(), "busy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := busy.PredictFloat32(t.Context(), rowsFrom(3, 1)); err != nil {
+			t.Error(err)
+		}
+	})
+	<-running
+	time.Sleep(20 * time.Millisecond) // longer than the engine expects of such a run, and than handing a request over takes
+	c := f.greeted(t, "unixpacket")
+	for i, name := range []string{"busy", "other"} {
+		c.send(frameOf(lanewire.Header{Kind: lanewire.KindOpen, ID: uint64(i)}, []byte(name)))
+		c.receive()
+	}
+	for id := range uint64(2) {
+		b := predictFrame(id, 1, 5)
+		binary.LittleEndian.PutUint32(b[16:], uint32(id)+2) // the first handle is that of a model which greeted opens
+		c.send(b)
+	}
+	if h, _ := c.receive(); h.Kind != lanewire.KindResult || h.ID != 1 {
+		t.Errorf("received %+v while the first model was busy", h)
+	}
+	close(closed)
+	if h, _ := c.receive(); h.Kind != lanewire.KindResult || h.ID != 0 {
+		t.Errorf("received %+v when the first model was not busy any more", h)
+	}
+	wg.Wait()
+}
+
 // A connection that asks for more at once than it may is refused what is too much.
 func TestTooManyOutstanding(t *testing.T) {
 	f, running, open := stuck(t, engine.ModelOptions{MaxQueue: 1 << 20, MaxBatchRows: 1})

@@ -31,6 +31,7 @@ type Proxy struct {
 // NewProxy starts a proxy to the server, which ends with the test.
 func NewProxy(t testing.TB, s *Server) *Proxy {
 	t.Helper()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some faults tell the world
 	silent := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	p := &Proxy{server: s, proxy: toxiproxy.NewProxy(silent, "s3", "127.0.0.1:0", s.Address)}
 	if err := p.proxy.Start(); err != nil {
