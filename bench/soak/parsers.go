@@ -59,6 +59,7 @@ var allParsers = []parser{
 	{"configuration", []string{"internal/config/FuzzYAML"}, []string{"internal/config/yaml.go", "internal/config/size.go", "internal/config/validate.go"}},
 	{"an Edge Manager's configuration", []string{"internal/config/FuzzLegacyJSON"}, []string{"internal/config/legacyjson.go"}},
 	{"control groups and masks", []string{"internal/hw/FuzzCPUQuota", "internal/hw/FuzzParseMask", "internal/hw/FuzzParseCPUList"}, []string{"internal/hw/cgroup.go", "internal/hw/mask.go"}},
+	{"lines of the audit log", []string{"internal/capture/residency/FuzzEntry"}, []string{"internal/capture/residency/entry.go"}},
 	{"metrics, for picket top", []string{"cmd/picket/FuzzTop"}, []string{"cmd/picket/topsample.go"}},
 }
 
