@@ -20,6 +20,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/fleet/device"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
@@ -43,6 +44,8 @@ type daemon struct {
 	store      *store.Store
 	engine     *engine.Engine
 	declared   *declared
+	fleet      *device.Agent // nil where the daemon is of none
+	handedOver atomic.Bool   // a new process is the daemon
 	agent      *agent.Server
 	lane       *lane.Server
 	oip        *oip.Server
@@ -171,6 +174,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	stopWatchdog := startWatchdog(d.log)
 	defer stopWatchdog()
 	go d.declared.keepTrying(d.ctx)
+	var following sync.WaitGroup
+	following.Go(func() { d.runFleet(d.ctx) })
+	defer following.Wait() // it keeps what it has found out
+	defer cancel()
 	return d.run(cancel, stopWatchdog, stop, reload, restart)
 }
 
@@ -178,6 +185,9 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 // left its place to it, and fails where it will not.
 func (d *daemon) begin(before *predecessor) error {
 	d.declared.start(d.ctx)
+	if d.fleet != nil {
+		d.fleet.Start(d.ctx)
+	}
 	if err := d.checkPolicy(); err != nil {
 		return err
 	}
@@ -233,6 +243,7 @@ func (d *daemon) run(cancel, stopWatchdog func(), stop, reload, restart <-chan o
 				continue
 			}
 			stopWatchdog()
+			d.handedOver.Store(true)
 			cancel()
 			return d.stop(stop, true)
 		}
@@ -319,6 +330,9 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 		}
 	}
 	d.declared = newDeclared(d.engine, d.log, c.Models)
+	if d.fleet, err = d.openFleet(d.ctx); err != nil {
+		return err
+	}
 	return d.buildServers(started)
 }
 

@@ -26,6 +26,11 @@ var moduleRules = []rule{
 	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
+	// What many hosts should run: documents in a bucket, the old API of devices, a device's side and a server's.
+	{pkg: "internal/fleet", imports: []string{"packaging", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
+	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/store", "internal/testkit", "internal/testkit/s3"}, realParts...)},
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
 	{pkg: "internal/archtest"},

@@ -36,12 +36,13 @@ type Config struct {
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
+	Fleet         Fleet    `yaml:"fleet"`
+	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS      cloud.Options `yaml:"aws"`
 	Host     Host          `yaml:"host"`
 	Shutdown Shutdown      `yaml:"shutdown"`
 	Restart  Restart       `yaml:"restart"`
-	Capture  Capture       `yaml:"capture"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -254,6 +255,7 @@ func Default() *Config {
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Capture:       defaultCapture(),
+		Fleet:         Fleet{Group: "default", Interval: time.Minute},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},

@@ -102,6 +102,7 @@ func (c *Config) problems() []problem {
 		k.add("packages_from", "%v", err)
 	}
 	c.Trust.check(k)
+	c.Fleet.check(k, c.StateDir)
 	c.AWS.Check(func(key, sentence string) { k.add("aws."+key, "%s", sentence) })
 	for _, f := range c.AWS.Files() {
 		if f[1] != "" {
