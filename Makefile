@@ -26,7 +26,7 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet test-formats soak-short fuzz
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
