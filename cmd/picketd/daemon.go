@@ -20,6 +20,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/fleet/device"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
@@ -43,6 +44,8 @@ type daemon struct {
 	store      *store.Store
 	engine     *engine.Engine
 	declared   *declared
+	fleet      *device.Agent // nil where the daemon is of none
+	handedOver atomic.Bool   // a new process is the daemon
 	agent      *agent.Server
 	lane       *lane.Server
 	oip        *oip.Server
@@ -55,6 +58,8 @@ type daemon struct {
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
+	captures   *captures     // nil where nothing is captured
+	outgoing   *outgoing     // nil where what is captured stays
 	end        time.Time     // when what is left is given up, once the daemon is stopping
 	cutOff     bool          // nothing is waited for any more
 }
@@ -129,6 +134,14 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.closeTracer()
+	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
+		return err
+	}
+	defer d.outgoing.close(d.log)
+	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
+		return err
+	}
+	defer d.captures.close()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -161,6 +174,10 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	stopWatchdog := startWatchdog(d.log)
 	defer stopWatchdog()
 	go d.declared.keepTrying(d.ctx)
+	var following sync.WaitGroup
+	following.Go(func() { d.runFleet(d.ctx) })
+	defer following.Wait() // it keeps what it has found out
+	defer cancel()
 	return d.run(cancel, stopWatchdog, stop, reload, restart)
 }
 
@@ -168,6 +185,12 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 // left its place to it, and fails where it will not.
 func (d *daemon) begin(before *predecessor) error {
 	d.declared.start(d.ctx)
+	if d.fleet != nil {
+		d.fleet.Start(d.ctx)
+	}
+	if err := d.checkPolicy(); err != nil {
+		return err
+	}
 	if before == nil {
 		d.serve()
 		return nil
@@ -220,6 +243,7 @@ func (d *daemon) run(cancel, stopWatchdog func(), stop, reload, restart <-chan o
 				continue
 			}
 			stopWatchdog()
+			d.handedOver.Store(true)
 			cancel()
 			return d.stop(stop, true)
 		}
@@ -293,7 +317,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.captures.engineTap(),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -306,6 +330,9 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 		}
 	}
 	d.declared = newDeclared(d.engine, d.log, c.Models)
+	if d.fleet, err = d.openFleet(d.ctx); err != nil {
+		return err
+	}
 	return d.buildServers(started)
 }
 
@@ -384,6 +411,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
+	d.captures.close()
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")

@@ -373,8 +373,8 @@ func (p *predecessor) mirror(ctx context.Context, d *daemon, models []handedMode
 			}
 			continue
 		}
-		if m.Declared || p.mirrored[m.Name] == m.Generation {
-			continue // the configuration names it no more, or it is loaded already
+		if m.Declared || p.mirrored[m.Name] == m.Generation || isFleets(d.config.Load(), m.URL) {
+			continue // the configuration names it no more, it is loaded already, or the fleet knows what should be
 		}
 		if _, err := d.engine.Replace(ctx, m.Name, m.URL, m.Options); err != nil {
 			return fmt.Errorf("a client's model is served and could not be loaded again, unload it first if it may go: %w", err)

@@ -155,7 +155,11 @@ func (s *Store) openUnpackedByOthers(ctx context.Context, url string, root *os.R
 // yet, and opens the variant for this host.
 func (s *Store) openPackage(ctx context.Context, url string, a *packaging.Archive) (*engine.Artifact, error) {
 	p := &engine.Package{Name: a.Manifest.Name, Version: a.Manifest.Version, Digest: a.Digest()}
-	if err := s.judge(url, a, p); err != nil {
+	vouched := s.vouchedFor(url)
+	if vouched != "" && vouched != p.Digest {
+		return nil, fmt.Errorf("%w: it has the digest %s, and must have %s", engine.ErrTrust, p.Digest, vouched)
+	}
+	if err := s.judge(url, a, p, vouched != ""); err != nil {
 		return nil, err
 	}
 	chosen, variants := Choose(a.Manifest, s.host)
@@ -256,8 +260,9 @@ func (s *Store) describe(p *engine.Package, m *packaging.Manifest, digits string
 	return nil
 }
 
-// judge decides whether the package may be loaded, and notes who signed it and what is to be done once it is.
-func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package) error {
+// judge decides whether the package may be loaded, and notes who signed it and what is to be done once it is. vouched tells
+// that it may be older than one that has run.
+func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, vouched bool) error {
 	if s.trust == nil {
 		if !s.unsigned {
 			return fmt.Errorf("%w: the daemon trusts nobody's signature: configure trust, or start it with --unsigned", engine.ErrTrust)
@@ -279,10 +284,10 @@ func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package) error
 		return fmt.Errorf("%w: %w", engine.ErrTrust, err)
 	}
 	if err := known.check(p.Name, p.Version, p.Digest); err != nil {
-		if !s.trust.allowsRollback(p.Name, p.Version) {
+		if !vouched && !s.trust.allowsRollback(p.Name, p.Version) {
 			return fmt.Errorf("%w: %w", engine.ErrTrust, err)
 		}
-		s.log.Warn("opening an older package, as trust.rollback allows", "url", url, "package", p.Name, "version", p.Version, "digest", p.Digest)
+		s.log.Warn("opening an older package, as trust.rollback or the fleet allows", "url", url, "package", p.Name, "version", p.Version, "digest", p.Digest)
 	}
 	p.Signer = signed.Signer.String()
 	p.Accept = func() error { return s.accept(p, signed, now) }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -56,6 +57,7 @@ type Options struct {
 type Store struct {
 	roots    []string // absolute and clean, as the next; longest first
 	also     atomic.Pointer[[]string]
+	vouched  sync.Map // digests by the path of the package
 	packages string
 	unsigned bool
 	trust    *Trust
@@ -106,6 +108,19 @@ func (s *Store) SetAlso(dirs []string) error {
 	}
 	s.also.Store(&also)
 	return nil
+}
+
+// Vouch says that the package in the file at path, absolute, may be opened wherever it
+// lies and although a higher version has run, if it has that digest; and that nothing
+// else may be opened there. Its signature counts as ever. It is for who knows from
+// signed documents which package it must be.
+func (s *Store) Vouch(path, digest string) { s.vouched.Store(path, digest) }
+
+// vouchedFor is the digest that the package at path must have; empty for any.
+func (s *Store) vouchedFor(path string) string {
+	digest, _ := s.vouched.Load(path)
+	text, _ := digest.(string)
+	return text
 }
 
 func absolute(dirs []string) ([]string, error) {
@@ -245,7 +260,7 @@ func (s *Store) find(url string) (*spot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrNotFound, err)
 	}
-	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), path) {
+	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), path) || s.vouchedFor(path) != "" {
 		return openSpot(path, path, wholeSystem{})
 	}
 	for _, allowed := range s.roots {
