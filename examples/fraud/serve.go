@@ -249,7 +249,9 @@ func serve(ctx context.Context, server *http.Server, run func() error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	_ = <-failed // it says that the server was shut down
+	if ran := <-failed; !errors.Is(ran, http.ErrServerClosed) {
+		err = errors.Join(err, ran)
+	}
 	if err != nil {
 		return fmt.Errorf("ending: %w", err)
 	}
