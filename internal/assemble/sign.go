@@ -70,7 +70,7 @@ func Sign(ctx context.Context, o SignOptions) (s Signed, err error) {
 }
 
 func makeBundle(m *packaging.Manifest, files map[string]string, o SignOptions) ([]byte, error) {
-	text, err := readText(o.Key)
+	text, err := ReadText(o.Key)
 	if err != nil {
 		return nil, fmt.Errorf("reading the private key: %w", err)
 	}
@@ -80,7 +80,7 @@ func makeBundle(m *packaging.Manifest, files map[string]string, o SignOptions) (
 	}
 	var certificates []*x509.Certificate
 	for _, path := range o.Certificates {
-		text, err := readText(path)
+		text, err := ReadText(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading the certificates %s: %w", path, err)
 		}
@@ -95,7 +95,7 @@ func makeBundle(m *packaging.Manifest, files map[string]string, o SignOptions) (
 
 // takeBundle reads a signature and makes sure that it is over these files.
 func takeBundle(path string, files map[string]string) ([]byte, error) {
-	bundle, err := readText(path)
+	bundle, err := ReadText(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the signature: %w", err)
 	}
@@ -106,8 +106,8 @@ func takeBundle(path string, files map[string]string) ([]byte, error) {
 	return bundle, claimed.Match(files)
 }
 
-// readText reads a small file: a key, certificates, a signature.
-func readText(path string) ([]byte, error) {
+// ReadText reads a small file: a key, certificates, a signature.
+func ReadText(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fileError(err)
