@@ -26,12 +26,17 @@ need python3-pip python3 -m pip --version
 need openssl command -v openssl
 # perf_analyzer, which NVIDIA's tritonclient brings, is linked against it.
 need libb64-0d sh -c 'ldconfig -p | grep -q libb64.so.0d'
+# The fraud application is tested on a real PostgreSQL, which the tests start and stop; no service of it has to run.
+need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 # It reads the unit files and passes sockets; nothing of it has to run.
 need systemd sh -c 'command -v systemd-analyze && command -v systemd-socket-activate'
 # The kernels for arm64 are compiled and run on any machine.
 need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
 need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdlib.h
 need qemu-user command -v qemu-aarch64
+
+# The pages of the fraud application are tried in a real browser.
+need chromium command -v chromium
 
 if [ ${#packages[@]} -eq 0 ]; then
 	exit 0

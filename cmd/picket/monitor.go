@@ -314,8 +314,8 @@ func printReport(w io.Writer, r *monitor.Report, out string, byReference uint64)
 
 // runOnBreach runs what is to happen when there are violations, and waits for it.
 func runOnBreach(c *cobra.Command, command, out string, caption monitor.Caption, violations int) error {
-	run := exec.CommandContext(c.Context(), "/bin/sh", "-c", command) //nolint:gosec // the operator's own words
-	run.Stdout, run.Stderr = c.ErrOrStderr(), c.ErrOrStderr()         // standard output is the report's
+	run := exec.CommandContext(c.Context(), "/bin/sh", "-c", command)
+	run.Stdout, run.Stderr = c.ErrOrStderr(), c.ErrOrStderr() // standard output is the report's
 	run.Env = append(os.Environ(), "PICKET_REPORT="+out, "PICKET_DATA="+caption.Data, "PICKET_BASELINE="+caption.Baseline, "PICKET_VIOLATIONS="+strconv.Itoa(violations))
 	if err := run.Run(); err != nil {
 		return fmt.Errorf("there are %d violations, and running %q: %w", violations, command, err)

@@ -66,6 +66,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		newGPUReport(),
 		newCapture(),
 		newAudit(),
+		newMonitor(),
 	)
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {

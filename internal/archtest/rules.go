@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -23,6 +23,7 @@ var moduleRules = []rule{
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
+	{pkg: "internal/shap", imports: []string{"internal/ensemble"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
@@ -60,6 +61,9 @@ var moduleRules = []rule{
 
 	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
 	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
+	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
 
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
@@ -71,6 +75,7 @@ var moduleRules = []rule{
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
+	{pkg: "internal/server/oip", imports: server, tests: append([]string{"internal/monitor", "internal/drift", "internal/metrics/..."}, realParts...)}, // whose metrics it serves
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
@@ -81,7 +86,7 @@ var moduleRules = []rule{
 	// The yardstick of the benchmarks is a C loop.
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/csv"
@@ -45,7 +46,7 @@ func NewCapture(r io.Reader, baseline *Statistics) Rows {
 	for i := range baseline.Features {
 		name := baseline.Features[i].Name
 		c.columns = append(c.columns, name)
-		if isScore(name) {
+		if IsScore(name) {
 			c.scores = append(c.scores, i)
 		} else {
 			c.inputs = append(c.inputs, i)
@@ -70,7 +71,7 @@ func (c *captureRows) Next() ([]Value, error) {
 			return nil, io.EOF
 		}
 		line := c.lines.Bytes()
-		if len(strings.TrimSpace(string(line[:min(len(line), 8)]))) == 0 && len(line) < 8 {
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		if err := c.take(line); err != nil {
@@ -156,12 +157,22 @@ func (c *captureRows) take(line []byte) error {
 		if in != nil && i < len(in.rows) {
 			row = c.place(row, in.names, in.rows[i], c.inputs)
 		}
-		if out != nil && i < len(out.rows) && len(c.scores) > 0 {
-			row = c.place(row, out.names, out.rows[i][:min(len(out.rows[i]), len(c.scores))], c.scores)
+		if out != nil && i < len(out.rows) {
+			c.placeScores(row, out.rows[i])
 		}
 		c.queue = append(c.queue, row)
 	}
 	return nil
+}
+
+// placeScores puts the first answers into a row, whatever they are called: the baseline
+// knows them by number. Others than those of the baseline are not looked at.
+func (c *captureRows) placeScores(row, values []Value) {
+	for i, place := range c.scores {
+		if row[place] = (Value{Kind: Missing}); i < len(values) {
+			row[place] = values[i]
+		}
+	}
 }
 
 // place puts values into a row: by name where they have any, else in the order of
@@ -181,7 +192,7 @@ func (c *captureRows) place(row []Value, names []string, values []Value, at []in
 	for _, place := range at {
 		row[place] = Value{Kind: Missing}
 	}
-	for i, name := range names {
+	for i, name := range names[:min(len(names), len(values))] {
 		place := slices.Index(c.columns, name)
 		if place < 0 {
 			row = c.extra(row, name, values[i])
@@ -407,19 +418,19 @@ func element(name string) (int, func([]byte) float64) {
 	case "FLOAT64", "FP64", "DOUBLE":
 		return 8, func(b []byte) float64 { return math.Float64frombits(le.Uint64(b)) }
 	case "INT8":
-		return 1, func(b []byte) float64 { return float64(int8(b[0])) } //nolint:gosec // the bits are a signed number
+		return 1, func(b []byte) float64 { return float64(int8(b[0])) }
 	case "UINT8", "BOOL":
 		return 1, func(b []byte) float64 { return float64(b[0]) }
 	case "INT16":
-		return 2, func(b []byte) float64 { return float64(int16(le.Uint16(b))) } //nolint:gosec // likewise
+		return 2, func(b []byte) float64 { return float64(int16(le.Uint16(b))) }
 	case "UINT16":
 		return 2, func(b []byte) float64 { return float64(le.Uint16(b)) }
 	case "INT32":
-		return 4, func(b []byte) float64 { return float64(int32(le.Uint32(b))) } //nolint:gosec // likewise
+		return 4, func(b []byte) float64 { return float64(int32(le.Uint32(b))) }
 	case "UINT32":
 		return 4, func(b []byte) float64 { return float64(le.Uint32(b)) }
 	case "INT64":
-		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) } //nolint:gosec // likewise
+		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) }
 	case "UINT64":
 		return 8, func(b []byte) float64 { return float64(le.Uint64(b)) }
 	}

@@ -68,6 +68,8 @@ func TestCapture(t *testing.T) {
 		"the output alone": {`{"captureData":{"endpointOutput":{"data":"0.5","encoding":"CSV"}}}`, "- 0.5 -"},
 		"csv in base64":    {`{"captureData":{"endpointInput":{"observedContentType":"text/csv; charset=utf-8","data":"MSwy","encoding":"BASE64"}}}`, "1 - 2"},
 		"a json object":    {`{"captureData":{"endpointInput":{"data":"{\"b\":2,\"a\":null,\"c\":\"x\"}","encoding":"JSON"}}}`, "? - 2 x"},
+		"named answers":    {`{"captureData":{"endpointInput":{"data":"1,2","encoding":"CSV"},"endpointOutput":{"data":"{\"class\":0.5,\"probability\":1}","encoding":"JSON"}}}`, "1 0.5 2"},
+		"mixed json rows":  {`{"captureData":{"endpointInput":{"data":"[{\"a\":1,\"b\":2},[3]]","encoding":"JSON"}}}`, "1 - 2|3 - ?"},
 		"json rows":        {`{"captureData":{"endpointInput":{"data":"[[1,2],[3,4]]","encoding":"JSON"}}}`, "1 - 2|3 - 4"},
 		"one value less":   {`{"captureData":{"endpointInput":{"data":"1","encoding":"CSV"}}}`, "1 - ?"},
 		"one value more":   {`{"captureData":{"endpointInput":{"data":"1,2,3","encoding":"CSV"}}}`, "1 - 2 3"},
@@ -159,6 +161,7 @@ func FuzzCapture(f *testing.F) {
 	f.Add([]byte(`{"captureData":{"endpointInput":{"data":"1,2","encoding":"CSV"},"endpointOutput":{"data":"[1]","encoding":"JSON"}}}`))
 	f.Add([]byte(`{"deviceFleetInputs":[{"name":"x","data":"` + floats(1, 2) + `","encoding":"BASE64","observedContentType":"Tensor[FLOAT32; 1, 2]"}],"deviceFleetOutputs":[]}`))
 	f.Add([]byte(`{"captureData":{"endpointInput":{"data":"[{\"a\":1},{\"b\":[2]}]","encoding":"JSON"}}}`))
+	f.Add([]byte(`{"captureData":{"endpointInput":{"data":"[{\"a\":1,\"b\":2},[3]]","encoding":"JSON"},"endpointOutput":{"data":"{\"x\":1,\"y\":2}","encoding":"JSON"}}}`))
 	baseline := twoAndScore(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rows := monitor.NewCapture(bytes.NewReader(data), baseline)

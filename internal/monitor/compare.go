@@ -331,7 +331,7 @@ func (f *compared) violations(r *FeatureReport, c *Constraints, t Thresholds) (f
 		found = append(found, Violation{f.name, check, fmt.Sprintf(format, args...)})
 	}
 	if f.column.present+f.column.missing == 0 {
-		if f.constraint != nil && !isScore(f.name) {
+		if f.constraint != nil && !IsScore(f.name) {
 			add(CheckMissingColumn, "The current dataset has no column %s, which the baseline has.", f.name)
 		}
 		return found
@@ -356,7 +356,7 @@ func (f *compared) violations(r *FeatureReport, c *Constraints, t Thresholds) (f
 		add(CheckRange, "%s of the numbers are outside the baseline's range from %g to %g; at most %s may be.", percent(r.OutOfRange), n.Min, n.Max, percent(t.OutOfRange))
 	}
 	limit := t.PSI
-	if isScore(f.name) {
+	if IsScore(f.name) {
 		limit = t.ScorePSI
 	}
 	if r.PSI != nil && *r.PSI > limit {
@@ -372,8 +372,8 @@ func (f *compared) violations(r *FeatureReport, c *Constraints, t Thresholds) (f
 	return found
 }
 
-// isScore tells whether a feature is the model's answer.
-func isScore(name string) bool {
+// IsScore tells whether a feature is the model's answer.
+func IsScore(name string) bool {
 	rest, ok := strings.CutPrefix(name, ScoreName)
 	if !ok {
 		return false

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxFiles is how many files of data are read at a time.
-	maxFiles = 1_000_000
+	// MaxFiles is how many files of data are read at a time.
+	MaxFiles = 1_000_000
 	// maxParquet is the largest Parquet file that is taken from elsewhere than this
 	// machine's disk, because it is held in memory.
 	maxParquet = 1 << 30
@@ -53,8 +53,8 @@ func LocalFiles(path string) ([]File, error) {
 		if d.Type().IsRegular() && IsData(p) {
 			files = append(files, local(p))
 		}
-		if len(files) > maxFiles {
-			return fmt.Errorf("there are more than %d files; name a folder of fewer", maxFiles)
+		if len(files) > MaxFiles {
+			return fmt.Errorf("there are more than %d files; name a folder of fewer", MaxFiles)
 		}
 		return nil
 	})
@@ -134,10 +134,6 @@ func (t *Table) Next() ([]Value, error) {
 
 // Close implements io.Closer.
 func (t *Table) Close() error {
-	if c, ok := t.current.(*captureRows); ok {
-		t.ByReference += c.byReference
-		c.byReference = 0
-	}
 	var errs []error
 	for _, c := range slices.Backward(t.close) {
 		errs = append(errs, c.Close())
@@ -148,6 +144,10 @@ func (t *Table) Close() error {
 
 // next opens the next file.
 func (t *Table) next() error {
+	if c, ok := t.current.(*captureRows); ok {
+		t.ByReference += c.byReference
+		c.byReference = 0
+	}
 	if len(t.files) == 0 {
 		return io.EOF
 	}

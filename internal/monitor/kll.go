@@ -27,7 +27,7 @@ type sketch struct {
 }
 
 func newSketch() *sketch {
-	s := &sketch{coin: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // it is to be repeatable and guards nothing
+	s := &sketch{coin: rand.New(rand.NewPCG(1, 2))}
 	s.grow()
 	return s
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// parquetRows reads a table of plain columns.
-type parquetRows struct {
+// ParquetRows reads a table of plain columns of a Parquet file.
+type ParquetRows struct {
 	columns []string
 	rows    parquet.Rows
 	groups  []parquet.RowGroup
@@ -24,13 +24,13 @@ type parquetRows struct {
 // NewParquet reads a Parquet file of so many bytes. Columns that are lists, maps or
 // repeated are refused: a baseline is of single values. The caller closes what it
 // returns.
-func NewParquet(r io.ReaderAt, size int64) (_ *parquetRows, err error) {
+func NewParquet(r io.ReaderAt, size int64) (_ *ParquetRows, err error) {
 	defer caught(&err)
 	f, err := parquet.OpenFile(r, size)
 	if err != nil {
 		return nil, err
 	}
-	p := &parquetRows{groups: f.RowGroups(), buffer: make([]parquet.Row, 256)}
+	p := &ParquetRows{groups: f.RowGroups(), buffer: make([]parquet.Row, 256)}
 	schema := f.Schema()
 	for _, path := range schema.Columns() {
 		name := strings.Join(path, ".")
@@ -55,10 +55,10 @@ func caught(err *error) {
 }
 
 // Columns implements Rows.
-func (p *parquetRows) Columns() []string { return p.columns }
+func (p *ParquetRows) Columns() []string { return p.columns }
 
 // Next implements Rows.
-func (p *parquetRows) Next() (_ []Value, err error) {
+func (p *ParquetRows) Next() (_ []Value, err error) {
 	defer caught(&err)
 	for len(p.read) == 0 {
 		if p.rows == nil {
@@ -90,7 +90,7 @@ func (p *parquetRows) Next() (_ []Value, err error) {
 }
 
 // Close implements io.Closer.
-func (p *parquetRows) Close() error {
+func (p *ParquetRows) Close() error {
 	if p.rows == nil {
 		return nil
 	}
@@ -149,7 +149,7 @@ func newCaptured(rows Rows, baseline *Statistics) *capturedRows {
 	for i := range baseline.Features {
 		name := baseline.Features[i].Name
 		c.columns = append(c.columns, name)
-		if isScore(name) {
+		if IsScore(name) {
 			scores = append(scores, i)
 		} else {
 			inputs = append(inputs, i)

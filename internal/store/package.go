@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,7 +173,7 @@ func (s *Store) openPackage(ctx context.Context, url string, a *packaging.Archiv
 	}
 	variant := a.Manifest.Variants[chosen]
 	files := a.Manifest.FilesOf(variant)
-	wanted := append(files[:len(files):len(files)], a.Manifest.Baseline()...)
+	wanted := slices.Concat(files, a.Manifest.Baseline())
 	if a.Manifest.Warmup != nil {
 		for _, f := range a.Manifest.Files {
 			if f.Path == packaging.WarmupName {

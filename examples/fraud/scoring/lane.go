@@ -1,0 +1,116 @@
+package scoring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/picket-ml/picket/examples/fraud/api"
+	"github.com/picket-ml/picket/examples/fraud/features"
+	"github.com/picket-ml/picket/lane"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// overLane asks over Picket's binary protocol.
+type overLane struct {
+	client  *lane.Client
+	current atomic.Pointer[laneModel]
+	rooms   sync.Pool // of *room
+}
+
+type laneModel struct {
+	model     *Model
+	lane      *lane.Model
+	explained bool // it was loaded with explain: true
+}
+
+// room is the memory of an answer.
+type room struct {
+	score         [1]float32
+	contributions []float32 // one for each feature, and the bias
+	outputs       [1][]byte
+	input         [1][]byte
+}
+
+func newRoom() *room {
+	r := &room{contributions: make([]float32, features.Count+1)}
+	r.outputs[0] = tensor.AsBytes(r.score[:])
+	return r
+}
+
+// OverLane asks the daemon whose lane.sock is at path. The caller closes it.
+func OverLane(ctx context.Context, path string) (Scorer, error) {
+	client, err := lane.Dial(ctx, path, lane.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Picket: %w", err)
+	}
+	return &overLane{client: client, rooms: sync.Pool{New: func() any { return newRoom() }}}, nil
+}
+
+func (s *overLane) Name() string { return "lane" }
+
+func (s *overLane) Use(ctx context.Context, m *Model) error {
+	model, err := s.client.Model(ctx, m.Served())
+	if err != nil {
+		return fmt.Errorf("using version %s: %w", m.Version, err)
+	}
+	use := &laneModel{model: m, lane: model}
+	signature := model.Signature()
+	if len(signature.Inputs) != 1 || signature.Inputs[0].RowBytes != 4*features.Count || signature.Inputs[0].DType != tensor.FP32 {
+		return fmt.Errorf("using version %s: it does not take %d numbers a row", m.Version, features.Count)
+	}
+	if out := signature.Outputs; len(out) != 1 || out[0].RowBytes != 4 || out[0].DType != tensor.FP32 {
+		return fmt.Errorf("using version %s: its output is not one score a row", m.Version)
+	}
+	r := newRoom()
+	r.input[0] = tensor.AsBytes(make([]float32, features.Count))
+	err = model.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions)
+	var said *lane.Error
+	switch {
+	case err == nil:
+		use.explained = true
+	case errors.As(err, &said) && said.Code == lane.InvalidArgument: // it was loaded without
+	default:
+		return fmt.Errorf("using version %s: %w", m.Version, err)
+	}
+	s.current.Store(use)
+	return nil
+}
+
+func (s *overLane) Current() *Model {
+	if use := s.current.Load(); use != nil {
+		return use.model
+	}
+	return nil
+}
+
+func (s *overLane) Explained() bool {
+	use := s.current.Load()
+	return use != nil && use.explained
+}
+
+func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) {
+	use := s.current.Load()
+	if use == nil {
+		return Score{}, errNoModel
+	}
+	r := s.rooms.Get().(*room)
+	defer s.rooms.Put(r)
+	r.input[0] = tensor.AsBytes(profile)
+	if err := use.lane.PredictInto(ctx, 1, r.input[:], r.outputs[:]); err != nil {
+		return Score{}, err
+	}
+	score := Score{Probability: r.score[0], Model: use.model}
+	if use.explained && use.model.Verdict(score.Probability) != api.Approve {
+		// Reasons take much longer than a score, and nobody asks why of what was approved.
+		if err := use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); err != nil {
+			return Score{}, err
+		}
+		score.Contributions = append(score.Contributions, r.contributions[:features.Count]...)
+	}
+	return checked(score)
+}
+
+func (s *overLane) Close() error { return s.client.Close() }
