@@ -26,10 +26,10 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-web test-fleet test-formats soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short fuzz
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
 .PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
@@ -173,6 +173,8 @@ test-clients: build ## clients in other languages, and those of other servers, a
 test-signing: build ## signatures of packages, made by picket and checked by model_signing, and the other way round
 	scripts/test-signing.sh
 
+test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's answers: on this machine, and against moto and an S3 store
+	scripts/test-pipeline.sh
 test-web: build ## the pages of the fraud application in a real browser: Debian's Chromium
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
@@ -182,6 +184,8 @@ test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
+test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
+	scripts/test-cloud.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
@@ -233,6 +237,10 @@ soak-change:
 soak-overload:
 	$(GO) run ./bench/overload -long
 
+# 10,000 kills, 100,000 losses of power, and damage at every byte of a spool.
+soak-capture:
+	PICKET_TEST_KILLS=10000 PICKET_TEST_POWER_STATES=100000 PICKET_TEST_EVERY_BYTE=1 $(GO) test -count=1 -timeout 60m -run '^Test(RandomKill|PowerLoss|DamageAtEveryByte)$$' ./internal/capture/spool
+
 # Captured records: a thousand processes killed on the way to the store.
 soak-upload:
 	PICKET_TEST_KILLS=1000 $(GO) test -count=1 -v -timeout 1h -run '^TestKills$$' ./internal/capture/upload
@@ -248,7 +256,7 @@ bench-doc: ## put bench/results into the tables of docs/performance.md, or those
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving, fleet, fraud); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
@@ -257,6 +265,10 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+# A module of its own, for what it compares with.
+bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
+	@mkdir -p bench/results
+	cd bench/spool && $(GO) run . $(BENCHFLAGS) -o ../results/spool.json
 
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh

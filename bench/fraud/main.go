@@ -12,12 +12,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,8 +71,9 @@ func main() {
 	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks for scores: lane or agent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &s); err != nil {
+	err := run(ctx, &s)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fraud:", err)
 		os.Exit(1)
 	}
@@ -133,7 +136,14 @@ func figures(out *report.Report, list []result) {
 		for _, us := range r.CPU {
 			total += us
 		}
+		if r.Answered == 0 {
+			out.LeftOut = append(out.LeftOut, report.LeftOut{Model: "fraud", Engine: r.Database, Why: fmt.Sprintf("nothing was answered: %v", r.Failed)})
+			continue
+		}
 		out.Tell(what+": part of the processors' time that picketd took", r.CPU["picketd"]/total, "ratio")
+		for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
+			out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
+		}
 		out.Promise(what+": without a decision", float64(bad), "transactions", 0)
 		byRules := int64(0)
 		for _, n := range r.ByRules {
@@ -191,6 +201,9 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 	if err := wait(ctx, dir+"/frontend.pem"); err != nil {
 		return nil, err
 	}
+	if err := reach(ctx, address); err != nil {
+		return nil, err
+	}
 	text, err := os.ReadFile(dir + "/frontend.pem")
 	if err != nil {
 		return nil, err
@@ -230,7 +243,7 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 		}
 		r := result{Database: database, Loop: loop.name, Rate: loop.rate, Clients: loop.clients, Protocol: s.protocol, Result: answer, CPU: map[string]float64{}}
 		// The time before it counted is in both, so what is told for a transaction is a little coarse.
-		all := float64(answer.Answered) * (s.length + s.warm).Seconds() / s.length.Seconds()
+		all := float64(max(1, answer.Answered)) * (s.length + s.warm).Seconds() / s.length.Seconds()
 		for name, took := range after {
 			r.CPU[name] = float64((took - before[name]).Microseconds()) / all
 		}
@@ -362,6 +375,23 @@ func statOf(pid int) (parent int, took time.Duration, err error) {
 		}
 	}
 	return int(numbers[0]), time.Duration(numbers[1]+numbers[2]) * 10 * time.Millisecond, nil
+}
+
+// reach returns when somebody listens at an address.
+func reach(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nobody listens at %s: %w", address, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // wait returns when a file is there.

@@ -16,13 +16,14 @@ var version = "unversioned"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	root := &cobra.Command{
 		Use: "fraud", Short: "a card is swiped, a decision comes back", Version: version,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(runCommand(), applicationCommand(), frontendCommand(), analystCommand(), generateCommand(), loadCommand(), streamCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
+	err := root.ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fraud:", err)
 		os.Exit(1)
 	}

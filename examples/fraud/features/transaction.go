@@ -103,9 +103,10 @@ func checkID(id string) error {
 		return errors.New(`reading the transaction: "id" must have 1 to 64 characters`)
 	}
 	for _, c := range []byte(id) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
-			return errors.New(`reading the transaction: "id" may have letters, digits, '.', '_' and '-' only`)
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-' {
+			continue
 		}
+		return errors.New(`reading the transaction: "id" may have letters, digits, '.', '_' and '-' only`)
 	}
 	return nil
 }

@@ -96,11 +96,10 @@ func New(o Options) (*Server, error) {
 			p.Out.Host = p.In.Host // for the comparison with Origin
 			p.SetXForwarded()      // in place of what the client may have said
 		},
-		Transport:     balanced{s},
-		FlushInterval: -1, // an event is sent when it happens
-		BufferPool:    &buffers{},
-		ErrorHandler:  s.unavailable,
-		ErrorLog:      slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		Transport:    balanced{s},
+		BufferPool:   &buffers{},
+		ErrorHandler: s.unavailable,
+		ErrorLog:     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -233,7 +232,7 @@ func (b balanced) RoundTrip(r *http.Request) (*http.Response, error) {
 		to := b.s.choose(body, tried)
 		tried[to] = true
 		one := r
-		if body != nil {
+		if body != nil && len(tried) > 1 { // the first one reads what the request has
 			one = r.Clone(r.Context())
 			one.Body = io.NopCloser(bytes.NewReader(body))
 		}

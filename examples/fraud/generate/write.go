@@ -52,7 +52,8 @@ type csv struct {
 
 func (c *csv) Write(t *Transaction, profile []float32) error {
 	a := t.API(t.ID())
-	b := append(c.line, a.ID...)
+	b := c.line
+	b = append(b, a.ID...)
 	b = append(b, ',')
 	b = a.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z")
 	for _, n := range [...]uint32{a.Customer, a.Terminal, a.Merchant, a.Device} {
@@ -113,7 +114,7 @@ func NewParquet(w io.Writer, withProfile bool) Writer {
 		}
 	}
 	schema := parquet.NewSchema("transaction", group)
-	p := &parquetFile{to: parquet.NewWriter(w, schema, parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.MaxRowsPerRowGroup(100_000), parquet.KeyValueMetadata("features", strings.Join(features.Names(), ",")))}
+	p := &parquetFile{to: parquet.NewGenericWriter[any](w, schema, parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.MaxRowsPerRowGroup(100_000), parquet.KeyValueMetadata("features", strings.Join(features.Names(), ",")))}
 	at := map[string]int{}
 	for i, path := range schema.Columns() { // Parquet has its own order
 		at[path[0]] = i
@@ -131,7 +132,7 @@ func NewParquet(w io.Writer, withProfile bool) Writer {
 }
 
 type parquetFile struct {
-	to               *parquet.Writer
+	to               *parquet.GenericWriter[any]
 	columns, profile []int
 	row              parquet.Row
 }

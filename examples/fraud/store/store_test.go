@@ -69,7 +69,7 @@ func some(n int) ([]string, []features.Transaction) {
 	for len(list) < n {
 		for _, one := range simulation.Day() {
 			id := fmt.Sprintf("t-%d", len(ids))
-			one.Transaction.Key = features.Key(id)
+			one.Key = features.Key(id)
 			ids, list = append(ids, id), append(list, one.Transaction)
 		}
 	}

@@ -145,7 +145,8 @@ func (w *writer) take() []*write {
 	for {
 		w.mu.Lock()
 		n := min(len(w.waiting), maxBatch)
-		batch := append(w.spare[:0], w.waiting[:n]...)
+		batch := w.spare[:0]
+		batch = append(batch, w.waiting[:n]...)
 		rest := copy(w.waiting, w.waiting[n:])
 		clear(w.waiting[rest:])
 		w.waiting = w.waiting[:rest]
