@@ -12,11 +12,9 @@ if [ -z "$initdb" ]; then
 fi
 bin=$(dirname "$initdb")
 gateway=.cache/versitygw/run/versitygw
-if [ ! -x "$gateway" ]; then
-	echo "building versitygw"
-	mkdir -p "$(dirname "$gateway")"
-	(cd tools/versitygw && "${GO:-go}" build -o "$OLDPWD/$gateway" .)
-fi
+echo "building versitygw (the first time takes some minutes)"
+mkdir -p "$(dirname "$gateway")"
+(cd tools/versitygw && "${GO:-go}" build -o "$OLDPWD/$gateway" .)
 
 work=$(mktemp -d /tmp/picket-full-XXXXXX)
 store=
@@ -47,7 +45,7 @@ mkdir "$work/s3/picket-capture" # a bucket is a folder there
 address=127.0.0.1:17070
 mkfifo "$work/alive"
 VERSITYGW_ACCESS_KEY=$AWS_ACCESS_KEY_ID VERSITYGW_SECRET_KEY=$AWS_SECRET_ACCESS_KEY \
-	"$gateway" -listen "$address" -data "$work/s3" <"$work/alive" >"$work/s3.log" 2>&1 &
+	"$gateway" -listen "$address" -region us-east-1 -data "$work/s3" <"$work/alive" >"$work/s3.log" 2>&1 &
 store=$!
 exec 9>"$work/alive" # it ends when its standard input does
 tries=0
