@@ -180,6 +180,8 @@ type Wanted struct {
 	// New tells that the rollout has reached the device: the package must prove itself.
 	New    bool
 	Health Health
+	// Unsigned tells that no signed document says so.
+	Unsigned bool
 	// Why is a short sentence for people.
 	Why string
 }

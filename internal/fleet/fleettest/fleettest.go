@@ -39,7 +39,7 @@ type Loader struct {
 }
 
 // Load implements device.Loader.
-func (l *Loader) Load(_ context.Context, model, path string, p fleet.Package) error {
+func (l *Loader) Load(_ context.Context, model, path string, p fleet.Package, _ bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
