@@ -208,4 +208,4 @@ func (c *canceledReader) Read(p []byte) (int, error) {
 }
 
 // URL implements Bucket.
-func (f *Folder) URL(key string) string { return "file://" + filepath.Join(f.dir, key) }
+func (f *Folder) URL(key string) string { return "file://" + f.dir + "/" + key }
