@@ -26,14 +26,13 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet test-formats soak-short fuzz
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
 
-.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet \
-	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
+.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
+	$(TEST_PARTS) $(SOAK_PARTS)
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -169,6 +168,9 @@ test-signing: build ## signatures of packages, made by picket and checked by mod
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
+test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
+	scripts/test-formats.sh
+
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
 # input that reaches something new, and try no other meanwhile.
@@ -218,6 +220,10 @@ soak-change:
 
 soak-overload:
 	$(GO) run ./bench/overload -long
+
+# Captured records: a thousand processes killed on the way to the store.
+soak-upload:
+	PICKET_TEST_KILLS=1000 $(GO) test -count=1 -v -timeout 1h -run '^TestKills$$' ./internal/capture/upload
 
 soak-fuzz:
 	$(GO) run ./bench/soak parsers

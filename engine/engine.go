@@ -33,6 +33,7 @@ type Engine struct {
 	now    func() int64 // nanoseconds, for timing backends
 
 	observer Observer // nil for nobody
+	tap      Tap      // nil for nobody
 
 	// models is replaced, never changed, so that acquiring a model takes no
 	// lock. Replacing it does.
@@ -74,7 +75,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		host: o.Host, source: o.Source, log: o.Log,
-		version: o.Version, decisions: o.Decisions, observer: o.Observer, timing: make(chan struct{}, 1), now: clock,
+		version: o.Version, decisions: o.Decisions, observer: o.Observer, tap: o.Tap, timing: make(chan struct{}, 1), now: clock,
 		loading: make(map[string]struct{}),
 	}
 	for _, b := range o.Backends {
@@ -269,6 +270,9 @@ func (e *Engine) publish(s *Snapshot) error {
 	}
 	e.generation++
 	s.description.Generation = e.generation
+	if e.tap != nil {
+		s.tap = e.tap.Model(s.description)
+	}
 	next[s.name] = s
 	e.models.Store(&next)
 	e.mu.Unlock()

@@ -27,6 +27,7 @@ type Snapshot struct {
 	log         *slog.Logger
 	queue       queue
 	stats       counters
+	tap         ModelTap     // nil for none
 	rowNS       atomic.Int64 // measured at warm-up
 	batchNS     atomic.Int64 // of the largest batch
 	inlineRows  int          // see Inline

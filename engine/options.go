@@ -31,6 +31,8 @@ type Options struct {
 	Version string
 	// Observer is told of models that come and go. Nil for nobody.
 	Observer Observer
+	// Tap is shown requests that have ended. Nil for nobody.
+	Tap Tap
 }
 
 // ModelOptions is how one model is run. A zero field takes the engine's

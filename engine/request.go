@@ -56,9 +56,10 @@ type Request struct {
 	// the caller's, and Release forgets it.
 	Timing *Timing
 
+	name     name // what it is called, for a Tap
 	snapshot *Snapshot
-	// refs is one for the caller until Release and one for the engine while
-	// the request is queued or running.
+	// refs is one for the caller until Release, one for the engine while the request
+	// is queued or running, and one for a Tap that keeps it.
 	refs atomic.Int32
 
 	// The rest belongs to the queue: guarded by its lock while the engine has
@@ -126,6 +127,9 @@ func (r *Request) Predict(ctx context.Context) error {
 	r.snapshot.stats.outcome(r.count(), r.Rows, end-r.arrived, err)
 	if r.Timing != nil {
 		r.tell(end)
+	}
+	if t := r.snapshot.tap; t != nil {
+		t.Ended(r, err)
 	}
 	return err
 }
@@ -269,7 +273,7 @@ func (r *Request) Release() {
 	r.unref()
 }
 
-// unref drops one of the two references; with the last one r is recycled.
+// unref drops one of the references; with the last one r is recycled.
 func (r *Request) unref() {
 	switch n := r.refs.Add(-1); {
 	case n > 0:
@@ -292,6 +296,7 @@ func (r *Request) unref() {
 	s := r.snapshot
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
 	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Unnamed, 0
+	r.name.forget()
 	r.deadline, r.arrived, r.ended, r.err, r.snapshot = 0, 0, 0, nil, nil
 	if r.Timing != nil {
 		r.Timing, r.ran = nil, ran{}

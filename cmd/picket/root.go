@@ -48,7 +48,22 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
 	// Terminals are not wider as a rule.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(
-		newInfo(), newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newTop(flags), newExplain(flags), newCompile(), newPackage(), newFleet(), newVersion(), newGPUReport())
+		newInfo(),
+		newLoad(flags),
+		newUnload(flags),
+		newList(flags),
+		newReload(flags),
+		newPredict(flags),
+		newTop(flags),
+		newExplain(flags),
+		newCompile(),
+		newPackage(),
+		newFleet(),
+		newVersion(),
+		newGPUReport(),
+		newCapture(),
+		newAudit(),
+	)
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well

@@ -18,6 +18,7 @@ type sample struct {
 	cpu      float64 // seconds
 	resident float64 // bytes
 	models   map[string]*modelSample
+	capture  *captureSample // nil where nothing is captured
 }
 
 // modelSample is what a sample has of one model.
@@ -36,6 +37,7 @@ func newSample(at time.Time, families map[string]*dto.MetricFamily) *sample {
 	for _, m := range families["picket_build_info"].GetMetric() {
 		s.version = printable(labels(m)["version"])
 	}
+	s.capture = newCaptureSample(families)
 	single := func(name string) (v float64) {
 		for _, m := range families[name].GetMetric() {
 			v = value(m)

@@ -75,7 +75,11 @@ func phaseCell(phase string) func(*view, *modelView) string {
 
 // lines are the table with what is said of the daemon above it, at most so many characters wide; 0 is as wide as it gets.
 func (v *view) lines(width int) []tableLine {
-	lines := []tableLine{{text: v.headline()}, {}}
+	lines := []tableLine{{text: v.headline()}}
+	if v.Capture != nil {
+		lines = append(lines, v.Capture.line(v.first))
+	}
+	lines = append(lines, tableLine{})
 	if len(v.Models) == 0 {
 		return append(lines, tableLine{text: "no model is loaded; picket load NAME PATH loads one"})
 	}

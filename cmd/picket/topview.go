@@ -12,6 +12,8 @@ type view struct {
 	Interval float64     `json:"interval_s"`
 	Daemon   daemonView  `json:"daemon"`
 	Models   []modelView `json:"models"`
+	// Capture is nil where nothing is captured.
+	Capture *captureView `json:"capture,omitempty"`
 
 	first bool // of the first sample alone: nothing is known yet of what happens
 }
@@ -71,6 +73,7 @@ func newView(before, now *sample) *view {
 		v.Daemon.Cores = now.cpu
 	}
 	v.Daemon.Cores = max(0, v.Daemon.Cores) / seconds
+	v.Capture = newCaptureView(before.capture, now.capture, seconds)
 	for _, name := range slices.Sorted(maps.Keys(now.models)) {
 		v.Models = append(v.Models, newModelView(name, now.models[name].since(before.models[name]), seconds))
 	}

@@ -58,6 +58,8 @@ type daemon struct {
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
 	tracer     *trace.Tracer // nil while tracing is off
+	captures   *captures     // nil where nothing is captured
+	outgoing   *outgoing     // nil where what is captured stays
 	end        time.Time     // when what is left is given up, once the daemon is stopping
 	cutOff     bool          // nothing is waited for any more
 }
@@ -132,6 +134,14 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.closeTracer()
+	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
+		return err
+	}
+	defer d.outgoing.close(d.log)
+	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
+		return err
+	}
+	defer d.captures.close()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -177,6 +187,9 @@ func (d *daemon) begin(before *predecessor) error {
 	d.declared.start(d.ctx)
 	if d.fleet != nil {
 		d.fleet.Start(d.ctx)
+	}
+	if err := d.checkPolicy(); err != nil {
+		return err
 	}
 	if before == nil {
 		d.serve()
@@ -304,7 +317,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	}
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.captures.engineTap(),
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
@@ -398,6 +411,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 		return d.stopAtOnce(sig)
 	}
 	d.serving.Wait()
+	d.captures.close()
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")

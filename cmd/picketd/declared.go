@@ -136,7 +136,9 @@ func (d *declared) apply(ctx context.Context, models []config.Model, grace time.
 			m = &declaredModel{}
 		}
 		is, loaded := served[to.Name]
-		if !reflect.DeepEqual(m.Model, to) || !loaded || is != m.generation || m.err != nil || m.state != stateOf(to.Path) {
+		was := m.Model
+		was.Capture = to.Capture // what is captured is not of the loaded model
+		if !reflect.DeepEqual(was, to) || !loaded || is != m.generation || m.err != nil || m.state != stateOf(to.Path) {
 			load = append(load, m)
 		}
 		d.mu.Lock()

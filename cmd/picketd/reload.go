@@ -97,6 +97,7 @@ func (d *daemon) reloadNow() (*controlapi.ReloadResponse, error) {
 		d.secured.Store(secured)
 	}
 	d.config.Store(&merged)
+	d.captures.reload(&merged)
 	d.logged.set(next.Log)
 	for _, warning := range next.Warnings {
 		d.log.Warn("the configuration has a flaw", "warning", warning)

@@ -64,7 +64,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	edge, err := agent.New(agent.Options{
 		Engine: d.engine, Log: d.log, StrictTensors: c.StrictTensors,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Budget: budget, Tracer: d.tracer, Daemon: about,
+		Budget: budget, Tracer: d.tracer, Capture: d.captures.keeper(), Daemon: about,
 	})
 	if err != nil {
 		return err
@@ -72,7 +72,13 @@ func (d *daemon) buildServers(started time.Time) error {
 	options := oip.Options{
 		Engine: d.engine, Log: d.log, Version: version, Models: d.declared.forOIP, Roots: c.ModelRoots, Gates: &d.gates,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Budget: budget, Tracer: d.tracer,
+		Budget: budget, Tracer: d.tracer, Capture: d.captures.keeper(),
+	}
+	if d.captures != nil {
+		options.Collectors = append(options.Collectors, d.captures)
+	}
+	if d.outgoing != nil {
+		options.Collectors = append(options.Collectors, d.outgoing)
 	}
 	inference, err := oip.New(options)
 	if err != nil {

@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
@@ -53,6 +53,14 @@ var moduleRules = []rule{
 
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
+
+	// What is captured, on its way from the engine to storage.
+	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
+	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
+	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

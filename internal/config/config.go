@@ -37,6 +37,7 @@ type Config struct {
 	Log           Log      `yaml:"log"`
 	Tracing       Tracing  `yaml:"tracing"`
 	Fleet         Fleet    `yaml:"fleet"`
+	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS      cloud.Options `yaml:"aws"`
 	Host     Host          `yaml:"host"`
@@ -128,6 +129,8 @@ type Run struct {
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
+	// Capture is which of its requests are captured.
+	Capture Sampling `yaml:"capture"`
 }
 
 // Trust says who may sign packages.
@@ -251,6 +254,7 @@ func Default() *Config {
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
+		Capture:       defaultCapture(),
 		Fleet:         Fleet{Group: "default", Interval: time.Minute},
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},

@@ -31,6 +31,8 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
 	want.Trust = Trust{Keys: []string{}, Roots: []string{}, Names: []string{}, Packages: []string{}, Rollback: []string{}, Expired: "known"}
 	want.Tracing.Resource, want.Tracing.Headers = []string{}, []string{}
+	want.Capture.Recipients, want.Capture.Format.Models, want.Capture.Upload.Windows = []string{}, []ModelFormat{}, []string{}
+	want.Capture.Residency.Destinations, want.Capture.Residency.Models = []AllowedDestination{}, []ModelResidency{}
 	for _, s := range []*Socket{&want.Sockets.Agent.Socket, &want.Sockets.OIP.Socket, &want.Sockets.Lane, &want.Sockets.LaneStream, &want.Sockets.Control} {
 		s.AllowUsers, s.AllowGroups = []string{}, []string{}
 	}

@@ -60,7 +60,8 @@ func TestLegacyEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(got.Legacy, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got.Legacy, want)
 	}
-	if len(got.Warnings) != 0 || got.Log.Level != slog.LevelDebug {
+	// The file is complete; the command line is not.
+	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "give --state") || got.Log.Level != slog.LevelDebug {
 		t.Errorf("level %v, warnings %q", got.Log.Level, got.Warnings)
 	}
 	wantAWS := cloud.Options{Region: "us-west-2", RoleAlias: cloud.RoleAlias{
@@ -70,7 +71,7 @@ func TestLegacyEveryKey(t *testing.T) {
 		t.Errorf("AWS is reached by\n%+v\nwant\n%+v", got.AWS, wantAWS)
 	}
 	// Nothing about serving comes from such a file.
-	got.AWS = cloud.Options{}
+	got.AWS, got.Warnings = cloud.Options{}, nil
 	got.Legacy, got.Log.Level = nil, slog.LevelInfo
 	defaults, err := Resolve(Flags{}, noEnv)
 	if err != nil {

@@ -62,6 +62,7 @@ func Resolve(flags Flags, getenv func(string) string) (*Config, error) {
 	if err := errors.Join(c.applyEnv(getenv, from), c.applyFlags(flags, from)); err != nil {
 		return nil, err
 	}
+	c.captureAsLegacy()
 	if err := c.validate(from); err != nil {
 		return nil, err
 	}

@@ -129,6 +129,7 @@ func (c *Config) problems() []problem {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
 	c.Tracing.check(k)
+	c.Capture.check(k, c.StateDir)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
 	if c.Restart.Timeout < time.Second || c.Restart.Timeout > 24*time.Hour {
 		k.add("restart.timeout", "%v is outside 1s to 24h0m0s", c.Restart.Timeout)
@@ -298,6 +299,7 @@ func (r Run) check(k *checker, path string) {
 	if r.Cores != "" && !cpuList.MatchString(r.Cores) {
 		k.add(path+".cores", "%s is not a list of CPUs, such as 0-3,6", quote(r.Cores))
 	}
+	r.Capture.check(k, path+".capture")
 }
 
 func (c *Config) checkBackends(k *checker) {

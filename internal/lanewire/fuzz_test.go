@@ -45,7 +45,7 @@ func FuzzHeader(f *testing.F) {
 	b := make([]byte, HeaderSize)
 	h.Put(b)
 	f.Add(b, Failure{8, time.Millisecond, "busy"}.Append(nil))
-	f.Add(b, Welcome{Version, 0, MaxMessage, 1 << 20, 10, 10}.Append(nil))
+	f.Add(b, Welcome{Version, 0, MaxMessage, 1 << 20, 10, 10, [16]byte{1}}.Append(nil))
 	f.Add(bytes.Repeat([]byte{0xff}, HeaderSize), Hello{1, 2, 3}.Append(nil))
 	f.Fuzz(func(t *testing.T, header, payload []byte) {
 		var h Header

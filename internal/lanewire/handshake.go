@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// HelloSize and WelcomeSize are the bytes of these payloads in this version;
-// later ones may be longer.
+// HelloSize and WelcomeSize are the least bytes of these payloads; later ones may be
+// longer. A Welcome has 16 more for its connection's number, which the first servers did
+// not send.
 const (
 	HelloSize   = 8
 	WelcomeSize = 24
@@ -52,6 +53,9 @@ type Welcome struct {
 	MaxOutstanding uint32
 	// MaxModels is how many models may be open on the connection.
 	MaxModels uint32
+	// Connection is the connection's number, which no other has: with a request's id it
+	// names an inference. Zero from a server that does not say it.
+	Connection [16]byte
 }
 
 // Append appends the payload to b.
@@ -60,7 +64,7 @@ func (w Welcome) Append(b []byte) []byte {
 	for _, v := range [...]uint32{w.Features, w.MaxMessage, w.MaxPayload, w.MaxOutstanding, w.MaxModels} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
-	return b
+	return append(b, w.Connection[:]...)
 }
 
 // ParseWelcome reads the payload.
@@ -69,7 +73,10 @@ func ParseWelcome(b []byte) (Welcome, error) {
 		return Welcome{}, fmt.Errorf("a welcome has %d bytes, at least %d are needed", len(b), WelcomeSize)
 	}
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
-	w := Welcome{binary.LittleEndian.Uint16(b), u32(4), u32(8), u32(12), u32(16), u32(20)}
+	w := Welcome{Version: binary.LittleEndian.Uint16(b), Features: u32(4), MaxMessage: u32(8), MaxPayload: u32(12), MaxOutstanding: u32(16), MaxModels: u32(20)}
+	if len(b) >= WelcomeSize+len(w.Connection) {
+		copy(w.Connection[:], b[WelcomeSize:])
+	}
 	switch {
 	case w.Version != Version:
 		return Welcome{}, fmt.Errorf("the server speaks version %d, this client version %d", w.Version, Version)

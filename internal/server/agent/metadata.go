@@ -100,3 +100,24 @@ func answer(t tensor.Tensor) *agentapi.Tensor {
 		Data: &agentapi.Tensor_ByteData{ByteData: append([]byte{}, t.Bytes()...)},
 	}
 }
+
+// elementType is the type that a client has named, which is one of the interface.
+func elementType(d agentapi.DataType) tensor.DType {
+	switch d {
+	case agentapi.DataType_UINT8:
+		return tensor.Uint8
+	case agentapi.DataType_INT16:
+		return tensor.Int16
+	case agentapi.DataType_INT32:
+		return tensor.Int32
+	case agentapi.DataType_INT64:
+		return tensor.Int64
+	case agentapi.DataType_FLOAT16:
+		return tensor.FP16
+	case agentapi.DataType_FLOAT32:
+		return tensor.FP32
+	case agentapi.DataType_FLOAT64:
+		return tensor.FP64
+	}
+	return tensor.Invalid
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
 )
@@ -45,6 +46,8 @@ type Options struct {
 	Budget *local.Budget
 	// Tracer traces predictions, and models that are loaded and unloaded. Nil for none.
 	Tracer *trace.Tracer
+	// Capture keeps what clients capture explicitly. Nil: nothing is captured.
+	Capture capture.Keeper
 	// Daemon is what the control service says of the process it runs in.
 	Daemon Daemon
 
@@ -94,6 +97,9 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 1024
 	}
+	if o.Capture == nil {
+		o.Capture = capture.Off{}
+	}
 	if o.Budget == nil {
 		o.Budget = local.NewBudget(1 << 30)
 	}
@@ -105,6 +111,7 @@ func New(o Options) (*Server, error) {
 	})}
 	s.agent = &service{
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor), budget: o.Budget, tracer: o.Tracer,
+		capture: o.Capture,
 	}
 	s.control = NewControl(o.Engine, o.Daemon)
 	s.Register(s.grpc)

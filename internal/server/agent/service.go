@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
@@ -35,6 +36,7 @@ type service struct {
 	maxTensor uint64
 	budget    *local.Budget
 	tracer    *trace.Tracer // nil for no traces
+	capture   capture.Keeper
 }
 
 // protocol is what traces call the interface.

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ type conn struct {
 	server  *Server
 	net     *local.Conn
 	peer    shm.Peer
+	number  [16]byte // random: the half of an inference's name that captured records have
 	r       *lanewire.Reader
 	w       *lanewire.Writer // may be used by any goroutine
 	ring    *ring.Ring       // what r and w use in the place of net; nil as a rule
@@ -53,6 +55,7 @@ type conn struct {
 
 func newConn(s *Server, accepted *local.Conn) (*conn, error) {
 	c := &conn{server: s, net: accepted, byName: make(map[string]*model), lottery: s.tracer.Lottery()}
+	_, _ = rand.Read(c.number[:]) // it never fails
 	var err error
 	if c.peer, err = accepted.Peer(); err != nil {
 		return nil, err

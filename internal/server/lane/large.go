@@ -50,6 +50,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	}
 	urgencyOf(h.Deadline, h.Flags).of(p.request)
 	parts := []part{{id: h.ID, rows: int(h.Rows)}}
+	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(m, p, parts)
 	return nil

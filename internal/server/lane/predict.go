@@ -113,6 +113,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		parts = append(parts, part{id: f.id, rows: int(f.rows)})
 	}
 	c.parts = parts
+	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(m, p, parts)
 }
@@ -148,6 +149,17 @@ func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving b
 func (p *prediction) release(b *local.Budget) {
 	p.request.Release()
 	b.Give(p.reserved)
+}
+
+// identify tells whoever captures what the parts of a request are called.
+func (c *conn) identify(p *prediction, parts []part) {
+	if !p.snapshot.Tapped() {
+		return
+	}
+	p.request.SetOrigin(c.number)
+	for _, part := range parts {
+		p.request.AddPart(part.id, part.rows)
+	}
 }
 
 // urgency is what a frame says of it.
@@ -243,6 +255,7 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
 		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		c.identify(&alone, []part{one})
 		if one.traced {
 			alone.spans.Request(alone.request)
 		}

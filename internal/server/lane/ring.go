@@ -44,7 +44,7 @@ func (c *conn) welcome(id uint64, hello lanewire.Hello) error {
 	answer := lanewire.Header{Kind: lanewire.KindWelcome, ID: id}
 	welcome := lanewire.Welcome{
 		Version: lanewire.Version, MaxMessage: lanewire.MaxMessage, MaxPayload: c.server.maxPayload,
-		MaxOutstanding: maxOutstanding, MaxModels: maxModels,
+		MaxOutstanding: maxOutstanding, MaxModels: maxModels, Connection: c.number,
 	}
 	if hello.Features&lanewire.FeatureRing == 0 {
 		return c.w.Append(context.Background(), &answer, welcome.Append(nil))

@@ -102,6 +102,7 @@ func (s *Server) handler() http.Handler {
 		}
 	}
 	traced("POST /invocations", "predicting", false, s.invocations)
+	route("POST /v2/models/{model}/truth", "keeping outcomes", s.truth)
 	mux.Handle("GET /metrics", inOnePiece(s.metrics()))
 	route("GET /openapi.yaml", "describing the interface", serveDescription)
 	return &answerer{s, mux}

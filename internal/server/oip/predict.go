@@ -55,6 +55,9 @@ func (s *Server) predict(ctx context.Context, m *message, span *trace.Span) (pre
 		model.Release()
 		return prediction{}, err
 	}
+	if len(m.id) > 0 && model.Tapped() {
+		request.Identify(m.id)
+	}
 	p := prediction{m, model, request, s.budget, reserved}
 	span.Request(request)
 	if err := request.Predict(ctx); err != nil {

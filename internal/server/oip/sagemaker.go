@@ -20,6 +20,10 @@ import (
 // of an endpoint.
 const targetModel = "X-Amzn-SageMaker-Target-Model"
 
+// inferenceID is the header by which a caller names an inference, to say later what
+// became of it; the answer repeats it.
+const inferenceID = "X-Amzn-SageMaker-Inference-Id"
+
 // invocations answers as the containers of SageMaker do: rows in, a prediction a
 // row out.
 func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
@@ -51,6 +55,12 @@ func (s *Server) invocations(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer s.budget.Give(reserved)
 	defer request.Release()
+	if id := r.Header.Get(inferenceID); id != "" {
+		w.Header().Set(inferenceID, id)
+		if model.Tapped() {
+			request.Identify([]byte(id))
+		}
+	}
 	span.Request(request)
 	if err := request.Predict(r.Context()); err != nil {
 		return err

@@ -13,12 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health"
 	healthapi "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
 )
@@ -54,6 +56,10 @@ type Options struct {
 	Roots []string
 	// Gates are counted in the metrics; nil for none.
 	Gates *local.Gates
+	// Capture keeps the outcomes that callers tell. Nil: none are kept.
+	Capture capture.Keeper
+	// Collectors are further metrics; nil for none.
+	Collectors []prometheus.Collector
 	// Beside registers further gRPC services on the server; nil for none.
 	Beside func(grpc.ServiceRegistrar)
 
@@ -132,6 +138,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Budget == nil {
 		o.Budget = local.NewBudget(1 << 30)
+	}
+	if o.Capture == nil {
+		o.Capture = capture.Off{}
 	}
 	if o.Models == nil {
 		o.Models = func() []Declared { return nil }

@@ -1,0 +1,273 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// run is the committer: it writes what is pending, seals segments that are old enough,
+// and drops what is too old.
+func (s *Spool) run() {
+	defer close(s.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	aged := time.Now()
+	for {
+		wait, closed := s.turn()
+		if closed {
+			return
+		}
+		if s.o.MaxAge > 0 && time.Since(aged) > min(agePause, s.o.MaxAge/10) {
+			aged = time.Now()
+			s.dropAged()
+		}
+		timer.Reset(wait)
+		select {
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// turn does what is due and returns how long nothing will be, unless something comes.
+func (s *Spool) turn() (wait time.Duration, closed bool) {
+	for {
+		s.disk.Lock()
+		b, wait, ended := s.takeBatch()
+		if b != nil {
+			s.write(b)
+			s.disk.Unlock()
+			continue
+		}
+		if s.sealIsDue() {
+			if err := s.seal(); err != nil {
+				s.mu.Lock()
+				_ = s.failed(err)
+				s.mu.Unlock()
+			}
+		}
+		s.disk.Unlock()
+		return wait, ended
+	}
+}
+
+// takeBatch takes the pending batch if it is due, and else says when to look again.
+// disk is held.
+func (s *Spool) takeBatch() (b *batch, wait time.Duration, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = agePause
+	if s.active != nil {
+		wait = max(time.Millisecond, s.o.SegmentAge-time.Since(s.active.madeHere))
+	}
+	if b = s.pending; b == nil {
+		return nil, wait, s.closed
+	}
+	due := s.o.FlushAfter - time.Since(b.since)
+	if !b.urgent && !s.closed && due > 0 && len(b.b) <= maxPending/4 {
+		return nil, min(wait, due), false
+	}
+	s.pending = nil
+	return b, 0, false
+}
+
+func (s *Spool) sealIsDue() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active != nil && time.Since(s.active.madeHere) >= s.o.SegmentAge
+}
+
+// write makes a batch durable and tells those who wait. disk is held.
+func (s *Spool) write(b *batch) {
+	err := s.commit(b)
+	if noSpace(err) && s.o.WhenFull == DropOldest && s.dropFirst(byQuota) == nil {
+		// The disk is smaller than the quota: what waits the longest makes room.
+		err = s.commit(b)
+	}
+	s.mu.Lock()
+	if err != nil {
+		err = s.failed(err)
+		s.count(err, b.records)
+		for _, id := range b.ids {
+			delete(s.claimed, id)
+		}
+	}
+	b.err = err
+	if cap(b.b) <= spareBytes && len(s.spare) < 2 {
+		s.spare = append(s.spare, b.b[:0])
+	}
+	b.b = nil
+	s.mu.Unlock()
+	close(b.done)
+}
+
+// commit writes a batch, to a new segment where there is none, and seals the segment
+// when it is full. After an error nothing is written to that segment any more. disk is
+// held.
+func (s *Spool) commit(b *batch) error {
+	if err := s.makeRoom(int64(len(b.b)) + 2*headerSize); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	p, g, file, next := s.plan, s.active, s.file, s.next
+	spool := s.head.spool
+	s.mu.Unlock()
+
+	now := s.o.Now()
+	h := batchHeader{salt: p.salt, first: next, records: uint32(b.records), at: now.UnixNano()}
+	data := b.b
+	if p.key != nil {
+		h.flags |= flagSealed
+		s.scratch = p.key.seal(s.scratch, b.b, &h)
+		data = s.scratch
+	}
+	data = h.seal(data)
+	if p.key == nil {
+		b.b = data[:len(b.b)] // without the padding
+	} else {
+		s.scratch = data
+	}
+	var err error
+	if g == nil {
+		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now()}
+		file, err = s.begin(g, p, spool, data)
+	} else {
+		if _, err = file.WriteAt(data, g.bytes); err == nil {
+			err = file.Sync()
+		}
+	}
+	if err != nil {
+		return errors.Join(err, s.abandon())
+	}
+	s.mu.Lock()
+	if s.active == nil {
+		s.active, s.file = g, file
+		s.segments = append(s.segments, g)
+	} else {
+		s.bytes += int64(len(data))
+		g.bytes += int64(len(data))
+	}
+	g.big = s.plan.big
+	g.end, g.last = next+uint64(b.records), now
+	g.ids = append(g.ids, b.ids...)
+	s.next = g.end
+	s.batches++
+	if !s.failing.IsZero() {
+		s.failing = time.Time{}
+		s.log.Info("the capture spool can be written again")
+	}
+	full := g.bytes >= s.o.SegmentBytes
+	s.mu.Unlock()
+	if full {
+		// The batch is durable whatever becomes of sealing.
+		if err := s.seal(); err != nil {
+			s.log.Warn("sealing a segment of the capture spool", "error", err)
+		}
+	}
+	return nil
+}
+
+// begin makes the file of a segment with its first batch, durable with its name. disk
+// is held.
+func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	header := segmentHeader{number: g.number, salt: g.salt, first: g.first, spool: spool, made: g.made.UnixNano()}
+	b := header.append(nil)
+	if p.key != nil {
+		// Twice, because without it the segment is lost.
+		for range 2 {
+			h := batchHeader{salt: g.salt, first: g.first, flags: flagKey, at: g.made.UnixNano()}
+			b = append(b, h.seal(append(make([]byte, batchSize), p.keyFile...))...)
+		}
+	}
+	b = append(b, first...)
+	f, err := s.fs.Create(g.name())
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = s.fs.Sync()
+	}
+	if err != nil {
+		err = errors.Join(err, f.Close())
+		_ = s.fs.Remove(g.name()) // it is gone, or passed over at the next start
+		return nil, err
+	}
+	g.bytes = int64(len(b))
+	s.mu.Lock()
+	s.bytes += g.bytes
+	s.mu.Unlock()
+	return f, nil
+}
+
+// seal ends the segment that is being written: its ids are written down, and its
+// records can leave. disk is held.
+func (s *Spool) seal() error {
+	s.mu.Lock()
+	g := s.active
+	s.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	return errors.Join(s.writeIDs(g, g.ids), s.rotate(true))
+}
+
+// abandon ends the segment that could not be written. What is whole in it stays. disk
+// is held.
+func (s *Spool) abandon() error {
+	s.mu.Lock()
+	g := s.active
+	s.mu.Unlock()
+	if g == nil {
+		s.removeBeside(s.plan.number)
+		return s.rotate(false)
+	}
+	// Where its ids cannot be written down now, the next start does it.
+	return errors.Join(s.writeIDs(g, g.ids), s.rotate(true))
+}
+
+// rotate makes a plan for another segment. disk is held.
+func (s *Spool) rotate(had bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if had {
+		err = s.file.Close()
+		s.active.sealed = true
+		for _, id := range s.active.ids {
+			delete(s.claimed, id)
+		}
+		s.active.ids = nil
+		s.active, s.file = nil, nil
+		close(s.sealed)
+		s.sealed = make(chan struct{})
+	}
+	s.plan = s.newPlan(s.plan.number + 1)
+	return err
+}
+
+// makeRoom drops what the policy lets go until n more bytes fit, or fails with ErrFull.
+// disk is held.
+func (s *Spool) makeRoom(n int64) error {
+	for {
+		s.mu.Lock()
+		fits := s.bytes+n <= s.o.MaxBytes
+		s.mu.Unlock()
+		if fits {
+			return nil
+		}
+		if s.o.WhenFull != DropOldest {
+			return fmt.Errorf("%w: %d bytes more do not fit", ErrFull, n)
+		}
+		if err := s.dropFirst(byQuota); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,445 @@
+package spool
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/picket-ml/picket/internal/capture"
+)
+
+// Segments are those that are sealed, oldest first.
+func (s *Spool) Segments() []Segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Segment
+	for _, g := range s.segments {
+		if g.sealed {
+			all = append(all, g.public())
+		}
+	}
+	return all
+}
+
+func (g *segment) public() Segment {
+	return Segment{
+		Number: g.number, First: g.first, Records: int64(g.end - g.first - g.lost), Bytes: g.bytes + g.big, Made: g.made, Sealed: g.last,
+	}
+}
+
+// Next waits for a sealed segment with a higher number than after, and returns the
+// first. It fails when ctx ends, and with ErrClosed. The segment is still the spool's,
+// which may drop it at any time.
+func (s *Spool) Next(ctx context.Context, after uint64) (Segment, error) {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return Segment{}, ErrClosed
+		}
+		i := slices.IndexFunc(s.segments, func(g *segment) bool { return g.sealed && g.number > after })
+		if i >= 0 {
+			next := s.segments[i].public()
+			s.mu.Unlock()
+			return next, nil
+		}
+		sealed := s.sealed
+		s.mu.Unlock()
+		select {
+		case <-sealed:
+		case <-ctx.Done():
+			return Segment{}, ctx.Err()
+		}
+	}
+}
+
+// DamageError is a range of a segment that is damaged, or that cannot be read. It wraps
+// ErrDamaged.
+type DamageError struct {
+	Segment uint64
+	Offset  int64
+	Bytes   int64
+	Err     error // why it cannot be read; nil for damaged bytes
+}
+
+// Error implements error.
+func (e *DamageError) Error() string {
+	text := fmt.Sprintf("segment %d of the capture spool: %d bytes from offset %d are damaged", e.Segment, e.Bytes, e.Offset)
+	if e.Err != nil {
+		return text + ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap implements the errors package's interface.
+func (e *DamageError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
+
+// Batches reads a sealed segment. A range that is damaged comes as a *DamageError, is
+// set aside and counted the first time, and the batches behind it follow. Other errors
+// end it: ErrGone, ErrKey, those of the disk. The segment is in memory as a whole
+// meanwhile, and the records for as long as they are kept.
+func (s *Spool) Batches(g Segment) iter.Seq2[*Batch, error] {
+	return func(yield func(*Batch, error) bool) {
+		of, err := s.lookUp(g.Number)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		s.read(of, yield)
+	}
+}
+
+func (s *Spool) lookUp(number uint64) (*segment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.segments, func(g *segment) bool { return g.number == number })
+	if i < 0 || !s.segments[i].sealed {
+		return nil, fmt.Errorf("reading segment %d: %w", number, ErrGone)
+	}
+	return s.segments[i], nil
+}
+
+// read is Batches for a segment of this process.
+func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
+	b, err := s.readFile(g.name(), maxSegmentFile)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, gone := s.lookUp(g.number); gone != nil {
+				err = ErrGone
+			}
+		}
+		yield(nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, err))
+		return
+	}
+	s.mu.Lock()
+	end, key, spool := g.end, g.key, s.head.spool
+	s.mu.Unlock()
+	whole := uint64(0)
+	complete := true
+	for f := range s.walkSegment(g, b, end) {
+		if f.payload == nil {
+			damage := &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.damage)}
+			if err := s.setAside(g.number, f.offset, b[f.offset:f.offset+f.damage]); err != nil {
+				damage.Err = err
+			}
+			if !yield(nil, damage) {
+				complete = false
+				break
+			}
+			continue
+		}
+		if f.header.flags&flagKey != 0 {
+			if key == nil {
+				key, err = openSegmentKey(f.payload, s.o.Identities)
+			}
+			continue
+		}
+		batch, n, batchErr := s.open(g, f, key, spool, err)
+		whole += n
+		if batchErr != nil && errors.Is(batchErr, ErrKey) {
+			yield(nil, batchErr)
+			return
+		}
+		if !yield(batch, batchErr) {
+			complete = false
+			break
+		}
+	}
+	if complete {
+		s.mu.Lock()
+		g.lost = max(g.lost, g.end-g.first-min(whole, g.end-g.first))
+		s.mu.Unlock()
+	}
+}
+
+// open takes a batch apart. n is how many records it has. keyErr is why there is no key.
+func (s *Spool) open(g *segment, f found, key *segmentKey, spool uint64, keyErr error) (_ *Batch, n uint64, err error) {
+	payload := f.payload
+	if f.header.flags&flagSealed != 0 {
+		if key == nil {
+			if keyErr == nil {
+				keyErr = ErrKey
+			}
+			return nil, 0, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, keyErr)
+		}
+		if payload, err = key.open(payload, &f.header); err != nil {
+			return nil, 0, &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.header.size()), Err: err}
+		}
+	}
+	batch := &Batch{Segment: g.number, Offset: int64(f.offset), Sequence: f.header.first, Time: timeOf(f.header.at)}
+	at := f.header.first
+	for records, b := range entries(payload) {
+		e, parseErr := capture.ParseEntry(b)
+		if parseErr == nil && len(e.Parts) == records {
+			batch.Records = append(batch.Records, e.Records(capture.ID{Spool: spool, Sequence: at})...)
+		} else {
+			err = errors.Join(err, &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.header.size()), Err: parseErr})
+		}
+		at += uint64(records)
+	}
+	return batch, uint64(len(batch.Records)), err
+}
+
+// walkSegment goes through the bytes of a segment's file.
+func (s *Spool) walkSegment(g *segment, b []byte, end uint64) iter.Seq[found] {
+	return func(yield func(found) bool) {
+		at := 0
+		var h segmentHeader
+		if h.parse(b, g.number, g.salt) {
+			at = headerSize
+		}
+		for f := range walk(b, g.salt, at, end) {
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// scanned is what a whole segment has.
+type scanned struct {
+	first, end    uint64 // 0 without a batch
+	records       uint64 // in whole batches
+	ids           []idKey
+	firstAt, last time.Time
+}
+
+// scan reads a whole segment. What is damaged is set aside if aside says so. It fails
+// only where that fails.
+func (s *Spool) scan(g *segment, aside bool) (out scanned, err error) {
+	b, err := s.readFile(g.name(), maxSegmentFile)
+	if err != nil {
+		g.broken = true
+		s.log.Warn("a segment of the capture spool cannot be read", "segment", g.number, "error", err)
+		return out, nil
+	}
+	end := uint64(math.MaxUint64)
+	if g.end > 0 {
+		end = g.end
+	}
+	key := g.key
+	for f := range s.walkSegment(g, b, end) {
+		switch {
+		case f.payload == nil:
+			if aside {
+				if err := s.quarantine(g.number, f.offset, b[f.offset:f.offset+f.damage]); err != nil {
+					return out, err
+				}
+			}
+			continue
+		case f.header.flags&flagKey != 0:
+			if key == nil {
+				key, _ = openSegmentKey(f.payload, s.o.Identities) // without it the ids are not known
+			}
+			continue
+		}
+		if out.first == 0 {
+			out.first, out.firstAt = f.header.first, timeOf(f.header.at)
+		}
+		out.end, out.last = f.header.first+uint64(f.header.records), timeOf(f.header.at)
+		out.records += uint64(f.header.records)
+		payload := f.payload
+		if f.header.flags&flagSealed != 0 {
+			if key == nil {
+				continue
+			}
+			if payload, err = key.open(payload, &f.header); err != nil {
+				continue // it is found when it is read
+			}
+		}
+		for _, b := range entries(payload) {
+			if e, err := capture.ParseEntry(b); err == nil && e.Kind == capture.Explicit {
+				for i := range e.Parts {
+					out.ids = append(out.ids, keyOf(e.Parts[i].Inference))
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// setAside is quarantine for a reader.
+func (s *Spool) setAside(number uint64, offset int, b []byte) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	return s.quarantine(number, offset, b)
+}
+
+// quarantine copies damaged bytes to a file of their own and counts them, the first time
+// that they are met. They stay where they are, where every reader passes them by. disk is
+// held.
+func (s *Spool) quarantine(number uint64, offset int, b []byte) error {
+	name := badFileName(number, offset, len(b))
+	s.mu.Lock()
+	_, had := s.bad[name]
+	if !had {
+		s.bad[name] = int64(len(b))
+		s.damaged.Ranges++
+		s.damaged.Bytes += int64(len(b))
+	}
+	s.mu.Unlock()
+	if had || s.o.ReadOnly {
+		return nil
+	}
+	s.log.Warn("bytes of the capture spool are damaged: they are set aside", "segment", number, "offset", offset, "bytes", len(b), "file", name)
+	if err := s.writeFile(name, b); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		// What is damaged is damaged, with a copy or without.
+		s.log.Warn("setting damaged bytes of the capture spool aside", "error", err)
+		return nil
+	}
+	s.tidyQuarantine()
+	return nil
+}
+
+// tidyQuarantine removes the oldest of what was set aside where that is more than an
+// eighth of the spool. disk is held.
+func (s *Spool) tidyQuarantine() {
+	s.mu.Lock()
+	var names []string
+	total := int64(0)
+	for name, size := range s.bad {
+		names = append(names, name)
+		total += size
+	}
+	slices.Sort(names)
+	var remove []string
+	for _, name := range names {
+		if total <= s.o.MaxBytes/8 {
+			break
+		}
+		total -= s.bad[name]
+		remove = append(remove, name)
+	}
+	s.mu.Unlock()
+	for _, name := range remove {
+		s.remove(name)
+		s.mu.Lock()
+		delete(s.bad, name)
+		s.mu.Unlock()
+	}
+}
+
+// Quarantined are the files of damaged bytes.
+func (s *Spool) Quarantined() []FileInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []FileInfo
+	for name, size := range s.bad {
+		all = append(all, FileInfo{name, size})
+	}
+	slices.SortFunc(all, func(a, b FileInfo) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// Beside reads what lies beside a segment, and checks it.
+func (s *Spool) Beside(at *capture.Beside) ([]byte, error) {
+	m := saltedName.FindStringSubmatch(at.Name)
+	if m == nil || m[3] != extBig || at.Size < 0 || at.Size > 1<<40 {
+		return nil, fmt.Errorf("reading a tensor beside its record: %w: %q is no name of one", ErrDamaged, at.Name)
+	}
+	g, err := s.lookUp(hexadecimal(m[1]))
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.readFile(at.Name, at.Size+64)
+	if err != nil {
+		return nil, fmt.Errorf("reading a tensor beside its record: %w", err)
+	}
+	key, err := s.keyOfSegment(g)
+	if err != nil {
+		return nil, err
+	}
+	if key != nil {
+		if data, err = key.openFile(at.Name, data); err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(data)) != at.Size || sha256.Sum256(data) != at.SHA256 {
+		return nil, fmt.Errorf("reading a tensor beside its record: %w: %s has other bytes", ErrDamaged, at.Name)
+	}
+	return data, nil
+}
+
+// keyOfSegment is the key of a segment, nil for one in the clear.
+func (s *Spool) keyOfSegment(g *segment) (*segmentKey, error) {
+	s.mu.Lock()
+	key := g.key
+	s.mu.Unlock()
+	if key != nil {
+		return key, nil
+	}
+	b, err := s.readFile(g.name(), maxSegmentFile)
+	if err != nil {
+		return nil, err
+	}
+	for f := range s.walkSegment(g, b, math.MaxUint64) {
+		if f.payload != nil && f.header.flags&flagKey != 0 {
+			if key, err = openSegmentKey(f.payload, s.o.Identities); err != nil {
+				return nil, err
+			}
+			s.mu.Lock()
+			g.key = key
+			s.mu.Unlock()
+			return key, nil
+		}
+		if f.payload != nil {
+			break
+		}
+	}
+	return nil, nil
+}
+
+// Verify reads all that is there, and returns what the spool has done, with every
+// damage counted. bad is called for each; the open segment counts too.
+func (s *Spool) Verify(bad func(error)) Stats {
+	s.mu.Lock()
+	all := slices.Clone(s.segments)
+	s.mu.Unlock()
+	for _, g := range all {
+		s.read(g, func(b *Batch, err error) bool {
+			if err != nil {
+				bad(err)
+				return true
+			}
+			for i := range b.Records {
+				s.verifyBeside(&b.Records[i], bad)
+			}
+			return true
+		})
+	}
+	return s.Stats()
+}
+
+func (s *Spool) verifyBeside(r *capture.Record, bad func(error)) {
+	check := func(at *capture.Beside) {
+		if at != nil {
+			if _, err := s.Beside(at); err != nil {
+				bad(err)
+			}
+		}
+	}
+	for _, side := range [2][]capture.Tensor{r.Inputs, r.Outputs} {
+		for i := range side {
+			check(side[i].Beside)
+		}
+	}
+	for _, side := range [2][]capture.Payload{r.AuxInputs, r.AuxOutputs} {
+		for i := range side {
+			check(side[i].Beside)
+		}
+	}
+}

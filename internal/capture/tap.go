@@ -1,0 +1,442 @@
+package capture
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/picket-ml/picket/engine"
+)
+
+// Sink is where a Tap puts what it has captured: the spool. Put counts what it refuses.
+type Sink interface {
+	Put(entries ...*Entry) error
+}
+
+// TapOptions is what a Tap is made of.
+type TapOptions struct {
+	// Ring is how many runs, and RingBytes how many bytes of tensors, may wait to be
+	// written. Default 4096 and 64 MiB.
+	Ring      int
+	RingBytes int64
+	// EntryBytes is how large an entry of several inferences may be. Default 1 MiB.
+	EntryBytes int64
+	// Code is the gRPC code of an error.
+	Code func(error) uint32
+	// Default is the sampling of models that are not in Models.
+	Default Sampling
+	Models  map[string]Sampling
+}
+
+// Tap is the engine's: it chooses requests on the thread that brought them, and keeps
+// their tensors by counting a reference. A goroutine of its own writes them down and
+// lets them go. It never makes a request wait, and allocates nothing on its thread: what
+// there is no room for is dropped, and counted.
+type Tap struct {
+	o     TapOptions
+	ring  ring
+	bytes atomic.Int64
+	// popping is held by whoever empties the ring: the writer, and once the Tap is
+	// closed those who were late.
+	popping sync.Mutex
+
+	asleep atomic.Bool
+	wake   chan struct{}
+	begun  chan struct{} // closed when there is a sink, or when there will be none
+	ended  chan struct{}
+	stop   chan struct{}
+	once   sync.Once
+	closed atomic.Bool
+	sink   Sink
+
+	taken   atomic.Uint64
+	dropped [drops]atomic.Uint64
+
+	mu     sync.Mutex
+	rules  TapOptions // Default and Models
+	models []*modelTap
+}
+
+// Why inferences that were chosen are dropped.
+const (
+	noSlot  = iota // the ring was full
+	noBytes        // their tensors would have been too much
+	noSink         // the spool was not there, or took nothing more
+	drops
+)
+
+// TapStats is what a Tap has done, in inferences.
+type TapStats struct {
+	// Taken are those that were given to the spool, which counts what it refuses.
+	Taken uint64
+	// DroppedRing, DroppedBytes and DroppedClosed are those that were not: because too
+	// many waited, because their tensors were too much, and because the spool was not
+	// there.
+	DroppedRing, DroppedBytes, DroppedClosed uint64
+	// WaitingBytes is what the tensors take that wait to be written.
+	WaitingBytes int64
+}
+
+// NewTap makes a Tap that chooses at once, and writes nothing before Start.
+func NewTap(o TapOptions) *Tap {
+	if o.Ring == 0 {
+		o.Ring = 4096
+	}
+	if o.RingBytes == 0 {
+		o.RingBytes = 64 << 20
+	}
+	if o.EntryBytes == 0 {
+		o.EntryBytes = 1 << 20
+	}
+	if o.Code == nil {
+		o.Code = func(error) uint32 { return 2 }
+	}
+	t := &Tap{
+		o: o, rules: o, wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
+	}
+	t.ring.init(o.Ring)
+	go t.run()
+	return t
+}
+
+// Start says where to write. It is called at most once.
+func (t *Tap) Start(sink Sink) {
+	t.once.Do(func() {
+		t.sink = sink
+		close(t.begun)
+	})
+}
+
+// Close writes what waits, if there is a sink, and ends. What is shown later is dropped.
+func (t *Tap) Close() {
+	if t.closed.Swap(true) {
+		<-t.ended
+		return
+	}
+	t.once.Do(func() { close(t.begun) })
+	close(t.stop)
+	<-t.ended
+}
+
+// Stats is what the Tap has done.
+func (t *Tap) Stats() TapStats {
+	return TapStats{
+		Taken: t.taken.Load(), DroppedRing: t.dropped[noSlot].Load(), DroppedBytes: t.dropped[noBytes].Load(),
+		DroppedClosed: t.dropped[noSink].Load(), WaitingBytes: t.bytes.Load(),
+	}
+}
+
+// SetSampling changes which requests are captured, of models that are loaded too.
+func (t *Tap) SetSampling(byDefault Sampling, models map[string]Sampling) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rules.Default, t.rules.Models = byDefault, models
+	for _, m := range t.models {
+		m.chooser.Store(newChooser(t.rules.of(m.name), &m.signature))
+	}
+}
+
+func (o *TapOptions) of(name string) Sampling {
+	if s, ok := o.Models[name]; ok {
+		return s
+	}
+	return o.Default
+}
+
+// modelTap is the Tap for one model.
+type modelTap struct {
+	tap       *Tap
+	name      string
+	version   string
+	signature engine.Signature
+	chooser   atomic.Pointer[chooser]
+	count     atomic.Uint64
+	// rowBytes and fixedBytes are those of its tensors.
+	rowBytes, fixedBytes int64
+}
+
+// maxModels is how many models, those replaced since included, follow SetSampling.
+const maxModels = 4096
+
+// Model implements engine.Tap.
+func (t *Tap) Model(d engine.Description) engine.ModelTap {
+	m := &modelTap{tap: t, name: d.Name, version: d.Version, signature: d.Signature}
+	for _, side := range [2][]engine.TensorSpec{d.Signature.Inputs, d.Signature.Outputs} {
+		for i := range side {
+			n, err := side[i].RowBytes()
+			if err != nil {
+				return nil // no request can be made for it either
+			}
+			if side[i].HasRows() {
+				m.rowBytes += int64(n)
+			} else {
+				m.fixedBytes += int64(n)
+			}
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m.chooser.Store(newChooser(t.rules.of(d.Name), &m.signature))
+	// A model that replaces another has the name's place.
+	for i, old := range t.models {
+		if old.name == d.Name {
+			t.models[i] = m
+			return m
+		}
+	}
+	if len(t.models) < maxModels {
+		t.models = append(t.models, m)
+	}
+	return m
+}
+
+// Wants implements engine.ModelTap.
+func (m *modelTap) Wants() bool { return m.chooser.Load().any() }
+
+// Ended implements engine.ModelTap.
+func (m *modelTap) Ended(r *engine.Request, err error) {
+	c := m.chooser.Load()
+	if !c.any() {
+		return
+	}
+	parts := r.Parts()
+	if err != nil && (len(parts) > 1 && errors.Is(err, engine.ErrRun) || !isFailure(err)) {
+		return // the parts are run again by themselves; or nothing failed
+	}
+	chosen := uint64(0)
+	var why Why
+	if len(parts) == 0 {
+		if why = c.choose(&m.count, r.Outputs, 0, r.Rows, err != nil); why != 0 {
+			chosen = 1
+		}
+	} else {
+		at := 0
+		for i := range parts {
+			p := &parts[i]
+			w := c.choose(&m.count, r.Outputs, at, p.Rows, err != nil)
+			if p.Why = uint8(w); w != 0 {
+				chosen++
+				why |= w
+			}
+			at += p.Rows
+		}
+	}
+	if chosen > 0 {
+		m.tap.push(m, r, why, chosen, err)
+	}
+}
+
+// isFailure tells whether an error says something of the model or its requests: that
+// the daemon was busy or a caller left does not.
+func isFailure(err error) bool {
+	return !errors.Is(err, engine.ErrBusy) && !errors.Is(err, engine.ErrCanceled) && !errors.Is(err, engine.ErrClosed) && !errors.Is(err, engine.ErrMemory)
+}
+
+// push keeps a request for the writer.
+func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err error) {
+	size := m.fixedBytes + m.rowBytes*int64(r.Rows)
+	if t.closed.Load() {
+		t.dropped[noSink].Add(chosen)
+		return
+	}
+	if t.bytes.Add(size) > t.o.RingBytes {
+		t.bytes.Add(-size)
+		t.dropped[noBytes].Add(chosen)
+		return
+	}
+	item := item{request: r, model: m, why: why, chosen: chosen, size: size, err: err}
+	if err != nil {
+		item.at = time.Now()
+	}
+	r.Keep()
+	if !t.ring.push(&item) {
+		r.LetGo()
+		t.bytes.Add(-size)
+		t.dropped[noSlot].Add(chosen)
+		return
+	}
+	if t.closed.Load() {
+		t.discard() // the writer may have looked for the last time
+		return
+	}
+	if t.asleep.Load() && t.asleep.CompareAndSwap(true, false) {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// The writer looks every pause, so that callers seldom have to wake it, until it has
+// found nothing so many times.
+const (
+	pause    = 2 * time.Millisecond
+	patience = 50
+)
+
+// run is the writer.
+func (t *Tap) run() {
+	defer close(t.ended)
+	<-t.begun
+	w := &entryWriter{tap: t}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for idle := 0; ; {
+		if t.drain(w) {
+			idle = 0
+		} else if idle++; idle > patience {
+			t.asleep.Store(true)
+			if !t.ring.empty() {
+				t.asleep.Store(false)
+				continue
+			}
+			select {
+			case <-t.wake:
+				idle = 0
+			case <-t.stop:
+				t.drain(w)
+				return
+			}
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-t.stop:
+			t.drain(w)
+			return
+		}
+	}
+}
+
+// discard empties the ring of a Tap that is closed.
+func (t *Tap) discard() {
+	t.popping.Lock()
+	defer t.popping.Unlock()
+	var it item
+	for t.ring.pop(&it) {
+		t.dropped[noSink].Add(it.chosen)
+		it.request.LetGo()
+		t.bytes.Add(-it.size)
+	}
+}
+
+// drain writes what is in the ring, and tells whether there was anything.
+func (t *Tap) drain(w *entryWriter) (any bool) {
+	t.popping.Lock()
+	defer t.popping.Unlock()
+	var it item
+	for t.ring.pop(&it) {
+		any = true
+		if t.sink == nil {
+			t.dropped[noSink].Add(it.chosen)
+		} else {
+			w.write(&it)
+		}
+		it.request.LetGo()
+		t.bytes.Add(-it.size)
+		it = item{}
+	}
+	return any
+}
+
+// entryWriter makes entries of kept requests. It is used again for each, so that in
+// steady state nothing is allocated.
+type entryWriter struct {
+	tap    *Tap
+	entry  Entry
+	one    [1]*Entry
+	shapes []int64
+}
+
+// write gives what was chosen of a request to the sink.
+func (w *entryWriter) write(it *item) {
+	e := &w.entry
+	r := it.request
+	*e = Entry{Record: Record{Kind: Sample, Why: it.why, Inputs: e.Inputs[:0], Outputs: e.Outputs[:0]}, Parts: e.Parts[:0]}
+	e.Model, e.Version = it.model.name, it.model.version
+	if it.err != nil {
+		e.Time, e.Code, e.Error = it.at, w.tap.o.Code(it.err), clip(it.err.Error())
+	} else {
+		e.Time = time.Now().Add(-r.Since())
+	}
+	parts := r.Parts()
+	if len(parts) == 0 {
+		p := Part{Rows: uint32(r.Rows)}
+		if id := r.ID(); len(id) <= MaxInference {
+			p.Inference = string(id) // a longer one is not the caller's to find again
+		}
+		e.Parts = append(e.Parts, p)
+		w.all(r, it.err != nil)
+		w.put(it, 1)
+		return
+	}
+	e.Numbered, e.Origin = true, r.Origin()
+	if it.chosen == uint64(len(parts)) && (len(parts) == 1 || it.size <= w.tap.o.EntryBytes) {
+		for i := range parts {
+			e.Parts = append(e.Parts, Part{Number: parts[i].Number, Rows: uint32(parts[i].Rows)})
+		}
+		w.all(r, it.err != nil)
+		w.put(it, it.chosen)
+		return
+	}
+	at := 0
+	for i := range parts {
+		p := &parts[i]
+		if p.Why != 0 {
+			e.Parts, e.Why = append(e.Parts[:0], Part{Number: p.Number, Rows: uint32(p.Rows)}), Why(p.Why)
+			w.rows(r, at, p.Rows, it.err != nil)
+			w.put(it, 1)
+		}
+		at += p.Rows
+	}
+}
+
+// all are the tensors of a whole request.
+func (w *entryWriter) all(r *engine.Request, failed bool) { w.rows(r, 0, r.Rows, failed) }
+
+// rows are those tensors of some rows of a request.
+func (w *entryWriter) rows(r *engine.Request, first, n int, failed bool) {
+	e := &w.entry
+	e.Inputs, e.Outputs, w.shapes = e.Inputs[:0], e.Outputs[:0], w.shapes[:0]
+	for i := range r.Inputs {
+		e.Inputs = append(e.Inputs, w.tensor(r, i, first, n, true))
+	}
+	if failed {
+		return
+	}
+	for i := range r.Outputs {
+		e.Outputs = append(e.Outputs, w.tensor(r, i, first, n, false))
+	}
+}
+
+func (w *entryWriter) tensor(r *engine.Request, i, first, n int, input bool) Tensor {
+	t := &r.Outputs
+	if input {
+		t = &r.Inputs
+	}
+	from := (*t)[i]
+	if from.Shape.Rank() > 0 && n < r.Rows {
+		from = from.Rows(first, first+n)
+	}
+	start := len(w.shapes)
+	w.shapes = from.Shape.AppendDims(w.shapes)
+	return Tensor{Name: from.Name, DType: from.DType, Shape: w.shapes[start:len(w.shapes):len(w.shapes)], Data: from.Bytes()}
+}
+
+// put gives the entry away.
+func (w *entryWriter) put(it *item, n uint64) {
+	w.one[0] = &w.entry
+	if w.tap.sink.Put(w.one[:]...) == nil { // it counts what it refuses
+		w.tap.taken.Add(n)
+	}
+	w.one[0] = nil
+}
+
+// clip keeps an error's text within what a record holds.
+func clip(text string) string {
+	if len(text) > maxText {
+		return text[:maxText]
+	}
+	return text
+}

@@ -1,0 +1,268 @@
+package capture_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/engine/enginetest"
+	"github.com/picket-ml/picket/internal/capture"
+	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/tensor"
+)
+
+var inline = engine.Properties{Inline: true}
+
+func TestTapChooses(t *testing.T) {
+	const asked = 400
+	for _, c := range []struct {
+		what     string
+		sampling capture.Sampling
+		want     func(n int, r capture.Record) bool // of the record of inference n
+		low      int
+		high     int
+	}{
+		{"nothing", capture.Sampling{}, nil, 0, 0},
+		{"everything", capture.Sampling{Rate: 1}, func(_ int, r capture.Record) bool { return r.Why == capture.ByRate }, asked, asked},
+		{"a half", capture.Sampling{Rate: 0.5}, func(_ int, r capture.Record) bool { return r.Why == capture.ByRate }, asked / 4, 3 * asked / 4},
+		{"every tenth", capture.Sampling{Every: 10}, func(n int, r capture.Record) bool { return n%10 == 9 && r.Why == capture.ByCount }, asked / 10, asked / 10},
+		{"a band", capture.Sampling{Banded: true, Low: 10, High: 19}, func(n int, r capture.Record) bool { return n >= 10 && n <= 19 && r.Why == capture.ByOutput }, 10, 10},
+		{"an output that is not there", capture.Sampling{Banded: true, Low: 0, High: 1e9, Output: "other"}, nil, 0, 0},
+		{"errors", capture.Sampling{Errors: true}, func(n int, r capture.Record) bool {
+			return n >= asked && r.Why == capture.ByError && r.Code == 13 && strings.Contains(r.Error, errModel.Error()) && len(r.Outputs) == 0
+		}, 1, 1},
+		{"two reasons", capture.Sampling{Every: 1, Rate: 1}, func(_ int, r capture.Record) bool { return r.Why == capture.ByCount|capture.ByRate }, asked, asked},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			var failing bool
+			tap := capture.NewTap(capture.TapOptions{Models: map[string]capture.Sampling{"sum": c.sampling}, Code: func(error) uint32 { return 13 }})
+			e := newEngine(t, tap, enginetest.Script{Properties: inline, OnRun: func(int) error {
+				if failing {
+					return errModel
+				}
+				return nil
+			}})
+			k := &kept{}
+			tap.Start(k)
+			before := time.Now()
+			for n := range asked {
+				if _, err := predict(t, e, fmt.Sprint(n), float32(n), 0, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			failing = true
+			if _, err := predict(t, e, fmt.Sprint(asked), 7, 8, 9); err == nil {
+				t.Fatal("the model has not failed")
+			}
+			tap.Close()
+			if len(k.records) < c.low || len(k.records) > c.high {
+				t.Fatalf("%d records, want %d to %d", len(k.records), c.low, c.high)
+			}
+			for _, r := range k.records {
+				var n int
+				if _, err := fmt.Sscan(r.Inference, &n); err != nil {
+					t.Fatal(err)
+				}
+				in, _ := elements(r.Inputs[0].Data)
+				if !c.want(n, r) || r.Model != "sum" || r.Rows != 1 || r.Kind != capture.Sample || n < asked && in[0] != float32(n) ||
+					r.Time.Before(before.Add(-time.Second)) || r.Time.After(time.Now().Add(time.Second)) {
+					t.Errorf("record of %d: %+v", n, r)
+				}
+			}
+			if s := tap.Stats(); s.Taken != uint64(len(k.records)) || s.DroppedRing+s.DroppedBytes+s.DroppedClosed != 0 || s.WaitingBytes != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+func elements(b []byte) ([]float32, error) {
+	out := make([]float32, len(b)/4)
+	copy(tensor.AsBytes(out), b)
+	return out, nil
+}
+
+// A change of the sampling holds for a model that is loaded.
+func TestSamplingChanges(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	k := &kept{}
+	tap.Start(k)
+	ask := func() {
+		if _, err := predict(t, e, "", 1, 2, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	tap.SetSampling(capture.Sampling{}, map[string]capture.Sampling{"sum": {Rate: 1}})
+	ask()
+	tap.SetSampling(capture.Sampling{Rate: 1}, map[string]capture.Sampling{"sum": {}})
+	ask()
+	tap.SetSampling(capture.Sampling{Rate: 1}, nil)
+	ask()
+	tap.Close()
+	if len(k.records) != 2 {
+		t.Errorf("%d records, want 2", len(k.records))
+	}
+}
+
+// Nobody writes, and predictions go on: what there is no room for is counted, and
+// nothing is kept beyond the limits.
+func TestTapNeverWaits(t *testing.T) {
+	for what, o := range map[string]capture.TapOptions{"slots": {Ring: 16}, "bytes": {RingBytes: 16 * 16}} {
+		t.Run(what, func(t *testing.T) {
+			o.Default = capture.Sampling{Rate: 1}
+			tap := capture.NewTap(o)
+			e := newEngine(t, tap, enginetest.Script{Properties: inline})
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					for range 100 {
+						if _, err := predict(t, e, "x", 1, 2, 3); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			before := tap.Stats()
+			if dropped := before.DroppedRing + before.DroppedBytes; dropped != 400-16 || (what == "slots") != (before.DroppedRing > 0) {
+				t.Errorf("%+v", before)
+			}
+			k := &kept{}
+			tap.Start(k)
+			tap.Close()
+			if len(k.records) != 16 {
+				t.Errorf("%d records were kept", len(k.records))
+			}
+			if _, err := predict(t, e, "x", 1, 2, 3); err != nil {
+				t.Error(err)
+			}
+			if s := tap.Stats(); s.DroppedClosed != 1 || s.Taken != 16 || s.WaitingBytes != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// Many callers, a sink that now and then takes nothing, and a Tap that is closed while
+// they go on: every inference is somewhere, once.
+func TestTapCountsEverything(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{Ring: 32, Default: capture.Sampling{Rate: 1}})
+	e := newEngine(t, tap, enginetest.Script{})
+	k := &kept{}
+	tap.Start(k)
+	const callers, each = 8, 300
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range each {
+				if _, err := predict(t, e, "x", 1, 2, 3); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	time.Sleep(time.Millisecond)
+	tap.Close()
+	all.Wait()
+	s := tap.Stats()
+	if sum := s.Taken + s.DroppedRing + s.DroppedBytes + s.DroppedClosed; sum != callers*each || s.Taken != uint64(len(k.records)) || s.WaitingBytes != 0 {
+		t.Errorf("%d inferences, of which %d are accounted for: %+v", callers*each, sum, s)
+	}
+}
+
+// Over the lane, with everything captured, durably: nothing is allocated for a request,
+// and the records are the requests.
+func TestLaneIsCapturedWithoutAllocating(t *testing.T) {
+	for what, p := range map[string]engine.Properties{"inline": inline, "queued": {}} {
+		t.Run(what, func(t *testing.T) {
+			s := openSpool(t, spool.Options{})
+			tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Rate: 1}})
+			defer tap.Close()
+			e := newEngine(t, tap, enginetest.Script{Properties: p})
+			tap.Start(s)
+			c := serveLane(t, e)
+			m, err := c.Model(t.Context(), "sum")
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := [][]byte{tensor.AsBytes([]float32{1, 2, 3, 4, 5, 6})}
+			out := [][]byte{make([]byte, 8)}
+			asked := int64(0)
+			ask := func() {
+				asked++
+				if err := m.PredictInto(t.Context(), 2, in, out); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2000 { // the first ones fill the pools
+				ask()
+			}
+			if n := testing.AllocsPerRun(3000, ask); n != 0 && !raceEnabled {
+				t.Errorf("a captured request allocates %v times", n)
+			}
+			tap.Close()
+			if err := s.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			st := s.Stats()
+			if ts := tap.Stats(); ts.Taken != uint64(asked) || st.Accepted != asked || st.OnDisk != asked {
+				t.Fatalf("%d requests; %+v; %+v", asked, ts, st)
+			}
+			if bad := st.Refused; bad != (spool.Refused{}) {
+				t.Errorf("%+v", bad)
+			}
+		})
+	}
+}
+
+// Requests that the lane has put together are records of their own, called by their
+// connection and their numbers.
+func TestLaneNamesInferences(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Banded: true, Low: 6, High: math.Inf(1)}})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	m, err := e.Acquire("sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	r, err := m.NewRequest(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(r.Inputs[0].Bytes(), tensor.AsBytes([]float32{1, 1, 1, 2, 2, 2, 0, 0, 0, 3, 3, 3}))
+	origin := [16]byte{0: 0xab, 15: 1}
+	r.SetOrigin(origin)
+	r.AddPart(5, 1)
+	r.AddPart(6, 2)
+	r.AddPart(7, 1)
+	r.Count = 3
+	if err := r.Predict(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Release()
+	k := &kept{}
+	tap.Start(k)
+	tap.Close()
+	if len(k.records) != 2 {
+		t.Fatalf("%d records: %+v", len(k.records), k.records)
+	}
+	for i, want := range []struct {
+		name string
+		rows int
+		in   []float32
+	}{{"ab000000000000000000000000000001-6", 2, []float32{2, 2, 2, 0, 0, 0}}, {"ab000000000000000000000000000001-7", 1, []float32{3, 3, 3}}} {
+		got := k.records[i]
+		in, _ := elements(got.Inputs[0].Data)
+		if got.Inference != want.name || got.Inference != capture.NumberedName(origin, uint64(6+i)) || got.Rows != want.rows || fmt.Sprint(in) != fmt.Sprint(want.in) ||
+			fmt.Sprint(got.Inputs[0].Shape) != fmt.Sprint([]int64{int64(want.rows), 3}) || len(got.Outputs[0].Data) != 4*want.rows {
+			t.Errorf("record %d: %+v", i, got)
+		}
+	}
+}
