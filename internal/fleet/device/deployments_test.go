@@ -2,7 +2,7 @@ package device_test
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // as the old API has it
+	"crypto/sha1" // as the old API has it
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,7 +63,7 @@ func put(t *testing.T, b fleet.Bucket, version string) edge.Definition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return edge.Definition{ModelHandle: "fraud", S3URL: b.URL(key), Checksum: edge.Checksum{Type: "SHA1", Sum: fmt.Sprintf("%x", sha1.Sum(data))}, State: edge.Deploy} //nolint:gosec // likewise
+	return edge.Definition{ModelHandle: "fraud", S3URL: b.URL(key), Checksum: edge.Checksum{Type: "SHA1", Sum: fmt.Sprintf("%x", sha1.Sum(data))}, State: edge.Deploy} // likewise
 }
 
 // TestDeploymentsOfAServer: without documents the device does what a server of the old API names, and reports.
@@ -130,7 +130,9 @@ func TestDeploymentsOfAServer(t *testing.T) {
 			t.Errorf("%s: no word of it", name)
 		}
 	}
-	loader.Unload(t.Context(), "fraud")
+	if err := loader.Unload(t.Context(), "fraud"); err != nil {
+		t.Fatal(err)
+	}
 	a = start()
 	if v := loader.Version("fraud"); v != "2" {
 		t.Errorf("started again the device serves %q", v)

@@ -139,7 +139,7 @@ func (a *Agent) Start(ctx context.Context) {
 				a.fallBack(ctx, name, m, fmt.Sprintf("the daemon ended %d times while the model was watched", m.Starts))
 				continue
 			}
-			a.save()
+			_ = a.save() // it has logged it
 		}
 		if m.Serving == nil {
 			continue
@@ -190,7 +190,7 @@ func (a *Agent) Close() {
 			m.Starts = 0
 		}
 	}
-	a.save()
+	_ = a.save() // it has logged it
 }
 
 // Poll looks once, does what is to be done, and reports. The error is why the device
@@ -271,7 +271,7 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 			if w.New && !m.baking() {
 				m.report(result(w, edge.Success, "it was served already", "", a.now()))
 			}
-			a.save()
+			_ = a.save() // it has logged it
 		}
 		return nil
 	}
@@ -298,13 +298,13 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 	err := a.o.Loader.Load(ctx, w.Model, a.path(w.Package), *w.Package, !w.Unsigned)
 	if ctx.Err() != nil {
 		m.Trying.Count-- // the end was not the package's doing
-		a.save()
+		_ = a.save() // it has logged it
 		return ctx.Err()
 	}
 	m.Trying = nil
 	switch {
 	case errors.Is(err, ErrTransient):
-		a.save()
+		_ = a.save() // it has logged it
 		return err
 	case err != nil && w.New:
 		a.fail(w, m, err.Error(), "")
@@ -315,7 +315,7 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 			m.RollbackFailed = digest
 			m.report(result(w, edge.Fail, "going back failed", err.Error(), a.now()))
 		}
-		a.save()
+		_ = a.save() // it has logged it
 		return fmt.Errorf("going back to %s: %w", w.Package, err)
 	}
 	before := m.Serving
@@ -393,7 +393,7 @@ func (a *Agent) bake(ctx context.Context) {
 		a.log.Info("a new model has proved itself", "model", name, "package", m.Serving.String(), "rollout", m.ID)
 		m.Bake, m.Before, m.Starts = nil, nil, 0
 		m.report(result(fleet.Wanted{Model: name, ID: m.ID, Package: m.Serving}, edge.Success, "", "", now))
-		a.save()
+		_ = a.save() // it has logged it
 	}
 }
 
@@ -433,7 +433,7 @@ func (a *Agent) fallBack(ctx context.Context, name string, m *modelState, why st
 	}
 	m.New = false
 	a.fail(w, m, why, rollback)
-	a.save()
+	_ = a.save() // it has logged it
 }
 
 // drop ends a model that the fleet wants no more.
