@@ -298,7 +298,7 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 	err := a.o.Loader.Load(ctx, w.Model, a.path(w.Package), *w.Package, !w.Unsigned)
 	if ctx.Err() != nil {
 		m.Trying.Count-- // the end was not the package's doing
-		_ = a.save() // it has logged it
+		_ = a.save()     // it has logged it
 		return ctx.Err()
 	}
 	m.Trying = nil
