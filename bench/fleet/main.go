@@ -139,12 +139,12 @@ func run(ctx context.Context, s settings) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what is left is in a temporary folder
 	memory, err := os.MkdirTemp("/dev/shm", "picket-bench-fleet-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(memory)
+	defer func() { _ = os.RemoveAll(memory) }()
 	binary, err := s3.Build()
 	if err != nil {
 		return nil, err

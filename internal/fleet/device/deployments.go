@@ -74,7 +74,7 @@ func (a *Agent) resolve(ctx context.Context, def edge.Definition) (*fleet.Packag
 	if err := a.o.Bucket.Download(ctx, key, path, fleet.AnySize); err != nil {
 		return nil, fmt.Errorf("from %s: %w", def.S3URL, err)
 	}
-	defer os.Remove(path) // after an error, or of no effect
+	defer func() { _ = os.Remove(path) }() // after an error, or of no effect
 	p, err := describe(ctx, path, key)
 	if err != nil {
 		return nil, err
