@@ -300,7 +300,7 @@ func TestUnhealthyModelIsTakenBack(t *testing.T) {
 		one := f.served()
 		two := f.publish("2")
 		h := quick
-		h.MaxP99Micros = 5000
+		h.MaxP99Micros, h.BakeSeconds = 5000, 600
 		f.begin("r2", two, &one, []float64{50, 100}, h)
 		f.round() // the server has not looked at what it watches yet
 		f.round()
