@@ -26,13 +26,16 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-fleet test-formats soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-fleet test-formats test-cloud soak-short fuzz
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
 
 .PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
+.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
+	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-cloud \
+	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -165,11 +168,16 @@ test-clients: build ## clients in other languages, and those of other servers, a
 test-signing: build ## signatures of packages, made by picket and checked by model_signing, and the other way round
 	scripts/test-signing.sh
 
+test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's answers: on this machine, and against moto and an S3 store
+	scripts/test-pipeline.sh
+
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
+test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
+	scripts/test-cloud.sh
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
@@ -236,7 +244,7 @@ bench-doc: ## put bench/results into the tables of docs/performance.md, or those
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving, fleet); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving, fleet, fraud); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

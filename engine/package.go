@@ -19,6 +19,9 @@ type Package struct {
 	Signature *Signature
 	// Warmup are rows with the answers to them; nil for none.
 	Warmup *Warmup
+	// Statistics say what the model was trained on, as a Source has found them; the engine does not look at them. Nil for
+	// nothing.
+	Statistics []byte
 	// Accept is called once the model has proved to be what its package says, just before it becomes visible. Where it
 	// fails the model is not loaded. Nil for nothing to do.
 	Accept func() error

@@ -152,6 +152,32 @@ func (h *histogram) snapshot() Histogram {
 	return s
 }
 
+// Since is what h has counted after before, an earlier Histogram of the same model.
+func (h *Histogram) Since(before *Histogram) Histogram {
+	// What is counted goes on while it is read, so a part may be there before the whole.
+	s := Histogram{Count: h.Count - min(before.Count, h.Count), Sum: h.Sum - min(before.Sum, h.Sum)}
+	for i := range h.buckets {
+		s.buckets[i] = h.buckets[i] - min(before.buckets[i], h.buckets[i])
+	}
+	return s
+}
+
+// Each calls do for every bucket that is not empty, in ascending order, with the
+// nanoseconds in the middle of it, which no value in it differs from by more than an
+// eighth.
+func (h *Histogram) Each(do func(middle float64, count uint64)) {
+	for i, n := range h.buckets {
+		if n == 0 {
+			continue
+		}
+		lowest := 0.0
+		if i > 0 {
+			lowest = float64(upperBound(i-1)) + 1
+		}
+		do((lowest+float64(upperBound(i)))/2, n)
+	}
+}
+
 // Below is how many values were below 2^exponent nanoseconds: powers of two are
 // where buckets end.
 func (h *Histogram) Below(exponent int) uint64 {

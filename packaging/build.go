@@ -28,13 +28,18 @@ type BuildOptions struct {
 	// Warmup is the warm-up file, of that many rows; nil for none. It needs Signature.
 	Warmup     []byte
 	WarmupRows int
+	// Baseline is what the training set was like; nil for not saying so.
+	Baseline *Baseline
 }
+
+// Baseline holds Model Monitor's files about a training set, whose content is not looked at.
+type Baseline struct{ Statistics, Constraints []byte }
 
 // BuildVariant is one of them.
 type BuildVariant struct {
 	Name string
 	// Dir is the artifact's folder. Every file in it becomes part of the package, except a manifest and a signature of an
-	// earlier one and warm-up rows; folders, links and hidden files are refused.
+	// earlier one, warm-up rows and a baseline; folders, links and hidden files are refused.
 	Dir      string
 	Requires Requires
 }
@@ -73,10 +78,17 @@ func build(ctx context.Context, o BuildOptions) (Built, error) {
 		}
 		defer closeDir()
 	}
+	add := func(name string, data []byte) {
+		m.Files = append(m.Files, File{Path: name, Size: int64(len(data)), SHA256: hexDigest(data)})
+		contents[name] = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	}
 	if o.Warmup != nil {
 		m.Warmup = &Warmup{File: WarmupName, Rows: o.WarmupRows}
-		m.Files = append(m.Files, File{Path: WarmupName, Size: int64(len(o.Warmup)), SHA256: hexDigest(o.Warmup)})
-		contents[WarmupName] = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(o.Warmup)), nil }
+		add(WarmupName, o.Warmup)
+	}
+	if b := o.Baseline; b != nil {
+		add(StatisticsName, b.Statistics)
+		add(ConstraintsName, b.Constraints)
 	}
 	slices.SortFunc(m.Files, func(x, y File) int { return strings.Compare(x.Path, y.Path) })
 	slices.SortStableFunc(m.Variants, func(x, y Variant) int { return y.Requires.compare(x.Requires) })
@@ -143,7 +155,7 @@ func (m *Manifest) take(ctx context.Context, dir, folder string, contents map[st
 	for _, d := range entries {
 		name := d.Name()
 		switch {
-		case name == ManifestName || name == SignatureName || name == WarmupName:
+		case ours(name):
 			continue // of an earlier package
 		case d.IsDir() && name == variantsFolder:
 			continue // likewise

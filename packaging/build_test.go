@@ -298,3 +298,49 @@ func TestBuildEndsWithItsContext(t *testing.T) {
 		t.Errorf("opening after the context ended: %v", err)
 	}
 }
+
+// TestBaseline: the two files about the training set lie at top level, belong to no variant, and survive another packing.
+func TestBaseline(t *testing.T) {
+	o := twoVariants(t)
+	o.Baseline = &Baseline{Statistics: []byte("statistics"), Constraints: []byte("constraints")}
+	data, b := built(t, o)
+	if files := b.Manifest.Baseline(); len(files) != 2 || files[0].Path != ConstraintsName || files[1].Path != StatisticsName {
+		t.Fatalf("the baseline is %v", files)
+	}
+	for _, v := range b.Manifest.Variants {
+		for _, f := range b.Manifest.FilesOf(v) {
+			if strings.Contains(f.Path, "picket_") {
+				t.Errorf("%s belongs to the variant %s", f.Path, v.Name)
+			}
+		}
+	}
+	a, err := Open(t.Context(), inMemory(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	read, err := a.ReadFiles(t.Context(), 100, StatisticsName, ConstraintsName, "nowhere")
+	if err != nil || len(read) != 2 || string(read[StatisticsName]) != "statistics" || string(read[ConstraintsName]) != "constraints" {
+		t.Errorf("reading them gives %q and %v", read, err)
+	}
+	long, err := Open(t.Context(), inMemory(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer long.Close()
+	if _, err := long.ReadFiles(t.Context(), 5, StatisticsName); err == nil {
+		t.Error("a file of more than the limit was read")
+	}
+
+	// A folder that was packed with a baseline is packed again without it.
+	write(t, filepath.Join(o.Variants[0].Dir, StatisticsName), []byte("old"))
+	o.Baseline, o.Force = nil, true
+	if _, b := built(t, o); len(b.Manifest.Baseline()) != 0 {
+		t.Errorf("an earlier package's baseline is %v", b.Manifest.Baseline())
+	}
+	m := *b.Manifest
+	m.Files = slices.DeleteFunc(slices.Clone(m.Files), func(f File) bool { return f.Path == ConstraintsName })
+	if _, err := m.Encode(); err == nil || !strings.Contains(err.Error(), "a baseline is both") {
+		t.Errorf("half a baseline: %v", err)
+	}
+}

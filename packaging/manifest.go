@@ -23,6 +23,10 @@ const (
 	SignatureName = "model.sig"
 	// WarmupName is the file with the rows and the answers expected to them.
 	WarmupName = "picket_warmup"
+	// StatisticsName and ConstraintsName are the files with the baseline: what the data were like that the model was trained
+	// on. They are Model Monitor's statistics.json and constraints.json, under names that libdlr does not take for a model's.
+	StatisticsName  = "picket_statistics"
+	ConstraintsName = "picket_constraints"
 
 	variantsFolder = "variants"
 	topLevel       = "."
@@ -45,6 +49,8 @@ const (
 	// MaxWarmupRows is how many rows a package may bring, and MaxWarmupBytes what they may take.
 	MaxWarmupRows  = 1024
 	MaxWarmupBytes = 64 << 20
+	// MaxBaselineBytes bounds each file of the baseline.
+	MaxBaselineBytes = 64 << 20
 
 	maxDepth      = 16
 	maxTensors    = 256
@@ -277,7 +283,43 @@ func (m *Manifest) check() error {
 			return err
 		}
 	}
+	if err := checkBaseline(paths); err != nil {
+		return err
+	}
 	return m.checkWarmup(paths)
+}
+
+// checkBaseline looks at the sizes of the files.
+func checkBaseline(sizes map[string]int64) error {
+	statistics, hasStatistics := sizes[StatisticsName]
+	constraints, hasConstraints := sizes[ConstraintsName]
+	if hasStatistics != hasConstraints {
+		return bad("of the files %s and %s there is one; a baseline is both", StatisticsName, ConstraintsName)
+	}
+	if max(statistics, constraints) > MaxBaselineBytes {
+		return bad("a file of the baseline has more than %d bytes", MaxBaselineBytes)
+	}
+	return nil
+}
+
+// Baseline are the files of the baseline; none where there is no baseline.
+func (m *Manifest) Baseline() []File {
+	var files []File
+	for _, f := range m.Files {
+		if f.Path == StatisticsName || f.Path == ConstraintsName {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// ours tells whether a file is none of the model's: it lies at top level, whatever the variants.
+func ours(name string) bool {
+	switch name {
+	case ManifestName, SignatureName, WarmupName, StatisticsName, ConstraintsName:
+		return true
+	}
+	return false
 }
 
 // checkFiles gives the sizes of the files by their paths.
@@ -346,7 +388,7 @@ func (m *Manifest) checkVariants() error {
 		if nested && !slices.ContainsFunc(m.Variants, func(v Variant) bool { return v.Path == folder }) {
 			return bad("the file %s belongs to no variant", f.Path)
 		}
-		if nested && (name == ManifestName || name == SignatureName || name == WarmupName) {
+		if nested && ours(name) {
 			return bad("the file %s has a name that only a file at top level may have", f.Path)
 		}
 	}
@@ -466,11 +508,11 @@ func (m *Manifest) checkWarmup(sizes map[string]int64) error {
 	return nil
 }
 
-// FilesOf are the files of a variant: those in its folder, without the warm-up rows.
+// FilesOf are the files of a variant: those in its folder, without the warm-up rows and the baseline.
 func (m *Manifest) FilesOf(v Variant) []File {
 	var files []File
 	for _, f := range m.Files {
-		if folder, name, _ := cutLast(f.Path); folder == v.Path && name != WarmupName {
+		if folder, name, _ := cutLast(f.Path); folder == v.Path && !ours(name) {
 			files = append(files, f)
 		}
 	}

@@ -40,6 +40,28 @@ func (a *Archive) Unpack(ctx context.Context, root *os.Root) error {
 	return u.seal(a.Manifest)
 }
 
+// ReadFiles reads the rest of the archive, as Unpack does, and gives the contents of the named files that it has, none of
+// which may be larger than limit. It is called once, instead of Unpack.
+func (a *Archive) ReadFiles(ctx context.Context, limit int64, names ...string) (map[string][]byte, error) {
+	u := &unpacker{buffer: make([]byte, bufferFor(maxBuffer))}
+	contents := map[string][]byte{}
+	err := a.each(ctx, func(want File, e *entry) error {
+		if !slices.Contains(names, want.Path) {
+			return u.file(want, e)
+		}
+		data, err := e.whole(limit)
+		if err != nil {
+			return err
+		}
+		if hexDigest(data) != want.SHA256 {
+			return bad("the file %s is not the one that the manifest names: its SHA-256 differs", want.Path)
+		}
+		contents[want.Path] = data
+		return nil
+	})
+	return contents, err
+}
+
 // each gives every file that the manifest names, and fails unless the entries are exactly those. What each entry holds is
 // for do to look at.
 func (a *Archive) each(ctx context.Context, do func(want File, e *entry) error) error {

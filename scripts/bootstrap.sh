@@ -26,6 +26,8 @@ need python3-pip python3 -m pip --version
 need openssl command -v openssl
 # perf_analyzer, which NVIDIA's tritonclient brings, is linked against it.
 need libb64-0d sh -c 'ldconfig -p | grep -q libb64.so.0d'
+# The fraud application is tested on a real PostgreSQL, which the tests start and stop; no service of it has to run.
+need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 # It reads the unit files and passes sockets; nothing of it has to run.
 need systemd sh -c 'command -v systemd-analyze && command -v systemd-socket-activate'
 # The kernels for arm64 are compiled and run on any machine.

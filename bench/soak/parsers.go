@@ -60,6 +60,7 @@ var allParsers = []parser{
 	{"ELF libraries", []string{"internal/dl/FuzzInspect"},
 		[]string{"internal/dl/inspect.go", "internal/dl/sections.go", "internal/dl/dynamic.go", "internal/dl/hash.go", "internal/dl/image.go", "internal/dl/object.go", "internal/dl/relocations.go"}},
 	{"configuration", []string{"internal/config/FuzzYAML"}, []string{"internal/config/yaml.go", "internal/config/size.go", "internal/config/validate.go", "internal/config/fleet.go"}},
+	{"the file of a pipeline", []string{"internal/pipeline/FuzzSpec"}, []string{"internal/pipeline/spec.go"}},
 	{"an Edge Manager's configuration", []string{"internal/config/FuzzLegacyJSON"}, []string{"internal/config/legacyjson.go"}},
 	{"control groups and masks", []string{"internal/hw/FuzzCPUQuota", "internal/hw/FuzzParseMask", "internal/hw/FuzzParseCPUList"}, []string{"internal/hw/cgroup.go", "internal/hw/mask.go"}},
 	{"metrics, for picket top", []string{"cmd/picket/FuzzTop"}, []string{"cmd/picket/topsample.go"}},

@@ -12,17 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/packaging/compile"
 )
-
-// engines are the ways to turn trees into code, the default first.
-func engines() []compile.Engine {
-	return []compile.Engine{
-		compile.Branches(),
-		{Name: forest.EngineName, Flags: forest.CompilerFlags(), Sources: forest.Sources},
-	}
-}
 
 func newCompile() *cobra.Command {
 	c := &cobra.Command{
@@ -39,7 +31,7 @@ compiler.`,
 	var o compile.Options
 	var engine string
 	var names []string
-	for _, e := range engines() {
+	for _, e := range assemble.Engines() {
 		names = append(names, e.Name)
 	}
 	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make")
@@ -56,7 +48,7 @@ compiler.`,
 		case !slices.Contains(names, engine):
 			return usage("engine %q is not known; it may be %s", engine, strings.Join(names, ", "))
 		}
-		o.Engine = engines()[slices.Index(names, engine)]
+		o.Engine = assemble.Engines()[slices.Index(names, engine)]
 		o.Source = args[0]
 		start, bar := time.Now(), newProgress(c.ErrOrStderr(), os.Getenv("TERM"))
 		o.Progress = bar.step

@@ -9,6 +9,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitPolicy      = 4
+	exitViolations  = 5
 )
 
 // failure is an error with the exit code it ends the program with. Its text is one sentence: what was being done, what

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/internal/cloud"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/packaging"
@@ -74,7 +75,7 @@ func (f *fleetFlags) open(ctx context.Context, needKeys bool) (*openedFleet, err
 			return nil, err
 		}
 	}
-	if o.root, err = readText(f.rootFile()); err != nil {
+	if o.root, err = assemble.ReadText(f.rootFile()); err != nil {
 		return nil, fmt.Errorf("reading the fleet's root document %s: %w", f.rootFile(), err)
 	}
 	return o, nil

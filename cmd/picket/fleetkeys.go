@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/serve"
 )
@@ -93,7 +94,7 @@ for them. They go on following the documents as long as they are configured to.`
 
 func deviceNames(args []string, from string) ([]string, error) {
 	if from != "" {
-		text, err := readText(from)
+		text, err := assemble.ReadText(from)
 		if err != nil {
 			return nil, fmt.Errorf("reading the names of devices in %s: %w", from, err)
 		}

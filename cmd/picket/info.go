@@ -60,17 +60,34 @@ asking the EC2 instance metadata service for it.`,
 
 // detect looks at the host, and meanwhile asks which instance it is.
 func detect(ctx context.Context, getenv func(string) string) (*hw.Host, error) {
-	options, err := hw.OptionsFromEnv(getenv)
+	options, err := hostOptions(getenv)
 	if err != nil {
-		return nil, fmt.Errorf("reading the environment: %w", err)
-	}
-	if self, err := os.Executable(); err == nil {
-		options.GPUCommand = []string{self, gpuReportCommand}
+		return nil, err
 	}
 	instance := make(chan hw.Instance, 1)
 	go func() { instance <- hw.DetectInstance(ctx, options) }()
 	host := hw.Detect(ctx, options)
 	return host.WithInstance(<-instance), nil
+}
+
+// hostOf is the host without asking anybody over a network.
+func hostOf(ctx context.Context) (*hw.Host, error) {
+	options, err := hostOptions(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return hw.Detect(ctx, options), nil
+}
+
+func hostOptions(getenv func(string) string) (hw.Options, error) {
+	options, err := hw.OptionsFromEnv(getenv)
+	if err != nil {
+		return options, fmt.Errorf("reading the environment: %w", err)
+	}
+	if self, err := os.Executable(); err == nil {
+		options.GPUCommand = []string{self, gpuReportCommand}
+	}
+	return options, nil
 }
 
 // probe asks every backend whether it works on host.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/packaging"
 )
 
@@ -24,7 +26,8 @@ of a host is read from its files, and --needs adds to that.
 
 The model is run on some rows, and rows and answers go into the package: a host
 on which it answers otherwise will not load it. The rows are --rows, in the
-form of picket predict, or 16 that are typical for the model.
+form of picket predict, or 16 that are typical for the model. With --baseline, what
+the training set was like goes in too, for the host to compare with.
 
 The same input gives the same package, bit for bit.`,
 		Example: `  picket compile fraud.ubj -o fraud
@@ -33,7 +36,7 @@ The same input gives the same package, bit for bit.`,
 	}
 	var o packaging.BuildOptions
 	var variants, needs []string
-	var input string
+	var input, baselineDir string
 	var noWarmup bool
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "the name of the package")
@@ -42,6 +45,7 @@ The same input gives the same package, bit for bit.`,
 	f.StringArrayVar(&variants, "variant", nil, "another build, as `[NAME=]DIR`; may be repeated")
 	f.StringArrayVar(&needs, "needs", nil, "what a variant asks of a host besides, as `[NAME=]ITEM,...`: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5")
 	f.StringVar(&input, "rows", "", "the `FILE` with the warm-up rows, CSV or JSON")
+	f.StringVar(&baselineDir, "baseline", "", "the `DIR` that picket monitor baseline has written: what the model was trained on")
 	f.BoolVar(&noWarmup, "no-warmup", false, "leave warm-up rows and tensors out, as of a model that this host cannot run")
 	f.BoolVar(&o.Force, "force", false, "replace a file that is there already")
 	asJSON := jsonFlag(c)
@@ -53,14 +57,27 @@ The same input gives the same package, bit for bit.`,
 		if o.Variants, err = variantsOf(args[0], variants, needs); err != nil {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		told := &answered{}
-		if !noWarmup {
-			if told, err = answers(ctx, o.Variants, input); err != nil {
+		if baselineDir != "" {
+			if o.Baseline, err = packedBaseline(c, baselineDir); err != nil {
 				return fmt.Errorf("%s: %w", doing, err)
 			}
-			o.Signature, o.Warmup, o.WarmupRows = told.signature, told.warmup, told.rows
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		told := &assemble.Answers{}
+		if !noWarmup {
+			host, err := hostOf(ctx)
+			if err != nil {
+				return err
+			}
+			told, err = assemble.Ask(ctx, host, o.Variants, input)
+			if errors.Is(err, assemble.ErrCannotRun) {
+				return fmt.Errorf("%s: %w: %s; build the package on a host that can, or give --no-warmup", doing, err, strings.Join(told.Left, "; "))
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", doing, err)
+			}
+			o.Signature, o.Warmup, o.WarmupRows = told.Signature, told.Warmup, told.Rows
 		}
 		built, err := packaging.Build(ctx, o)
 		if err != nil {
@@ -76,10 +93,13 @@ The same input gives the same package, bit for bit.`,
 		for _, v := range s.Variants {
 			fmt.Fprintf(w, "  variant  %s, for %s\n", v.Name, requiresText(v.Requires))
 		}
-		if told.rows > 0 {
-			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.rows, strings.Join(told.ran, ", "))
+		if told.Rows > 0 {
+			fmt.Fprintf(w, "  warm-up  %d rows, answered by %s\n", told.Rows, strings.Join(told.Ran, ", "))
 		}
-		for _, left := range told.left {
+		if o.Baseline != nil {
+			fmt.Fprintf(w, "  baseline of the training set, from %s\n", baselineDir)
+		}
+		for _, left := range told.Left {
 			fmt.Fprintf(w, "  not run  %s\n", left)
 		}
 		fmt.Fprintf(w, "not signed yet: picket package sign %s --key KEY.pem\n", o.Out)
@@ -117,11 +137,11 @@ func variantsOf(first string, more, needs []string) ([]packaging.BuildVariant, e
 			v.Name, v.Dir = name, dir
 		}
 		var err error
-		if v.Requires, err = needsOf(v.Dir); err != nil {
+		if v.Requires, err = assemble.Needs(v.Dir); err != nil {
 			return nil, fmt.Errorf("the folder %s: %w", v.Dir, err)
 		}
 		if v.Name == "" {
-			v.Name = nameOf(v.Requires)
+			v.Name = assemble.VariantName(v.Requires)
 		}
 		list = append(list, v)
 	}
@@ -133,7 +153,7 @@ func variantsOf(first string, more, needs []string) ([]packaging.BuildVariant, e
 				continue
 			}
 			found = true
-			if err := addNeeds(&list[i].Requires, items); err != nil {
+			if err := assemble.AddNeeds(&list[i].Requires, items); err != nil {
 				return nil, usage("--needs %s: %v", text, err)
 			}
 		}
@@ -152,4 +172,18 @@ func cutNeeds(text string) (name, items string, named bool) {
 		}
 	}
 	return "", text, false
+}
+
+// packedBaseline reads the two files of a folder, which must be sound: the daemon is to compare with them.
+func packedBaseline(c *cobra.Command, dir string) (*packaging.Baseline, error) {
+	b, err := readBaseline(c, dir)
+	if err != nil {
+		return nil, err
+	}
+	packed := &packaging.Baseline{}
+	if packed.Statistics, err = b.statistics.Encode(); err != nil {
+		return nil, err
+	}
+	packed.Constraints, err = b.constraints.Encode()
+	return packed, err
 }

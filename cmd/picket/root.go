@@ -40,7 +40,8 @@ func newRoot() *cobra.Command {
 		Long: `Look at a host, make models and packages, and talk to a running picketd.
 
 Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
-cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
+cannot be reached, 4 refused by policy (signature, trust, residency, access),
+5 compared with a baseline, and violations found.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -58,11 +59,14 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access).`,
 		newExplain(flags),
 		newCompile(),
 		newPackage(),
+		newPipeline(),
+		newMonitor(),
 		newFleet(),
 		newVersion(),
 		newGPUReport(),
 		newCapture(),
 		newAudit(),
+		newMonitor(),
 	)
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {

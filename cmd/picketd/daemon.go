@@ -20,8 +20,10 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/drift"
 	"github.com/picket-ml/picket/internal/fleet/device"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/metrics/cloudwatch"
 	"github.com/picket-ml/picket/internal/server/agent"
 	"github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/local"
@@ -60,8 +62,10 @@ type daemon struct {
 	tracer     *trace.Tracer // nil while tracing is off
 	captures   *captures     // nil where nothing is captured
 	outgoing   *outgoing     // nil where what is captured stays
-	end        time.Time     // when what is left is given up, once the daemon is stopping
-	cutOff     bool          // nothing is waited for any more
+	watch      *drift.Watch
+	publisher  *cloudwatch.Publisher // nil while no metrics are sent, and once the last were
+	end        time.Time             // when what is left is given up, once the daemon is stopping
+	cutOff     bool                  // nothing is waited for any more
 }
 
 // server is one protocol.
@@ -142,6 +146,7 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 		return err
 	}
 	defer d.captures.close()
+	defer d.closeMetrics()
 	if err := d.build(host, decisions, started); err != nil {
 		return err
 	}
@@ -315,12 +320,19 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	if err != nil {
 		return err
 	}
+	d.watch = newWatch(c.Drift, d.captures.engineTap(), d.log)
 	d.engine, err = engine.New(engine.Options{
 		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
-		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.captures.engineTap(),
+		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
 	})
 	if err != nil {
 		return usageError{err} // a backend that does not exist, options out of range
+	}
+	if d.publisher, err = newPublisher(d.ctx, c, d.engine, d.watch, d.captures, d.log); err != nil {
+		return err
+	}
+	if d.publisher != nil {
+		d.publisher.Start()
 	}
 	for _, b := range d.engine.Backends() {
 		if b.OK {
@@ -412,6 +424,7 @@ func (d *daemon) stop(signals <-chan os.Signal, left bool) error {
 	}
 	d.serving.Wait()
 	d.captures.close()
+	d.closeMetrics() // while the models are there to be asked
 	err := errors.Join(failed, d.closeEngine(d.end, signals))
 	if err == nil {
 		d.log.Info("stopped")

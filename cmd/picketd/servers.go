@@ -72,7 +72,7 @@ func (d *daemon) buildServers(started time.Time) error {
 	options := oip.Options{
 		Engine: d.engine, Log: d.log, Version: version, Models: d.declared.forOIP, Roots: c.ModelRoots, Gates: &d.gates,
 		MaxMessage: int64(c.Limits.MaxMessage), MaxTensor: int64(c.Limits.MaxTensor), MaxConnections: c.Limits.MaxConnections,
-		Budget: budget, Tracer: d.tracer, Capture: d.captures.keeper(),
+		Budget: budget, Tracer: d.tracer, Capture: d.captures.keeper(), Collectors: d.collectors(),
 	}
 	if d.captures != nil {
 		options.Collectors = append(options.Collectors, d.captures)

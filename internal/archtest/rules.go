@@ -51,8 +51,18 @@ var moduleRules = []rule{
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
+	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
+	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
+	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
+
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
+
+	// What models are asked, compared with what they were trained on: of files, and of nothing else here.
+	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
+	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
 
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
@@ -64,6 +74,7 @@ var moduleRules = []rule{
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},
+	{pkg: "internal/server/oip", imports: server, tests: append([]string{"internal/monitor", "internal/drift", "internal/metrics/..."}, realParts...)}, // whose metrics it serves
 	{pkg: "internal/server/...", imports: server, tests: realParts},
 
 	// Clients know the protocol and nothing of the daemon.
@@ -74,7 +85,7 @@ var moduleRules = []rule{
 	// The yardstick of the benchmarks is a C loop.
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/..."}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},

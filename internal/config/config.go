@@ -39,10 +39,13 @@ type Config struct {
 	Fleet         Fleet    `yaml:"fleet"`
 	Capture       Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
-	AWS      cloud.Options `yaml:"aws"`
-	Host     Host          `yaml:"host"`
-	Shutdown Shutdown      `yaml:"shutdown"`
-	Restart  Restart       `yaml:"restart"`
+	AWS cloud.Options `yaml:"aws"`
+	// CloudWatch and Drift are for those who watch the daemon and its models.
+	CloudWatch CloudWatch `yaml:"cloudwatch"`
+	Drift      Drift      `yaml:"drift"`
+	Host       Host       `yaml:"host"`
+	Shutdown   Shutdown   `yaml:"shutdown"`
+	Restart    Restart    `yaml:"restart"`
 
 	// Legacy is what an Edge Manager file said beyond the settings above; nil
 	// when the file was not one.
@@ -256,6 +259,8 @@ func Default() *Config {
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},
 		Capture:       defaultCapture(),
 		Fleet:         Fleet{Group: "default", Interval: time.Minute},
+		CloudWatch:    defaultCloudWatch(),
+		Drift:         defaultDrift(),
 		Host:          Host{IMDS: true},
 		Shutdown:      Shutdown{Grace: 10 * time.Second},
 		Restart:       Restart{Timeout: 5 * time.Minute},

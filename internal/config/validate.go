@@ -129,6 +129,8 @@ func (c *Config) problems() []problem {
 		k.add("log.format", "%s is neither text nor json", quote(c.Log.Format))
 	}
 	c.Tracing.check(k)
+	c.CloudWatch.check(k)
+	c.Drift.check(k)
 	c.Capture.check(k, c.StateDir)
 	k.durationUpTo("shutdown.grace", c.Shutdown.Grace, time.Hour)
 	if c.Restart.Timeout < time.Second || c.Restart.Timeout > 24*time.Hour {

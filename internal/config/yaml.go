@@ -121,6 +121,8 @@ func (d *yamlDecoder) value(node *yaml.Node, to reflect.Value, path string) {
 		d.mapping(node, to, path)
 	case reflect.Slice:
 		d.list(node, to, path)
+	case reflect.Map:
+		d.strings(node, to, path)
 	case reflect.Bool:
 		scalar(d, node, to, path, parseBool)
 	case reflect.Int:
@@ -216,6 +218,34 @@ func (d *yamlDecoder) list(node *yaml.Node, to reflect.Value, path string) {
 		d.value(content, entry, fmt.Sprintf("%s[%d]", path, i))
 	}
 	to.Set(entries)
+}
+
+// strings reads a mapping whose keys are free and whose values are text.
+func (d *yamlDecoder) strings(node *yaml.Node, to reflect.Value, path string) {
+	if node.Kind != yaml.MappingNode {
+		d.mistake(node, path, "must be a list of \"key: value\" lines")
+		return
+	}
+	if len(node.Content) > 2*maxListLength {
+		d.mistake(node, path, "has %d keys, at most %d are allowed", len(node.Content)/2, maxListLength)
+		return
+	}
+	entries := map[string]string{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		inner := path + "." + key.Value
+		if _, twice := entries[key.Value]; twice || key.Kind != yaml.ScalarNode {
+			d.mistake(key, inner, "given twice, or no plain word")
+			continue
+		}
+		d.lines[inner] = value.Line
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+			d.mistake(value, inner, "must be a single value")
+			continue
+		}
+		entries[key.Value] = value.Value
+	}
+	to.Set(reflect.ValueOf(entries))
 }
 
 func scalar[T any](d *yamlDecoder, node *yaml.Node, to reflect.Value, path string, parse func(string) (T, error)) {

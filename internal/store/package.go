@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,11 +173,11 @@ func (s *Store) openPackage(ctx context.Context, url string, a *packaging.Archiv
 	}
 	variant := a.Manifest.Variants[chosen]
 	files := a.Manifest.FilesOf(variant)
-	wanted := files
+	wanted := slices.Concat(files, a.Manifest.Baseline())
 	if a.Manifest.Warmup != nil {
 		for _, f := range a.Manifest.Files {
 			if f.Path == packaging.WarmupName {
-				wanted = append(wanted[:len(wanted):len(wanted)], f)
+				wanted = append(wanted, f)
 			}
 		}
 	}
@@ -233,6 +234,13 @@ func artifactOf(url string, root *os.Root, dir string, files []packaging.File) (
 
 // describe tells the engine what the manifest promises of the model.
 func (s *Store) describe(p *engine.Package, m *packaging.Manifest, digits string) error {
+	if len(m.Baseline()) > 0 {
+		data, err := s.unpacked.root.ReadFile(digits + "/" + packaging.StatisticsName)
+		if err != nil {
+			return storing(err)
+		}
+		p.Statistics = data
+	}
 	if m.Signature == nil {
 		return nil
 	}

@@ -600,6 +600,40 @@ func TestDamagedUnpacked(t *testing.T) {
 	}
 }
 
+// TestBaselineOfPackage: what a package says of its training set comes with it, and is hashed as its model is.
+func TestBaselineOfPackage(t *testing.T) {
+	b := newBank(t)
+	dir := filepath.Join(b.dir, "with-baseline")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "compiled.so"), []byte("code"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	o := packaging.BuildOptions{
+		Name: "fraud", Version: "7", Out: filepath.Join(b.dir, "fraud-7.tar.gz"), Variants: []packaging.BuildVariant{{Name: "any", Dir: dir}},
+		Signature: &packaging.Signature{Inputs: []packaging.Tensor{{Name: "x", DType: "FP32", Shape: []int64{-1, 1}}}, Outputs: []packaging.Tensor{{Name: "y", DType: "FP32", Shape: []int64{-1, 1}}}},
+		Baseline:  &packaging.Baseline{Statistics: []byte("statistics"), Constraints: []byte("constraints")},
+	}
+	if _, err := packaging.Build(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	path := b.sign(t, o.Out, b.key)
+	for _, damaged := range []bool{false, true} {
+		a, err := b.store(t).Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(a.Package.Statistics) != "statistics" || a.Has(packaging.StatisticsName) {
+			t.Errorf("the package says %q, and the model has the files %v", a.Package.Statistics, a.Files)
+		}
+		if !damaged {
+			file := filepath.Join(a.Dir, packaging.StatisticsName)
+			if err := errors.Join(os.Chmod(file, 0o644), os.WriteFile(file, []byte("lies"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.Close()
+	}
+}
+
 // TestHalfDone: what a process that was killed left goes, what another one is at work on stays.
 func TestHalfDone(t *testing.T) {
 	b := newBank(t)

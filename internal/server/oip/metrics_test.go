@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,7 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -20,7 +23,11 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/drift"
+	"github.com/picket-ml/picket/internal/metrics/cloudwatch"
+	"github.com/picket-ml/picket/internal/monitor"
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // scrape reads the metrics as Prometheus does.
@@ -231,10 +238,38 @@ func document(t testing.TB, path ...string) string {
 
 var metricRow = regexp.MustCompile("(?m)^\\| `(picket_[a-z_]+)` \\| (\\w+) \\| ([^|]*) \\|")
 
+// others are what the daemon exports besides, of a model with a baseline.
+func others(t *testing.T) []prometheus.Collector {
+	t.Helper()
+	rows, err := monitor.NewCSV(strings.NewReader("a,score\n1,0.5\n2,0.25\n"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := monitor.Baseline(t.Context(), rows, monitor.BaselineOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statistics, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	spec := []engine.TensorSpec{{Name: "x", DType: tensor.FP32, Dims: []int64{engine.Variable, 1}}}
+	loaded := engine.Description{Name: "rows", Generation: 1, Signature: engine.Signature{Inputs: spec, Outputs: spec}, Package: &engine.Package{Statistics: statistics}}
+	watch := drift.New(drift.Options{Sample: 1, Window: time.Hour, Log: log})
+	if watch.Model(loaded) == nil {
+		t.Fatal("a model with a baseline is not watched")
+	}
+	return []prometheus.Collector{
+		drift.NewCollector(watch, func() []engine.Description { return []engine.Description{loaded} }),
+		cloudwatch.New(cloudwatch.Options{Limit: 1, Log: log}),
+	}
+}
+
 // TestMetricsAreDocumented compares docs/metrics.md with what is exported: names,
 // types, labels, and the values of the labels that have few.
 func TestMetricsAreDocumented(t *testing.T) {
-	f := start(t, Options{}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
+	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
 	text, families := f.scrape(t)
 	found, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
@@ -298,7 +333,7 @@ type panel struct {
 }
 
 func TestDashboard(t *testing.T) {
-	f := start(t, Options{}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
+	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
 	_, families := f.scrape(t)
 	all := exported(families)
 	var dashboard struct {
@@ -369,7 +404,7 @@ func TestDashboard(t *testing.T) {
 }
 
 func TestAlerts(t *testing.T) {
-	f := start(t, Options{}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
+	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
 	_, families := f.scrape(t)
 	all := exported(families)
 	var file struct {

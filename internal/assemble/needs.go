@@ -1,4 +1,4 @@
-package main
+package assemble
 
 import (
 	"debug/elf"
@@ -15,9 +15,9 @@ import (
 	"github.com/picket-ml/picket/packaging"
 )
 
-// needsOf reads from an artifact folder what a host must have to run what is in it: from the headers of its library and
+// Needs reads from an artifact folder what a host must have to run what is in it: from the headers of its library and
 // from its metadata. A folder of just a model file asks for nothing.
-func needsOf(dir string) (r packaging.Requires, err error) {
+func Needs(dir string) (r packaging.Requires, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return r, fileError(err)
@@ -77,8 +77,8 @@ func highestLevel(noted int, said hw.Level) hw.Level {
 	return level
 }
 
-// nameOf is what a variant is called that nobody has given a name.
-func nameOf(r packaging.Requires) string {
+// VariantName is what a variant is called that nobody has given a name.
+func VariantName(r packaging.Requires) string {
 	name := "any"
 	switch {
 	case r.Level == string(hw.X86V1):
@@ -94,8 +94,8 @@ func nameOf(r packaging.Requires) string {
 	return name
 }
 
-// addNeeds adds what the command line says of a variant: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5.
-func addNeeds(r *packaging.Requires, items string) error {
+// AddNeeds adds what the command line says of a variant: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5.
+func AddNeeds(r *packaging.Requires, items string) error {
 	for item := range strings.SplitSeq(items, ",") {
 		item = strings.TrimSpace(item)
 		what, least, versioned := strings.Cut(item, ">=")

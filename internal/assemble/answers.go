@@ -1,4 +1,4 @@
-package main
+package assemble
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/engine"
@@ -21,23 +20,25 @@ import (
 // nobody minds them.
 const warmupRows = 16
 
-// answered is what running a model told.
-type answered struct {
-	signature *packaging.Signature
-	tensors   *engine.Signature // the same, as the engine has it
-	warmup    []byte
-	rows      int
-	// ran and left are the variants that were run and those that this host cannot run, with the reason.
-	ran, left []string
+// Answers are what running a model told.
+type Answers struct {
+	Signature *packaging.Signature
+	// Warmup is the warm-up file, of that many rows.
+	Warmup []byte
+	Rows   int
+	// Ran and Left are the variants that were run and those that this host cannot run, with the reason.
+	Ran, Left []string
+
+	tensors *engine.Signature // Signature, as the engine has it
 }
 
-// answers runs the variants on this host: the first that it can run gives the answers that the package will expect, and the
-// others have to agree. The rows are those of the file at input, or such as are typical for the model.
-func answers(ctx context.Context, variants []packaging.BuildVariant, input string) (*answered, error) {
-	host, err := hostOf(ctx)
-	if err != nil {
-		return nil, err
-	}
+// ErrCannotRun says that the host can run none of the variants.
+var ErrCannotRun = errors.New("this host can run none of the variants, so it cannot tell what they answer")
+
+// Ask runs the variants on this host: the first that it can run gives the answers that the package will expect, and the
+// others have to agree. The rows are those of the file at input, or such as are typical for the model where that is empty.
+// Where the host can run no variant the error is ErrCannotRun, and Left says why.
+func Ask(ctx context.Context, host *hw.Host, variants []packaging.BuildVariant, input string) (*Answers, error) {
 	files, err := store.New(store.Options{Unsigned: true})
 	if err != nil {
 		return nil, err
@@ -49,19 +50,19 @@ func answers(ctx context.Context, variants []packaging.BuildVariant, input strin
 		return nil, err
 	}
 	defer func() { _ = e.Close(context.WithoutCancel(ctx)) }() // nothing is under way
-	out := &answered{}
+	out := &Answers{}
 	for _, v := range variants {
 		if _, why := store.Choose(&packaging.Manifest{Variants: []packaging.Variant{{Name: v.Name, Requires: v.Requires}}}, host); !why[0].Chosen {
-			out.left = append(out.left, v.Name+" ("+why[0].Reason+")")
+			out.Left = append(out.Left, v.Name+" ("+why[0].Reason+")")
 			continue
 		}
 		if err := out.run(ctx, e, source, v, input); err != nil {
 			return nil, fmt.Errorf("running variant %s: %w", v.Name, err)
 		}
-		out.ran = append(out.ran, v.Name)
+		out.Ran = append(out.Ran, v.Name)
 	}
-	if len(out.ran) == 0 {
-		return nil, fmt.Errorf("this host can run none of the variants, so it cannot tell what they answer: %s; build the package on a host that can, or give --no-warmup", strings.Join(out.left, "; "))
+	if len(out.Ran) == 0 {
+		return out, ErrCannotRun
 	}
 	return out, nil
 }
@@ -84,7 +85,7 @@ func (s *provenSource) Open(ctx context.Context, url string) (*engine.Artifact, 
 
 // run has the variant answer, if none did before, and then loads it as a host would, which compares what it answers with
 // the answers there are, by whichever backend is the fastest here.
-func (o *answered) run(ctx context.Context, e *engine.Engine, source *provenSource, v packaging.BuildVariant, input string) error {
+func (o *Answers) run(ctx context.Context, e *engine.Engine, source *provenSource, v packaging.BuildVariant, input string) error {
 	if source.proven == nil {
 		names, err := source.byMatch(ctx, e, v.Dir)
 		if err != nil {
@@ -100,7 +101,7 @@ func (o *answered) run(ctx context.Context, e *engine.Engine, source *provenSour
 		if err != nil {
 			return err
 		}
-		source.proven = &engine.Package{Signature: o.tensors, Warmup: &engine.Warmup{Rows: o.rows, Data: o.warmup}}
+		source.proven = &engine.Package{Signature: o.tensors, Warmup: &engine.Warmup{Rows: o.Rows, Data: o.Warmup}}
 	}
 	return withModel(ctx, e, v.Dir, "", func(*engine.Snapshot) error { return nil })
 }
@@ -144,50 +145,50 @@ func (s *provenSource) byMatch(ctx context.Context, e *engine.Engine, dir string
 }
 
 // answer runs the rows.
-func (o *answered) answer(ctx context.Context, model *engine.Snapshot, input string) error {
+func (o *Answers) answer(ctx context.Context, model *engine.Snapshot, input string) error {
 	signature := model.Signature()
 	o.tensors = &engine.Signature{Inputs: signature.Inputs, Outputs: signature.Outputs}
-	o.signature = &packaging.Signature{Inputs: tensorsOf(signature.Inputs), Outputs: tensorsOf(signature.Outputs)}
+	o.Signature = &packaging.Signature{Inputs: tensorsOf(signature.Inputs), Outputs: tensorsOf(signature.Outputs)}
 	given, n, err := readWarmupRows(input, signature)
 	if err != nil {
 		return err
 	}
-	o.rows = n
+	o.Rows = n
 	if given == nil {
-		o.rows = 1
+		o.Rows = 1
 		for n := warmupRows; n > 1 && signature.Batchable(); n-- {
-			if o.signature.WarmupBytes(n) >= 0 {
-				o.rows = n
+			if o.Signature.WarmupBytes(n) >= 0 {
+				o.Rows = n
 				break
 			}
 		}
 	}
-	size := o.signature.WarmupBytes(o.rows)
-	if o.rows > packaging.MaxWarmupRows || size < 0 {
-		return fmt.Errorf("%d warm-up rows are more than a package takes, which is %d rows and %d MiB with their answers; give fewer with --rows", o.rows, packaging.MaxWarmupRows, packaging.MaxWarmupBytes>>20)
+	size := o.Signature.WarmupBytes(o.Rows)
+	if o.Rows > packaging.MaxWarmupRows || size < 0 {
+		return fmt.Errorf("%d warm-up rows are more than a package takes, which is %d rows and %d MiB with their answers; give fewer", o.Rows, packaging.MaxWarmupRows, packaging.MaxWarmupBytes>>20)
 	}
-	r, err := model.NewRequest(o.rows)
+	r, err := model.NewRequest(o.Rows)
 	if err != nil {
 		return err
 	}
 	defer r.Release()
 	if given == nil {
-		model.Sample(r.Inputs, o.rows)
+		model.Sample(r.Inputs, o.Rows)
 	}
 	for i := range r.Inputs {
 		if given != nil {
 			copy(r.Inputs[i].Bytes(), given[i])
 		}
-		o.warmup = append(o.warmup, r.Inputs[i].Bytes()...)
+		o.Warmup = append(o.Warmup, r.Inputs[i].Bytes()...)
 	}
 	if err := r.Predict(ctx); err != nil {
 		return err
 	}
 	for i := range r.Outputs {
-		o.warmup = append(o.warmup, r.Outputs[i].Bytes()...)
+		o.Warmup = append(o.Warmup, r.Outputs[i].Bytes()...)
 	}
-	if int64(len(o.warmup)) != size {
-		return fmt.Errorf("the rows take %d bytes and not %d", len(o.warmup), size)
+	if int64(len(o.Warmup)) != size {
+		return fmt.Errorf("the rows take %d bytes and not %d", len(o.Warmup), size)
 	}
 	return nil
 }
@@ -202,43 +203,40 @@ func readWarmupRows(path string, signature *engine.Signature) (data [][]byte, n 
 		return nil, 0, fmt.Errorf("opening the warm-up rows: %w", err)
 	}
 	defer f.Close()
-	inputs := make([]shaped, len(signature.Inputs))
-	for i, s := range signature.Inputs {
-		inputs[i] = shaped{name: s.Name, dtype: s.DType, shape: s.Dims}
+	inputs := make([]rows.Input, len(signature.Inputs))
+	data = make([][]byte, len(inputs))
+	for i, in := range signature.Inputs {
+		bytes := tensorOf(in).Bytes(1)
+		if bytes < 0 {
+			return nil, 0, fmt.Errorf("input %q has the shape %v, of which no row can be written as text", in.Name, in.Dims)
+		}
+		inputs[i] = rows.Input{Name: in.Name, DType: in.DType, Elements: int(bytes) / in.DType.Size()}
 	}
-	b, err := newBatch(inputs, packaging.MaxWarmupRows+1)
+	reader, err := rows.NewReader(f, inputs)
 	if err != nil {
 		return nil, 0, err
 	}
-	reader, err := rows.NewReader(f, b.inputs)
-	if err != nil {
-		return nil, 0, err
+	for ; n <= packaging.MaxWarmupRows; n++ {
+		if err := reader.Read(data); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, 0, fmt.Errorf("reading the warm-up rows: %w", err)
+		}
 	}
-	if err := b.fill(reader); err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, fmt.Errorf("reading the warm-up rows: %w", err)
-	}
-	if b.rows == 0 {
+	if n == 0 {
 		return nil, 0, fmt.Errorf("reading the warm-up rows: %s has none", path)
 	}
-	return b.data, b.rows, nil
+	return data, n, nil
+}
+
+func tensorOf(s engine.TensorSpec) packaging.Tensor {
+	return packaging.Tensor{Name: s.Name, DType: s.DType.String(), Shape: append([]int64{}, s.Dims...)}
 }
 
 func tensorsOf(specs []engine.TensorSpec) []packaging.Tensor {
 	list := make([]packaging.Tensor, len(specs))
 	for i, s := range specs {
-		list[i] = packaging.Tensor{Name: s.Name, DType: s.DType.String(), Shape: append([]int64{}, s.Dims...)}
+		list[i] = tensorOf(s)
 	}
 	return list
-}
-
-// hostOf is the host without asking anybody over a network.
-func hostOf(ctx context.Context) (*hw.Host, error) {
-	options, err := hw.OptionsFromEnv(os.Getenv)
-	if err != nil {
-		return nil, fmt.Errorf("reading the environment: %w", err)
-	}
-	if self, err := os.Executable(); err == nil {
-		options.GPUCommand = []string{self, gpuReportCommand}
-	}
-	return hw.Detect(ctx, options), nil
 }

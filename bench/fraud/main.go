@@ -1,0 +1,411 @@
+// Command fraud measures the fraud application end to end: a front-end server with TLS, an application server, picketd, and a database, each a process of its own, under the load of simulated
+// customers, who share the processors with all of it. JSON goes to standard output.
+//
+// The closed loop finds how many transactions a second there can be; in the open loop they come at random times (Poisson) at the rate that is promised, and a transaction's time counts from when
+// it was due. PostgreSQL commits durably, as it does by default, and so does SQLite. Picket's share is told in two ways: of the time that a transaction takes, and of the processors' time of all processes.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/examples/fraud/generate"
+	"github.com/picket-ml/picket/examples/fraud/load"
+	"github.com/picket-ml/picket/internal/testkit/postgres"
+)
+
+// What is promised (docs/SPECIFICATION.md).
+const (
+	postgresRate = 2000.0
+	sqliteRate   = 3000.0
+	mostP99      = 25_000.0 // us, at the promised rate
+	mostShare    = 0.02     // of a transaction's time
+)
+
+const key = "the-key-of-the-benchmark"
+
+type settings struct {
+	length, warm time.Duration
+	clients      int
+	most         int
+	only         string
+	protocol     string
+}
+
+// result is one measurement.
+type result struct {
+	Database string  `json:"database"`
+	Loop     string  `json:"loop"` // "closed", or "open" at Rate
+	Rate     float64 `json:"rate,omitempty"`
+	Clients  int     `json:"clients"`
+	Protocol string  `json:"protocol"`
+	*load.Result
+	// CPU is the processors' time in microseconds a transaction, by process.
+	CPU map[string]float64 `json:"cpu_us"`
+}
+
+func main() {
+	var s settings
+	flag.DurationVar(&s.length, "for", 10*time.Second, "how long each measurement takes")
+	flag.DurationVar(&s.warm, "warm", 3*time.Second, "how long before each nothing counts")
+	flag.IntVar(&s.clients, "clients", 64, "clients of the closed loop; the open loop has four times as many")
+	flag.IntVar(&s.most, "most", 12_000, "how many transactions a second are prepared for the closed loop")
+	flag.StringVar(&s.only, "only", "", "only this database: postgresql or sqlite")
+	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks for scores: lane or agent")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, &s)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fraud:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s *settings) (err error) {
+	dir, err := os.MkdirTemp("", "bf") // short, because of the sockets' paths
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./examples/fraud", "./cmd/picketd")
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the programs: %w\n%s", err, output)
+	}
+	out := report.New()
+	var list []result
+	for _, database := range []string{"postgresql", "sqlite"} {
+		if s.only != "" && s.only != database {
+			continue
+		}
+		one, err := measure(ctx, s, dir, database)
+		if err != nil {
+			return fmt.Errorf("measuring with %s: %w", database, err)
+		}
+		list = append(list, one...)
+	}
+	out.Results = list
+	figures(out, list)
+	return out.Write()
+}
+
+func figures(out *report.Report, list []result) {
+	for _, r := range list {
+		rate := postgresRate
+		if r.Database == "sqlite" {
+			rate = sqliteRate
+		}
+		what := r.Database + ", " + r.Loop
+		bad := r.Late
+		for _, n := range r.Failed {
+			bad += n
+		}
+		if r.Loop == "closed" {
+			out.Reach(fmt.Sprintf("%s: transactions a second, by %.0f", what, rate), r.PerSecond/rate, 1)
+			out.Tell(what+": p50", float64(r.Latency.P50), "us")
+			out.Tell(what+": p99", float64(r.Latency.P99), "us")
+		} else {
+			out.Tell(fmt.Sprintf("%s: answered a second, of %.0f", what, rate), r.PerSecond, "/s")
+			out.Tell(what+": p50", float64(r.Latency.P50), "us")
+			out.Promise(what+": p99", float64(r.Latency.P99), "us", mostP99)
+		}
+		out.Tell(what+": in the application, p50", float64(r.Application.P50), "us")
+		out.Tell(what+": score, p50", float64(r.Scoring.P50), "us")
+		out.Promise(what+": part of the time that the score took", r.ScoringShare, "ratio", mostShare)
+		total := 0.0
+		for _, us := range r.CPU {
+			total += us
+		}
+		if r.Answered == 0 {
+			out.LeftOut = append(out.LeftOut, report.LeftOut{Model: "fraud", Engine: r.Database, Why: fmt.Sprintf("nothing was answered: %v", r.Failed)})
+			continue
+		}
+		out.Tell(what+": part of the processors' time that picketd took", r.CPU["picketd"]/total, "ratio")
+		for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
+			out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
+		}
+		out.Promise(what+": without a decision", float64(bad), "transactions", 0)
+		byRules := int64(0)
+		for _, n := range r.ByRules {
+			byRules += n
+		}
+		out.Tell(what+": decided by rules", float64(byRules)/float64(max(1, r.Answered)), "ratio")
+	}
+}
+
+// measure starts everything with one database and loads it.
+func measure(ctx context.Context, s *settings, bin, database string) (list []result, err error) {
+	dir := filepath.Join(bin, database)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return nil, err
+	}
+	keys := filepath.Join(dir, "client.keys")
+	if err := os.WriteFile(keys, []byte(key+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	p := &programs{bin: bin, dir: dir}
+	args := []string{"application", "--listen", "unix:" + dir + "/app.sock", "--state", dir, "--sockets", dir, "--models", "examples/fraud/model", "--client-keys", keys, "--any-time", "--protocol", s.protocol}
+	if database == "postgresql" {
+		server, dsn, startErr := startPostgreSQL(filepath.Join(dir, "pg"))
+		if startErr != nil {
+			return nil, startErr
+		}
+		defer func() { err = errors.Join(err, server.Stop()) }()
+		p.group = server.PID()
+		args = append(args, "--dsn", dsn)
+	}
+	defer func() { err = errors.Join(err, p.stop()) }() // before the database
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		return nil, err
+	}
+	if err := p.start("picketd", "--sockets", dir, "--unsigned"); err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, dir+"/control.sock"); err != nil {
+		return nil, err
+	}
+	if err := p.start("fraud", args...); err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, dir+"/app.sock"); err != nil {
+		return nil, err
+	}
+	if err := p.start("fraud", "frontend", "--listen", address, "--application", "unix:"+dir+"/app.sock", "--state", dir, "--rate", "-1"); err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, dir+"/frontend.pem"); err != nil {
+		return nil, err
+	}
+	if err := reach(ctx, address); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(dir + "/frontend.pem")
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	simulation := generate.New(generate.Options{Customers: 20_000})
+	rate := postgresRate
+	if database == "sqlite" {
+		rate = sqliteRate
+	}
+	for _, loop := range []struct {
+		name    string
+		rate    float64
+		clients int
+	}{{"closed", 0, s.clients}, {"open", rate, 4 * s.clients}} {
+		n := float64(s.most)
+		if loop.rate > 0 {
+			n = 1.2 * loop.rate
+		}
+		bodies, err := load.Bodies(simulation, fmt.Sprintf("b%x-", rand.Uint32()), int(n*(s.length+s.warm).Seconds())+1000)
+		if err != nil {
+			return nil, err
+		}
+		before, err := p.cpu()
+		if err != nil {
+			return nil, err
+		}
+		o := load.Options{URL: "https://" + address, Key: key, TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Clients: loop.clients, Rate: loop.rate, For: s.length, Warm: s.warm}
+		answer, err := load.Run(ctx, o, bodies)
+		if err != nil {
+			return nil, err
+		}
+		after, err := p.cpu()
+		if err != nil {
+			return nil, err
+		}
+		r := result{Database: database, Loop: loop.name, Rate: loop.rate, Clients: loop.clients, Protocol: s.protocol, Result: answer, CPU: map[string]float64{}}
+		// The time before it counted is in both, so what is told for a transaction is a little coarse.
+		all := float64(max(1, answer.Answered)) * (s.length + s.warm).Seconds() / s.length.Seconds()
+		for name, took := range after {
+			r.CPU[name] = float64((took - before[name]).Microseconds()) / all
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// startPostgreSQL starts a server with an empty database.
+func startPostgreSQL(dir string) (*postgres.Server, string, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	server, err := postgres.StartIn(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	dsn, err := server.Create("fraud")
+	if err != nil {
+		return nil, "", errors.Join(err, server.Stop())
+	}
+	return server, dsn, nil
+}
+
+// programs are the processes of one measurement.
+type programs struct {
+	bin, dir string
+	running  []*exec.Cmd
+	names    []string
+	group    int // PostgreSQL's, 0 without
+}
+
+func (p *programs) start(name string, args ...string) error {
+	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c := exec.Command(filepath.Join(p.bin, name), args...)
+	c.Stderr = log
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	p.running = append(p.running, c)
+	if name == "fraud" {
+		name = args[0]
+	}
+	p.names = append(p.names, name)
+	return nil
+}
+
+func (p *programs) stop() error {
+	var failed error
+	for i := len(p.running) - 1; i >= 0; i-- {
+		c := p.running[i]
+		if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("stopping %s: %w", p.names[i], err))
+			continue
+		}
+		if err := c.Wait(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s ended: %w", p.names[i], err))
+		}
+	}
+	if failed != nil {
+		text, _ := os.ReadFile(filepath.Join(p.dir, "log")) // without it the sentence is shorter
+		failed = fmt.Errorf("%w; the log ends with %s", failed, text[max(0, len(text)-2000):])
+	}
+	return failed
+}
+
+// cpu is the processors' time of each process until now; the load's is this process's own.
+func (p *programs) cpu() (map[string]time.Duration, error) {
+	all := map[string]time.Duration{}
+	for i, c := range p.running {
+		one, err := timeOf(c.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		all[p.names[i]] = one
+	}
+	own, err := timeOf(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	all["load"] = own
+	if p.group == 0 {
+		return all, nil
+	}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range stats {
+		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+		if err != nil {
+			return nil, err
+		}
+		parent, one, err := statOf(pid)
+		if err != nil { // it has ended meanwhile
+			continue
+		}
+		if pid == p.group || parent == p.group {
+			all["postgresql"] += one
+		}
+	}
+	return all, nil
+}
+
+func timeOf(pid int) (time.Duration, error) {
+	_, one, err := statOf(pid)
+	return one, err
+}
+
+// statOf reads a process's parent and its time in the program and in the kernel, which the kernel counts in hundredths of a second.
+func statOf(pid int) (parent int, took time.Duration, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, 0, fmt.Errorf("reading /proc/%d/stat: it has %d fields", pid, len(fields))
+	}
+	numbers := [3]int64{}
+	for i, at := range [...]int{1, 11, 12} {
+		if numbers[i], err = strconv.ParseInt(fields[at], 10, 64); err != nil {
+			return 0, 0, fmt.Errorf("reading /proc/%d/stat: %w", pid, err)
+		}
+	}
+	return int(numbers[0]), time.Duration(numbers[1]+numbers[2]) * 10 * time.Millisecond, nil
+}
+
+// reach returns when somebody listens at an address.
+func reach(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nobody listens at %s: %w", address, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// wait returns when a file is there.
+func wait(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not appear", path)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
