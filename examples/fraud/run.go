@@ -159,8 +159,9 @@ func (f *runFlags) streaming() string {
 // region makes the other end of the line that can be cut: a bucket, or a folder.
 func (f *runFlags) region(dir string, around *site.Options) error {
 	if f.bucket == "" {
-		around.Folder = filepath.Join(dir, "region")
-		if err := os.Mkdir(around.Folder, 0o700); err != nil {
+		// The daemon keeps the folder open that it is told of, wherever that is moved; so the one that comes and goes is in it.
+		around.Folder = filepath.Join(dir, "line", "region")
+		if err := os.MkdirAll(around.Folder, 0o700); err != nil {
 			return fmt.Errorf("making a folder for the region: %w", err)
 		}
 		return nil
@@ -179,8 +180,8 @@ func (f *runFlags) region(dir string, around *site.Options) error {
 
 // config is picketd's. All that is captured leaves, as it is: these are no real customers.
 func (f *runFlags) config(dir string, around *site.Options) string {
-	destination, aws := fmt.Sprintf("directory: %s", around.Folder), ""
-	to := destination
+	to, aws := "directory: "+filepath.Dir(around.Folder), ""
+	destination := to + ", prefix: region"
 	if f.bucket != "" {
 		to = "bucket: " + f.bucket
 		destination, aws = to+", prefix: fraud", fmt.Sprintf("aws: {endpoint: \"http://%s\", path_style: true, region: us-east-1}\n", around.Listen)

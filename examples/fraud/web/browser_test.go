@@ -38,7 +38,7 @@ func start(t *testing.T) (address, password string) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(filepath.Join(bin, "fraud"), "run", "--listen", listen, "--rate", "60", "--customers", "400", "--picketd", filepath.Join(bin, "picketd"), "--models", "../model")
+	c := exec.Command(filepath.Join(bin, "fraud"), "run", "--listen", listen, "--rate", "120", "--customers", "1500", "--picketd", filepath.Join(bin, "picketd"), "--models", "../model")
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -152,7 +152,7 @@ func (b *browser) is(condition string) bool {
 // until waits for something on the page.
 func (b *browser) until(what, condition string) {
 	b.t.Helper()
-	for end := time.Now().Add(40 * time.Second); !b.is(condition); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); !b.is(condition); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 			b.t.Fatalf("it did not happen that %s; the page says:\n%s", what, text)
@@ -300,6 +300,13 @@ func TestBrowser(t *testing.T) {
 	for _, page := range []string{"live", "terminal", "site"} {
 		b.do(chromedp.Navigate(base + "/#/" + page))
 		b.until(page+" is there", `document.querySelector('main .card')`)
+		wide, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll *') && e.getBoundingClientRect().right > 391).map(e => e.tagName + '.' + e.className).join(' ')`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wide != "" {
+			t.Errorf("%s is wider than a telephone: %s", page, wide)
+		}
 		b.until(page+" is no wider than a telephone", `document.documentElement.scrollWidth <= 390`)
 		b.shot("phone-" + page)
 	}

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Entry, Quantiles, Statistics, Verdict } from "../api";
 import { api, sentenceOf } from "../api";
 import { connection, history, model, recent, statistics } from "../live";
@@ -58,7 +58,9 @@ export function Live() {
         </section>
         <section class="card">
           <h2>Latency</h2>
-          <Latency now={now} />
+          <div class="scroll">
+            <Latency now={now} />
+          </div>
           {now && <Health now={now} />}
         </section>
       </div>
@@ -124,28 +126,39 @@ function Feed({ paused }: { paused: boolean }) {
   if (!paused && held !== flowing) setHeld(flowing);
   const entries = kept ?? held;
 
-  async function show(v: Verdict | "") {
-    filter.value = v;
+  const v = filter.value;
+  useEffect(() => {
     setError("");
     if (v === "") {
       setKept(null);
       return;
     }
-    try {
-      setKept((await api.decisions(v)).entries ?? []);
-    } catch (err) {
-      setError(sentenceOf(err));
-    }
-  }
+    // The stream has a sample of all decisions; those of one kind are asked for, again and again.
+    let ended = false;
+    const look = async () => {
+      try {
+        const entries = (await api.decisions(v)).entries ?? [];
+        if (!ended) setKept(entries);
+      } catch (err) {
+        if (!ended) setError(sentenceOf(err));
+      }
+    };
+    void look();
+    const timer = paused ? undefined : setInterval(() => void look(), 3000);
+    return () => {
+      ended = true;
+      clearInterval(timer);
+    };
+  }, [v, paused]);
 
   return (
     <section class="card feed">
       <div class="head">
         <h2>Decisions</h2>
         <div class="choice" role="group" aria-label="Which decisions">
-          {(["", ...verdicts] as const).map((v) => (
-            <button key={v} aria-pressed={filter.value === v} onClick={() => void show(v)}>
-              {v === "" ? "All, live" : words[v]}
+          {(["", ...verdicts] as const).map((one) => (
+            <button key={one} aria-pressed={v === one} onClick={() => (filter.value = one)}>
+              {one === "" ? "All, live" : words[one]}
             </button>
           ))}
         </div>
@@ -180,7 +193,7 @@ function Feed({ paused }: { paused: boolean }) {
             ))}
           </tbody>
         </table>
-        {entries.length === 0 && <p class="empty">{filter.value === "" ? "Nothing was decided yet. Send a transaction from the terminal, or start the stream of generated ones." : "There are none of these yet."}</p>}
+        {entries.length === 0 && <p class="empty">{v === "" ? "Nothing was decided yet. Send a transaction from the terminal, or start the stream of generated ones." : "There are none of these yet."}</p>}
       </div>
     </section>
   );

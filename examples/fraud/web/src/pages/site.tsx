@@ -61,7 +61,7 @@ function Models({ state }: { state: ModelState | null }) {
       model.value = await api.swap(version);
       const took = Math.round(performance.now() - began);
       const answered = (statistics.value?.transactions ?? 0) - (before?.transactions ?? 0);
-      setSaid(`Version ${version} scores now. Loading and trying it took ${took} ms${answered > 0 ? `, in which ${count(answered)} transactions were answered` : ""}.`);
+      setSaid(`Version ${version} scores now. Loading it took ${took} ms${answered > 0 ? `, in which ${count(answered)} transactions were answered` : ""}.`);
     } catch (err) {
       setError(sentenceOf(err));
     } finally {
@@ -78,7 +78,7 @@ function Models({ state }: { state: ModelState | null }) {
         {state && <span class="muted">version {state.current} since {since(state.since)}</span>}
       </div>
       <p class="muted">
-        Another version is loaded beside the one that scores, tried on known rows, and put in its place between two transactions. None waits for it, and none fails.
+        Another version is loaded beside the one that scores, warmed up, and put in its place between two transactions. None waits for it, and none fails.
         {state && !state.explained && " The present one is loaded without explanations."}
       </p>
       <p role="status" class="said">{said}</p>

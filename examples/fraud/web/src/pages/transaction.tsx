@@ -76,7 +76,7 @@ export function TransactionPage({ id }: { id: string }) {
 
       <section class="card">
         <h2>Was it fraud?</h2>
-        <p class="muted">What is recorded here is the ground truth: it goes home with the captured features and judges the next model.</p>
+        <p class="muted">What is recorded here is the ground truth, from which the risk of terminals and merchants is counted.</p>
         <div class="truth" role="group" aria-label="Ground truth">
           <button aria-pressed={page.fraud === true} class="deny" onClick={() => void record(true)}>
             Fraud
