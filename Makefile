@@ -26,22 +26,27 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-fleet test-formats test-cloud soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short fuzz
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-upload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
+.PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
-.PHONY: help run build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean \
-	bootstrap fmt tidy vet lint archtest test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-cloud \
-	soak soak-short soak-slow soak-leaks soak-shm soak-change soak-overload soak-fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 
-run: build ## build everything and show it: a model behind a socket, scored (end with Ctrl-C)
+run: build ## build everything and run the fraud application with its pages: daemon, servers, simulated transactions (end with Ctrl-C)
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	@exec bin/fraud run $(RUNFLAGS)
+
+run-full: build ## the same with PostgreSQL, an S3 store (versitygw) and the line between that can be cut
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	@scripts/run-full.sh $(RUNFLAGS)
+
+demo: build ## score 300 card transactions behind a socket, compare each score with XGBoost's, and measure (end with Ctrl-C)
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/demo ./examples/demo
 	@exec bin/demo -picket bin/picket -picketd bin/picketd
 
@@ -170,6 +175,9 @@ test-signing: build ## signatures of packages, made by picket and checked by mod
 
 test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's answers: on this machine, and against moto and an S3 store
 	scripts/test-pipeline.sh
+test-web: build ## the pages of the fraud application in a real browser: Debian's Chromium
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
@@ -229,6 +237,10 @@ soak-change:
 soak-overload:
 	$(GO) run ./bench/overload -long
 
+# 10,000 kills, 100,000 losses of power, and damage at every byte of a spool.
+soak-capture:
+	PICKET_TEST_KILLS=10000 PICKET_TEST_POWER_STATES=100000 PICKET_TEST_EVERY_BYTE=1 $(GO) test -count=1 -timeout 60m -run '^Test(RandomKill|PowerLoss|DamageAtEveryByte)$$' ./internal/capture/spool
+
 # Captured records: a thousand processes killed on the way to the store.
 soak-upload:
 	PICKET_TEST_KILLS=1000 $(GO) test -count=1 -v -timeout 1h -run '^TestKills$$' ./internal/capture/upload
@@ -244,12 +256,19 @@ bench-doc: ## put bench/results into the tables of docs/performance.md, or those
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, serving, fleet, fraud); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
 
+
+bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
+	bench/explain/run.sh
+# A module of its own, for what it compares with.
+bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
+	@mkdir -p bench/results
+	cd bench/spool && $(GO) run . $(BENCHFLAGS) -o ../results/spool.json
 
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
@@ -259,6 +278,9 @@ fixtures: ## fetch what the tests need and the repository cannot hold: the real 
 
 fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
 	@scripts/fixtures/make.sh
+
+web: ## build the pages of the fraud application from their sources (needs Node 20.19 or newer; the built files are committed)
+	cd examples/fraud/web && npm ci --no-audit --no-fund && npm run build
 
 generate: ## generate code from the .proto files
 	@sh internal/api/generate.sh

@@ -54,6 +54,10 @@ type OpenOptions struct {
 	Threads int
 	// Pin asks for the model's working memory to be locked in memory.
 	Pin bool
+	// Explain asks for a model whose Signature has Contributions and whose Instances
+	// are Explainers. A backend that knows of nothing of the kind need not look at it:
+	// the engine leaves its model to others.
+	Explain bool
 	// Bind, where it is not nil, calls something on the CPUs that the model is to keep
 	// to, and leaves the thread as it was. It is for goroutines that a backend starts
 	// for a Run: the threads of Instances are bound already, and so is what a native
@@ -95,6 +99,14 @@ type Instance interface {
 
 	// Close releases the instance; it is called once.
 	Close() error
+}
+
+// Explainer is an Instance of a model whose Signature has Contributions.
+type Explainer interface {
+	Instance
+	// Explain writes the contributions of the rows of in to out. It is called after
+	// Run on the same rows, and what holds of Run's tensors holds of these.
+	Explain(in []tensor.Tensor, out tensor.Tensor, rows int) error
 }
 
 // Properties is how a model likes to be run.

@@ -91,8 +91,12 @@ func (c *choice) match(i int) (fit int, err error) {
 func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
 	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{
-		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Bind: c.cores.binder(c.engine.log),
+		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Explain: c.options.Explain, Bind: c.cores.binder(c.engine.log),
 	})
+	if err == nil && c.options.Explain && m.Signature().Contributions == nil {
+		closing(c.engine.log, "model", c.name, c.candidates[i].Backend, m)
+		return nil, fmt.Errorf("%w: it does not tell what features contribute, as explain: true asks for", ErrUnsupported)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = contextError(ctx.Err()) // whatever else it says, nobody waits for it
 	}

@@ -237,6 +237,14 @@ func (s *Snapshot) Refuses(rows int, deadline time.Time, p Priority) error {
 	return s.queue.refuses(rows, p, arrived, end)
 }
 
+// CanExplain fails, with ErrInvalidInput, where the model gives no contributions.
+func (s *Snapshot) CanExplain() error {
+	if s.signature.Contributions == nil {
+		return fmt.Errorf("%w: model %q does not tell what its features contribute: load it with explain: true", ErrInvalidInput, s.name)
+	}
+	return nil
+}
+
 // Signature is what the model takes and gives.
 func (s *Snapshot) Signature() *Signature { return &s.signature }
 

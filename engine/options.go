@@ -65,6 +65,10 @@ type ModelOptions struct {
 	Timeout time.Duration
 	// Pin locks working memory where the limits allow.
 	Pin bool
+	// Explain loads the model so that requests can ask for the contributions of the
+	// features; see Request.Explain. Backends that cannot give them are left out.
+	// Default: false.
+	Explain bool
 	// Priority is that of requests that name none. Default: Normal.
 	Priority Priority
 	// Cores are the CPUs that runs of the model keep to, as "0-3,6": those of the
@@ -109,6 +113,7 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 		o.Cores = d.Cores
 	}
 	o.Pin = o.Pin || d.Pin
+	o.Explain = o.Explain || d.Explain
 	return o
 }
 
@@ -121,7 +126,7 @@ func (o ModelOptions) Settings() []Setting {
 	return []Setting{
 		{"backend", o.Backend}, number("expected_rows", o.ExpectedRows), number("instances", o.Instances), number("threads", o.Threads),
 		number("max_batch_rows", o.MaxBatchRows), {"batch_delay", o.BatchDelay.String()}, number("max_queue", o.MaxQueue),
-		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
+		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"explain", strconv.FormatBool(o.Explain)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
 	}
 }
 

@@ -347,7 +347,8 @@ func (q *queue) worthWaiting(now int64) time.Duration {
 }
 
 // collect moves what fits one batch from the lists to w. The first request is
-// taken whatever its size.
+// taken whatever its size. One that is to be explained, which takes much longer than a
+// run, is taken alone.
 func (q *queue) collect(w *worker, now int64) {
 	w.began = now
 	rows := 0
@@ -355,7 +356,7 @@ func (q *queue) collect(w *worker, now int64) {
 		for r := q.levels[level].head; r != nil; {
 			next := r.next
 			expired := r.deadline != 0 && now >= r.deadline
-			if !expired && len(w.batch) > 0 && (!q.batchable || rows+r.Rows > q.maxRows) {
+			if !expired && len(w.batch) > 0 && (!q.batchable || rows+r.Rows > q.maxRows || r.Explain || w.batch[0].Explain) {
 				return
 			}
 			q.remove(r)

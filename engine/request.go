@@ -40,8 +40,12 @@ type Request struct {
 	Inputs []tensor.Tensor
 	// Outputs are in the order of the Signature, valid from a successful
 	// Predict until Release. After a failed Predict they must not be looked at:
-	// an instance may still be writing to them.
+	// an instance may still be writing to them. With Explain, the contributions come
+	// last.
 	Outputs []tensor.Tensor
+	// Explain asks for the Signature's Contributions. It is set before Predict, which
+	// fails with ErrInvalidInput where the model has none.
+	Explain bool
 	// Rows is the number of rows.
 	Rows int
 	// Deadline is when the answer is no longer wanted; zero for the context's
@@ -191,6 +195,17 @@ func (r *Request) prepare(ctx context.Context) error {
 		}
 		r.Outputs = append(r.Outputs, t)
 	}
+	if !r.Explain {
+		return nil
+	}
+	if err := r.snapshot.CanExplain(); err != nil {
+		return err
+	}
+	t, err := r.snapshot.allocate(r.snapshot.signature.Contributions, r.Rows)
+	if err != nil {
+		return err
+	}
+	r.Outputs = append(r.Outputs, t)
 	return nil
 }
 
@@ -295,7 +310,7 @@ func (r *Request) unref() {
 	}
 	s := r.snapshot
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]
-	r.Rows, r.Deadline, r.Priority, r.Count = 0, time.Time{}, Unnamed, 0
+	r.Rows, r.Deadline, r.Priority, r.Count, r.Explain = 0, time.Time{}, Unnamed, 0, false
 	r.name.forget()
 	r.deadline, r.arrived, r.ended, r.err, r.snapshot = 0, 0, 0, nil, nil
 	if r.Timing != nil {

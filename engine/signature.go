@@ -26,6 +26,10 @@ type TensorSpec struct {
 // Signature is what a model takes and gives, in the model's own order.
 type Signature struct {
 	Inputs, Outputs []TensorSpec
+	// Contributions is one more tensor that a model gives to a request that asks for
+	// it with Request.Explain: what each feature of a row has contributed to its
+	// answer. Nil for models that were not opened with OpenOptions.Explain.
+	Contributions *TensorSpec
 }
 
 // HasRows tells whether the first dimension is the number of rows.
@@ -80,7 +84,8 @@ func (s Signature) Batchable() bool {
 	return true
 }
 
-// Equal tells whether a client of one model can be a client of the other.
+// Equal tells whether a client of one model can be a client of the other. One that
+// asks for contributions is told when there are none any more.
 func (s Signature) Equal(o Signature) bool {
 	equal := func(x, y TensorSpec) bool { return x.equal(&y) }
 	return slices.EqualFunc(s.Inputs, o.Inputs, equal) && slices.EqualFunc(s.Outputs, o.Outputs, equal)
@@ -107,7 +112,11 @@ func (s Signature) check() error {
 	if len(s.Inputs) == 0 || len(s.Outputs) == 0 {
 		return fmt.Errorf("the model has %d inputs and %d outputs, each must be at least one", len(s.Inputs), len(s.Outputs))
 	}
-	for _, specs := range [][]TensorSpec{s.Inputs, s.Outputs} {
+	outputs := s.Outputs
+	if s.Contributions != nil {
+		outputs = append(slices.Clone(outputs), *s.Contributions)
+	}
+	for _, specs := range [][]TensorSpec{s.Inputs, outputs} {
 		for i, spec := range specs {
 			for j, d := range spec.Dims {
 				if d < 0 && (j > 0 || d != Variable) {

@@ -137,7 +137,10 @@ func (w *worker) runBatch() {
 // runOne runs r from its own tensors into its own tensors: no copy.
 func (w *worker) runOne(r *Request) error {
 	start := clock()
-	end, err := w.run(start, r.Inputs, r.Outputs, r.Rows)
+	end, err := w.run(start, r.Inputs, r.Outputs[:len(w.viewOut)], r.Rows)
+	if err == nil && r.Explain {
+		end, err = w.explain(r)
+	}
 	r.ended = end
 	w.snapshot.stats.queue.add(start-r.arrived, r.count())
 	w.snapshot.stats.ran(r.Rows, end-start)
@@ -145,6 +148,16 @@ func (w *worker) runOne(r *Request) error {
 		r.ran = ran{start: start, end: end, rows: r.Rows, requests: int(r.count())}
 	}
 	return err
+}
+
+// explain fills the last of r's outputs, and returns the clock after it. What it takes is not counted among what
+// runs take, by which requests are admitted: most are not explained.
+func (w *worker) explain(r *Request) (end int64, err error) {
+	defer contain(w.snapshot.log, w.snapshot.name, &err)
+	if err := w.instance.(Explainer).Explain(r.Inputs, r.Outputs[len(w.viewOut)], r.Rows); err != nil {
+		return clock(), fmt.Errorf("%w: %w", ErrRun, err)
+	}
+	return clock(), nil
 }
 
 // runTogether gathers the batch into one, runs it, and scatters the answers.

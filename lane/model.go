@@ -104,7 +104,7 @@ func (m *Model) Predict(ctx context.Context, rows int, inputs ...[]byte) ([][]by
 	for i := range outputs {
 		outputs[i] = make([]byte, m.signature.Outputs[i].Size(rows))
 	}
-	return outputs, m.predict(ctx, rows, inputs, outputs)
+	return outputs, m.predict(ctx, rows, inputs, outputs, nil)
 }
 
 // PredictInto is Predict into memory of the caller's: outputs[i] has the bytes of
@@ -118,12 +118,25 @@ func (m *Model) PredictInto(ctx context.Context, rows int, inputs, outputs [][]b
 	if err := fits("output", m.signature.Outputs, rows, outputs); err != nil {
 		return err
 	}
-	return m.predict(ctx, rows, inputs, outputs)
+	return m.predict(ctx, rows, inputs, outputs, nil)
 }
 
 // PredictFloat32 runs a model whose only input and only output are rows of
 // float32 numbers: as many rows as features has.
 func (m *Model) PredictFloat32(ctx context.Context, features []float32) ([]float32, error) {
+	return m.predictFloat32(ctx, features, nil)
+}
+
+// ExplainFloat32 is PredictFloat32 with what each feature has contributed to the
+// margin of its row: one value for each feature, in their order, and then the bias,
+// whose sum is the margin that the score was made of; of a model with several margins,
+// those of one after the other. The daemon must have loaded the model with explain: true.
+func (m *Model) ExplainFloat32(ctx context.Context, features []float32) (scores, contributions []float32, err error) {
+	scores, err = m.predictFloat32(ctx, features, &contributions)
+	return scores, contributions, err
+}
+
+func (m *Model) predictFloat32(ctx context.Context, features []float32, explained *[]float32) ([]float32, error) {
 	s := m.signature
 	if len(s.Inputs) != 1 || len(s.Outputs) != 1 || !isFloats(&s.Inputs[0]) || !isFloats(&s.Outputs[0]) {
 		return nil, invalid("model %q does not take one tensor of float32 rows and give one: use Predict", m.name)
@@ -139,7 +152,7 @@ func (m *Model) PredictFloat32(ctx context.Context, features []float32) ([]float
 	}
 	scores := make([]float32, s.Outputs[0].Size(rows)/4)
 	in, out := [1][]byte{data}, [1][]byte{tensor.AsBytes(scores)}
-	if err := m.predict(ctx, rows, in[:], out[:]); err != nil {
+	if err := m.predict(ctx, rows, in[:], out[:], explained); err != nil {
 		return nil, err
 	}
 	return scores, nil
@@ -181,14 +194,29 @@ func fits(what string, specs []Spec, rows int, given [][]byte) error {
 	return nil
 }
 
+// ExplainInto is PredictInto with the contributions of the features, as ExplainFloat32
+// has them, into memory of the caller's that has room for just these.
+func (m *Model) ExplainInto(ctx context.Context, rows int, inputs, outputs [][]byte, contributions []float32) error {
+	if err := m.check(rows, inputs); err != nil {
+		return err
+	}
+	if err := fits("output", m.signature.Outputs, rows, outputs); err != nil {
+		return err
+	}
+	if len(contributions) == 0 {
+		return invalid("there is no room for the contributions of model %q", m.name)
+	}
+	return m.predict(ctx, rows, inputs, outputs, &contributions)
+}
+
 // predict asks, and asks once more if the connection was lost.
-func (m *Model) predict(ctx context.Context, rows int, inputs, outputs [][]byte) error {
+func (m *Model) predict(ctx context.Context, rows int, inputs, outputs [][]byte, explained *[]float32) error {
 	for again := false; ; again = true {
 		o, err := m.open(ctx)
 		if err != nil {
 			return fmt.Errorf("predicting with model %q: %w", m.name, err)
 		}
-		err = o.session.predict(ctx, o.handle, rows, inputs, outputs)
+		err = o.session.predict(ctx, o.handle, rows, inputs, outputs, explained)
 		if err == nil {
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/picket-ml/picket/internal/lanewire"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // receive hands out answers until the connection ends.
@@ -173,11 +174,26 @@ func (c *call) take(h *lanewire.Header, payload []byte) error {
 	for _, out := range c.outputs {
 		size += len(out)
 	}
-	if size != len(payload) || uint64(h.Rows) != uint64(c.rows) {
+	more := 0 // contributions, of which only the daemon knows how many there are
+	if c.explained != nil && h.Rows != 0 {
+		if more = len(payload) - size; more <= 0 || more%(4*int(h.Rows)) != 0 {
+			return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered %d bytes to %d rows whose contributions were asked for", len(payload), c.rows)}
+		}
+		if room := len(*c.explained); room > 0 && 4*room != more {
+			return invalid("there is room for %d contributions of %d rows, the model has %d", room, c.rows, more/4)
+		}
+	}
+	if size+more != len(payload) || uint64(h.Rows) != uint64(c.rows) {
 		return &Error{Code: Internal, Sentence: fmt.Sprintf("the daemon answered %d rows in %d bytes where %d rows in %d bytes were asked for", h.Rows, len(payload), c.rows, size)}
 	}
 	for _, out := range c.outputs {
 		payload = payload[copy(out, payload):]
+	}
+	if c.explained != nil {
+		if len(*c.explained) == 0 {
+			*c.explained = make([]float32, more/4)
+		}
+		copy(tensor.AsBytes(*c.explained), payload)
 	}
 	return nil
 }

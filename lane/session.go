@@ -46,7 +46,8 @@ type slot struct {
 
 // call is a caller who waits.
 type call struct {
-	outputs   [][]byte // to fill; nil for an opening
+	outputs   [][]byte   // to fill; nil for an opening
+	explained *[]float32 // where contributions go, made where it has no room; nil where they are not asked for
 	rows      int
 	handle    uint32
 	signature *Signature
@@ -127,8 +128,8 @@ func (s *session) open(ctx context.Context, name string) (uint32, *Signature, er
 	return c.handle, c.signature, err
 }
 
-// predict asks for a prediction into outputs.
-func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, outputs [][]byte) error {
+// predict asks for a prediction into outputs, and for the contributions of the features unless explained is nil.
+func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, outputs [][]byte, explained *[]float32) error {
 	size := 0
 	for _, in := range inputs {
 		size += len(in)
@@ -138,13 +139,17 @@ func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, 
 	}
 	c := calls.Get().(*call)
 	defer c.recycle()
-	c.outputs, c.rows = outputs, rows
-	return s.ask(ctx, c, lanewire.Header{Kind: lanewire.KindPredict, Handle: handle, Rows: uint32(rows), Deadline: deadlineOf(ctx)}, inputs...)
+	c.outputs, c.rows, c.explained = outputs, rows, explained
+	h := lanewire.Header{Kind: lanewire.KindPredict, Handle: handle, Rows: uint32(rows), Deadline: deadlineOf(ctx)}
+	if explained != nil {
+		h.Flags = lanewire.FlagExplain
+	}
+	return s.ask(ctx, c, h, inputs...)
 }
 
 // recycle puts c, which nobody else has any more, back.
 func (c *call) recycle() {
-	c.outputs, c.signature, c.err, c.handle, c.rows = nil, nil, nil, 0, 0
+	c.outputs, c.explained, c.signature, c.err, c.handle, c.rows = nil, nil, nil, nil, 0, 0
 	calls.Put(c)
 }
 

@@ -35,6 +35,9 @@ need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
 need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdlib.h
 need qemu-user command -v qemu-aarch64
 
+# The pages of the fraud application are tried in a real browser.
+need chromium command -v chromium
+
 if [ ${#packages[@]} -eq 0 ]; then
 	exit 0
 fi

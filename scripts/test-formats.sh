@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-requirements=(PANDAS PYARROW NUMPY)
+requirements=(pandas==3.1.1 pyarrow==26.0.1)
 venv=.cache/capture-formats/venv
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "${requirements[*]}" ]; then
 	rm -rf "$venv"

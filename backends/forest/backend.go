@@ -113,6 +113,12 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 		threads: options.Threads, cores: coresOf(options.Host), bind: options.Bind, part: program.part(minPart),
 	}
 	m.typical = newTypical(p, typicalThresholds)
+	if options.Explain {
+		if err := m.explainWith(e); err != nil {
+			program.Close()
+			return nil, err
+		}
+	}
 	// What the transform needs; the trees are laid out now.
 	m.head = *e
 	m.head.Trees = nil

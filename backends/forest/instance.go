@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/shap"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -12,6 +13,8 @@ type instance struct {
 	model *model
 	own   *workspace
 	team  *team // nil where a Run may use one thread only
+	// explaining is made for the first request that asks for it.
+	explaining *shap.Workspace
 }
 
 // Run predicts the rows. See engine.Instance.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/ensemble"
+	"github.com/picket-ml/picket/internal/shap"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -25,6 +26,7 @@ type model struct {
 	threads, cores, part int
 	bind                 func(func()) // what helpers run in, where the model is to keep to some cores; else nil
 	spares               spares
+	explainer            *shap.Explainer // nil unless it was asked for
 }
 
 // Signature is what the model takes and gives.

@@ -63,6 +63,7 @@ var allParsers = []parser{
 	{"the file of a pipeline", []string{"internal/pipeline/FuzzSpec"}, []string{"internal/pipeline/spec.go"}},
 	{"an Edge Manager's configuration", []string{"internal/config/FuzzLegacyJSON"}, []string{"internal/config/legacyjson.go"}},
 	{"control groups and masks", []string{"internal/hw/FuzzCPUQuota", "internal/hw/FuzzParseMask", "internal/hw/FuzzParseCPUList"}, []string{"internal/hw/cgroup.go", "internal/hw/mask.go"}},
+	{"lines of the audit log", []string{"internal/capture/residency/FuzzEntry"}, []string{"internal/capture/residency/entry.go"}},
 	{"metrics, for picket top", []string{"cmd/picket/FuzzTop"}, []string{"cmd/picket/topsample.go"}},
 }
 

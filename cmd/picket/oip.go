@@ -16,6 +16,8 @@ type oipModel struct {
 	client oipapi.GRPCInferenceServiceClient
 	doing  string
 	model  *oipapi.ModelMetadataResponse
+	// explain asks for what the features contribute, too.
+	explain bool
 }
 
 // askOIP connects to the Open Inference Protocol of the daemon that d is for, and describes the model of that name.
@@ -60,6 +62,12 @@ func (m *oipModel) predict(c *cobra.Command, rows int, data [][]byte) ([]answer,
 			shape[0] = int64(rows)
 		}
 		in.Inputs = append(in.Inputs, &oipapi.ModelInferRequest_InferInputTensor{Name: t.GetName(), Datatype: t.GetDatatype(), Shape: shape})
+	}
+	if m.explain {
+		for _, t := range m.model.GetOutputs() {
+			in.Outputs = append(in.Outputs, &oipapi.ModelInferRequest_InferRequestedOutputTensor{Name: t.GetName()})
+		}
+		in.Outputs = append(in.Outputs, &oipapi.ModelInferRequest_InferRequestedOutputTensor{Name: "contributions"})
 	}
 	out, err := call(c, m.daemon, m.doing, m.client.ModelInfer, in)
 	if err != nil {

@@ -34,6 +34,10 @@ Lines are numbers separated by commas (tabs between several outputs), in the
 shortest form that gives the same number back. With --json they are
 {"outputs":{"<name>":[...]}}, with null for what is not finite.
 
+With --explain, a row's answer is followed by what each feature has contributed
+to its margin, in the order of the features, and the bias; their sum is the
+margin. The model must be loaded with explain: true.
+
 Every answer before a bad row is printed.`,
 		Example: `  picket predict fraud --input transactions.csv
   echo '[[1.5, null, 3]]' | picket predict small --json`,
@@ -42,6 +46,7 @@ Every answer before a bad row is printed.`,
 	asJSON := jsonFlag(c)
 	input := c.Flags().String("input", "-", "the file to read; - is standard input")
 	protocol := c.Flags().String("protocol", "agent", "how to ask: agent, oip or lane")
+	explain := c.Flags().Bool("explain", false, "print what the features contribute, too; asks over oip")
 	batch := c.Flags().Int("batch", 64, "rows per request; fewer when rows are large")
 	ask := withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) (err error) {
 		in := c.InOrStdin()
@@ -66,10 +71,18 @@ Every answer before a bad row is printed.`,
 			return err
 		}
 		defer m.close()
+		if o, ok := m.(*oipModel); ok {
+			o.explain = *explain
+		}
 		return predict(c, m, doing, in, *batch, answers)
 	})
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
+		if *explain && !c.Flags().Changed("protocol") {
+			*protocol = "oip"
+		}
 		switch {
+		case *explain && *protocol != "oip":
+			return usage("--explain asks over the Open Inference Protocol, not over %s; leave --protocol out", *protocol)
 		case wayOf(*protocol) == nil:
 			return usage("protocol %q is not known; use --protocol agent, oip or lane", *protocol)
 		case *batch < 1:

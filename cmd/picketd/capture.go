@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -76,17 +75,9 @@ func newCaptures(c *config.Config, log *slog.Logger, to consumer) (*captures, er
 	return k, nil
 }
 
-// spoolDir is where the spool is.
-func spoolDir(c *config.Config) string {
-	if c.Capture.Dir != "" {
-		return c.Capture.Dir
-	}
-	return filepath.Join(c.StateDir, "capture")
-}
-
 func spoolOptions(c *config.Config, log *slog.Logger) (spool.Options, error) {
 	o := spool.Options{
-		Dir: spoolDir(c), MaxBytes: int64(c.Capture.MaxBytes), MaxAge: c.Capture.MaxAge,
+		Dir: c.Capture.Directory(c.StateDir), MaxBytes: int64(c.Capture.MaxBytes), MaxAge: c.Capture.MaxAge,
 		SegmentBytes: int64(c.Capture.SegmentBytes), SegmentAge: c.Capture.SegmentAge, FlushAfter: c.Capture.FlushAfter,
 		BesideBytes: int64(c.Capture.BesideBytes), Log: log,
 	}

@@ -380,7 +380,7 @@ var priorities = map[string]engine.Priority{"high": engine.High, "normal": engin
 func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
-		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Priority: priorities[r.Priority], Cores: r.Cores,
+		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Explain: r.Explain, Priority: priorities[r.Priority], Cores: r.Cores,
 	}
 }
 

@@ -29,19 +29,20 @@ type outgoing struct {
 // is no reason not to serve.
 func newOutgoing(ctx context.Context, c *config.Config, log *slog.Logger) (*outgoing, error) {
 	policy, err := outlet.Policy(c)
-	if err != nil {
-		return nil, usageError{err}
+	leaves := c.Capture.Enabled && c.Capture.Destination.Configured()
+	var o *outlet.Outlet
+	if err == nil && leaves {
+		o, err = outlet.Open(ctx, c, policy, log)
 	}
-	if !c.Capture.Enabled || !c.Capture.Destination.Configured() {
-		return nil, nil
-	}
-	o, err := outlet.Open(ctx, c, policy, log)
 	if err != nil && c.Legacy != nil {
 		log.Error("captured records stay on this host: the configuration does not say rightly where they go", "error", err)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, usageError{err}
+	}
+	if !leaves {
+		return nil, nil
 	}
 	if !policy.AnySamples() {
 		log.Info("the residency policy lets no captured request leave: they are withheld and counted", "policy", policy.Digest())

@@ -1,4 +1,4 @@
-// Command demo shows Picket at work, as `make run`: it compiles a fraud model for this host, starts the daemon, scores
+// Command demo shows Picket at work, as `make demo`: it compiles a fraud model for this host, starts the daemon, scores
 // card transactions over its socket the way a payment service would, checks every score against XGBoost's own, and
 // leaves the daemon running until Ctrl-C.
 package main

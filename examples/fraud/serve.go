@@ -25,6 +25,7 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/scoring"
 	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
+	"github.com/picket-ml/picket/examples/fraud/web"
 )
 
 // grace is how long requests under way may take when a server ends.
@@ -54,6 +55,7 @@ type applicationFlags struct {
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
 	site                                                         site.Options
+	log                                                          io.Writer // standard error if nil
 }
 
 func applicationCommand() *cobra.Command {
@@ -84,7 +86,7 @@ func applicationCommand() *cobra.Command {
 }
 
 func (f *applicationFlags) run(ctx context.Context) (err error) {
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("server", f.o.Server)
+	log := logger(f.log).With("server", f.o.Server)
 	o := application.Options{Version: f.version, Guard: f.guard, AnyTime: f.anyTime, Demo: f.demo, ProgramVersion: version, Log: log}
 	if o.Models, err = scoring.ReadModels(f.models); err != nil {
 		return err
@@ -144,6 +146,13 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 	server.RegisterOnShutdown(s.CloseStreams)
 	log.Info("the application serves", "address", f.listen, "database", o.Store.Name(), "protocol", f.scorer)
 	return serve(ctx, server, func() error { return server.Serve(listener) })
+}
+
+func logger(to io.Writer) *slog.Logger {
+	if to == nil {
+		to = os.Stderr
+	}
+	return slog.New(slog.NewJSONHandler(to, nil))
 }
 
 func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
@@ -240,7 +249,9 @@ func serve(ctx context.Context, server *http.Server, run func() error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	_ = <-failed // it says that the server was shut down
+	if ran := <-failed; !errors.Is(ran, http.ErrServerClosed) {
+		err = errors.Join(err, ran)
+	}
 	if err != nil {
 		return fmt.Errorf("ending: %w", err)
 	}
@@ -251,6 +262,7 @@ func serve(ctx context.Context, server *http.Server, run func() error) error {
 type frontendFlags struct {
 	o                            frontend.Options
 	listen, state, cert, keyFile string
+	log                          io.Writer // standard error if nil
 }
 
 func frontendCommand() *cobra.Command {
@@ -272,7 +284,7 @@ func frontendCommand() *cobra.Command {
 }
 
 func (f *frontendFlags) run(ctx context.Context) error {
-	f.o.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("server", "front-end")
+	f.o.Log = logger(f.log).With("server", "front-end")
 	if f.cert == "" {
 		f.cert, f.keyFile = filepath.Join(f.state, "frontend.pem"), filepath.Join(f.state, "frontend-key.pem")
 		if _, err := os.Stat(f.cert); errors.Is(err, fs.ErrNotExist) {
@@ -285,6 +297,7 @@ func (f *frontendFlags) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the certificate: %w", err)
 	}
+	f.o.Pages = web.Handler()
 	s, err := frontend.New(f.o)
 	if err != nil {
 		return err

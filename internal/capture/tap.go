@@ -405,7 +405,11 @@ func (w *entryWriter) rows(r *engine.Request, first, n int, failed bool) {
 	if failed {
 		return
 	}
-	for i := range r.Outputs {
+	outputs := len(r.Outputs)
+	if r.Explain {
+		outputs-- // contributions are no answer of the model, and can be had again
+	}
+	for i := range outputs {
 		e.Outputs = append(e.Outputs, w.tensor(r, i, first, n, false))
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,14 @@ type Capture struct {
 	Format      Format      `yaml:"format"`
 	Upload      Upload      `yaml:"upload"`
 	Residency   Residency   `yaml:"residency"`
+}
+
+// Directory is where the spool is, for a daemon with that state directory.
+func (c Capture) Directory(state string) string {
+	if c.Dir != "" {
+		return c.Dir
+	}
+	return filepath.Join(state, "capture")
 }
 
 // Sampling is which requests of a model are captured; any of its reasons will do.

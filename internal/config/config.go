@@ -127,6 +127,8 @@ type Run struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// Pin locks working memory where the limits allow.
 	Pin bool `yaml:"pin"`
+	// Explain lets requests ask what each feature has contributed to an answer.
+	Explain bool `yaml:"explain"`
 	// Priority is that of requests that name none: "high", "normal" or "low".
 	Priority string `yaml:"priority"`
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for

@@ -10,7 +10,7 @@ func (t *Tree) LeafOf(row []float32) int32 {
 	i := int32(0)
 	for t.Nodes[i].Op != Leaf {
 		n := &t.Nodes[i]
-		if t.left(n, row[n.Feature]) {
+		if t.GoesLeft(n, row[n.Feature]) {
 			i = n.Left
 		} else {
 			i = n.Right
@@ -19,7 +19,8 @@ func (t *Tree) LeafOf(row []float32) int32 {
 	return i
 }
 
-func (t *Tree) left(n *Node, v float32) bool {
+// GoesLeft tells whether a row with the value v of its feature goes to the left child of the split n.
+func (t *Tree) GoesLeft(n *Node, v float32) bool {
 	x := float64(v)
 	if n.Op == SetLeft { // LightGBM: NaN and what is no category are outside every set
 		return x > -1 && x < math.MaxInt32 && t.InSet(n.Set, uint32(x))

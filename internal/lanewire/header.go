@@ -41,6 +41,9 @@ const (
 	// FlagHigh and FlagLow are the priority of a prediction that waits.
 	FlagHigh uint32 = 1 << 0
 	FlagLow  uint32 = 1 << 1
+	// FlagExplain on a prediction asks for the contributions of the features behind
+	// the outputs.
+	FlagExplain uint32 = 1 << 2
 	// FlagFatal on an error says that the server hangs up.
 	FlagFatal uint32 = 1 << 0
 )

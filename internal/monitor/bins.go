@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"math"
-	"sort"
 	"strconv"
 )
 
@@ -105,8 +104,15 @@ func textBins(s *StringStatistics) *Bins {
 	return b
 }
 
-// Index is the part that a number belongs to.
-func (b *Bins) Index(x float64) int { return sort.SearchFloat64s(b.Edges, x) }
+// Index is the part that a number belongs to. There are so few edges that going through
+// them is faster than a binary search.
+func (b *Bins) Index(x float64) int {
+	i := 0
+	for i < len(b.Edges) && b.Edges[i] < x {
+		i++
+	}
+	return i
+}
 
 // index is the part that a value belongs to, negative for none.
 func (b *Bins) index(v Value) int {

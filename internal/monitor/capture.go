@@ -33,7 +33,6 @@ type captureRows struct {
 	// takes and gives them.
 	inputs, scores []int
 	queue          [][]Value
-	row            []Value
 	// byReference counts records whose tensors lie in files of their own.
 	byReference uint64
 }

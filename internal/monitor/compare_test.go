@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,13 +38,27 @@ func table(seed uint64, rows int, shift, lost float64, country string) string {
 	return b.String()
 }
 
+// tableBaseline is that of such a table, which is made once.
+func tableBaseline(t *testing.T) (*monitor.Statistics, *monitor.Constraints) {
+	t.Helper()
+	made.once.Do(func() { made.s, made.c = baselineOf(t, table(1, 10_000, 0, 0, ""), monitor.BaselineOptions{}) })
+	return made.s, made.c
+}
+
+var made struct {
+	once sync.Once
+	s    *monitor.Statistics
+	c    *monitor.Constraints
+}
+
 func compareText(t *testing.T, data string, change func(*monitor.Constraints)) *monitor.Report {
 	t.Helper()
-	s, c := baselineOf(t, table(1, 20_000, 0, 0, ""), monitor.BaselineOptions{})
+	s, unchanged := tableBaseline(t)
+	c := *unchanged
 	if change != nil {
-		change(c)
+		change(&c)
 	}
-	r, err := monitor.Compare(context.Background(), s, c, csvOf(t, data), monitor.DefaultThresholds())
+	r, err := monitor.Compare(context.Background(), s, &c, csvOf(t, data), monitor.DefaultThresholds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +132,7 @@ func TestPSI(t *testing.T) {
 
 // Parts have about a tenth of the baseline each, and few values one each.
 func TestBins(t *testing.T) {
-	s, _ := baselineOf(t, table(1, 20_000, 0, 0, ""), monitor.BaselineOptions{})
+	s, _ := tableBaseline(t)
 	for i, want := range []int{10, 10, 4, 10} {
 		b := monitor.BinsOf(&s.Features[i])
 		if len(b.Shares) != want {

@@ -92,7 +92,6 @@ type Table struct {
 	ctx     context.Context
 	files   []File
 	o       TableOptions
-	columns []string
 	current Rows
 	name    string
 	close   []io.Closer

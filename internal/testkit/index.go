@@ -29,6 +29,9 @@ type Model struct {
 	// when the objective transforms nothing.
 	Margin     string `json:"margin"`
 	Prediction string `json:"prediction"`
+	// Contributions is a fixture for ReadF32 with what the library says that the features contribute to the margins of the
+	// first 40 rows: per row and margin one value for each feature, then the bias. Empty where nobody asked it.
+	Contributions string `json:"contributions"`
 	// Note says what is particular about the model.
 	Note string `json:"note"`
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // download is one object on its way into a part file. The file is written by its workers, each in a part of its own, and
-// read by the one that computes the digests, behind them.
+// read behind them where the digest can only be computed in order.
 type download struct {
 	from  Object
 	want  Description
@@ -34,7 +34,8 @@ type download struct {
 	next   int  // the part that is looked at next
 	failed bool // the round ends
 
-	came chan struct{} // a token when there is more to hash
+	tree *tree         // nil where the object has no digest of that kind
+	came chan struct{} // without it: a token when there is more to hash
 }
 
 func newDownload(from Object, want Description, part, about *os.File, o PullOptions) *download {
@@ -45,6 +46,9 @@ func newDownload(from Object, want Description, part, about *os.File, o PullOpti
 	d := &download{from: from, want: want, o: o, part: part, about: about, came: make(chan struct{}, 1)}
 	d.now = &state{Bucket: from.Bucket, Key: from.Key, ETag: want.ETag, Size: want.Size, Part: size}
 	d.now.Have = make([]int64, d.now.parts())
+	if want.Tree != "" && want.Size <= maxTree {
+		d.tree = newTree(want.Size)
+	}
 	return d
 }
 
@@ -60,53 +64,39 @@ func (d *download) prepare() error {
 		d.have[i].Store(n)
 		d.got.Add(n)
 	}
-	info, err := d.part.Stat()
-	if err != nil {
+	if err := d.reserve(); err != nil {
 		return err
-	}
-	if info.Size() != d.now.Size {
-		if err := d.allocate(info.Size()); err != nil {
-			return err
-		}
 	}
 	return d.now.save(d.about)
 }
 
-// allocate takes the room for the whole file, so that a disk that is too small is known before anything is fetched.
-func (d *download) allocate(size int64) error {
-	if size > d.now.Size {
-		return d.part.Truncate(d.now.Size)
+// opReserve is what a PathError of a disk that is too small has as its operation.
+const opReserve = "reserve"
+
+// reserve makes the file as long as it will be, on a disk that has the room now. The room is not taken: where memory is the
+// disk that would cost as much as writing twice, and a disk that others fill meanwhile is noticed anyhow.
+func (d *download) reserve() error {
+	var disk unix.Statfs_t
+	if err := unix.Fstatfs(int(d.part.Fd()), &disk); err != nil {
+		return &fs.PathError{Op: "statfs", Path: d.part.Name(), Err: err}
 	}
-	err := unix.Fallocate(int(d.part.Fd()), 0, 0, d.now.Size)
-	switch {
-	case d.now.Size == 0, errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
-		return d.part.Truncate(d.now.Size)
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		_ = d.part.Truncate(size) // what it took is given back, for others who need room
-		return &fs.PathError{Op: "fallocate", Path: d.room(), Err: err}
-	case err != nil:
-		return &fs.PathError{Op: "fallocate", Path: d.part.Name(), Err: err}
+	if need, free := d.now.Size-d.got.Load(), int64(disk.Bavail)*disk.Bsize; disk.Blocks > 0 && need > free { // some have no number of blocks, and no limit
+		return &fs.PathError{Op: opReserve, Path: fmt.Sprintf("%d bytes are needed, %d are free", need, free), Err: unix.ENOSPC}
 	}
-	return nil
+	return d.part.Truncate(d.now.Size)
 }
 
-// room is how much is needed and how much there is.
-func (d *download) room() string {
-	var fs unix.Statfs_t
-	if unix.Fstatfs(int(d.part.Fd()), &fs) != nil {
-		return fmt.Sprintf("%d bytes are needed", d.now.Size)
-	}
-	return fmt.Sprintf("%d bytes are needed, %d are free", d.now.Size-d.got.Load(), int64(fs.Bavail)*fs.Bsize)
-}
-
-// run fetches what is missing and returns the digests of all of it. What is here when it ends is noted on disk.
-func (d *download) run(ctx context.Context) (*digests, error) {
+// run fetches what is missing, holds all of it against what the object's digest is, and returns its SHA-256. What is here
+// when it ends is noted on disk.
+func (d *download) run(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer cancel()
 	sums, hashed := newDigests(d.want), make(chan error, 1)
-	beside.Go(func() { hashed <- d.hash(ctx, sums) })
+	if d.tree == nil {
+		beside.Go(func() { hashed <- d.hash(ctx, sums) })
+	}
 	beside.Go(func() { d.report(ctx) })
 	saved := make(chan struct{})
 	saving, stop := context.WithCancel(ctx)
@@ -119,12 +109,24 @@ func (d *download) run(ctx context.Context) (*digests, error) {
 		if kept := d.save(); kept != nil {
 			err = fmt.Errorf("%w; what came could not be noted (%w), so the next try may fetch some of it again", err, kept)
 		}
-		return nil, err
+		return "", err
+	}
+	if d.tree != nil {
+		if err := d.tree.complete(ctx, d.part, d.o.Parallel); err != nil {
+			return "", err
+		}
+		if d.tree.hex() != d.want.Tree {
+			return "", errDamaged
+		}
+		return d.want.SHA256, nil
 	}
 	if err := <-hashed; err != nil {
-		return nil, err
+		return "", err
 	}
-	return sums, nil
+	if !sums.fit(d.want) {
+		return "", errDamaged
+	}
+	return sums.hex(), nil
 }
 
 // round fetches with all workers until everything is here or one of them gets nowhere.
@@ -187,8 +189,9 @@ func (d *download) fetch(ctx context.Context, i int, buffer []byte) error {
 	}
 }
 
-// fetchBuffer is what a worker reads before it writes.
-const fetchBuffer = 1 << 20
+// fetchBuffer is what a worker reads before it writes: so much that there are few calls, and so little that it is still in
+// the processor's cache when it is hashed.
+const fetchBuffer = 4 * leafBytes
 
 // some asks for the rest of part i and writes what comes, which is n bytes.
 func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err error) {
@@ -204,6 +207,11 @@ func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err
 		if filled > 0 {
 			if _, err := d.o.write(d.part, buffer[:filled], from); err != nil {
 				return n, err
+			}
+			if d.tree != nil {
+				if err := d.tree.add(d.part, from, buffer[:filled]); err != nil {
+					return n, err
+				}
 			}
 			from, n = from+int64(filled), n+int64(filled)
 			d.have[i].Add(int64(filled))

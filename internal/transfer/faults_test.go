@@ -41,7 +41,7 @@ func (r *refusing) Do(request *http.Request) (*http.Response, error) {
 // far as the package can tell, fetches exactly the rest.
 func TestPullCutAtEvery5Percent(t *testing.T) {
 	p := newPlace(t)
-	body := random(20 * minPart)
+	body := random(20 * leafBytes)
 	p.push("m-1", body)
 	for percent := 5; percent <= 95; percent += 5 {
 		dir := t.TempDir()
@@ -86,7 +86,7 @@ func TestPullCutAtEvery5Percent(t *testing.T) {
 // Whatever keeps a pull from succeeding, what serves stays, one sentence says what it is, and whether to try again.
 func TestPullFaults(t *testing.T) {
 	p := newPlace(t)
-	body := random(4 * minPart)
+	body := random(4 * leafBytes)
 	p.push("m-1", body)
 	user := p.server.NewUser(t)
 	old := []byte("the model that serves")
@@ -184,7 +184,7 @@ func (r *rotating) Retrieve(context.Context) (aws.Credentials, error) {
 // The store no longer takes the credentials in the middle of a download, as when a role's session ends: new ones are fetched, and it goes on.
 func TestPullCredentialsEndInTheMiddle(t *testing.T) {
 	p := newPlace(t)
-	body := random(16 * minPart)
+	body := random(16 * leafBytes)
 	p.push("m-1", body)
 	first, second := p.server.NewUser(t), p.server.NewUser(t)
 	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["%s","%s"]},"Action":"s3:GetObject","Resource":"arn:aws:s3:::%s/*"}]}`, first.AccessKey, second.AccessKey, p.bucket)
@@ -200,7 +200,7 @@ func TestPullCredentialsEndInTheMiddle(t *testing.T) {
 	}
 	p.proxy.Slow(t, 2<<10)
 	var ended atomic.Bool
-	got, err := Pull(t.Context(), Object{Client: client, Bucket: p.bucket, Key: "m-1"}, p.root, "m-1", PullOptions{PartBytes: minPart, Parallel: 2, Retry: quick(), Progress: func(done, total int64) {
+	got, err := Pull(t.Context(), Object{Client: client, Bucket: p.bucket, Key: "m-1"}, p.root, "m-1", PullOptions{PartBytes: leafBytes, Parallel: 2, Retry: quick(), Progress: func(done, total int64) {
 		if done > 0 && done < total && ended.CompareAndSwap(false, true) {
 			p.server.DeleteUser(t, first)
 		}
@@ -220,13 +220,13 @@ func TestPullCredentialsEndInTheMiddle(t *testing.T) {
 // A connection that says nothing any more does not hold a pull for ever: the caller's deadline ends it, and what came is kept.
 func TestPullStalls(t *testing.T) {
 	p := newPlace(t)
-	body := random(8 * minPart)
+	body := random(8 * leafBytes)
 	p.push("m-1", body)
 	p.proxy.Slow(t, 512)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var stalled atomic.Bool
-	got, err := Pull(ctx, p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: minPart, Parallel: 1, Retry: quick(), Progress: func(done, _ int64) {
+	got, err := Pull(ctx, p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: leafBytes, Parallel: 1, Retry: quick(), Progress: func(done, _ int64) {
 		if done > 0 && stalled.CompareAndSwap(false, true) {
 			p.proxy.Stall(t)
 			time.AfterFunc(100*time.Millisecond, cancel)
@@ -236,7 +236,7 @@ func TestPullStalls(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	p.proxy.Clear(t)
-	rest, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: minPart, Retry: quick()})
+	rest, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: leafBytes, Retry: quick()})
 	if err != nil || rest.Resumed != got.Transferred || rest.Resumed == 0 {
 		t.Errorf("%+v after %+v, %v", rest, got, err)
 	}
@@ -283,7 +283,7 @@ func TestPullDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.push("m-1", body)
-	o := PullOptions{PartBytes: minPart, Retry: once(), Replace: true}
+	o := PullOptions{PartBytes: leafBytes, Retry: once(), Replace: true}
 	refused := func(when string, want ...string) {
 		t.Helper()
 		_, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", o)
@@ -316,12 +316,12 @@ func TestPullDiskFull(t *testing.T) {
 // A write fails in the middle, on a file system that promised the room and has it no longer: what came is kept.
 func TestPullWriteFailsInTheMiddle(t *testing.T) {
 	p := newPlace(t)
-	body := random(20 * minPart)
+	body := random(20 * leafBytes)
 	p.push("m-1", body)
 	for percent := 5; percent <= 95; percent += 15 {
 		dir := t.TempDir()
 		root := openRoot(t, dir)
-		o := PullOptions{PartBytes: minPart, Parallel: 2, Retry: once()}
+		o := PullOptions{PartBytes: leafBytes, Parallel: 2, Retry: once()}
 		limit := int64(len(body) * percent / 100)
 		full := syscall.ENOSPC
 		o.write = func(f *os.File, b []byte, at int64) (int, error) {

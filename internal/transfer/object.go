@@ -35,6 +35,8 @@ type Description struct {
 	Size int64
 	// SHA256 is that of its bytes, in hexadecimal; empty where nobody noted it.
 	SHA256 string
+	// Tree is the digest of 64 KiB leaves, in hexadecimal; empty where nobody noted it.
+	Tree string
 	// CRC64NVME is that of its bytes as the store computed it, in base64; empty where
 	// it does not say.
 	CRC64NVME string
@@ -56,12 +58,18 @@ func (o Object) Describe(ctx context.Context, ifNot string) (d Description, unch
 	if err != nil {
 		return d, false, o.reason(ctx, err)
 	}
-	d = Description{ETag: aws.ToString(out.ETag), Size: aws.ToInt64(out.ContentLength), SHA256: out.Metadata[digestKey], Metadata: out.Metadata}
+	d = Description{ETag: aws.ToString(out.ETag), Size: aws.ToInt64(out.ContentLength), SHA256: out.Metadata[digestKey], Tree: out.Metadata[treeKey], Metadata: out.Metadata}
 	if d.ETag == "" || d.Size < 0 {
 		return d, false, errors.New("the store says neither the size nor the ETag of the object, without which it cannot be fetched in parts")
 	}
+	if d.Size > maxObject {
+		return d, false, fmt.Errorf("the store says that the object has %d bytes, which S3 does not allow", d.Size)
+	}
 	if raw, err := hex.DecodeString(d.SHA256); err != nil || len(raw) != 32 {
 		d.SHA256 = ""
+	}
+	if raw, err := hex.DecodeString(d.Tree); err != nil || len(raw) != 32 || d.SHA256 == "" {
+		d.Tree = "" // it stands for the other one
 	}
 	if raw, err := base64.StdEncoding.DecodeString(aws.ToString(out.ChecksumSHA256)); d.SHA256 == "" && err == nil && len(raw) == 32 && out.ChecksumType != types.ChecksumTypeComposite {
 		d.SHA256 = hex.EncodeToString(raw)

@@ -19,7 +19,7 @@ import (
 type PullOptions struct {
 	// Parallel is how many ranges are fetched at a time; 0 for DefaultParallel.
 	Parallel int
-	// PartBytes is how large a range is; 0 for DefaultPart. Fewer than 64 KiB are taken as 64 KiB.
+	// PartBytes is how large a range is; 0 for DefaultPart. It is rounded up to whole 64 KiB.
 	PartBytes int64
 	// Retry says how long to go on while the store cannot be reached.
 	Retry cloud.Policy
@@ -42,7 +42,6 @@ const (
 )
 
 const (
-	minPart = 64 << 10
 	// maxParts bounds the state; parts of larger objects are larger.
 	maxParts = 8192
 	// maxChanges is how often to begin anew with an object that others change.
@@ -51,8 +50,8 @@ const (
 
 // Pulled is what became of a pull.
 type Pulled struct {
-	// SHA256 is of the bytes that are here, in hexadecimal. Confirmed tells that the store, or who pushed them, said the
-	// same.
+	// SHA256 is of the bytes that are here, in hexadecimal. Confirmed tells that they were held against what the store, or
+	// who pushed them, says of them.
 	SHA256    string
 	Confirmed bool
 	ETag      string
@@ -78,7 +77,7 @@ func Pull(ctx context.Context, from Object, root *os.Root, name string, o PullOp
 	if o.PartBytes <= 0 {
 		o.PartBytes = DefaultPart
 	}
-	o.PartBytes = max(o.PartBytes, minPart)
+	o.PartBytes = (o.PartBytes + leafBytes - 1) / leafBytes * leafBytes
 	if o.write == nil {
 		o.write = (*os.File).WriteAt
 	}
@@ -132,9 +131,9 @@ func pull(ctx context.Context, from Object, root *os.Root, name string, o PullOp
 		return p, fileError(err)
 	}
 	p = Pulled{ETag: want.ETag, Bytes: want.Size, Resumed: d.got.Load()}
-	sums, err := d.run(ctx)
+	sum, err := d.run(ctx)
 	p.Transferred = d.got.Load() - p.Resumed
-	if errors.Is(err, errChanged) {
+	if errors.Is(err, errChanged) || errors.Is(err, errDamaged) {
 		forget(root, name)
 		return p, err
 	}
@@ -144,11 +143,7 @@ func pull(ctx context.Context, from Object, root *os.Root, name string, o PullOp
 	if o.Progress != nil {
 		o.Progress(want.Size, want.Size)
 	}
-	p.SHA256, p.Confirmed = sums.hex(), want.SHA256 != "" || want.CRC64NVME != ""
-	if !sums.fit(want) {
-		forget(root, name)
-		return p, fmt.Errorf("the bytes that came are not those that were pushed: their SHA-256 is %s; nothing of them is kept", p.SHA256)
-	}
+	p.SHA256, p.Confirmed = sum, want.SHA256 != "" || want.CRC64NVME != ""
 	if o.Check != nil {
 		if err := o.Check(part); err != nil {
 			forget(root, name)
@@ -195,6 +190,9 @@ func alreadyThere(ctx context.Context, from Object, root *os.Root, name string, 
 	return p, false, nil
 }
 
+// errDamaged is bytes that are not those of the digest.
+var errDamaged = errors.New("the bytes that came are not those that were pushed; nothing of them is kept")
+
 // finish gives the file its name, for good.
 func finish(from Object, root *os.Root, name string, part *os.File, p Pulled) error {
 	if err := part.Sync(); err != nil {
@@ -238,7 +236,7 @@ func (e *fullError) Error() string {
 	if errors.Is(e.err, unix.EDQUOT) {
 		return "the quota of the disk is used up: make room and pull again, what came is kept"
 	}
-	if errors.As(e.err, &path) && path.Op == "fallocate" {
+	if errors.As(e.err, &path) && path.Op == opReserve {
 		return "the disk has no room for it (" + path.Path + "): make room and pull again"
 	}
 	return "the disk is full: make room and pull again, what came is kept"

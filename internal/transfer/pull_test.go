@@ -122,12 +122,12 @@ func digestOf(body []byte) string {
 
 func TestPullAndPullAgain(t *testing.T) {
 	p := newPlace(t)
-	for _, size := range []int{0, 1, minPart - 1, minPart, minPart + 1, 5*minPart + 17} {
+	for _, size := range []int{0, 1, leafBytes - 1, leafBytes, leafBytes + 1, 5*leafBytes + 17} {
 		body := random(size)
 		name := "m-" + string(rune('a'+size%26)) + ".tar.gz"
 		p.push(name, body)
 		var last atomic.Int64
-		o := PullOptions{PartBytes: minPart, Parallel: 3, Retry: once(), Progress: func(done, total int64) {
+		o := PullOptions{PartBytes: leafBytes, Parallel: 3, Retry: once(), Progress: func(done, total int64) {
 			if done < last.Load() || done > total || total != int64(size) {
 				t.Errorf("progress %d of %d after %d", done, total, last.Load())
 			}
@@ -154,7 +154,7 @@ func TestPullAndPullAgain(t *testing.T) {
 // A file that was brought by other means is the object if its bytes are, and is otherwise left alone.
 func TestPullOverFileOfOthers(t *testing.T) {
 	p := newPlace(t)
-	body := random(3 * minPart)
+	body := random(3 * leafBytes)
 	p.push("m-1", body)
 	path := filepath.Join(p.dir, "m-1")
 	if err := os.WriteFile(path, body, 0o600); err != nil {
@@ -184,10 +184,10 @@ func TestPullOverFileOfOthers(t *testing.T) {
 // Every connection is cut again and again: one call finishes all the same.
 func TestPullOnBrokenLine(t *testing.T) {
 	p := newPlace(t)
-	body := random(20 * minPart)
+	body := random(20 * leafBytes)
 	p.push("m-1", body)
-	p.proxy.Cut(t, 3*minPart/2)
-	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: 4 * minPart, Parallel: 3, Retry: quick()})
+	p.proxy.Cut(t, 3*leafBytes/2)
+	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: 4 * leafBytes, Parallel: 3, Retry: quick()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestPullOnBrokenLine(t *testing.T) {
 // The line goes down in the middle and comes back; the store is killed and comes back.
 func TestPullSurvivesOutage(t *testing.T) {
 	p := newPlace(t)
-	body := random(32 * minPart)
+	body := random(32 * leafBytes)
 	p.push("m-1", body)
 	p.proxy.Slow(t, 2<<10) // KiB a second
 	reports := 0
@@ -218,7 +218,7 @@ func TestPullSurvivesOutage(t *testing.T) {
 			p.proxy.Up(t)
 		}
 	}
-	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: 2 * minPart, Parallel: 2, Retry: policy, Progress: func(done, _ int64) {
+	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: 2 * leafBytes, Parallel: 2, Retry: policy, Progress: func(done, _ int64) {
 		if done > 0 && outage.CompareAndSwap(false, true) {
 			p.proxy.Clear(t)
 			if err := p.server.Kill(); err != nil {
@@ -241,14 +241,14 @@ func TestPullSurvivesOutage(t *testing.T) {
 
 func TestPullNoticesChange(t *testing.T) {
 	p := newPlace(t)
-	before, after := random(16*minPart), random(16*minPart+1)
+	before, after := random(16*leafBytes), random(16*leafBytes+1)
 	p.push("m-1", before)
 	p.proxy.Slow(t, 1<<10)
 	var changed atomic.Bool
 	var said []string
 	policy := quick()
 	policy.Report = func(err error, _ time.Duration) { said = append(said, err.Error()) }
-	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: minPart, Parallel: 2, Retry: policy, Progress: func(done, _ int64) {
+	got, err := Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: leafBytes, Parallel: 2, Retry: policy, Progress: func(done, _ int64) {
 		if done > 0 && changed.CompareAndSwap(false, true) {
 			p.server.Put(t, p.bucket, "m-1", after)
 			p.proxy.Clear(t)
@@ -269,7 +269,7 @@ func TestPullNoticesChange(t *testing.T) {
 // An object whose bytes are not those that its digest is of is not kept.
 func TestPullRefusesOtherBytes(t *testing.T) {
 	p := newPlace(t)
-	body := random(3 * minPart)
+	body := random(3 * leafBytes)
 	p.push("m-1", body)
 	stored := filepath.Join(p.server.Dir, p.bucket, "m-1")
 	damaged, err := os.OpenFile(stored, os.O_RDWR, 0)
@@ -282,7 +282,7 @@ func TestPullRefusesOtherBytes(t *testing.T) {
 	if err := damaged.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: minPart, Retry: once()})
+	_, err = Pull(t.Context(), p.object("m-1"), p.root, "m-1", PullOptions{PartBytes: leafBytes, Retry: once()})
 	if err == nil || !strings.Contains(err.Error(), "not those that were pushed") {
 		t.Fatalf("a flipped bit: %v", err)
 	}
@@ -295,7 +295,7 @@ func TestPullRefusesOtherBytes(t *testing.T) {
 
 func TestPullAsksBeforeTheName(t *testing.T) {
 	p := newPlace(t)
-	body := random(2 * minPart)
+	body := random(2 * leafBytes)
 	p.push("m-1", body)
 	no := errors.New("nobody signed it")
 	seen := 0
@@ -321,7 +321,7 @@ func TestPullAsksBeforeTheName(t *testing.T) {
 // One pull of a file at a time; the names of others, and of what is no file here, are refused.
 func TestPullNames(t *testing.T) {
 	p := newPlace(t)
-	p.push("m-1", random(minPart))
+	p.push("m-1", random(leafBytes))
 	for _, name := range []string{"", ".", "..", ".hidden", "a/b", "../a", "/a", "a\x00b"} {
 		if _, err := Pull(t.Context(), p.object("m-1"), p.root, name, PullOptions{Retry: once()}); err == nil || !strings.Contains(err.Error(), "name of a file") {
 			t.Errorf("%q: %v", name, err)

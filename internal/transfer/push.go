@@ -113,6 +113,7 @@ type upload struct {
 	o      PushOptions
 	size   int64
 	digest string // of all of it, in hexadecimal
+	tree   string // its leaves', in hexadecimal
 	parts  [][sha256.Size]byte
 
 	mu   sync.Mutex // Progress is told by one at a time
@@ -121,14 +122,14 @@ type upload struct {
 
 // read computes the digests. What is sent is held against them, so that the object is what they say.
 func (u *upload) read(ctx context.Context) error {
-	whole, buffer := sha256.New(), make([]byte, hashBuffer)
+	whole, leaves, buffer := sha256.New(), &treeWriter{}, make([]byte, hashBuffer)
 	for from := int64(0); from < u.size || from == 0; from += u.o.PartBytes {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		length := min(u.o.PartBytes, u.size-from)
 		one := sha256.New()
-		n, err := io.CopyBuffer(io.MultiWriter(whole, one), io.NewSectionReader(u.file, from, length), buffer)
+		n, err := io.CopyBuffer(io.MultiWriter(whole, leaves, one), io.NewSectionReader(u.file, from, length), buffer)
 		if err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func (u *upload) read(ctx context.Context) error {
 		}
 		u.parts = append(u.parts, [sha256.Size]byte(one.Sum(nil)))
 	}
-	u.digest = hex.EncodeToString(whole.Sum(nil))
+	u.digest, u.tree = hex.EncodeToString(whole.Sum(nil)), leaves.hex()
 	return nil
 }
 
@@ -207,7 +208,7 @@ func (u *upload) digestThere(ctx context.Context, d Description) (string, error)
 func (u *upload) metadata() map[string]string {
 	m := map[string]string{}
 	maps.Copy(m, u.o.Metadata)
-	m[digestKey] = u.digest
+	m[digestKey], m[treeKey] = u.digest, u.tree
 	return m
 }
 

@@ -47,7 +47,7 @@ func (s *state) bounds(i int) (from, to int64) {
 
 // sound tells whether the numbers can be true.
 func (s *state) sound() bool {
-	if s.Size < 0 || s.Part < minPart || s.Size/s.Part > maxParts || len(s.Have) != s.parts() {
+	if s.Size < 0 || s.Part < leafBytes || s.Part%leafBytes != 0 || s.Size/s.Part > maxParts || len(s.Have) != s.parts() {
 		return false
 	}
 	for i, n := range s.Have {

@@ -48,7 +48,7 @@ func arrivals(t *testing.T, customers, days int, late bool) []generate.Transacti
 func TestReplayEqualsHistory(t *testing.T) {
 	for name, late := range map[string]bool{"in order": false, "late arrivals": true} {
 		t.Run(name, func(t *testing.T) {
-			list := arrivals(t, 40, 44, late)
+			list := arrivals(t, 50, 44, late)
 			state := features.New()
 			got, want := make([]float32, features.Count), make([]float32, features.Count)
 			begin := len(list) - len(list)/44

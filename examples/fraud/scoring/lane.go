@@ -2,10 +2,12 @@ package scoring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"github.com/picket-ml/picket/examples/fraud/api"
 	"github.com/picket-ml/picket/examples/fraud/features"
 	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
@@ -19,16 +21,23 @@ type overLane struct {
 }
 
 type laneModel struct {
-	model         *Model
-	lane          *lane.Model
-	contributions int // numbers of the second output, 0 without one
+	model     *Model
+	lane      *lane.Model
+	explained bool // it was loaded with explain: true
 }
 
 // room is the memory of an answer.
 type room struct {
-	numbers []float32
-	outputs [][]byte
-	input   [1][]byte
+	score         [1]float32
+	contributions []float32 // one for each feature, and the bias
+	outputs       [1][]byte
+	input         [1][]byte
+}
+
+func newRoom() *room {
+	r := &room{contributions: make([]float32, features.Count+1)}
+	r.outputs[0] = tensor.AsBytes(r.score[:])
+	return r
 }
 
 // OverLane asks the daemon whose lane.sock is at path. The caller closes it.
@@ -37,7 +46,7 @@ func OverLane(ctx context.Context, path string) (Scorer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Picket: %w", err)
 	}
-	return &overLane{client: client, rooms: sync.Pool{New: func() any { return new(room) }}}, nil
+	return &overLane{client: client, rooms: sync.Pool{New: func() any { return newRoom() }}}, nil
 }
 
 func (s *overLane) Name() string { return "lane" }
@@ -52,14 +61,19 @@ func (s *overLane) Use(ctx context.Context, m *Model) error {
 	if len(signature.Inputs) != 1 || signature.Inputs[0].RowBytes != 4*features.Count || signature.Inputs[0].DType != tensor.FP32 {
 		return fmt.Errorf("using version %s: it does not take %d numbers a row", m.Version, features.Count)
 	}
-	for i, out := range signature.Outputs {
-		switch n := out.RowBytes / 4; {
-		case i == 0 && n == 1 && out.DType == tensor.FP32:
-		case i == 1 && contributions(n) && out.DType == tensor.FP32:
-			use.contributions = n
-		default:
-			return fmt.Errorf("using version %s: its output %s is neither a score nor the contributions of %d features", m.Version, out.Name, features.Count)
-		}
+	if out := signature.Outputs; len(out) != 1 || out[0].RowBytes != 4 || out[0].DType != tensor.FP32 {
+		return fmt.Errorf("using version %s: its output is not one score a row", m.Version)
+	}
+	r := newRoom()
+	r.input[0] = tensor.AsBytes(make([]float32, features.Count))
+	err = model.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions)
+	var said *lane.Error
+	switch {
+	case err == nil:
+		use.explained = true
+	case errors.As(err, &said) && said.Code == lane.InvalidArgument: // it was loaded without
+	default:
+		return fmt.Errorf("using version %s: %w", m.Version, err)
 	}
 	s.current.Store(use)
 	return nil
@@ -74,7 +88,7 @@ func (s *overLane) Current() *Model {
 
 func (s *overLane) Explained() bool {
 	use := s.current.Load()
-	return use != nil && use.contributions > 0
+	return use != nil && use.explained
 }
 
 func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) {
@@ -84,20 +98,17 @@ func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) 
 	}
 	r := s.rooms.Get().(*room)
 	defer s.rooms.Put(r)
-	if len(r.numbers) != 1+use.contributions {
-		r.numbers = make([]float32, 1+use.contributions)
-		r.outputs = [][]byte{tensor.AsBytes(r.numbers[:1])}
-		if use.contributions > 0 {
-			r.outputs = append(r.outputs, tensor.AsBytes(r.numbers[1:]))
-		}
-	}
 	r.input[0] = tensor.AsBytes(profile)
-	if err := use.lane.PredictInto(ctx, 1, r.input[:], r.outputs); err != nil {
+	if err := use.lane.PredictInto(ctx, 1, r.input[:], r.outputs[:]); err != nil {
 		return Score{}, err
 	}
-	score := Score{Probability: r.numbers[0], Model: use.model}
-	if use.contributions > 0 {
-		score.Contributions = append(score.Contributions, r.numbers[1:1+features.Count]...)
+	score := Score{Probability: r.score[0], Model: use.model}
+	if use.explained && use.model.Verdict(score.Probability) != api.Approve {
+		// Reasons take much longer than a score, and nobody asks why of what was approved.
+		if err := use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); err != nil {
+			return Score{}, err
+		}
+		score.Contributions = append(score.Contributions, r.contributions[:features.Count]...)
 	}
 	return checked(score)
 }

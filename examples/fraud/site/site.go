@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,9 @@ type Options struct {
 	Listen string
 	// Target is where it ends: host:port.
 	Target string
+	// Folder is another WAN, where there is no S3 store: a folder that stands for the region, and is not there while the WAN is
+	// down. It must exist.
+	Folder string
 	// Metrics is picketd's socket that has /metrics: oip.sock. Empty for no capture.
 	Metrics string
 }
@@ -94,12 +98,12 @@ func (s *Site) cut() {
 func (s *Site) WAN() api.WAN {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return api.WAN{Switchable: s.listener != nil, Up: s.up, Since: s.since.UTC()}
+	return api.WAN{Switchable: s.listener != nil || s.o.Folder != "", Up: s.up, Since: s.since.UTC()}
 }
 
 // SetWAN cuts the WAN, with everything that is under way on it, or connects it again.
 func (s *Site) SetWAN(up bool) error {
-	if s.listener == nil {
+	if s.listener == nil && s.o.Folder == "" {
 		return errors.New("switching the WAN: there is none")
 	}
 	s.mu.Lock()
@@ -107,11 +111,31 @@ func (s *Site) SetWAN(up bool) error {
 	if s.up == up {
 		return nil
 	}
+	if s.o.Folder != "" {
+		if err := moveAway(s.o.Folder, !up); err != nil {
+			return fmt.Errorf("switching the WAN: %w", err)
+		}
+	}
 	s.up, s.since = up, time.Now()
 	if !up {
 		s.cut()
 	}
 	return nil
+}
+
+// moveAway puts a file in the place of a folder, so that nobody can make it again; or the folder back.
+func moveAway(folder string, away bool) error {
+	aside := folder + ".away"
+	if away {
+		if err := os.Rename(folder, aside); err != nil {
+			return err
+		}
+		return os.WriteFile(folder, nil, 0o600)
+	}
+	if err := os.Remove(folder); err != nil {
+		return err
+	}
+	return os.Rename(aside, folder)
 }
 
 // add keeps a connection to be cut, unless the WAN is down.

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"runtime"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -122,7 +124,24 @@ func (w *write) columns() columns {
 	return c
 }
 
-// lockFor keeps two servers from migrating at once.
+// lockFile waits for a file's lock and gives what releases it. The file stays: whoever removed it would let two processes hold a lock of one name.
+func lockFile(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { _ = file.Close() }, nil // nothing was written
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(err, file.Close())
+		}
+	}
+}
+
+// lockFor keeps two servers from migrating PostgreSQL's tables at once.
 func lockFor(dialect goose.Dialect) ([]goose.ProviderOption, error) {
 	if dialect != goose.DialectPostgres {
 		return nil, nil

@@ -115,15 +115,22 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := open(ctx, o); err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	if err := migrate(ctx, s.db, dialect); err != nil {
+	if err := s.migrate(ctx, o, dialect); err != nil {
 		return nil, errors.Join(err, s.shut())
 	}
 	s.writer = newWriter(s.hot, s.server, o.Queue)
 	return s, nil
 }
 
-// migrate is goose's. Two servers that start at once take turns on PostgreSQL's advisory lock; with SQLite the file's lock does it.
-func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect) error {
+// migrate is goose's. Two processes that start at once take turns: on PostgreSQL's advisory lock, or on a file beside SQLite's.
+func (s *Store) migrate(ctx context.Context, o Options, dialect goose.Dialect) error {
+	if dialect == goose.DialectSQLite3 {
+		unlock, err := lockFile(o.Path + ".lock")
+		if err != nil {
+			return fmt.Errorf("waiting for another process to bring the database's tables up to date: %w", err)
+		}
+		defer unlock()
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -132,7 +139,7 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect) error {
 	if err != nil {
 		return fmt.Errorf("preparing the migrations: %w", err)
 	}
-	provider, err := goose.NewProvider(dialect, db, files, options...)
+	provider, err := goose.NewProvider(dialect, s.db, files, options...)
 	if err != nil {
 		return fmt.Errorf("reading the migrations: %w", err)
 	}

@@ -232,7 +232,7 @@ func writeParquet(fields []field, records []Record, o *Options) ([]byte, error) 
 		for n := range rowsOf(r) {
 			meta := o.metaValues(r, n)
 			for c, f := range fields {
-				v := parquet.NullValue()
+				var v parquet.Value
 				if c < len(meta) {
 					v = meta[c]
 				} else {

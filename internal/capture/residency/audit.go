@@ -89,10 +89,7 @@ func (a *Audit) locked(do func() error) error {
 
 // resume reads the last file and opens it to append. The caller holds mu and the lock.
 func (a *Audit) resume() error {
-	if a.file != nil {
-		a.file.Close()
-		a.file = nil
-	}
+	a.drop()
 	names, err := auditFiles(a.dir)
 	if err != nil {
 		return err
@@ -108,7 +105,7 @@ func (a *Audit) resume() error {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
 	if err := a.readTail(f, names); err != nil {
-		f.Close()
+		_ = f.Close() // it is not used
 		return fmt.Errorf("the audit log %s cannot be continued, so nothing may leave: %w", name, err)
 	}
 	a.file = f
@@ -199,12 +196,10 @@ func (a *Audit) begin() error {
 		return fmt.Errorf("making a file of the audit log: %w", err)
 	}
 	if err := syncDir(a.dir); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written to it
 		return fmt.Errorf("making a file of the audit log: %w", err)
 	}
-	if a.file != nil {
-		a.file.Close()
-	}
+	a.drop()
 	a.file, a.size = f, 0
 	return nil
 }
@@ -247,8 +242,7 @@ func (a *Audit) append(e Entry) (Entry, error) {
 	}
 	if err != nil {
 		// What of the line is there is found out by reading it again.
-		a.file.Close()
-		a.file = nil
+		a.drop()
 		return Entry{}, fmt.Errorf("writing the audit log, without which nothing may leave: %w", err)
 	}
 	a.size += int64(len(line))
@@ -325,12 +319,12 @@ func (a *Audit) Stored(spool string, segment uint64, kind string) func(record ui
 	}
 }
 
-// Settle forgets a segment of which everything is stored and that is gone from the
-// spool, and begins a new file where the last is large.
-func (a *Audit) Settle(segment uint64) error {
+// Settle forgets what is stored of the segment that was under way, now that it is gone
+// from the spool, and begins a new file where the last is large.
+func (a *Audit) Settle() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.stored, segment)
+	clear(a.stored) // one segment is under way at a time
 	if a.file == nil || a.closed || a.size < a.rotateAt || len(a.unstored) > 0 || len(a.stored) > 0 {
 		return nil
 	}
@@ -385,8 +379,9 @@ func auditFiles(dir string) ([]string, error) {
 
 // firstNumber is the number in the name of a log's file, 0 for other files.
 func firstNumber(name string) uint64 {
-	digits, ok := strings.CutPrefix(name, auditPrefix)
-	if digits, ok = strings.CutSuffix(digits, auditSuffix); !ok || len(digits) != 16 {
+	digits, begins := strings.CutPrefix(name, auditPrefix)
+	digits, ends := strings.CutSuffix(digits, auditSuffix)
+	if !begins || !ends || len(digits) != 16 {
 		return 0
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
@@ -436,6 +431,14 @@ func (v *verifier) file(f io.Reader, first uint64, visit func(Entry) error) (who
 			return whole, err
 		}
 		whole += int64(len(line)) + 1
+	}
+}
+
+// drop closes the file, of which every line was synced, or is read again.
+func (a *Audit) drop() {
+	if a.file != nil {
+		_ = a.file.Close()
+		a.file = nil
 	}
 }
 

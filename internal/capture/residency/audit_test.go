@@ -194,7 +194,7 @@ func TestAuditIsShared(t *testing.T) {
 				if _, err := a.Append(e); err != nil {
 					t.Error(err)
 				}
-				if err := a.Settle(e.Segment); err != nil {
+				if err := a.Settle(); err != nil {
 					t.Error(err)
 				}
 			}
@@ -210,7 +210,7 @@ func TestAuditIsShared(t *testing.T) {
 	a.rotateAt = 1 << 10
 	defer a.Close()
 	appendObjects(t, a, 1000, 1)
-	if err := a.Settle(1000); err != nil {
+	if err := a.Settle(); err != nil {
 		t.Fatal(err)
 	}
 	appendObjects(t, a, 2000, 1)

@@ -96,17 +96,17 @@ func orUnknown(s string) string {
 	return s
 }
 
-// covers tells whether d, whose Outpost is an Outpost's id, is within a.
-func (a Destination) covers(d Destination) bool {
-	if a.Directory != "" {
-		return d.Directory == a.Directory || strings.HasPrefix(d.Directory, strings.TrimSuffix(a.Directory, "/")+"/")
+// covers tells whether to, whose Outpost is an Outpost's id, is within d.
+func (d Destination) covers(to Destination) bool {
+	if d.Directory != "" {
+		return to.Directory == d.Directory || strings.HasPrefix(to.Directory, strings.TrimSuffix(d.Directory, "/")+"/")
 	}
-	if a.Bucket != d.Bucket || a.Account != "" && a.Account != d.Account || a.Region != "" && a.Region != d.Region {
+	if d.Bucket != to.Bucket || d.Account != "" && d.Account != to.Account || d.Region != "" && d.Region != to.Region {
 		return false
 	}
-	if a.Outpost == "" {
+	if d.Outpost == "" {
 		return true
 	}
-	m := outpostARN.FindStringSubmatch(a.Outpost)
-	return m != nil && m[1] == d.Outpost
+	m := outpostARN.FindStringSubmatch(d.Outpost)
+	return m != nil && m[1] == to.Outpost
 }

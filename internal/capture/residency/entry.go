@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,9 +81,7 @@ func (e *Entry) encode() ([]byte, error) {
 	body = body[:len(body)-1] // without the closing brace
 	sum := sha256.Sum256(body)
 	e.Hash = hex.EncodeToString(sum[:])
-	line := append(body, hashKey...)
-	line = append(line, e.Hash...)
-	line = append(line, "\"}\n"...)
+	line := slices.Concat(body, []byte(hashKey), []byte(e.Hash), []byte("\"}\n"))
 	if len(line) > maxLine {
 		return nil, fmt.Errorf("a line of the audit log would have %d bytes, at most %d are read again", len(line), maxLine)
 	}

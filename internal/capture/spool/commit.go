@@ -81,7 +81,7 @@ func (s *Spool) sealIsDue() bool {
 // write makes a batch durable and tells those who wait. disk is held.
 func (s *Spool) write(b *batch) {
 	err := s.commit(b)
-	if noSpace(err) && s.o.WhenFull == DropOldest && s.dropFirst(byQuota) == nil {
+	if noSpace(err) && s.o.WhenFull == DropOldest && s.dropFirst(byQuota) == nil && !b.big {
 		// The disk is smaller than the quota: what waits the longest makes room.
 		err = s.commit(b)
 	}

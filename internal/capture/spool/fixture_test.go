@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -10,7 +11,12 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envVictim); dir != "" {
+		victim(dir)
+	}
+	testkit.VerifyNoLeaks(m)
+}
 
 // sample is an entry that says its number.
 func sample(n int) *capture.Entry {
@@ -65,3 +71,10 @@ func (st Stats) adds(t testing.TB) {
 		t.Fatalf("%d records were accepted, and %d are accounted for: %+v", st.Accepted, sum, st)
 	}
 }
+
+type captureRecord = capture.Record
+
+const (
+	waiting = capture.Waiting
+	left    = capture.Left
+)

@@ -261,9 +261,10 @@ func (s *Spool) forgetIDs() {
 		}
 	}
 	slices.Sort(numbers)
+	most := min(rememberedIDs, int(s.o.MaxBytes/8/16)) // they count as the spool's bytes
 	var remove []string
 	for _, n := range numbers {
-		if total <= rememberedIDs {
+		if total <= most {
 			break
 		}
 		total -= s.idFiles[n].count

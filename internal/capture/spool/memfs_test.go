@@ -18,7 +18,6 @@ type memFS struct {
 	names   map[string]*memFile // as they are
 	durable map[string]*memFile // as they would be, without what was not synced
 	ops     []dirOp             // between the two
-	locked  *memFile
 
 	// before is called before each call that changes something or makes it durable,
 	// with the lock held, and may fail it. Nil for nobody.

@@ -43,6 +43,7 @@ type Spool struct {
 	idFiles  map[uint64]*idFile // by segment
 	sealed   chan struct{}      // closed and replaced when a segment is sealed
 	notYet   time.Time          // after a failure: when to write again
+	why      error              // ErrFull or ErrDisk, which it was
 	failing  time.Time          // when a failure was logged last; zero while there is none
 	stopped  bool               // by the policy
 	opened   time.Time
@@ -88,6 +89,7 @@ type batch struct {
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
+	big     bool // tensors lie beside the segment that it is meant for
 	since   time.Time
 	err     error
 	done    chan struct{}
@@ -240,9 +242,6 @@ func (s *Spool) add(urgent bool, all []*capture.Entry) (*batch, error) {
 		s.unclaim(ids)
 		return nil, err
 	}
-	if urgent || len(b.b) > maxPending/4 {
-		s.notify()
-	}
 	return b, nil
 }
 
@@ -293,8 +292,8 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	b.ids = append(b.ids, ids...)
 	b.urgent = b.urgent || urgent
 	s.pending = b
-	if first && !urgent {
-		s.notify() // so that it is flushed in time
+	if first || urgent || len(b.b) > maxPending/4 {
+		s.notify() // so that it is written in time
 	}
 	return b, nil
 }
@@ -311,7 +310,7 @@ func (s *Spool) admit() error {
 	case s.stopped:
 		return fmt.Errorf("%w: it has stopped, as when_full says, until the daemon reloads", ErrFull)
 	case time.Now().Before(s.notYet):
-		return ErrFull
+		return s.why
 	case waits > maxPending:
 		return ErrBusy
 	case s.o.WhenFull != DropOldest && s.bytes+waits+s.o.BesideBytes > s.o.MaxBytes:
@@ -431,7 +430,11 @@ func (s *Spool) addBig(urgent bool, all []*capture.Entry, ids []idKey) (*batch, 
 		return nil, err
 	}
 	s.plan.big += size
-	return s.enqueue(urgent, all, ids)
+	b, err := s.enqueue(urgent, all, ids)
+	if err == nil {
+		b.big = true
+	}
+	return b, err
 }
 
 // writeBeside returns copies of the entries with their large tensors in files of
@@ -523,11 +526,11 @@ func (s *Spool) remove(name string) {
 // failed is the error for callers whose records could not be written, and has the spool
 // pause. mu is held.
 func (s *Spool) failed(err error) error {
-	s.notYet = time.Now().Add(retryPause)
 	kind := ErrDisk
 	if noSpace(err) || errors.Is(err, ErrFull) {
 		kind = ErrFull
 	}
+	s.notYet, s.why = time.Now().Add(retryPause), kind
 	if time.Since(s.failing) > sayPause {
 		s.failing = time.Now()
 		s.log.Error("writing to the capture spool: what comes is refused, and it is tried again", "error", err, "pause", retryPause)

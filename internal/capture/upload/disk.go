@@ -44,7 +44,7 @@ func NewDirectory(dir string) (Destination, error) {
 	}
 	d := &disk{dir: dir, root: root, own: path.Join(partial, rand.Text())}
 	if err := d.tidy(time.Now()); err != nil {
-		root.Close()
+		_ = root.Close() // nothing was written below it
 		return nil, fmt.Errorf("preparing the directory of the destination: %w", err)
 	}
 	return d, nil
@@ -57,7 +57,7 @@ func (d *disk) tidy(now time.Time) error {
 		return nil
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > forgotten {
+		if info, gone := e.Info(); gone == nil && now.Sub(info.ModTime()) > forgotten {
 			err = errors.Join(err, d.root.RemoveAll(path.Join(partial, e.Name())))
 		}
 	}

@@ -106,7 +106,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"credentials that are gone": {func(o *cloud.Options) { *o = user.Options(server) }, bucket, "credentials", "access key"},
 		"a user without rights":     {func(o *cloud.Options) { *o = denied.Options(server) }, bucket, "denied", "access is denied"},
-		"another region":            {func(o *cloud.Options) { o.Region = "eu-central-1" }, bucket, "region", "in another region"},
+		"another region":            {func(o *cloud.Options) { o.Region = "eu-central-1" }, bucket, "region", "region"},
 		"no such bucket":            {func(*cloud.Options) {}, "nobodys-bucket", "store", "no such bucket"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,6 +211,8 @@ func TestFaultsOfTheStore(t *testing.T) {
 				}
 				wantOnce(t, objects, 20)
 				checkAudit(t, dir, objects)
+				store.mu.Lock()
+				defer store.mu.Unlock()
 				for _, versions := range store.versions {
 					if owner := versions[0].header.Get("X-Amz-Expected-Bucket-Owner"); owner != "123456789012" {
 						t.Errorf("the owner is expected to be %q", owner)
@@ -263,10 +265,11 @@ func TestUploadWindow(t *testing.T) {
 			fill(t, s, 2*hour, 2)
 			time.Sleep(time.Hour)
 		}
-		if len(store.attempts) == 0 {
+		attempts := store.times()
+		if len(attempts) == 0 {
 			t.Fatal("nothing was sent")
 		}
-		for _, at := range store.attempts {
+		for _, at := range attempts {
 			if h := at.In(o.Windows.zone).Hour(); h >= 6 && h < 22 {
 				t.Errorf("something was sent at %v", at.In(o.Windows.zone))
 			}
@@ -295,8 +298,8 @@ func TestNothingLeavesWithoutAudit(t *testing.T) {
 		u := start(t, options(t, dir, s, NewBucket(store.client(), Bucket{Name: "bucket"})))
 		fill(t, s, 0, 10)
 		time.Sleep(time.Hour)
-		if state := u.Stats(); state.Phase != Blocked || Reason(state.Err) != "audit" || len(store.attempts) > 0 {
-			t.Errorf("%+v, %d attempts", state, len(store.attempts))
+		if state := u.Stats(); state.Phase != Blocked || Reason(state.Err) != "audit" || len(store.times()) > 0 {
+			t.Errorf("%+v, %d attempts", state, len(store.times()))
 		}
 		if err := os.Remove(filepath.Join(dir, "audit")); err != nil {
 			t.Fatal(err)

@@ -105,6 +105,9 @@ func TestKills(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
 		store.mu.Lock()
 		if store.puts, store.after = 0, nil; kill && life%3 > 0 {
 			// After an object is stored, and before the answer.
@@ -116,9 +119,6 @@ func TestKills(t *testing.T) {
 			}
 		}
 		store.mu.Unlock()
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
 		if kill {
 			timer := time.AfterFunc(5*time.Millisecond+rand.N(150*time.Millisecond), func() {
 				if life%3 == 0 {

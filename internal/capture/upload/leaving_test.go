@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"io"
 	"io/fs"
 	"math"
@@ -177,7 +178,7 @@ func parquetText(t *testing.T, content []byte) []byte {
 					all = append(all, v.Bytes()...)
 				}
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -63,10 +63,10 @@ func outage(t *testing.T, limit int64, check func(*testing.T, spool.Stats, map[s
 				t.Fatal(err)
 			}
 			time.Sleep(every)
-			switch since := time.Since(began); {
-			case since == 6*time.Hour:
+			switch time.Since(began) {
+			case 6 * time.Hour:
 				early = heap()
-			case since == length:
+			case length:
 				late = heap()
 			}
 		}

@@ -43,7 +43,7 @@ func (u *Uploader) put(ctx context.Context, object *format.Object, entry residen
 	}
 	entry.Event, entry.Tag = residency.Stored, tag
 	if gone {
-		// An attempt may have arrived all the same; who looks at the next start finds out.
+		// An attempt may have arrived all the same: recover asks.
 		return spool.ErrGone
 	}
 	if err := u.enter(ctx, entry); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -160,7 +161,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 		if err := u.recover(ctx); err != nil {
 			return nil
 		}
-		if err := u.o.Audit.Settle(segment.Number); err != nil {
+		if err := u.o.Audit.Settle(); err != nil {
 			u.o.Log.Warn("the audit log goes on in a file that is larger than it should be", "error", err)
 		}
 		u.report(State{Phase: Idle})
@@ -313,11 +314,9 @@ func (s *sender) take(captured *capture.Record) error {
 		return nil
 	}
 	kinds := u.o.KindsOf(r.Model)
-	for i, kind := range kinds {
-		if r.Truth != nil && kind == format.Edge {
-			if len(kinds) > 1 && (i > 0 || kinds[1] == format.Endpoint) {
-				continue // an outcome has one form for both
-			}
+	for _, kind := range kinds {
+		if r.Truth != nil && kind == format.Edge && slices.Contains(kinds, format.Endpoint) {
+			continue // an outcome has one form for both
 		}
 		if s.isStored(kindOf(kind, r.Truth != nil), r.Number) {
 			continue

@@ -71,7 +71,7 @@ func (id identity) lines(namespace string, readings []metrics.Reading, at time.T
 }
 
 func sameSets(a, b [][]string) bool {
-	return slices.EqualFunc(a, b, func(x, y []string) bool { return slices.Equal(x, y) })
+	return slices.EqualFunc(a, b, slices.Equal[[]string])
 }
 
 func (id identity) line(namespace string, group []metrics.Reading, at time.Time) map[string]any {

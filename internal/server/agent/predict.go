@@ -69,7 +69,7 @@ func (s *service) newRequest(ctx context.Context, model *engine.Snapshot, tensor
 	if err != nil {
 		return nil, 0, err
 	}
-	reserved = local.OutputBytes(model.Signature(), rows)
+	reserved = local.OutputBytes(model.Signature(), rows, false)
 	for i := range inputs {
 		if inputs[i].shared {
 			reserved += int64(inputs[i].size)

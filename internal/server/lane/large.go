@@ -60,7 +60,7 @@ func (c *conn) prepareLarge(m *model, snapshot *engine.Snapshot, h *lanewire.Hea
 	if err := m.check(h.Rows, h.Flags, int(h.Payload), c.server.maxPayload); err != nil {
 		return prediction{}, err
 	}
-	return c.prepare(m, snapshot, int(h.Rows), true)
+	return c.prepare(m, snapshot, int(h.Rows), h.Flags, true)
 }
 
 // readInto fills dst with what comes next.

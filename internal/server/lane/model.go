@@ -32,6 +32,7 @@ type model struct {
 type shape struct {
 	inputs, outputs []field
 	in, out         amount
+	contributions   field // no bytes where the model has none
 }
 
 // field is one tensor.
@@ -90,7 +91,23 @@ func newShape(s *engine.Signature) (*shape, error) {
 			*sum = min(*sum+uint64(min(n, tooLarge)), tooLarge)
 		}
 	}
+	if s.Contributions != nil {
+		n, err := s.Contributions.RowBytes()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", engine.ErrInvalidInput, err)
+		}
+		sh.contributions = field{n, s.Contributions.HasRows()}
+	}
 	return sh, nil
+}
+
+// outputBytes is what the answer to a request of so many rows takes.
+func (sh *shape) outputBytes(rows, flags uint32) uint64 {
+	n := sh.out.of(rows)
+	if flags&lanewire.FlagExplain != 0 {
+		n += uint64(min(sh.contributions.bytes, tooLarge)) * uint64(rows)
+	}
+	return n
 }
 
 // meet makes m that of the snapshot. It fails when another model with other
@@ -116,8 +133,8 @@ func (m *model) meet(s *engine.Snapshot) error {
 // check refuses requests that do not fit. Errors wrap engine.ErrInvalidInput.
 func (m *model) check(rows, flags uint32, payload int, maxPayload uint32) error {
 	switch {
-	case flags > lanewire.FlagLow:
-		return fmt.Errorf("%w: the flags %#x are neither 0, 1 for high nor 2 for low priority", engine.ErrInvalidInput, flags)
+	case flags&^lanewire.FlagExplain > lanewire.FlagLow:
+		return fmt.Errorf("%w: the flags %#x are neither 0, 1 for high nor 2 for low priority, with or without 4 for contributions", engine.ErrInvalidInput, flags)
 	case rows == 0:
 		return fmt.Errorf("%w: the request has no rows", engine.ErrInvalidInput)
 	case rows > 1 && !m.batchable:
@@ -126,7 +143,7 @@ func (m *model) check(rows, flags uint32, payload int, maxPayload uint32) error 
 	if need := m.shape.in.of(rows); need != uint64(payload) {
 		return fmt.Errorf("%w: the payload has %d bytes, %d rows of %s take %d", engine.ErrInvalidInput, payload, rows, inputs(m.signature), need)
 	}
-	if m.shape.out.of(rows) > uint64(maxPayload) {
+	if m.shape.outputBytes(rows, flags) > uint64(maxPayload) {
 		return fmt.Errorf("%w: the answer to %d rows would be larger than the limit of %d bytes: ask for fewer rows", engine.ErrInvalidInput, rows, maxPayload)
 	}
 	return nil
@@ -169,6 +186,10 @@ func (sh *shape) parts(dst [][]byte, from []tensor.Tensor, first, rows int) [][]
 			b = b[first*f.bytes : (first+rows)*f.bytes]
 		}
 		dst = append(dst, b)
+	}
+	if n := len(sh.outputs); len(from) > n {
+		size := sh.contributions.bytes
+		dst = append(dst, from[n].Bytes()[first*size:(first+rows)*size])
 	}
 	return dst
 }

@@ -90,7 +90,7 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 	err := snapshot.Refuses(rows, urgency.deadline, urgency.priority)
 	var p prediction
 	if err == nil {
-		p, err = c.prepare(m, snapshot, rows, false)
+		p, err = c.prepare(m, snapshot, rows, batch[0].flags, false)
 	}
 	if err != nil {
 		retry := retryAfter(snapshot, err)
@@ -130,9 +130,14 @@ type prediction struct {
 
 // prepare makes a request to be filled. arriving says that its rows were not read
 // yet. The caller releases p with p.release, and counts an error with Refused.
-func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, arriving bool) (p prediction, err error) {
+func (c *conn) prepare(m *model, snapshot *engine.Snapshot, rows int, flags uint32, arriving bool) (p prediction, err error) {
 	p = prediction{name: m.name, snapshot: snapshot, shape: m.shape}
-	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.out.of(uint32(rows)))
+	p.reserved = int64(m.shape.in.of(uint32(rows)) + m.shape.outputBytes(uint32(rows), flags))
+	if flags&lanewire.FlagExplain != 0 {
+		if err := snapshot.CanExplain(); err != nil {
+			return p, err
+		}
+	}
 	take := c.server.budget.Take
 	if arriving {
 		take = c.server.budget.TakeArriving
@@ -162,10 +167,11 @@ func (c *conn) identify(p *prediction, parts []part) {
 	}
 }
 
-// urgency is what a frame says of it.
+// urgency is what a frame says of it, and of what is wanted.
 type urgency struct {
 	deadline time.Time
 	priority engine.Priority
+	explain  bool // contributions are wanted
 }
 
 // urgencyOf counts a frame's time from now, which is when it was read.
@@ -173,7 +179,8 @@ func urgencyOf(deadline, flags uint32) (u urgency) {
 	if deadline > 0 {
 		u.deadline = time.Now().Add(time.Duration(deadline) * time.Microsecond)
 	}
-	switch flags {
+	u.explain = flags&lanewire.FlagExplain != 0
+	switch flags &^ lanewire.FlagExplain {
 	case lanewire.FlagHigh:
 		u.priority = engine.High
 	case lanewire.FlagLow:
@@ -182,12 +189,14 @@ func urgencyOf(deadline, flags uint32) (u urgency) {
 	return u
 }
 
-func (u urgency) of(r *engine.Request) { r.Deadline, r.Priority = u.deadline, u.priority }
+func (u urgency) of(r *engine.Request) {
+	r.Deadline, r.Priority, r.Explain = u.deadline, u.priority, u.explain
+}
 
 // start runs the request and answers its parts. What takes longer than handing it
 // over would does not keep the connection from reading.
 func (c *conn) start(m *model, p prediction, parts []part) {
-	if p.snapshot.Inline(p.request.Rows) {
+	if !p.request.Explain && p.snapshot.Inline(p.request.Rows) {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
 		p.release(c.server.budget)
 		return
@@ -254,7 +263,7 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 			// Requests of several parts have rows in every tensor.
 			copy(alone.request.Inputs[i].Bytes(), p.request.Inputs[i].Bytes()[first*f.bytes:])
 		}
-		alone.request.Deadline, alone.request.Priority = p.request.Deadline, p.request.Priority
+		alone.request.Deadline, alone.request.Priority, alone.request.Explain = p.request.Deadline, p.request.Priority, p.request.Explain
 		c.identify(&alone, []part{one})
 		if one.traced {
 			alone.spans.Request(alone.request)

@@ -10,11 +10,15 @@ import (
 // never is more bytes than any budget has, and so few that two sums of it do not overflow.
 const never = math.MaxInt64 / 4
 
-// OutputBytes is what the outputs of a request of so many rows take.
-func OutputBytes(signature *engine.Signature, rows int) int64 {
+// OutputBytes is what the outputs of a request of so many rows take, with contributions
+// where it is to be explained.
+func OutputBytes(signature *engine.Signature, rows int, explain bool) int64 {
 	var sum int64
 	for i := range signature.Outputs {
 		sum = min(sum+tensorBytes(&signature.Outputs[i], rows), never)
+	}
+	if explain && signature.Contributions != nil {
+		sum = min(sum+tensorBytes(signature.Contributions, rows), never)
 	}
 	return sum
 }

@@ -136,8 +136,18 @@ func (in *input) fill(t tensor.Tensor, regions *regions, who owner) error {
 	}
 }
 
-// bindOutputs finds the outputs that the message asks for, all where it names
-// none. Errors wrap engine.ErrInvalidInput.
+// explains tells whether one of the outputs, which are bound, is the contributions.
+func (m *message) explains(signature *engine.Signature) bool {
+	for i := range m.outputs {
+		if m.outputs[i].tensor == len(signature.Outputs) {
+			return true
+		}
+	}
+	return false
+}
+
+// bindOutputs finds the outputs that the message asks for, all but contributions where
+// it names none. Errors wrap engine.ErrInvalidInput.
 func (m *message) bindOutputs(signature *engine.Signature) error {
 	specs := signature.Outputs
 	if len(m.outputs) == 0 {
@@ -153,6 +163,9 @@ func (m *message) bindOutputs(signature *engine.Signature) error {
 			if string(out.name) == specs[j].Name || string(out.name) == failure.ValidText(specs[j].Name) {
 				out.tensor = j
 			}
+		}
+		if c := signature.Contributions; c != nil && string(out.name) == c.Name {
+			out.tensor = len(specs)
 		}
 		if out.tensor < 0 {
 			return fmt.Errorf("%w: the model has no output %q; its first is %q", engine.ErrInvalidInput, failure.Clip(out.name), specs[0].Name)

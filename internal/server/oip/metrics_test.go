@@ -303,7 +303,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	for name := range said {
-		if exports[name] == "" {
+		// Those of captures are the daemon's, whose test looks for them.
+		if exports[name] == "" && !strings.HasPrefix(name, "picket_capture_") {
 			t.Errorf("docs/metrics.md has %s, which is not exported", name)
 		}
 	}

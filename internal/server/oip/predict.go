@@ -86,7 +86,8 @@ func (s *Server) newRequest(ctx context.Context, m *message, model *engine.Snaps
 	if err != nil {
 		return nil, 0, err
 	}
-	reserved = local.OutputBytes(model.Signature(), rows)
+	explain := m.explains(model.Signature())
+	reserved = local.OutputBytes(model.Signature(), rows, explain)
 	for _, in := range inputs {
 		if in.form == shared {
 			// Memory that is not there must not make the daemon allocate.
@@ -109,7 +110,7 @@ func (s *Server) newRequest(ctx context.Context, m *message, model *engine.Snaps
 	if err != nil {
 		return nil, 0, err
 	}
-	request.Deadline = deadline
+	request.Deadline, request.Explain = deadline, explain
 	for i, in := range inputs {
 		if in.form == shared {
 			if err := request.Wanted(ctx); err != nil {

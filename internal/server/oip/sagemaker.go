@@ -171,7 +171,7 @@ func newRowsRequest(model *engine.Snapshot, text []byte, limit int64, budget *lo
 	case n == 0:
 		return nil, 0, fmt.Errorf("%w: the body has no rows", engine.ErrInvalidInput)
 	}
-	reserved = local.OutputBytes(model.Signature(), n)
+	reserved = local.OutputBytes(model.Signature(), n, false)
 	for i := range data {
 		reserved += int64(len(data[i]))
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -252,11 +253,16 @@ func (s *Server) Options() cloud.Options {
 	}
 }
 
-// Env are the variables with which another program, such as picket or the AWS command line, reaches the store as its
-// root; nothing of this machine's own AWS configuration is left.
+// Environ is this process's environment, without its own AWS configuration, and Env: for other programs.
+func (s *Server) Environ() []string {
+	own := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "AWS_") })
+	return append(own, s.Env()...)
+}
+
+// Env are the variables with which a program, such as picket or the AWS command line, reaches the store as its root.
 func (s *Server) Env() []string {
 	return []string{
-		"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey, "AWS_SESSION_TOKEN=", "AWS_PROFILE=",
+		"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
 		"AWS_REGION=" + Region, "AWS_DEFAULT_REGION=" + Region, "AWS_ENDPOINT_URL_S3=" + s.Endpoint, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
 	}

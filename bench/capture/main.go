@@ -1,0 +1,115 @@
+// Command capture measures what capturing costs predictions over the lane: a daemon that
+// captures nothing and one that captures a tenth, or all, of its requests take turns. All
+// are processes of their own and share the cores with the clients. JSON goes to standard
+// output.
+//
+// With one request outstanding a client waits for each answer: that gives p99. Pipelined,
+// two clients send 128 requests each with one write and wait for all answers: that gives
+// the throughput.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/versus"
+)
+
+// What is promised.
+const (
+	leastThroughput = 0.95 // of that without capturing, with all requests captured
+	mostP99         = 1.02 // times that without capturing, with a tenth captured
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintf(os.Stderr, "bench-capture: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run() (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "picket-bench-*")
+	if err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	picketd, err := versus.BuildDaemon(ctx, dir)
+	if err != nil {
+		return err
+	}
+	m := models.Fixture()
+	data, err := models.Rows(m.Features)
+	if err != nil {
+		return err
+	}
+	defer data.Buffer.Release()
+	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data}, Count: 1}
+
+	sockets := map[string]string{}
+	for name, rate := range map[string]string{"off": "", "10%": "0.1", "100%": "1"} {
+		at := filepath.Join(dir, "at"+rate)
+		if err := os.MkdirAll(at, 0o700); err != nil {
+			return err
+		}
+		text := fmt.Sprintf("unsigned: true\nstate_dir: %s/state\nmodels: [{name: %s, path: %s}]\n", at, m.Name, m.Dir)
+		if rate != "" {
+			text += "capture: {enabled: true}\nmodel_defaults: {capture: {rate: " + rate + "}}\n"
+		}
+		config := filepath.Join(at, "picketd.yaml")
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return err
+		}
+		p, err := versus.Start(ctx, at, picketd, "--config", config, "--sockets", at)
+		if err != nil {
+			return err
+		}
+		defer p.Stop()
+		sockets[name] = filepath.Join(at, "lane.sock")
+	}
+
+	out := report.New()
+	var results []report.Serving
+	for _, captured := range []string{"10%", "100%"} {
+		for _, load := range []struct{ clients, window int }{{1, 1}, {2, 128}} {
+			off, on := ask, ask
+			off.Address, on.Address = sockets["off"], sockets[captured]
+			measured, err := versus.Comparison{
+				Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients},
+				Targets: [2]versus.Target{
+					{Name: "capture off", Connect: off.Lane(load.window)},
+					{Name: "capture " + captured, Connect: on.Lane(load.window)},
+				},
+			}.Measure(ctx)
+			if err != nil {
+				return err
+			}
+			results = append(results, measured...)
+			a, b := measured[0], measured[1]
+			rate := fmt.Sprintf("rows/s with %s captured to those with nothing captured, %d outstanding (nothing captured: %.0f)", captured, load.clients*load.window, a.RowsPerS)
+			p99 := fmt.Sprintf("p99 with %s captured to that with nothing captured, %d outstanding (nothing captured: %.1f us)", captured, load.clients*load.window, a.P99US)
+			if captured == "100%" && load.window > 1 {
+				out.Reach(rate, b.RowsPerS/a.RowsPerS, leastThroughput)
+			} else {
+				out.Tell(rate, b.RowsPerS/a.RowsPerS, "ratio")
+			}
+			if captured == "10%" && load.window == 1 {
+				out.Promise(p99, b.P99US/a.P99US, "ratio", mostP99)
+			} else {
+				out.Tell(p99, b.P99US/a.P99US, "ratio")
+			}
+		}
+	}
+	out.Results = results
+	return out.Write()
+}

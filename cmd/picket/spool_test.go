@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/picket-ml/picket/internal/capture"
+	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// spooled is a spool with so many records, one of which has a large tensor.
+func spooled(t *testing.T, records int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "capture")
+	s, err := spool.Open(spool.Options{Dir: dir, SegmentBytes: 1 << 10, BesideBytes: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range records {
+		r := &capture.Record{
+			Inference: fmt.Sprint("r", n), Time: time.Unix(1_700_000_000, 0), Model: "fraud", Kind: capture.Explicit,
+			Inputs: []capture.Tensor{{Name: "data", DType: tensor.FP32, Shape: []int64{1}, Data: []byte{0, 0, 192, 127}}},
+		}
+		if n == 3 {
+			r.Inputs[0].Data = make([]byte, 2000)
+		}
+		if err := s.Append(context.Background(), capture.Single(r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// picketSpool runs a command of the spool.
+func picketSpool(args ...string) (code int, stdout, stderr string) {
+	var out, complaint strings.Builder
+	code = run(context.Background(), append([]string{"spool"}, args...), strings.NewReader(""), &out, &complaint)
+	return code, out.String(), complaint.String()
+}
+
+func TestSpoolCommands(t *testing.T) {
+	const records = 20
+	dir := spooled(t, records)
+	code, out, said := picketSpool("ls", dir, "--json")
+	var list struct{ Segments []spoolSegment }
+	if err := json.Unmarshal([]byte(out), &list); code != exitDone || err != nil || len(list.Segments) < 2 || list.Segments[0].First != 1 {
+		t.Errorf("ls: %d %s %s %v", code, out, said, err)
+	}
+	code, out, said = picketSpool("cat", dir)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitDone || len(lines) != records {
+		t.Fatalf("cat: %d, %d lines %s", code, len(lines), said)
+	}
+	var r spoolRecord
+	if err := json.Unmarshal([]byte(lines[3]), &r); err != nil || r.Inference != "r3" || len(r.Inputs[0].Data) != 2000 {
+		t.Errorf("the fourth record is %+v, %v", r, err)
+	}
+	check := func(wantCode int, want spoolAccounts) {
+		t.Helper()
+		code, out, said := picketSpool("verify", dir, "--json")
+		var a spoolAccounts
+		if err := json.Unmarshal([]byte(out), &a); err != nil || code != wantCode {
+			t.Fatalf("verify: %d %s %s %v", code, out, said, err)
+		}
+		if a.Accepted != want.Accepted || a.Uploaded != want.Uploaded || a.OnDisk != want.OnDisk || a.Quarantined != want.Quarantined || a.Dropped != 0 ||
+			a.OK != (wantCode == exitDone) || a.Accepted != a.Uploaded+a.OnDisk+a.Dropped+a.Quarantined {
+			t.Errorf("verify: %s", out)
+		}
+	}
+	check(exitDone, spoolAccounts{Accepted: records, OnDisk: records})
+
+	// One byte in the middle of the first segment: one record is lost, and said to be.
+	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-20] ^= 1
+	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(exitFailed, spoolAccounts{Accepted: records, OnDisk: records - 1, Quarantined: 1})
+
+	to := filepath.Join(t.TempDir(), "records.jsonl")
+	if code, _, said := picketSpool("drain", dir); code != exitUsage || !strings.Contains(said, "--to FILE") {
+		t.Errorf("drain without a file: %d %s", code, said)
+	}
+	if code, out, said := picketSpool("drain", dir, "--to", to); code != exitDone || out != fmt.Sprintf("moved %d records to %s\n", records-1, to) {
+		t.Errorf("drain: %d %s %s", code, out, said)
+	}
+	b, err = os.ReadFile(to)
+	if err != nil || strings.Count(string(b), "\n") != records-1 {
+		t.Errorf("%d lines were moved, %v", strings.Count(string(b), "\n"), err)
+	}
+	check(exitDone, spoolAccounts{Accepted: records, Uploaded: records - 1, Quarantined: 1})
+}
+
+func TestDrainNeedsTheSpool(t *testing.T) {
+	dir := spooled(t, 1)
+	s, err := spool.Open(spool.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if code, _, said := picketSpool("drain", dir, "--to", filepath.Join(t.TempDir(), "x")); code != exitFailed || !strings.Contains(said, "stop the daemon") {
+		t.Errorf("drain beside a daemon: %d %s", code, said)
+	}
+	if code, out, said := picketSpool("verify", dir); code != exitDone || !strings.Contains(out, "1 records accepted") {
+		t.Errorf("verify beside a daemon: %d %s %s", code, out, said)
+	}
+	if code, _, _ := picketSpool("ls", filepath.Join(dir, "none")); code != exitFailed {
+		t.Errorf("ls of nothing: %d", code)
+	}
+}

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/examples/fraud/api"
+	"github.com/picket-ml/picket/examples/fraud/application"
+	"github.com/picket-ml/picket/examples/fraud/generate"
+	"github.com/picket-ml/picket/examples/fraud/load"
+	"github.com/picket-ml/picket/examples/fraud/site"
+	"github.com/picket-ml/picket/examples/fraud/store"
+)
+
+// runFlags are those of all of it on one machine.
+type runFlags struct {
+	picketd, models, listen, user string
+	dsn, endpoint, bucket         string
+	rate                          float64
+	customers                     int
+	seed                          uint64
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use: "run", Short: "run all of it on this machine: the daemon, the servers, and a stream of simulated transactions", Args: cobra.NoArgs,
+		Long: `Run all of it on this machine: picketd, the application server with its
+database, the front-end with the analyst's pages, and a stream of simulated
+transactions. It prints the address of the pages and ends with Ctrl-C, after
+which nothing is left of it but what was put into databases and buckets that
+were named.
+
+Without --bucket, a folder stands for the region, where captured records go.`,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) },
+	}
+	c.Flags().StringVar(&f.picketd, "picketd", "bin/picketd", "the daemon")
+	c.Flags().StringVar(&f.models, "models", "examples/fraud/model", "the folder with VERSION.json and VERSION/fraud.ubj")
+	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8443", "where the front-end listens, with TLS")
+	c.Flags().StringVar(&f.user, "user", "analyst", "the name of the analyst; the password is made up and printed")
+	c.Flags().StringVar(&f.dsn, "dsn", os.Getenv("FRAUD_DSN"), "PostgreSQL: postgres://user@host/database; default $FRAUD_DSN, without it SQLite")
+	c.Flags().StringVar(&f.endpoint, "s3-endpoint", "", "http://HOST:PORT of an S3 store; credentials are where the AWS command line has them")
+	c.Flags().StringVar(&f.bucket, "bucket", "", "the bucket for captured records")
+	c.Flags().Float64Var(&f.rate, "rate", 120, "simulated transactions a second; 0 for none")
+	c.Flags().IntVar(&f.customers, "customers", 3000, "how many customers the simulation has")
+	c.Flags().Uint64Var(&f.seed, "seed", 7, "of the simulation")
+	return c
+}
+
+// run starts everything in order, and ends it in the other one, whatever happens.
+func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
+	runtime.LockOSThread() // the daemon is told to end with the thread that started it; see startDaemon
+	dir, err := os.MkdirTemp("", "picket-fraud-")
+	if err != nil {
+		return fmt.Errorf("making a folder for the sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	began := time.Now()
+
+	around := site.Options{Metrics: "oip.sock"}
+	if err := f.region(dir, &around); err != nil {
+		return err
+	}
+	daemon, err := startDaemon(f.picketd, dir, f.config(dir, &around))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, daemon.stop()) }()
+	if err := daemon.wait(ctx); err != nil {
+		return err
+	}
+	password, err := f.analyst(ctx, dir)
+	if err != nil {
+		return err
+	}
+	key := rand.Text()
+	if err := os.WriteFile(filepath.Join(dir, "keys"), []byte(key+"\n"), 0o600); err != nil {
+		return fmt.Errorf("writing the client's key: %w", err)
+	}
+
+	log, err := os.OpenFile(filepath.Join(dir, "servers.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("making the servers' log: %w", err)
+	}
+	defer log.Close()
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	defer end()
+	failed := make(chan error, 2)
+	a, front := f.servers(dir, around, log)
+	servers.Go(func() { failed <- a.run(ctx) })
+	servers.Go(func() { failed <- front.run(ctx) })
+	trusted, err := f.answers(ctx, filepath.Join(dir, "frontend.pem"), failed)
+	if err != nil {
+		return errors.Join(err, daemon.lastLines())
+	}
+	fmt.Fprintf(out, `
+  Everything answers after %.1f s.
+
+    pages      https://%s/
+               (the certificate was made by this machine: tell the browser to go on)
+    sign in    %s, %s
+    sockets    %s     (bin/picket list --sockets ..., bin/picket top)
+    logs       %s, %s
+    database   %s
+
+`, time.Since(began).Seconds(), f.listen, f.user, password, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database())
+	if f.rate > 0 {
+		stream := load.Stream{URL: "https://" + f.listen, Key: key, TLS: trusted, Rate: f.rate, Clients: 16}
+		// A day of the simulation goes by in a minute or so; it begins so long ago that the profiles of 30 days fill up before today.
+		simulation := generate.New(generate.Options{Customers: f.customers, Seed: f.seed, Start: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -60)})
+		servers.Go(func() { _ = stream.Run(ctx, simulation) }) // it ends with ctx
+	}
+	fmt.Fprintf(out, "  %s. Ctrl-C ends it.\n", f.streaming())
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(out, "\n  Ended; the folder is removed.")
+		return nil
+	case err := <-failed:
+		return errors.Join(errors.New("a server has ended by itself"), err)
+	case <-daemon.ended:
+		return errors.Join(errors.New("picketd has ended by itself"), daemon.lastLines())
+	}
+}
+
+func (f *runFlags) database() string {
+	if f.dsn != "" {
+		return "PostgreSQL"
+	}
+	return "SQLite, in the same folder"
+}
+
+func (f *runFlags) streaming() string {
+	if f.rate <= 0 {
+		return "No transactions are simulated"
+	}
+	return fmt.Sprintf("%.0f simulated transactions a second, of %d customers", f.rate, f.customers)
+}
+
+// region makes the other end of the line that can be cut: a bucket, or a folder.
+func (f *runFlags) region(dir string, around *site.Options) error {
+	if f.bucket == "" {
+		around.Folder = filepath.Join(dir, "region")
+		if err := os.Mkdir(around.Folder, 0o700); err != nil {
+			return fmt.Errorf("making a folder for the region: %w", err)
+		}
+		return nil
+	}
+	u, err := url.Parse(f.endpoint)
+	if err != nil || u.Scheme != "http" || u.Port() == "" {
+		return fmt.Errorf("reading --s3-endpoint: %q is no URL like http://127.0.0.1:7070; the line that can be cut takes one without TLS", f.endpoint)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is free
+	if err != nil {
+		return fmt.Errorf("finding a port for the line to the region: %w", err)
+	}
+	around.Listen, around.Target = l.Addr().String(), u.Host
+	return l.Close()
+}
+
+// config is picketd's. All that is captured leaves, as it is: these are no real customers.
+func (f *runFlags) config(dir string, around *site.Options) string {
+	destination, aws := fmt.Sprintf("directory: %s", around.Folder), ""
+	to := destination
+	if f.bucket != "" {
+		to = "bucket: " + f.bucket
+		destination, aws = to+", prefix: fraud", fmt.Sprintf("aws: {endpoint: \"http://%s\", path_style: true, region: us-east-1}\n", around.Listen)
+	}
+	return fmt.Sprintf(`unsigned: true
+state_dir: %s
+model_defaults:
+  explain: true
+  capture: {rate: 1}
+capture:
+  enabled: true
+  max_bytes: 256MiB
+  segment_bytes: 1MiB
+  segment_age: 2s
+  destination: {%s}
+  residency:
+    version: demonstration
+    destinations: [{%s}]
+    models:
+      - {model: "*", samples: true, otherwise: allow, outputs: allow, ids: allow}
+%s`, filepath.Join(dir, "state"), destination, to, aws)
+}
+
+// analyst makes the one who may sign in, before the application opens the database.
+func (f *runFlags) analyst(ctx context.Context, dir string) (password string, err error) {
+	password = strings.ToLower(rand.Text()[:16])
+	one, err := application.NewAnalyst(f.user, password)
+	if err != nil {
+		return "", err
+	}
+	s, err := store.Open(ctx, store.Options{DSN: f.dsn, Path: filepath.Join(dir, "fraud.db")})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return password, s.SetAnalyst(ctx, one)
+}
+
+// servers are the two, as their commands would start them.
+func (f *runFlags) servers(dir string, around site.Options, log io.Writer) (*applicationFlags, *frontendFlags) {
+	address := "unix:" + filepath.Join(dir, "application.sock")
+	a := &applicationFlags{
+		listen: address, state: dir, sockets: dir, models: f.models, keys: filepath.Join(dir, "keys"), scorer: "lane", control: "control.sock",
+		anyTime: true, demo: true, site: around, log: log,
+	}
+	a.o = store.Options{DSN: f.dsn, Path: filepath.Join(dir, "fraud.db"), Server: "a", Queue: 4096}
+	front := &frontendFlags{listen: f.listen, state: dir, log: log}
+	front.o.Applications = []string{address}
+	front.o.PerSecond = -1 // the simulation and the analyst have the same address
+	return a, front
+}
+
+// answers returns what is needed to trust the front-end, once that answers for the application.
+func (f *runFlags) answers(ctx context.Context, certificate string, failed <-chan error) (*tls.Config, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		config, err := trust(certificate)
+		if err == nil {
+			if err = healthy(ctx, config, "https://"+f.listen); err == nil {
+				return config, nil
+			}
+		}
+		select {
+		case err := <-failed:
+			return nil, err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the front-end: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func healthy(ctx context.Context, config *tls.Config, base string) error {
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+api.PathHealth, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := c.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers with %s", answer.Status)
+	}
+	return nil
+}
+
+// daemonProcess is the daemon as a process of its own.
+type daemonProcess struct {
+	process *exec.Cmd
+	dir     string
+	log     string
+	ended   chan struct{}
+}
+
+// startDaemon starts the daemon with its sockets, its state and its log in dir.
+func startDaemon(path, dir, config string) (*daemonProcess, error) {
+	file := filepath.Join(dir, "picketd.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the daemon's configuration: %w", err)
+	}
+	d := &daemonProcess{dir: dir, log: filepath.Join(dir, "picketd.log"), ended: make(chan struct{})}
+	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("making the daemon's log: %w", err)
+	}
+	defer log.Close()
+	d.process = exec.Command(path, "--config", file, "--sockets", dir)
+	d.process.Stderr = log
+	d.process.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:   true,            // Ctrl-C is for this program, which then stops the daemon
+		Pdeathsig: syscall.SIGTERM, // and should it be killed, the daemon does not stay behind
+	}
+	if err := d.process.Start(); err != nil {
+		return nil, fmt.Errorf("starting the daemon: %w; `make build` makes it", err)
+	}
+	go func() {
+		_ = d.process.Wait() // how it ended is in its log
+		close(d.ended)
+	}()
+	return d, nil
+}
+
+// wait returns when the daemon answers.
+func (d *daemonProcess) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		if conn, err := net.Dial("unix", filepath.Join(d.dir, "control.sock")); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-d.ended:
+			return errors.Join(errors.New("starting the daemon: it ended at once"), d.lastLines())
+		case <-ctx.Done():
+			return errors.Join(errors.New("starting the daemon: it does not answer"), d.lastLines())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// lastLines is the end of the daemon's log, as an error.
+func (d *daemonProcess) lastLines() error {
+	text, err := os.ReadFile(d.log)
+	if err != nil {
+		return fmt.Errorf("reading the daemon's log: %w", err)
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return errors.New("the daemon's log ends with:\n  " + strings.Join(lines[max(0, len(lines)-8):], "\n  "))
+}
+
+// stop ends the daemon, gracefully if it will.
+func (d *daemonProcess) stop() error {
+	select {
+	case <-d.ended:
+		return nil
+	default:
+	}
+	if err := d.process.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the daemon: %w", err)
+	}
+	select {
+	case <-d.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		_ = d.process.Process.Kill() // it was asked in vain
+		<-d.ended
+		return errors.New("stopping the daemon: it went on for 20 s and was killed")
+	}
+}

@@ -1,0 +1,63 @@
+// Numbers and times as people read them.
+
+const money = new Intl.NumberFormat("en-GB", { style: "currency", currency: "EUR" });
+const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+
+export const amount = (cents: number) => money.format(cents / 100);
+export const count = (n: number) => whole.format(n);
+export const short = (n: number) => (n < 10000 ? whole.format(n) : compact.format(n));
+export const timeOf = (iso: string) => clock.format(new Date(iso));
+export const dateOf = (iso: string) => day.format(new Date(iso));
+
+/** score has as many digits as tell something: 0.0031, 0.42, 0.9987. */
+export function score(p: number | null): string {
+  if (p === null) return "–";
+  if (p > 0 && p < 0.0001) return "<0.0001";
+  if (p < 0.01 || p > 0.99) return p.toFixed(4);
+  return p.toFixed(2);
+}
+
+export function micros(us: number): [string, string] {
+  if (us < 1000) return [whole.format(us), "µs"];
+  if (us < 1_000_000) return [(us / 1000).toFixed(us < 10_000 ? 2 : 1), "ms"];
+  return [(us / 1_000_000).toFixed(2), "s"];
+}
+
+export const duration = (us: number) => micros(us).join(" ");
+
+export function bytes(n: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (n >= 1024 && i < units.length - 1) {
+    n /= 1024;
+    i++;
+  }
+  return `${i === 0 ? n : n.toFixed(1)} ${units[i]}`;
+}
+
+export function number(v: number | null): string {
+  if (v === null) return "missing";
+  if (Number.isInteger(v)) return whole.format(v);
+  return Math.abs(v) < 100 ? String(Number(v.toPrecision(4))) : whole.format(v);
+}
+
+export function since(iso: string): string {
+  const s = Math.max(0, Math.round((Date.now() - new Date(iso).getTime()) / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} days`;
+}
+
+export const words = { approve: "Approve", challenge: "2nd factor", deny: "Deny" } as const;
+export const states = { approved: "Approved", waiting: "Waiting for the code", denied: "Denied" } as const;
+
+export const causes: Record<string, string> = {
+  late: "the score came too late",
+  down: "the scorer did not answer",
+  open: "the circuit breaker is open",
+  busy: "the queue was full",
+};
