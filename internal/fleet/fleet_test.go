@@ -400,7 +400,7 @@ func TestOnlineKeyCannotSayWhatRuns(t *testing.T) {
 
 func TestSeveralWriters(t *testing.T) {
 	w := newWorld(t)
-	const writers, each = 4, 5
+	const writers, each = 3, 3
 	done := make(chan error, writers)
 	for i := range writers {
 		go func() {
@@ -454,7 +454,7 @@ func TestRenew(t *testing.T) {
 		t.Error("fresh documents are signed anew")
 	}
 	r := w.reader("")
-	for range 30 {
+	for range 8 {
 		w.at = w.at.Add(timestampLife - time.Hour)
 		if !renew() {
 			t.Fatal("documents that will expire in an hour are not signed anew")

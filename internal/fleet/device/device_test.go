@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/picket-ml/picket/internal/cloud"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/device"
 	"github.com/picket-ml/picket/internal/fleet/fleettest"
@@ -134,7 +133,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		t.Fatal("the device ended")
 	}
 	last := 1
-	for range 25 {
+	for range 15 {
 		last++
 		h.want(fmt.Sprint(last), 64<<10)
 		time.Sleep(time.Duration(rand.IntN(12)) * time.Millisecond)
@@ -242,15 +241,11 @@ func TestPackageThatDoesNotArrive(t *testing.T) {
 // The store goes away while a device follows: it serves on, and follows again.
 func TestStoreThatGoesAway(t *testing.T) {
 	server := s3.Start(t)
-	bucket := server.NewBucket(t)
-	open := func(o cloud.Options) fleet.Bucket {
-		b, err := fleet.Open(t.Context(), "s3://"+bucket+"/f", o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
+	b, err := fleet.Open(t.Context(), "s3://"+server.NewBucket(t)+"/f", server.Options())
+	if err != nil {
+		t.Fatal(err)
 	}
-	h := homeIn(t, open(server.Options()))
+	h := homeIn(t, b)
 	h.want("1", 5000)
 	a := h.agent(h.bucket)
 	if err := a.Poll(t.Context()); err != nil {
