@@ -85,24 +85,29 @@ func main() {
 	flag.IntVar(&s.size, "size", 256<<10, "bytes of a package")
 	flag.DurationVar(&s.patience, "patience", 10*time.Minute, "how long a rollout may take")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	r, err := run(ctx, s)
-	if err == nil {
-		all := report.New()
-		all.Results = r
-		for _, one := range r.Rollouts {
-			all.Tell(one.name()+": all devices serve it", one.Converged, "s")
-			all.Tell(one.name()+": done", one.Done, "s")
-		}
-		all.Promise("requests to the bucket for each device and poll, nothing changing", r.Steady.BucketGets, "", 1.01)
-		all.Promise("requests to the server for each device and poll, nothing changing", r.Steady.ServerPosts, "", 1.01)
-		err = all.Write()
-	}
-	if err != nil {
+	if err := measure(s); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/fleet:", err)
 		os.Exit(1)
 	}
+}
+
+// measure runs and writes the report.
+func measure(s settings) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r, err := run(ctx, s)
+	if err != nil {
+		return err
+	}
+	all := report.New()
+	all.Results = r
+	for _, one := range r.Rollouts {
+		all.Tell(one.name()+": all devices serve it", one.Converged, "s")
+		all.Tell(one.name()+": done", one.Done, "s")
+	}
+	all.Promise("requests to the bucket for each device and poll, nothing changing", r.Steady.BucketGets, "", 1.01)
+	all.Promise("requests to the server for each device and poll, nothing changing", r.Steady.ServerPosts, "", 1.01)
+	return all.Write()
 }
 
 // counted counts the requests to the server.
@@ -134,12 +139,12 @@ func run(ctx context.Context, s settings) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what is left is in a temporary folder
 	memory, err := os.MkdirTemp("/dev/shm", "picket-bench-fleet-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(memory)
+	defer func() { _ = os.RemoveAll(memory) }()
 	binary, err := s3.Build()
 	if err != nil {
 		return nil, err

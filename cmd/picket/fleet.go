@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // the old API of devices has no other; nothing relies on it
+	"crypto/sha1" // the old API of devices has no other; nothing relies on it
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -192,7 +192,7 @@ func fleetPackage(ctx context.Context, c *cobra.Command, o *openedFleet, path st
 		return p, fileError(err)
 	}
 	defer f.Close()
-	long, short := sha256.New(), sha1.New() //nolint:gosec // as above
+	long, short := sha256.New(), sha1.New() // as above
 	if p.Size, err = io.Copy(io.MultiWriter(long, short), f); err != nil {
 		return p, fmt.Errorf("reading the package %s: %w", path, err)
 	}

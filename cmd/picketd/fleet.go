@@ -144,15 +144,13 @@ func isFleets(c *config.Config, url string) bool {
 type fleetLoader struct{ d *daemon }
 
 // Load implements device.Loader.
-func (l *fleetLoader) Load(ctx context.Context, model, path string, p fleet.Package) error {
+func (l *fleetLoader) Load(ctx context.Context, model, path string, p fleet.Package, older bool) error {
 	for _, m := range l.d.declared.models() {
 		if m.Name == model {
 			return fmt.Errorf("the configuration of this daemon declares a model %s: take it out there, or give the fleet's another name", model)
 		}
 	}
-	// The fleet's documents are signed, and say which package it must be; so it may be
-	// older than one that has run.
-	l.d.store.Vouch(path, p.Digest)
+	l.d.store.Vouch(path, p.Digest, older)
 	_, err := l.d.engine.Replace(ctx, model, path, engine.ModelOptions{})
 	for _, passing := range []error{engine.ErrMemory, engine.ErrCanceled, engine.ErrDeadline, engine.ErrClosed, engine.ErrExists} {
 		if errors.Is(err, passing) {

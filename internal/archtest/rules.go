@@ -31,7 +31,7 @@ var moduleRules = []rule{
 	{pkg: "internal/fleet", imports: []string{"packaging", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
-	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/store", "internal/testkit", "internal/testkit/s3"}, realParts...)},
+	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/s3"}, realParts...)},
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
 	{pkg: "internal/archtest"},

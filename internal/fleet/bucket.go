@@ -19,11 +19,14 @@ type Bucket interface {
 	// ErrConflict where there is another.
 	Upload(ctx context.Context, key string, from *os.File) error
 	// Download reads an object into the file at path, which is replaced when all is
-	// there; what an earlier try has left is used. size is what it must have.
+	// there; what an earlier try has left is used. size is what it must have, or AnySize.
 	Download(ctx context.Context, key, path string, size int64) error
 	// URL is where an object lies, for people and for the old API.
 	URL(key string) string
 }
+
+// AnySize is a size that nobody knows beforehand.
+const AnySize = -1
 
 // Condition is what must hold for an object to be written. The zero value is nothing.
 type Condition struct {

@@ -180,6 +180,8 @@ type Wanted struct {
 	// New tells that the rollout has reached the device: the package must prove itself.
 	New    bool
 	Health Health
+	// Unsigned tells that no signed document says so.
+	Unsigned bool
 	// Why is a short sentence for people.
 	Why string
 }
@@ -368,11 +370,11 @@ func (g *Group) check() error {
 		if err != nil {
 			return fmt.Errorf("a pin of model %.80q: %w", p.Model, err)
 		}
-		if key := [2]string{p.Device, p.Model}; pins[key] {
+		key := [2]string{p.Device, p.Model}
+		if pins[key] {
 			return fmt.Errorf("model %q is pinned twice for one device or the group", p.Model)
-		} else {
-			pins[key] = true
 		}
+		pins[key] = true
 	}
 	return nil
 }

@@ -173,8 +173,8 @@ func (f *Folder) Download(ctx context.Context, key, to string, size int64) (err 
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, &canceledReader{ctx, io.LimitReader(from, size+1)})
-	if err == nil && n != size {
+	n, err := io.Copy(file, &canceledReader{ctx, limited(from, size)})
+	if err == nil && size != AnySize && n != size {
 		err = fmt.Errorf("it has another size than the %d bytes that it should have", size)
 	}
 	if err == nil {
@@ -184,6 +184,14 @@ func (f *Folder) Download(ctx context.Context, key, to string, size int64) (err 
 		return err
 	}
 	return os.Rename(partial, to)
+}
+
+// limited is at most one byte more than r should have.
+func limited(r io.Reader, size int64) io.Reader {
+	if size == AnySize {
+		return r
+	}
+	return io.LimitReader(r, size+1)
 }
 
 // canceledReader ends with its context.
@@ -200,4 +208,4 @@ func (c *canceledReader) Read(p []byte) (int, error) {
 }
 
 // URL implements Bucket.
-func (f *Folder) URL(key string) string { return "file://" + filepath.Join(f.dir, key) }
+func (f *Folder) URL(key string) string { return "file://" + f.dir + "/" + key }

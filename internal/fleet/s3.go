@@ -125,13 +125,13 @@ func (b *S3) Download(ctx context.Context, key, path string, size int64) error {
 	p, err := transfer.Pull(ctx, b.object(key), root, filepath.Base(path), transfer.PullOptions{
 		Retry: patience(), Replace: true,
 		Check: func(f *os.File) error {
-			if info, err := f.Stat(); err != nil || info.Size() != size {
+			if info, err := f.Stat(); err != nil || size != AnySize && info.Size() != size {
 				return fmt.Errorf("it has another size than the %d bytes that it should have", size)
 			}
 			return nil
 		},
 	})
-	if err == nil && p.Bytes != size {
+	if err == nil && size != AnySize && p.Bytes != size {
 		err = fmt.Errorf("it has %d bytes, and should have %d", p.Bytes, size)
 	}
 	return err

@@ -157,10 +157,10 @@ func (s *Store) openUnpackedByOthers(ctx context.Context, url string, root *os.R
 func (s *Store) openPackage(ctx context.Context, url string, a *packaging.Archive) (*engine.Artifact, error) {
 	p := &engine.Package{Name: a.Manifest.Name, Version: a.Manifest.Version, Digest: a.Digest()}
 	vouched := s.vouchedFor(url)
-	if vouched != "" && vouched != p.Digest {
-		return nil, fmt.Errorf("%w: it has the digest %s, and must have %s", engine.ErrTrust, p.Digest, vouched)
+	if vouched != (vouch{}) && vouched.digest != p.Digest {
+		return nil, fmt.Errorf("%w: it has the digest %s, and must have %s", engine.ErrTrust, p.Digest, vouched.digest)
 	}
-	if err := s.judge(url, a, p, vouched != ""); err != nil {
+	if err := s.judge(url, a, p, vouched.older); err != nil {
 		return nil, err
 	}
 	chosen, variants := Choose(a.Manifest, s.host)
@@ -268,9 +268,9 @@ func (s *Store) describe(p *engine.Package, m *packaging.Manifest, digits string
 	return nil
 }
 
-// judge decides whether the package may be loaded, and notes who signed it and what is to be done once it is. vouched tells
+// judge decides whether the package may be loaded, and notes who signed it and what is to be done once it is. older tells
 // that it may be older than one that has run.
-func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, vouched bool) error {
+func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, older bool) error {
 	if s.trust == nil {
 		if !s.unsigned {
 			return fmt.Errorf("%w: the daemon trusts nobody's signature: configure trust, or start it with --unsigned", engine.ErrTrust)
@@ -292,7 +292,7 @@ func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, vouch
 		return fmt.Errorf("%w: %w", engine.ErrTrust, err)
 	}
 	if err := known.check(p.Name, p.Version, p.Digest); err != nil {
-		if !vouched && !s.trust.allowsRollback(p.Name, p.Version) {
+		if !older && !s.trust.allowsRollback(p.Name, p.Version) {
 			return fmt.Errorf("%w: %w", engine.ErrTrust, err)
 		}
 		s.log.Warn("opening an older package, as trust.rollback or the fleet allows", "url", url, "package", p.Name, "version", p.Version, "digest", p.Digest)

@@ -415,6 +415,54 @@ func TestRollback(t *testing.T) {
 	b.refused(t, "with a damaged memory", ten, "is damaged")
 }
 
+// TestVouched: a package that somebody vouches for may be older and lie anywhere, must be that very package, and must be
+// signed as ever.
+func TestVouched(t *testing.T) {
+	b := newBank(t)
+	three := b.sign(t, b.build(t, "fraud", "3", "three"), b.key)
+	ten := b.sign(t, b.build(t, "fraud", "10", "ten"), b.key)
+	b.accept(t, ten)
+	b.refused(t, "an older one", three, "below version 10")
+	s := b.store(t)
+	defer s.Close()
+	open := func(what, says string) {
+		t.Helper()
+		a, err := s.Open(t.Context(), three)
+		if err == nil {
+			_ = a.Close() // it was only read
+		}
+		if (err == nil) != (says == "") || err != nil && (!errors.Is(err, engine.ErrTrust) || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	digest := digestOf(t, three)
+	s.Vouch(three, digest, false)
+	open("vouched for, and not as an older one", "below version 10")
+	s.Vouch(three, digestOf(t, ten), true)
+	open("another is vouched for", "must have")
+	s.Vouch(three, digest, true)
+	open("vouched for as an older one", "")
+	b.sign(t, b.build(t, "fraud", "3", "three"), newKey(t))
+	open("signed by somebody else", "may sign")
+	b.build(t, "fraud", "3", "three")
+	open("not signed", "not signed")
+}
+
+func digestOf(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	a, err := packaging.Open(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	return a.Digest()
+}
+
 // TestTamperedPackages flips every bit of a package of less than 4 KiB, signature and all.
 func TestTamperedPackages(t *testing.T) {
 	b := newBank(t)

@@ -57,7 +57,7 @@ type Options struct {
 type Store struct {
 	roots    []string // absolute and clean, as the next; longest first
 	also     atomic.Pointer[[]string]
-	vouched  sync.Map // digests by the path of the package
+	vouched  sync.Map // what Vouch has said, by path
 	packages string
 	unsigned bool
 	trust    *Trust
@@ -111,16 +111,22 @@ func (s *Store) SetAlso(dirs []string) error {
 }
 
 // Vouch says that the package in the file at path, absolute, may be opened wherever it
-// lies and although a higher version has run, if it has that digest; and that nothing
-// else may be opened there. Its signature counts as ever. It is for who knows from
-// signed documents which package it must be.
-func (s *Store) Vouch(path, digest string) { s.vouched.Store(path, digest) }
+// lies, if it has that digest, and that nothing else may be opened there; and, if older,
+// although a higher version has run. Its signature counts as ever. It is for who knows
+// from elsewhere which package it must be, and from signed documents that it may be old.
+func (s *Store) Vouch(path, digest string, older bool) { s.vouched.Store(path, vouch{digest, older}) }
 
-// vouchedFor is the digest that the package at path must have; empty for any.
-func (s *Store) vouchedFor(path string) string {
-	digest, _ := s.vouched.Load(path)
-	text, _ := digest.(string)
-	return text
+// vouch is what Vouch has said.
+type vouch struct {
+	digest string
+	older  bool
+}
+
+// vouchedFor is what was said of the package at path; zero for nothing.
+func (s *Store) vouchedFor(path string) vouch {
+	v, _ := s.vouched.Load(path)
+	said, _ := v.(vouch)
+	return said
 }
 
 func absolute(dirs []string) ([]string, error) {
@@ -260,7 +266,7 @@ func (s *Store) find(url string) (*spot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrNotFound, err)
 	}
-	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), path) || s.vouchedFor(path) != "" {
+	if len(s.roots) == 0 || slices.Contains(*s.also.Load(), path) || s.vouchedFor(path) != (vouch{}) {
 		return openSpot(path, path, wholeSystem{})
 	}
 	for _, allowed := range s.roots {

@@ -23,10 +23,10 @@ import (
 // Loader serves models. It is called by one goroutine at a time.
 type Loader interface {
 	// Load serves the package in the file at path as model, once it is verified and
-	// warmed up, in the place of the one that has that name, which serves until then.
-	// The package may be older than one that ran before. Errors that wrap ErrTransient
-	// are worth another try.
-	Load(ctx context.Context, model, path string, p fleet.Package) error
+	// warmed up, in the place of the one that has that name, which serves until then. If
+	// older, a signed document says so, and it may be older than one that ran before.
+	// Errors that wrap ErrTransient are worth another try.
+	Load(ctx context.Context, model, path string, p fleet.Package, older bool) error
 	// Unload ends the model. One that is not there is no error.
 	Unload(ctx context.Context, model string) error
 	// Stats is what the model has done since it was loaded.
@@ -48,9 +48,9 @@ type Stats struct {
 // Options are those of New.
 type Options struct {
 	Name, Fleet, Group string
-	// Bucket is where the fleet's documents lie, and Root the root document that the
-	// operator has put on this host. Without a bucket the deployments are those that the
-	// server names.
+	// Bucket is where the fleet's documents and packages lie, and Root the root document
+	// that the operator has put on this host. Without it there are no documents, and the
+	// deployments are those that the server names.
 	Bucket fleet.Bucket
 	Root   []byte
 	// Dir is where everything is kept; it is made if it is not there.
@@ -120,7 +120,7 @@ func New(o Options) (*Agent, error) {
 	if a.state, err = readState(filepath.Join(o.Dir, stateFile)); err != nil {
 		return nil, err
 	}
-	if o.Bucket != nil {
+	if len(o.Root) > 0 {
 		a.reader, err = fleet.NewReader(fleet.ReaderOptions{Bucket: o.Bucket, Root: o.Root, File: filepath.Join(o.Dir, viewFile), Now: a.now})
 		if err != nil {
 			return nil, err
@@ -139,12 +139,12 @@ func (a *Agent) Start(ctx context.Context) {
 				a.fallBack(ctx, name, m, fmt.Sprintf("the daemon ended %d times while the model was watched", m.Starts))
 				continue
 			}
-			a.save()
+			_ = a.save() // it has logged it
 		}
 		if m.Serving == nil {
 			continue
 		}
-		if err := a.o.Loader.Load(ctx, name, a.path(m.Serving), *m.Serving); err != nil {
+		if err := a.o.Loader.Load(ctx, name, a.path(m.Serving), *m.Serving, !m.Unsigned); err != nil {
 			a.log.Error("loading what the fleet had this device serve", "model", name, "package", m.Serving.String(), "error", err)
 			if ctx.Err() == nil && !errors.Is(err, ErrTransient) {
 				_ = os.Remove(a.path(m.Serving)) // it is fetched again
@@ -190,7 +190,7 @@ func (a *Agent) Close() {
 			m.Starts = 0
 		}
 	}
-	a.save()
+	_ = a.save() // it has logged it
 }
 
 // Poll looks once, does what is to be done, and reports. The error is why the device
@@ -271,7 +271,7 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 			if w.New && !m.baking() {
 				m.report(result(w, edge.Success, "it was served already", "", a.now()))
 			}
-			a.save()
+			_ = a.save() // it has logged it
 		}
 		return nil
 	}
@@ -295,16 +295,16 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 		return err // without it a package that ends the daemon would do so for ever
 	}
 	a.log.Info("loading what the fleet wants", "model", w.Model, "package", w.Package.String(), "rollout", w.ID, "why", w.Why)
-	err := a.o.Loader.Load(ctx, w.Model, a.path(w.Package), *w.Package)
+	err := a.o.Loader.Load(ctx, w.Model, a.path(w.Package), *w.Package, !w.Unsigned)
 	if ctx.Err() != nil {
 		m.Trying.Count-- // the end was not the package's doing
-		a.save()
+		_ = a.save()     // it has logged it
 		return ctx.Err()
 	}
 	m.Trying = nil
 	switch {
 	case errors.Is(err, ErrTransient):
-		a.save()
+		_ = a.save() // it has logged it
 		return err
 	case err != nil && w.New:
 		a.fail(w, m, err.Error(), "")
@@ -315,14 +315,14 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 			m.RollbackFailed = digest
 			m.report(result(w, edge.Fail, "going back failed", err.Error(), a.now()))
 		}
-		a.save()
+		_ = a.save() // it has logged it
 		return fmt.Errorf("going back to %s: %w", w.Package, err)
 	}
 	before := m.Serving
 	if m.unloaded {
 		before = nil
 	}
-	m.Serving, m.ID, m.New, m.RollbackFailed, m.unloaded = w.Package, w.ID, w.New, "", false
+	m.Serving, m.ID, m.New, m.Unsigned, m.RollbackFailed, m.unloaded = w.Package, w.ID, w.New, w.Unsigned, "", false
 	m.Before, m.Bake, m.Starts = nil, nil, 0
 	if w.New && w.Health.BakeSeconds > 0 {
 		m.Before = before
@@ -342,7 +342,7 @@ func (a *Agent) keepOn(ctx context.Context, name string, m *modelState) error {
 	if err := a.fetch(ctx, m.Serving); err != nil {
 		return err
 	}
-	if err := a.o.Loader.Load(ctx, name, a.path(m.Serving), *m.Serving); err != nil {
+	if err := a.o.Loader.Load(ctx, name, a.path(m.Serving), *m.Serving, !m.Unsigned); err != nil {
 		return err
 	}
 	m.unloaded = false
@@ -393,7 +393,7 @@ func (a *Agent) bake(ctx context.Context) {
 		a.log.Info("a new model has proved itself", "model", name, "package", m.Serving.String(), "rollout", m.ID)
 		m.Bake, m.Before, m.Starts = nil, nil, 0
 		m.report(result(fleet.Wanted{Model: name, ID: m.ID, Package: m.Serving}, edge.Success, "", "", now))
-		a.save()
+		_ = a.save() // it has logged it
 	}
 }
 
@@ -420,7 +420,7 @@ func (a *Agent) fallBack(ctx context.Context, name string, m *modelState, why st
 	if before == nil {
 		err = a.o.Loader.Unload(ctx, name)
 	} else {
-		err = a.o.Loader.Load(ctx, name, a.path(before), *before)
+		err = a.o.Loader.Load(ctx, name, a.path(before), *before, !m.Unsigned)
 	}
 	rollback := ""
 	switch {
@@ -433,7 +433,7 @@ func (a *Agent) fallBack(ctx context.Context, name string, m *modelState, why st
 	}
 	m.New = false
 	a.fail(w, m, why, rollback)
-	a.save()
+	_ = a.save() // it has logged it
 }
 
 // drop ends a model that the fleet wants no more.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -130,16 +129,4 @@ func (a *Agent) heartbeat(device edge.Device, problem error) (*edge.Heartbeat, *
 		h.Models = append(h.Models, model)
 	}
 	return h, of
-}
-
-// fromServer is what the server wants, where the device has no documents: unsigned, so
-// what comes is as good as its package's own signature.
-func (a *Agent) fromServer(ctx context.Context) ([]fleet.Wanted, error) {
-	if a.o.Client == nil {
-		return nil, errors.New("the device has neither a bucket nor a server to follow")
-	}
-	if _, err := a.o.Client.Deployments(ctx, edge.Device{Name: a.o.Name, Fleet: a.o.Fleet}); err != nil {
-		return nil, err
-	}
-	return nil, fmt.Errorf("deployments without documents are not supported yet")
 }

@@ -30,6 +30,8 @@ const (
 type state struct {
 	Format int                    `json:"picket_device"`
 	Models map[string]*modelState `json:"models"`
+	// Resolved are packages that a server has named, by where they lie and their SHA-1.
+	Resolved map[string]fleet.Package `json:"resolved,omitempty"`
 }
 
 // modelState is of one name.
@@ -48,6 +50,8 @@ type modelState struct {
 	// known.
 	Trying *trying   `json:"trying,omitempty"`
 	Failed []failure `json:"failed,omitempty"`
+	// Unsigned tells that no signed document has said what to serve.
+	Unsigned bool `json:"unsigned,omitempty"`
 	// RollbackFailed is the digest of the package to which the device could not go back.
 	RollbackFailed string `json:"rollback_failed,omitempty"`
 	// Reports are what the server was not told yet.
@@ -139,6 +143,11 @@ func parseState(data []byte) (*state, error) {
 	}
 	if s.Format != stateFormat || s.Models == nil {
 		return nil, fmt.Errorf("it is not of format %d", stateFormat)
+	}
+	for _, p := range s.Resolved {
+		if err := p.Check(); err != nil {
+			return nil, err
+		}
 	}
 	for name, m := range s.Models {
 		if m == nil {

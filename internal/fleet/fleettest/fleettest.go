@@ -5,7 +5,7 @@ package fleettest
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // as the old API has it
+	"crypto/sha1" // as the old API has it
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -39,7 +39,7 @@ type Loader struct {
 }
 
 // Load implements device.Loader.
-func (l *Loader) Load(_ context.Context, model, path string, p fleet.Package) error {
+func (l *Loader) Load(_ context.Context, model, path string, p fleet.Package, _ bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func Publish(ctx context.Context, b fleet.Bucket, dir, version string, size int)
 		return fleet.Package{}, err
 	}
 	defer f.Close()
-	long, short := sha256.Sum256(data), sha1.Sum(data) //nolint:gosec // as above
+	long, short := sha256.Sum256(data), sha1.Sum(data) // as above
 	p := fleet.Package{
 		Name: "fraud", Version: version, Digest: fmt.Sprintf("sha256:%x", long), File: "packages/fraud-" + version + ".tar.gz",
 		Size: int64(size), SHA256: fmt.Sprintf("%x", long), SHA1: fmt.Sprintf("%x", short),

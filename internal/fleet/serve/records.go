@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
@@ -89,7 +90,7 @@ func openRecords(dir string) (*records, error) {
 		})
 	}
 	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) {
+		if errors.Is(err, bolterrors.ErrTimeout) {
 			err = errors.New("another server has it")
 		}
 		if r.db != nil {

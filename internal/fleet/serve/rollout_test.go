@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -103,7 +102,7 @@ func (f *fleetOf) startServer() {
 	f.t.Helper()
 	var err error
 	f.server, err = New(f.t.Context(), Options{
-		Bucket: f.bucket, Root: f.root, Keys: fleet.Keys{Online: f.keys.Online}, Dir: f.state, Interval: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: f.clock.now,
+		Bucket: f.bucket, Root: f.root, Keys: fleet.Keys{Online: f.keys.Online}, Dir: f.state, Interval: time.Hour, Log: slog.New(slog.DiscardHandler), Now: f.clock.now,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -301,7 +300,7 @@ func TestUnhealthyModelIsTakenBack(t *testing.T) {
 		one := f.served()
 		two := f.publish("2")
 		h := quick
-		h.MaxP99Micros = 5000
+		h.MaxP99Micros, h.BakeSeconds = 5000, 600
 		f.begin("r2", two, &one, []float64{50, 100}, h)
 		f.round() // the server has not looked at what it watches yet
 		f.round()
