@@ -206,14 +206,3 @@ func (r *run) upload(ctx context.Context, d *data, at location, inventory []byte
 	}
 	return r.storeBytes(ctx, stepDataset, inventoryFile, inventory, at)
 }
-
-// connect opens the way to AWS.
-func (r *run) connect(ctx context.Context) error {
-	config, err := r.spec.AWS.Config(ctx)
-	if err != nil {
-		return err
-	}
-	r.client = r.spec.AWS.Client(config)
-	r.service = newService(config, r.spec.SageMaker.Endpoint)
-	return nil
-}

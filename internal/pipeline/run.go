@@ -76,9 +76,11 @@ func Run(ctx context.Context, path string, o Options) (*Result, error) {
 	}
 	defer r.journal.close()
 	if !o.Local {
-		if err := r.connect(ctx); err != nil {
+		disconnect, err := r.connect(ctx)
+		if err != nil {
 			return nil, err
 		}
+		defer disconnect()
 	}
 	return r.all(ctx)
 }
