@@ -83,14 +83,23 @@ func TestCapturedRequestsLeave(t *testing.T) {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "oip.sock"))
 		}}}
-		response, err := client.Get("http://picket/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if err != nil || !strings.Contains(string(text), fmt.Sprintf("picket_upload_records_total %d\n", each)) || !strings.Contains(string(text), "picket_upload_state{state=") {
-			t.Errorf("the metrics do not say what left: %v\n%s", err, text)
+		// The file is there a moment before it is counted.
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			response, err := client.Get("http://picket/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), fmt.Sprintf("picket_upload_records_total %d\n", each)) && strings.Contains(string(text), "picket_upload_state{state=") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the metrics do not say what left:\n%s", text)
+			}
 		}
 		p.stop(t)
 	}
