@@ -37,7 +37,6 @@ SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-captu
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
-
 run: build ## build everything and run the fraud application with its pages: daemon, servers, simulated transactions (end with Ctrl-C)
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	@exec bin/fraud run $(RUNFLAGS)
@@ -54,7 +53,6 @@ build: ## build bin/picket and bin/picketd
 	@mkdir -p bin
 	@echo "building bin/picket and bin/picketd, version $(VERSION) (the first time takes a minute or two)"
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/picket ./cmd/picketd
-
 
 # In a recipe: makes the parts that it is called with, one after the other, whatever becomes of each. Then $$report says how they ended, $$failed names
 # those that failed, and $$began is when it all began.
@@ -106,12 +104,16 @@ archtest: ## the rules on imports, unsafe and names
 
 race: test-race ## all tests under the race detector
 
+# Nearly all that these do is C, which the race detector does not look into: under it in short, whole without it.
+MOSTLY_C := ./backends/forest ./backends/treelite ./packaging/compile
+# More packages at a time than processors, because many wait for servers.
 test-race:
-	$(GO) test -race ./...
+	$(GO) test -race -p 3 $$($(GO) list ./... | grep -vE '($(subst $(eval) ,|,$(MOSTLY_C:.%=%)))$$')
+	$(GO) test -race -short $(MOSTLY_C)
 
 # The packages whose tests, such as counts of allocations, mean something else without the race detector.
 test-plain:
-	$(GO) test $$(grep -lrE --include='*_test.go' --exclude-dir=.cache '^//go:build .*!race|AllocsPerRun' . | xargs -rn1 dirname | sort -u)
+	$(GO) test $(MOSTLY_C) $$(grep -lrE --include='*_test.go' --exclude-dir=.cache '^//go:build .*!race|AllocsPerRun' . | xargs -rn1 dirname | sort -u)
 
 # One thread, and more threads than cores: schedules that the default never shows.
 test-procs:
@@ -175,6 +177,7 @@ test-signing: build ## signatures of packages, made by picket and checked by mod
 
 test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's answers: on this machine, and against moto and an S3 store
 	scripts/test-pipeline.sh
+
 test-web: build ## the pages of the fraud application in a real browser: Debian's Chromium
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
@@ -184,6 +187,7 @@ test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
+
 test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
 	scripts/test-cloud.sh
 
@@ -261,7 +265,6 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
-
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh

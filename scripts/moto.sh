@@ -4,12 +4,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-requirements=('moto[server]==5.2.5' 'cfn-lint==1.58.0')
 venv=.cache/moto/venv
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "${requirements[*]}" ]; then
+if ! cmp -s scripts/moto-requirements.txt "$venv/installed"; then
 	rm -rf "$venv"
 	python3 -m venv "$venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check "${requirements[@]}" >&2
-	echo "${requirements[*]}" >"$venv/installed"
+	"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r scripts/moto-requirements.txt >&2
+	cp scripts/moto-requirements.txt "$venv/installed"
 fi
 echo "$PWD/$venv/bin"

@@ -7,16 +7,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-venv=.cache/moto/venv
-if ! cmp -s scripts/moto-requirements.txt "$venv/installed"; then
-	rm -rf "$venv"
-	python3 -m venv "$venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r scripts/moto-requirements.txt
-	cp scripts/moto-requirements.txt "$venv/installed"
-fi
-
+programs=$(scripts/moto.sh)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 ${GO:-go} run ./examples/pipeline/generate -out "$work/data"
 ${GO:-go} test -count=1 -timeout 15m -run '^TestWhole' -v ./internal/pipeline -args \
-	-whole.bin "$PWD/bin" -whole.data "$work/data" -whole.moto "$PWD/$venv/bin/moto_server"
+	-whole.bin "$PWD/bin" -whole.data "$work/data" -whole.moto "$programs/moto_server"

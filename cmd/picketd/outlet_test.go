@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,12 @@ func TestCapturedRequestsLeave(t *testing.T) {
 			response.Body.Close()
 			if err != nil {
 				t.Fatal(err)
+			}
+			page := readFile(t, "../../docs/metrics.md")
+			for _, name := range regexp.MustCompile(`(?m)^picket_upload_\w+`).FindAllString(string(text), -1) {
+				if !strings.Contains(page, "`"+name+"`") {
+					t.Fatalf("docs/metrics.md does not explain %s", name)
+				}
 			}
 			if strings.Contains(string(text), fmt.Sprintf("picket_upload_records_total %d\n", each)) && strings.Contains(string(text), "picket_upload_state{state=") {
 				break

@@ -10,7 +10,7 @@ import (
 )
 
 // maxTestdata keeps the repository quick to clone.
-const maxTestdata = 2_200_000
+const maxTestdata = 2_300_000
 
 func TestModelsHaveTheirFilesAndAnswers(t *testing.T) {
 	models := Models(t)
@@ -84,7 +84,7 @@ func TestArtifactsAreX86LibrariesOfAModel(t *testing.T) {
 func TestEveryFixtureIsListed(t *testing.T) {
 	known := map[string]bool{"README.md": true, "models/index.json": true, "treelite/index.json": true}
 	for _, m := range Models(t) {
-		known[m.Margin], known[m.Prediction] = true, true
+		known[m.Margin], known[m.Prediction], known[m.Contributions] = true, true, true
 		for _, f := range m.Files {
 			known[f] = true
 		}
