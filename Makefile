@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 GO       ?= go
-FUZZTIME ?= 5s
+FUZZTIME ?= 2s
 FUZZ     ?= ^Fuzz
 
 # Of make soak: how long each fuzz target takes, and flags for bench/soak, such as -connections=100.
@@ -194,7 +194,7 @@ test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormatio
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
 # input that reaches something new, and try no other meanwhile.
-fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 5s)
+fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 2s)
 	@run() { \
 		for attempt in 1 2 3; do \
 			if output=$$($(GO) test -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$1" 2>&1); then tail -n 3 <<<"$$output"; return; fi; \
