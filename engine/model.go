@@ -214,9 +214,10 @@ func (s *Snapshot) Describe() Description { return s.description }
 // is called on, and would not be longer at it, waiting included, than at handing them
 // over. A server that reads many requests on one thread has others predicted
 // elsewhere: what is not read cannot be refused, and its deadline has not begun.
-func (s *Snapshot) Inline(rows int) bool {
-	return s.queue.inline && rows <= s.inlineRows && s.queue.turn(rows) <= handOver
-}
+func (s *Snapshot) Inline(rows int) bool { return s.Cheap(rows) && s.queue.turn(rows) <= handOver }
+
+// Cheap is Inline but for the waiting.
+func (s *Snapshot) Cheap(rows int) bool { return s.queue.inline && rows <= s.inlineRows }
 
 // Refuses fails with ErrBusy where a request of so many rows would be refused if it
 // came now, for the reasons for which Predict refuses it; the zero Deadline and

@@ -238,17 +238,30 @@ func (d *daemon) descriptors() (int, error) {
 	return len(open), nil
 }
 
-// resident is the memory that the daemon takes, in bytes.
+// resident is the memory that the daemon takes, in bytes: its own and what it shares
+// with clients. Pages of its program and of libraries do not count: they come as more
+// of the code is run, whoever asks for it, and go where memory is wanted.
 func (d *daemon) resident() (int64, error) {
-	text, err := os.ReadFile(d.proc("statm"))
+	text, err := os.ReadFile(d.proc("status"))
 	if err != nil {
 		return 0, fmt.Errorf("looking at the daemon's memory: %w", err)
 	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
-		return 0, fmt.Errorf("looking at the daemon's memory: %w", err)
+	var sum, found int64
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "RssAnon" && name != "RssShmem" {
+			continue
+		}
+		var kib int64
+		if _, err := fmt.Sscanf(value, "%d kB", &kib); err != nil {
+			return 0, fmt.Errorf("looking at the daemon's memory: %w", err)
+		}
+		sum, found = sum+kib<<10, found+1
 	}
-	return resident * int64(os.Getpagesize()), nil
+	if found != 2 {
+		return 0, errors.New("looking at the daemon's memory: the kernel does not tell it")
+	}
+	return sum, nil
 }
 
 // mappings counts the daemon's mappings that are not anonymous, and those of memory that clients have made.

@@ -36,13 +36,17 @@ type Reader struct {
 	ring     *ring.Ring            // what is read in the place of conn, if it is there
 	try      func(fd uintptr) bool // one attempt, kept because making it allocates
 	most     int                   // bytes to ask for at once
-	buffer   *[bufferSize]byte     // nil while there is nothing
-	from, to int                   // what of it is unread
+	buffer   *[bufferSize]byte     // nil while there is nothing, or little for long
+	parked   []byte                // what is read of a frame while there is no buffer
+	from, to int                   // what of either is unread
 	err      error                 // of the last attempt
 	packets  bool                  // conn keeps the boundaries of messages
 	later    error                 // what came behind what the last attempt has read
 	luck     int                   // of looking for more messages than one: see drain
 }
+
+// maxParked is the most of a frame that is kept without a buffer.
+const maxParked = 4 << 10
 
 const (
 	// A Reader that found a second message looks for so many reads again whether there
@@ -84,7 +88,7 @@ func (r *Reader) SetDeadline(t time.Time) error {
 // Consume of all of it.
 func (r *Reader) Buffered() []byte {
 	if r.buffer == nil {
-		return nil
+		return r.parked[r.from:r.to]
 	}
 	return r.buffer[r.from:r.to]
 }
@@ -134,9 +138,7 @@ func (r *Reader) take() error {
 	if err := r.ring.In.Wait(); err != nil {
 		return err
 	}
-	if r.buffer == nil {
-		r.buffer = buffers.Get().(*[bufferSize]byte)
-	}
+	r.borrow()
 	n, err := r.ring.In.Take(r.buffer[r.to : r.to+MaxMessage])
 	r.to += n
 	return err
@@ -144,15 +146,13 @@ func (r *Reader) take() error {
 
 // attempt reads once; it reports false when there is nothing yet.
 func (r *Reader) attempt(fd uintptr) bool {
-	if r.buffer == nil {
-		r.buffer = buffers.Get().(*[bufferSize]byte)
-	}
+	r.borrow()
 	n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
 	switch {
 	case err == syscall.EINTR:
 		return r.attempt(fd)
 	case err == syscall.EAGAIN:
-		r.release()
+		r.park()
 		return false
 	case err != nil:
 		r.err = fmt.Errorf("reading: %w", err)
@@ -203,6 +203,27 @@ func (r *Reader) drain(fd uintptr) {
 func (r *Reader) Close() {
 	r.from = r.to
 	r.release()
+}
+
+// borrow makes sure that there is a buffer, with what is left of a frame in it.
+func (r *Reader) borrow() {
+	if r.buffer == nil {
+		r.buffer = buffers.Get().(*[bufferSize]byte)
+		r.from, r.to = 0, copy(r.buffer[:], r.parked[r.from:r.to])
+		r.parked = r.parked[:0]
+	}
+}
+
+// park gives the buffer back while the Reader waits. The beginning of a frame, of a
+// client that takes its time, is kept in as much memory as it has.
+func (r *Reader) park() {
+	if left := r.to - r.from; left <= maxParked {
+		if left > 0 {
+			r.parked = append(r.parked[:0], r.buffer[r.from:r.to]...)
+		}
+		buffers.Put(r.buffer)
+		r.buffer, r.from, r.to = nil, 0, left
+	}
 }
 
 // release gives the buffer back if nothing is left in it.

@@ -121,6 +121,16 @@ func (w *Writer) waitForRoom(ctx context.Context) error {
 	return w.err
 }
 
+// WaitForReader waits while so many bytes or more wait to be written because the other
+// side takes none, or the connection is broken.
+func (w *Writer) WaitForReader(most int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.err == nil && w.writing && w.pending != nil && len(*w.pending) >= most {
+		w.room.Wait()
+	}
+}
+
 func (w *Writer) full() bool { return w.pending != nil && len(*w.pending) >= maxPending }
 
 // Flush writes what was appended, unless another goroutine is writing, which

@@ -47,15 +47,17 @@ type conn struct {
 	greeted atomic.Bool
 
 	mu          sync.Mutex
-	first       *job // those under way, in a list
-	outstanding int  // requests in them
-	gone        bool // nobody wants their answers
-	woken       bool // Shutdown asks for a goodbye
+	first       *job      // those under way, in a list
+	outstanding int       // requests in them
+	fewer       sync.Cond // of mu: there are fewer, or nobody wants answers
+	gone        bool      // nobody wants their answers
+	woken       bool      // Shutdown asks for a goodbye
 }
 
 func newConn(s *Server, accepted *local.Conn) (*conn, error) {
 	c := &conn{server: s, net: accepted, byName: make(map[string]*model), lottery: s.tracer.Lottery()}
 	_, _ = rand.Read(c.number[:]) // it never fails
+	c.fewer.L = &c.mu
 	var err error
 	if c.peer, err = accepted.Peer(); err != nil {
 		return nil, err

@@ -54,9 +54,24 @@ func (j *job) Err() error {
 // Value implements context.Context.
 func (j *job) Value(any) any { return nil }
 
-// startJob takes p over, on success only, and runs it on another goroutine.
+const (
+	// mostUnread is how many bytes of answers wait for a client before no more of its
+	// requests are run, or read.
+	mostUnread = 16 << 10
+	// mostCheap is how many requests to cheap models may be under way before the
+	// connection waits for some of them, which does not take long, and reads no more.
+	mostCheap = 256
+)
+
+// startJob takes p over, on success only, and runs it on another goroutine. Of a
+// client that does not read its answers it first waits until it does, or is hung up
+// on: requests under way take more memory than those in its socket.
 func (c *conn) startJob(p prediction, parts []part) error {
+	c.w.WaitForReader(mostUnread)
 	c.mu.Lock()
+	for c.outstanding >= mostCheap && !c.gone && p.snapshot.Cheap(p.request.Rows) {
+		c.fewer.Wait()
+	}
 	if c.outstanding+len(parts) > maxOutstanding {
 		c.mu.Unlock()
 		return fmt.Errorf("%w: %d requests of the connection are under way, which is the limit", engine.ErrBusy, maxOutstanding)
@@ -108,6 +123,7 @@ func (c *conn) forget(j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.outstanding -= len(j.parts)
+	c.fewer.Signal()
 	if j.prev == nil {
 		c.first = j.next
 	} else {
@@ -149,6 +165,7 @@ func (c *conn) dropJobs() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
+	c.fewer.Broadcast()
 	for j := c.first; j != nil; j = j.next {
 		j.cancel()
 	}
