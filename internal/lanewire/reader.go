@@ -48,6 +48,10 @@ type Reader struct {
 // maxParked is the most of a frame that is kept without a buffer.
 const maxParked = 4 << 10
 
+// enough is how many bytes are as many as are worth being looked for: some hundred
+// requests of one row. Who has no answers read has so much lie here.
+const enough = MaxMessage / 4
+
 const (
 	// A Reader that found a second message looks for so many reads again whether there
 	// is one,
@@ -176,7 +180,7 @@ func (r *Reader) drain(fd uintptr) {
 	if r.luck--; r.luck < 0 && r.luck > -probe {
 		return
 	}
-	for r.to <= MaxMessage {
+	for r.to <= enough {
 		n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
 		switch {
 		case err == syscall.EINTR:

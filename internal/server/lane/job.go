@@ -60,7 +60,7 @@ const (
 	mostUnread = 16 << 10
 	// mostCheap is how many requests to cheap models may be under way before the
 	// connection waits for some of them, which does not take long, and reads no more.
-	mostCheap = 256
+	mostCheap = 128
 )
 
 // startJob takes p over, on success only, and runs it on another goroutine. Of a
