@@ -151,26 +151,38 @@ func (r *Reader) take() error {
 // attempt reads once; it reports false when there is nothing yet.
 func (r *Reader) attempt(fd uintptr) bool {
 	r.borrow()
-	n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
-	switch {
-	case err == syscall.EINTR:
-		return r.attempt(fd)
-	case err == syscall.EAGAIN:
+	switch err := r.read(fd); {
+	case errors.Is(err, syscall.EAGAIN):
 		r.park()
 		return false
 	case err != nil:
-		r.err = fmt.Errorf("reading: %w", err)
-	case n == 0:
-		r.err = io.EOF
-	case n > MaxMessage:
-		r.err = ErrMessage
-	default:
-		r.to += n
-		if r.packets {
-			r.drain(fd)
-		}
+		r.err = err
+	case r.packets:
+		r.drain(fd)
 	}
 	return true
+}
+
+// read appends what one call of the kernel gives. It fails with syscall.EAGAIN itself
+// when there is nothing.
+func (r *Reader) read(fd uintptr) error {
+	for {
+		n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return err
+		case err != nil:
+			return fmt.Errorf("reading: %w", err)
+		case n == 0:
+			return io.EOF
+		case n > MaxMessage:
+			return ErrMessage
+		}
+		r.to += n
+		return nil
+	}
 }
 
 // drain reads the messages that came meanwhile. Whoever sends one request after the
@@ -181,24 +193,14 @@ func (r *Reader) drain(fd uintptr) {
 		return
 	}
 	for r.to <= enough {
-		n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
+		switch err := r.read(fd); {
+		case errors.Is(err, syscall.EAGAIN):
 			r.luck = max(r.luck, 0)
 			return
 		case err != nil:
-			r.later = fmt.Errorf("reading: %w", err)
-			return
-		case n == 0:
-			r.later = io.EOF
-			return
-		case n > MaxMessage:
-			r.later = ErrMessage
+			r.later = err
 			return
 		}
-		r.to += n
 		r.luck = patience
 	}
 }
