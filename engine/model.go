@@ -225,17 +225,11 @@ func (s *Snapshot) Cheap(rows int) bool { return s.queue.inline && rows <= s.inl
 // are not worth being copied: in an overload those are most. The caller counts what
 // it refuses with Refused. That it does not fail promises nothing.
 func (s *Snapshot) Refuses(rows int, deadline time.Time, p Priority) error {
-	arrived, end := clock(), int64(0)
-	switch {
-	case !deadline.IsZero():
-		end = after(arrived, time.Until(deadline))
-	case s.options.Timeout > 0:
-		end = after(arrived, s.options.Timeout)
-	}
 	if p == Unnamed {
 		p = s.options.Priority
 	}
-	return s.queue.refuses(rows, p, arrived, end)
+	arrived := clock()
+	return s.queue.refuses(rows, p, arrived, s.due(arrived, deadline))
 }
 
 // CanExplain fails, with ErrInvalidInput, where the model gives no contributions.

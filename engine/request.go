@@ -217,17 +217,25 @@ func (r *Request) takeDeadline(ctx context.Context) error {
 	deadline, ok := ctx.Deadline()
 	if ok && (r.Deadline.IsZero() || deadline.Before(r.Deadline)) {
 		r.deadline = after(r.arrived, time.Until(deadline))
-	} else if !r.Deadline.IsZero() {
-		r.deadline = after(r.arrived, time.Until(r.Deadline))
-	} else if t := r.snapshot.options.Timeout; t > 0 {
-		r.deadline = after(r.arrived, t)
-	} else {
+	} else if r.deadline = r.snapshot.due(r.arrived, r.Deadline); r.deadline == 0 {
 		return nil
 	}
 	if r.deadline <= r.arrived {
 		return fmt.Errorf("predicting: the %w before it was admitted", ErrDeadline)
 	}
 	return nil
+}
+
+// due is when a request that arrived then is to be answered, for its own deadline or
+// else the model's, as the clock counts; 0 for never.
+func (s *Snapshot) due(arrived int64, deadline time.Time) int64 {
+	switch {
+	case !deadline.IsZero():
+		return after(arrived, time.Until(deadline))
+	case s.options.Timeout > 0:
+		return after(arrived, s.options.Timeout)
+	}
+	return 0
 }
 
 // after is d after a reading of the clock. Clients say the longest duration

@@ -52,7 +52,7 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	parts := []part{{id: h.ID, rows: int(h.Rows)}}
 	c.identify(&p, parts)
 	c.trace(&p, parts)
-	c.start(m, p, parts)
+	c.start(p, parts, runsHere(snapshot, int(h.Rows), h.Flags))
 	return nil
 }
 

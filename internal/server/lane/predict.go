@@ -87,8 +87,12 @@ func (c *conn) acquire(m *model) (*engine.Snapshot, error) {
 // its own.
 func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows int) {
 	urgency := urgencyOf(batch[0].deadline, batch[0].flags)
-	err := snapshot.Refuses(rows, urgency.deadline, urgency.priority)
+	here := runsHere(snapshot, rows, batch[0].flags)
 	var p prediction
+	var err error
+	if !here { // what runs at once is not refused
+		err = snapshot.Refuses(rows, urgency.deadline, urgency.priority)
+	}
 	if err == nil {
 		p, err = c.prepare(m, snapshot, rows, batch[0].flags, false)
 	}
@@ -115,7 +119,13 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 	c.parts = parts
 	c.identify(&p, parts)
 	c.trace(&p, parts)
-	c.start(m, p, parts)
+	c.start(p, parts, here)
+}
+
+// runsHere tells whether the connection runs so many rows itself. What takes longer
+// than handing it over would does not keep it from reading.
+func runsHere(snapshot *engine.Snapshot, rows int, flags uint32) bool {
+	return flags&lanewire.FlagExplain == 0 && snapshot.Inline(rows)
 }
 
 // prediction is a request of the engine and what was taken for it.
@@ -193,10 +203,9 @@ func (u urgency) of(r *engine.Request) {
 	r.Deadline, r.Priority, r.Explain = u.deadline, u.priority, u.explain
 }
 
-// start runs the request and answers its parts. What takes longer than handing it
-// over would does not keep the connection from reading.
-func (c *conn) start(m *model, p prediction, parts []part) {
-	if !p.request.Explain && p.snapshot.Inline(p.request.Rows) {
+// start runs the request, here or elsewhere, and answers its parts.
+func (c *conn) start(p prediction, parts []part, here bool) {
+	if here {
 		c.answer(&p, parts, p.request.Predict(context.Background()), &c.tensors)
 		p.release(c.server.budget)
 		return
