@@ -179,7 +179,6 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	stopWatchdog := startWatchdog(d.log)
 	defer stopWatchdog()
 	go d.declared.keepTrying(d.ctx)
-	go forgetStart()
 	var following sync.WaitGroup
 	following.Go(func() { d.runFleet(d.ctx) })
 	defer following.Wait() // it keeps what it has found out

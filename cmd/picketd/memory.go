@@ -20,8 +20,3 @@ func limitHeap(group hw.Limit, log *slog.Logger) {
 	debug.SetMemoryLimit(limit)
 	log.Debug("the Go heap is limited to half of the control group's memory", "bytes", limit)
 }
-
-// forgetStart gives back what reading the configuration and the models took. Without it
-// the collector's next goal is twice what was alive then, and a daemon that serves
-// allocates so little that it never comes there, but for as long as clients are slow.
-func forgetStart() { debug.FreeOSMemory() }
