@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/report"
@@ -140,11 +139,11 @@ func measure(ctx context.Context, name string, fill func([]byte, *mathrand.Rand)
 	for i, s := range sides {
 		seconds[i] = interleave.Median(took[i]).Seconds()
 		results = append(results, result{
-			Content: name, Side: s.name, Cores: s.cores, Bytes: size, Compressed: info.Size(), FileSystem: fileSystem(dir),
+			Content: name, Side: s.name, Cores: s.cores, Bytes: size, Compressed: info.Size(), FileSystem: report.FileSystem(dir),
 			Seconds: seconds[i], MBPerS: float64(size) / seconds[i] / 1e6,
 		})
 	}
-	what := fmt.Sprintf("verify and unpack %d MiB of %s (%d MiB packed, %s) against gzip and SHA-256 on one core, %.0f MB/s", size>>20, name, info.Size()>>20, fileSystem(dir), float64(size)/seconds[0]/1e6)
+	what := fmt.Sprintf("verify and unpack %d MiB of %s (%d MiB packed, %s) against gzip and SHA-256 on one core, %.0f MB/s", size>>20, name, info.Size()>>20, report.FileSystem(dir), float64(size)/seconds[0]/1e6)
 	out.Tell(what+", on one core too", seconds[0]/seconds[1], "ratio")
 	out.Reach(fmt.Sprintf("%s, on %d", what, runtime.NumCPU()), seconds[0]/seconds[2], least)
 	return results, nil
@@ -244,25 +243,4 @@ func plainly(path string) error {
 		}
 		digest.Sum(nil)
 	}
-}
-
-// fileSystem is the kind of file system that dir is on.
-func fileSystem(dir string) string {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return "unknown"
-	}
-	switch s.Type {
-	case unix.TMPFS_MAGIC:
-		return "tmpfs"
-	case unix.EXT4_SUPER_MAGIC:
-		return "ext4"
-	case unix.XFS_SUPER_MAGIC:
-		return "xfs"
-	case unix.OVERLAYFS_SUPER_MAGIC:
-		return "overlay"
-	case unix.BTRFS_SUPER_MAGIC:
-		return "btrfs"
-	}
-	return fmt.Sprintf("type %#x", s.Type)
 }

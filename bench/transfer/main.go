@@ -22,7 +22,6 @@ import (
 	"time"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
-	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/report"
@@ -138,28 +137,10 @@ func build(ctx context.Context, dir string) (t tools, err error) {
 // inMemory is a folder whose files are in memory, or otherwise.
 func inMemory(otherwise string) string {
 	const shared = "/dev/shm"
-	if fileSystem(shared) == "tmpfs" {
+	if report.FileSystem(shared) == "tmpfs" {
 		return shared
 	}
 	return otherwise
-}
-
-func fileSystem(path string) string {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return "unknown"
-	}
-	switch fs.Type {
-	case unix.TMPFS_MAGIC:
-		return "tmpfs"
-	case unix.EXT4_SUPER_MAGIC:
-		return "ext4"
-	case unix.XFS_SUPER_MAGIC:
-		return "xfs"
-	case unix.OVERLAYFS_SUPER_MAGIC:
-		return "overlay"
-	}
-	return fmt.Sprintf("%#x", fs.Type)
 }
 
 func measure(ctx context.Context, server *s3.Server, t tools, to string, size int64, rounds int, out *report.Report) ([]result, error) {
@@ -208,11 +189,11 @@ func measure(ctx context.Context, server *s3.Server, t tools, to string, size in
 	for i, s := range sides {
 		seconds := interleave.Median(took[i]).Seconds()
 		results = append(results, result{
-			Side: s.name, Bytes: size, FileSystem: fileSystem(to), Seconds: seconds, MBPerS: float64(size) / seconds / 1e6,
+			Side: s.name, Bytes: size, FileSystem: report.FileSystem(to), Seconds: seconds, MBPerS: float64(size) / seconds / 1e6,
 			Quartiles: []float64{interleave.Quantile(took[i], 0.25).Seconds(), interleave.Quantile(took[i], 0.75).Seconds()}, CPUSeconds: interleave.Median(cpu[i]).Seconds(),
 		})
 	}
-	what := fmt.Sprintf("pull of %d MiB to %s, %.0f MB/s", size>>20, fileSystem(to), results[0].MBPerS)
+	what := fmt.Sprintf("pull of %d MiB to %s, %.0f MB/s", size>>20, report.FileSystem(to), results[0].MBPerS)
 	out.Reach(fmt.Sprintf("%s, against s5cmd, %.0f MB/s", what, results[1].MBPerS), results[1].Seconds/results[0].Seconds, leastOfS5cmd)
 	out.Reach(fmt.Sprintf("%s, against aws s3 cp, %.0f MB/s", what, results[2].MBPerS), results[2].Seconds/results[0].Seconds, leastOfAWS)
 	return results, nil
