@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/internal/testkit/moto"
 	"github.com/picket-ml/picket/internal/testkit/s3"
 )
 
@@ -512,39 +513,6 @@ func (n *nowhere) Header() http.Header         { return n.header }
 func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (n *nowhere) WriteHeader(int)             {}
 
-// startMoto starts the emulator of AWS, and gives its URL.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	_ = listener.Close() // moto takes it
-	_, port, _ := net.SplitHostPort(address)
-	var log testkit.Output
-	moto := exec.Command(*wholeMoto, "-H", "127.0.0.1", "-p", port)
-	moto.Stdout, moto.Stderr = &log, &log
-	moto.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := moto.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-moto.Process.Pid, syscall.SIGKILL)
-		_ = moto.Wait()
-	})
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if r, err := client.Get("http://" + address + "/moto-api/"); err == nil {
-			_ = r.Body.Close()
-			return "http://" + address
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("moto does not answer\n%s", log.String())
-		}
-	}
-}
-
 // motoHas tells whether moto knows a job.
 func motoHas(t *testing.T, at, name string) bool {
 	t.Helper()
@@ -572,7 +540,7 @@ func motoHas(t *testing.T, at, name string) bool {
 // wholeAWS runs the same pipeline at moto and a real S3 store, killed at every request that matters, and finds each job
 // started once. made is the folder of a local run, with python its environment.
 func wholeAWS(t *testing.T, made, python string) {
-	store, moto := s3.Start(t), startMoto(t)
+	store, moto := s3.Start(t), moto.Start(t, *wholeMoto).Direct
 	toStore, toMoto := newGate(t, store.Endpoint), newGate(t, moto)
 	bucket := store.NewBucket(t)
 	w := newWhole(t, "  - {with: local, target: x86-64-v3}\n  - {with: neo, platform: LINUX/X86_64, variant: neo}", fmt.Sprintf(`
