@@ -33,15 +33,11 @@ device needs its own line.`,
 		if err != nil {
 			return err
 		}
-		err = p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
-			d, err := e.Reader.Devices(ctx)
-			if err != nil {
-				return err
-			}
+		err = changeDevices(ctx, p, func(groups map[string]string) error {
 			for _, name := range names {
-				d.Devices[name] = *group
+				groups[name] = *group
 			}
-			return e.SetDevices(ctx, d)
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("adding devices to group %s: %w", *group, err)
@@ -71,18 +67,14 @@ for them. They go on following the documents as long as they are configured to.`
 		if err != nil {
 			return err
 		}
-		err = p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
-			d, err := e.Reader.Devices(ctx)
-			if err != nil {
-				return err
-			}
+		err = changeDevices(ctx, p, func(groups map[string]string) error {
 			for _, name := range names {
-				if _, is := d.Devices[name]; !is {
+				if _, is := groups[name]; !is {
 					return fmt.Errorf("the fleet has no device %s", name)
 				}
-				delete(d.Devices, name)
+				delete(groups, name)
 			}
-			return e.SetDevices(ctx, d)
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("removing devices: %w", err)
@@ -90,6 +82,20 @@ for them. They go on following the documents as long as they are configured to.`
 		return say(c, *asJSON, map[string]any{"removed": names}, "%d devices are in the fleet no more", len(names))
 	})
 	return c
+}
+
+// changeDevices publishes what change makes of the devices' groups, by their names.
+func changeDevices(ctx context.Context, p *fleet.Publisher, change func(groups map[string]string) error) error {
+	return p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
+		d, err := e.Reader.Devices(ctx)
+		if err != nil {
+			return err
+		}
+		if err := change(d.Devices); err != nil {
+			return err
+		}
+		return e.SetDevices(ctx, d)
+	})
 }
 
 func deviceNames(args []string, from string) ([]string, error) {
