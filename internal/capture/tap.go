@@ -41,8 +41,11 @@ type Tap struct {
 	// closed those who were late.
 	popping sync.Mutex
 
+	// rests says that the writer waits for a token of wake, asleep that it waits for nothing else.
+	rests  atomic.Bool
 	asleep atomic.Bool
 	wake   chan struct{}
+	enough int64         // bytes for which it is woken
 	begun  chan struct{} // closed when there is a sink, or when there will be none
 	ended  chan struct{}
 	stop   chan struct{}
@@ -95,6 +98,7 @@ func NewTap(o TapOptions) *Tap {
 	t := &Tap{
 		o: o, rules: o, wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 	}
+	t.enough = min(mostBytes, max(1, o.RingBytes/4))
 	t.ring.init(o.Ring)
 	go t.run()
 	return t
@@ -240,7 +244,8 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		t.dropped[noSink].Add(chosen)
 		return
 	}
-	if t.bytes.Add(size) > t.o.RingBytes {
+	waiting := t.bytes.Add(size)
+	if waiting > t.o.RingBytes {
 		t.bytes.Add(-size)
 		t.dropped[noBytes].Add(chosen)
 		return
@@ -250,7 +255,8 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		item.at = time.Now()
 	}
 	r.Keep()
-	if !t.ring.push(&item) {
+	pushed, many := t.ring.push(&item)
+	if !pushed {
 		r.LetGo()
 		t.bytes.Add(-size)
 		t.dropped[noSlot].Add(chosen)
@@ -260,7 +266,7 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		t.discard() // the writer may have looked for the last time
 		return
 	}
-	if t.asleep.Load() && t.asleep.CompareAndSwap(true, false) {
+	if (many || waiting >= t.enough || t.asleep.Load()) && t.rests.CompareAndSwap(true, false) {
 		select {
 		case t.wake <- struct{}{}:
 		default:
@@ -268,11 +274,14 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 	}
 }
 
-// The writer looks every pause, so that callers seldom have to wake it, until it has
-// found nothing so many times.
+// The writer looks every pause, so that callers seldom have to wake it: only where so much waits that more would fall out of the
+// processor's cache, or where it has found nothing so many times and sleeps. A pause is long enough that fewer than one request in a
+// hundred finds the writer on its processor, and short beside the spool's own.
 const (
-	pause    = 2 * time.Millisecond
-	patience = 50
+	pause       = 25 * time.Millisecond
+	patience    = 20
+	mostBytes   = 256 << 10
+	mostWaiting = 256
 )
 
 // run is the writer.
@@ -285,27 +294,29 @@ func (t *Tap) run() {
 	for idle := 0; ; {
 		if t.drain(w) {
 			idle = 0
-		} else if idle++; idle > patience {
-			t.asleep.Store(true)
-			if !t.ring.empty() {
-				t.asleep.Store(false)
-				continue
-			}
-			select {
-			case <-t.wake:
-				idle = 0
-			case <-t.stop:
-				t.drain(w)
-				return
-			}
+		} else {
+			idle++
 		}
-		timer.Reset(pause)
+		t.asleep.Store(idle > patience)
+		t.rests.Store(true)
+		due := timer.C
+		if t.asleep.Load() {
+			if due = nil; !t.ring.empty() {
+				idle = 0
+				continue // it came before anybody could know
+			}
+		} else {
+			timer.Reset(pause)
+		}
 		select {
-		case <-timer.C:
+		case <-due:
+		case <-t.wake:
+			idle = 0
 		case <-t.stop:
 			t.drain(w)
 			return
 		}
+		t.rests.Store(false)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -263,6 +264,44 @@ func TestLaneNamesInferences(t *testing.T) {
 		if got.Inference != want.name || got.Inference != capture.NumberedName(origin, uint64(6+i)) || got.Rows != want.rows || fmt.Sprint(in) != fmt.Sprint(want.in) ||
 			fmt.Sprint(got.Inputs[0].Shape) != fmt.Sprint([]int64{int64(want.rows), 3}) || len(got.Outputs[0].Data) != 4*want.rows {
 			t.Errorf("record %d: %+v", i, got)
+		}
+	}
+}
+
+// What a client is told that its prediction is called is what the record is called.
+func TestClientsKnowNames(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Rate: 1}})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	c := serveLane(t, e)
+	m, err := c.Model(t.Context(), "sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float32{}
+	for n := range 5 {
+		in, out := []float32{float32(n), 0, 0}, []float32{0}
+		name, err := m.PredictNamed(t.Context(), 1, [][]byte{tensor.AsBytes(in)}, [][]byte{tensor.AsBytes(out)})
+		if err != nil || name.String() == "" || out[0] != float32(n) {
+			t.Fatalf("%q: %v, %v", name, out, err)
+		}
+		want[name.String()] = in[0]
+	}
+	if _, err := m.PredictNamed(t.Context(), 1, nil, nil); err == nil {
+		t.Error("no inputs are taken")
+	}
+	if n := (lane.Inference{}).String(); n != "" {
+		t.Errorf("no prediction is called %q", n)
+	}
+	k := &kept{}
+	tap.Start(k)
+	tap.Close()
+	if len(k.records) != len(want) {
+		t.Fatalf("%d records of %d predictions", len(k.records), len(want))
+	}
+	for _, r := range k.records {
+		in, _ := elements(r.Inputs[0].Data)
+		if first, ok := want[r.Inference]; !ok || in[0] != first {
+			t.Errorf("%q: %v", r.Inference, in)
 		}
 	}
 }
