@@ -182,6 +182,10 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
+web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
+
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
