@@ -264,7 +264,7 @@ bench-doc: ## put bench/results into the tables of docs/performance.md, or those
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
