@@ -246,7 +246,7 @@ model_defaults: {capture: {rate: %g}}
 aws: {endpoint: "%s", path_style: true, region: %s}
 capture:
   enabled: true
-  max_bytes: 1TiB
+  max_bytes: 1024GiB
   max_age: 0s
   segment_age: 1s
   destination: {bucket: %s}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // Sink is where a Tap puts what it has captured: the spool. Put counts what it refuses.
@@ -358,6 +359,8 @@ type entryWriter struct {
 	entry  Entry
 	one    [1]*Entry
 	shapes []int64
+	// gathered are rows that do not lie together in their request.
+	gathered []byte
 }
 
 // write gives what was chosen of a request to the sink.
@@ -391,6 +394,10 @@ func (w *entryWriter) write(it *item) {
 		w.put(it, it.chosen)
 		return
 	}
+	if it.size <= w.tap.o.EntryBytes && w.haveRows(r) {
+		w.some(it)
+		return
+	}
 	at := 0
 	for i := range parts {
 		p := &parts[i]
@@ -401,6 +408,63 @@ func (w *entryWriter) write(it *item) {
 		}
 		at += p.Rows
 	}
+}
+
+// haveRows tells whether all tensors of a request are rows.
+func (w *entryWriter) haveRows(r *engine.Request) bool {
+	for _, side := range [2][]tensor.Tensor{r.Inputs, r.Outputs} {
+		for i := range side {
+			if side[i].Shape.Rank() == 0 || side[i].Shape.Dim(0) != int64(r.Rows) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// some writes the parts that were chosen, those for the same reasons together: what an entry costs beside its rows is more than a row.
+func (w *entryWriter) some(it *item) {
+	var reasons [allWhy + 1]bool
+	parts := it.request.Parts()
+	for i := range parts {
+		reasons[parts[i].Why] = true
+	}
+	e := &w.entry
+	for why := ByRate; why <= allWhy; why++ {
+		if !reasons[why] {
+			continue
+		}
+		e.Why, e.Parts = why, e.Parts[:0]
+		rows := 0
+		for i := range parts {
+			if p := &parts[i]; Why(p.Why) == why {
+				e.Parts = append(e.Parts, Part{Number: p.Number, Rows: uint32(p.Rows)})
+				rows += p.Rows
+			}
+		}
+		// What was taken before stays where it is when the room grows: the tensors point to it.
+		w.gathered = w.gathered[:0]
+		w.all(it.request, it.err != nil)
+		for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
+			for i := range side {
+				side[i].Data, side[i].Shape[0] = w.gather(parts, why, side[i].Data, it.request.Rows), int64(rows)
+			}
+		}
+		w.put(it, uint64(len(e.Parts)))
+	}
+}
+
+// gather copies the rows of the parts that were chosen for these reasons, and returns the copy.
+func (w *entryWriter) gather(parts []engine.Part, why Why, data []byte, rows int) []byte {
+	start, at, row := len(w.gathered), 0, len(data)/rows
+	for i := range parts {
+		n := parts[i].Rows * row
+		if Why(parts[i].Why) == why {
+			w.gathered = append(w.gathered, data[at:at+n]...)
+		}
+		at += n
+	}
+	return w.gathered[start:len(w.gathered):len(w.gathered)]
 }
 
 // all are the tensors of a whole request.
