@@ -292,13 +292,15 @@ type Metric struct {
 	Value  Estimate `json:"value"`
 }
 
-// Estimate is a median of repetitions and its 95% confidence interval. With fewer than three repetitions there is none, and
-// Low and High are the least and the greatest.
+// Estimate is a median of repetitions, and between which two of them the median of all that could be made lies with at least 95%
+// confidence, whatever their distribution. That takes six; with fewer, Low and High are the least and the greatest, and Confidence
+// is what that is worth.
 type Estimate struct {
-	Value float64 `json:"value"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
-	N     int     `json:"n"` // repetitions
+	Value      float64 `json:"value"`
+	Low        float64 `json:"low"`
+	High       float64 `json:"high"`
+	N          int     `json:"n"` // repetitions
+	Confidence float64 `json:"confidence"`
 }
 
 // Phase is a part of a request's time in the server, of all requests together.

@@ -67,11 +67,11 @@ func example() *Result {
 		}
 		about := func(q float64) Estimate {
 			v := float64(run.Repetitions[2].Latency.Quantile(q))
-			return Estimate{v, 0.98 * v, 1.03 * v, 5}
+			return Estimate{v, 0.98 * v, 1.03 * v, 5, 0.9375}
 		}
 		run.Summary = Summary{
 			Mean: about(0.52), P50: about(0.5), P90: about(0.9), P99: about(0.99), P999: about(0.999), Max: about(1),
-			Requests: Estimate{2000, 1990, 2010, 5}, Rows: Estimate{2000 * float64(p.Rows), 1990 * float64(p.Rows), 2010 * float64(p.Rows), 5},
+			Requests: Estimate{2000, 1990, 2010, 5, 0.9375}, Rows: Estimate{2000 * float64(p.Rows), 1990 * float64(p.Rows), 2010 * float64(p.Rows), 5, 0.9375},
 		}
 		switch scenario {
 		case "SingleStream":
