@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/internal/testkit"
 )
@@ -73,26 +74,26 @@ func (p *peer) version() (string, error) {
 }
 
 // start starts the server with a model and gives the ways to ask it.
-func (p *peer) start(dir, model string, ask protocols.Ask) (*server, []*target, error) {
+func (p *peer) start(dir, model string, ask protocols.Ask) (*process.Server, []*target, error) {
 	version, err := p.version()
 	if err != nil {
 		return nil, nil, err
 	}
-	free, err := ports(2)
+	free, err := process.Ports(2)
 	if err != nil {
 		return nil, nil, err
 	}
 	folder := filepath.Join(dir, p.folder)
-	arguments := []string{p.folder, model, ask.Model, portOf(free[0]), portOf(free[1])}
+	arguments := []string{p.folder, model, ask.Model, process.PortOf(free[0]), process.PortOf(free[1])}
 	if p.unix {
 		free[0] = filepath.Join(folder, "sock")
 		arguments = append(arguments[:3], free[0])
 	}
-	s, err := launch(folder, p.name, p.script(), arguments...)
+	s, err := process.Launch(folder, p.name, p.script(), arguments...)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.version = version
+	s.Version = version
 	http, grpc := ask, ask
 	http.Address, grpc.Address = free[0], free[1]
 	var targets []*target
