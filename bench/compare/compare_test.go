@@ -120,7 +120,7 @@ func TestErrorRates(t *testing.T) {
 		}
 		return values
 	}
-	const trials = 2000
+	const trials = 400
 	for _, n := range []int{5, 8, 50} {
 		shown, missed := 0, 0
 		for range trials {
@@ -131,8 +131,8 @@ func TestErrorRates(t *testing.T) {
 				missed++
 			}
 		}
-		// Three standard deviations above 5% of 2000.
-		if most := 100 + 3*10; shown > most || missed > most || missed == 0 {
+		// Three standard deviations above 5% of 400.
+		if most := 20 + 3*4; shown > most || missed > most || missed == 0 {
 			t.Errorf("%d repetitions: %d false alarms and %d misses of %d", n, shown, missed, trials)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/picket-ml/picket/bench/compare"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/roofline"
 )
@@ -136,7 +135,7 @@ func linearAxis(high, start, end float64) (axis, float64) {
 	return axis{0, step * math.Ceil(high/step*0.9999), start, end, false}, step
 }
 
-func nanoseconds(v float64) string { return compare.Quantity(v, "ns") }
+func nanoseconds(v float64) string { return report.Quantity(v, "ns") }
 
 // tickTime is a round time without needless digits.
 func tickTime(v float64) string {
@@ -246,13 +245,13 @@ func pathOf(points []point) string {
 // rateCharts have, of scenario Server, the 99th percentile at every rate that was tried.
 func rateCharts(id string, r *report.Result, model string) []*chart {
 	var charts []*chart
-	for g, runs := range groupsOf(r, model) {
+	for g, runs := range r.Groups(model) {
 		runs = slices.DeleteFunc(slices.Clone(runs), func(run *report.Run) bool { return len(run.Curve) == 0 })
 		if len(runs) == 0 {
 			continue
 		}
 		c := &chart{
-			ID: fmt.Sprintf("%s-rate%d", id, g), Title: fmt.Sprintf("Latency against throughput: %s, %s", runs[0].Scenario, parametersText(&runs[0].Parameters)),
+			ID: fmt.Sprintf("%s-rate%d", id, g), Title: fmt.Sprintf("Latency against throughput: %s, %s", runs[0].Scenario, &runs[0].Parameters),
 			XLabel: "answers a second", YLabel: "99th percentile of latency",
 		}
 		low, high, fastest := math.Inf(1), 0.0, 0.0
@@ -341,7 +340,7 @@ func phases(r *report.Result, model string) ([]phaseRow, []legend) {
 		if run.Model != model || len(run.Phases) == 0 || !(longest > 0) || math.IsInf(longest, 0) {
 			continue
 		}
-		line := phaseRow{Name: fmt.Sprintf("%s, %s, %s", run.Scenario, run.Target, parametersText(&run.Parameters)), Total: nanoseconds(total(run))}
+		line := phaseRow{Name: fmt.Sprintf("%s, %s, %s", run.Scenario, run.Target, &run.Parameters), Total: nanoseconds(total(run))}
 		at, said := 0.0, []string{}
 		for _, p := range run.Phases {
 			style := slices.IndexFunc(names, func(l legend) bool { return l.Name == p.Name })

@@ -159,9 +159,9 @@ func newSection(i int, n *Named) *section {
 	for _, d := range r.Environment.Differences {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("%s: the suite's host has %s, this one %s.", d.What, d.Expected, d.Found))
 	}
-	for m, info := range modelsOf(r) {
+	for m, info := range r.ModelsMeasured() {
 		part := modelPart{ID: fmt.Sprintf("%s-m%d", s.ID, m), Info: info}
-		for g, runs := range groupsOf(r, info.Name) {
+		for g, runs := range r.Groups(info.Name) {
 			part.Groups = append(part.Groups, newGroup(fmt.Sprintf("%s-g%d", part.ID, g), r, runs))
 		}
 		part.Rates = rateCharts(part.ID, r, info.Name)
@@ -171,75 +171,20 @@ func newSection(i int, n *Named) *section {
 	return s
 }
 
-// modelsOf are the models that have runs: those that the result describes, then others.
-func modelsOf(r *report.Result) []report.ModelInfo {
-	var list []report.ModelInfo
-	for i := range r.Runs {
-		name := r.Runs[i].Model
-		if slices.ContainsFunc(list, func(m report.ModelInfo) bool { return m.Name == name }) {
-			continue
-		}
-		info := report.ModelInfo{Name: name}
-		if at := slices.IndexFunc(r.Models, func(m report.ModelInfo) bool { return m.Name == name }); at >= 0 {
-			info = r.Models[at]
-		}
-		list = append(list, info)
-	}
-	return list
-}
-
-// groupsOf are the runs with a model that differ in the target alone, in the order of the file.
-func groupsOf(r *report.Result, model string) [][]*report.Run {
-	var order []string
-	groups := map[string][]*report.Run{}
-	for i := range r.Runs {
-		run := &r.Runs[i]
-		if run.Model != model {
-			continue
-		}
-		same := *run
-		same.Target = ""
-		key := same.Key()
-		if groups[key] == nil {
-			order = append(order, key)
-		}
-		groups[key] = append(groups[key], run)
-	}
-	list := make([][]*report.Run, len(order))
-	for i, key := range order {
-		list[i] = groups[key]
-	}
-	return list
-}
-
-func isOurs(r *report.Result, target string) bool {
-	at := slices.IndexFunc(r.Targets, func(t report.TargetInfo) bool { return t.Name == target })
-	return at >= 0 && r.Targets[at].Ours
-}
-
-func kindOf(r *report.Result, target string) string {
-	if at := slices.IndexFunc(r.Targets, func(t report.TargetInfo) bool { return t.Name == target }); at >= 0 {
-		return r.Targets[at].Kind
-	}
-	return ""
-}
-
-func isEmpty(r *report.Result, target string) bool { return kindOf(r, target) == "empty" }
-
 func newGroup(id string, r *report.Result, runs []*report.Run) group {
 	first := runs[0]
 	m := first.Summary.Metric
-	g := group{ID: id, Scenario: first.Scenario, Text: parametersText(&first.Parameters), Metric: m.Name}
+	g := group{ID: id, Scenario: first.Scenario, Text: first.Parameters.String(), Metric: m.Name}
 	best, own := 0.0, map[string]float64{} // the best of ours, in process and behind a server
 	for _, run := range runs {
 		v := run.Summary.Metric.Value.Value
-		if !run.Verdict.Valid || isEmpty(r, run.Target) || !(v > 0) {
+		if !run.Verdict.Valid || r.Target(run.Target).Kind == "empty" || !(v > 0) {
 			continue
 		}
 		if best == 0 || better(v, best, m.Higher) {
 			best = v
 		}
-		if kind := kindOf(r, run.Target); isOurs(r, run.Target) && (own[kind] == 0 || better(v, own[kind], m.Higher)) {
+		if kind := r.Target(run.Target).Kind; r.Target(run.Target).Ours && (own[kind] == 0 || better(v, own[kind], m.Higher)) {
 			own[kind] = v
 		}
 	}
@@ -247,8 +192,8 @@ func newGroup(id string, r *report.Result, runs []*report.Run) group {
 		s := &run.Summary
 		v := s.Metric.Value
 		line := row{
-			Target: run.Target, Variant: run.Variant, Ours: isOurs(r, run.Target),
-			Metric: cellValue{compare.Quantity(v.Value, s.Metric.Unit), fmt.Sprintf("%s to %s", compare.Quantity(v.Low, s.Metric.Unit), compare.Quantity(v.High, s.Metric.Unit))},
+			Target: run.Target, Variant: run.Variant, Ours: r.Target(run.Target).Ours,
+			Metric: cellValue{report.Quantity(v.Value, s.Metric.Unit), fmt.Sprintf("%s to %s", report.Quantity(v.Low, s.Metric.Unit), report.Quantity(v.High, s.Metric.Unit))},
 		}
 		if v.Value > 0 && best > 0 {
 			line.Bar = min(100, 100*best/v.Value)
@@ -256,7 +201,7 @@ func newGroup(id string, r *report.Result, runs []*report.Run) group {
 				line.Bar = min(100, 100*v.Value/best)
 			}
 		}
-		if like := own[kindOf(r, run.Target)]; !line.Ours && !isEmpty(r, run.Target) && like > 0 && v.Value > 0 {
+		if like := own[r.Target(run.Target).Kind]; !line.Ours && r.Target(run.Target).Kind != "empty" && like > 0 && v.Value > 0 {
 			times := v.Value / like
 			if m.Higher {
 				times = like / v.Value
@@ -265,9 +210,9 @@ func newGroup(id string, r *report.Result, runs []*report.Run) group {
 			g.Peers = true
 		}
 		for _, e := range []report.Estimate{s.P50, s.P90, s.P99, s.P999, s.Max} {
-			line.Cells = append(line.Cells, compare.Quantity(e.Value, "ns"))
+			line.Cells = append(line.Cells, report.Quantity(e.Value, "ns"))
 		}
-		line.Cells = append(line.Cells, compare.Quantity(s.Requests.Value, "requests/s"), compare.Quantity(s.Rows.Value, "rows/s"))
+		line.Cells = append(line.Cells, report.Quantity(s.Requests.Value, "requests/s"), report.Quantity(s.Rows.Value, "rows/s"))
 		for i := range run.Repetitions {
 			line.Wrong += run.Repetitions[i].Counts.Wrong
 			line.Checked += run.Repetitions[i].Counts.Checked
@@ -302,40 +247,6 @@ func number(v float64) string {
 		return fmt.Sprintf("%.0f", v)
 	}
 	return fmt.Sprintf("%.1f", v)
-}
-
-// parametersText says what a run did.
-func parametersText(p *report.Parameters) string {
-	parts := []string{plural(p.Rows, "row a request", "rows a request")}
-	if p.Outstanding > 0 {
-		parts = append(parts, fmt.Sprintf("%d at a time", p.Outstanding))
-	}
-	switch p.Arrivals {
-	case "closed":
-		parts = append(parts, "the next when the last is answered")
-	case "poisson":
-		parts = append(parts, "random arrivals")
-	case "":
-	default:
-		parts = append(parts, "arrivals: "+p.Arrivals)
-	}
-	if p.LatencyBoundNS > 0 {
-		parts = append(parts, fmt.Sprintf("%g%% within %s", 100*p.Quantile, compare.Quantity(float64(p.LatencyBoundNS), "ns")))
-	}
-	if p.Threads > 0 {
-		parts = append(parts, plural(p.Threads, "thread", "threads"))
-	}
-	if p.Case != "" {
-		parts = append(parts, p.Case)
-	}
-	return strings.Join(parts, ", ")
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // facts are what is to be known of the machine.
@@ -421,7 +332,7 @@ func newComparison(a, b *Named) comparison {
 	for i := range found.Changes {
 		ch := &found.Changes[i]
 		line := changeRow{
-			Key: ch.Key, Metric: ch.Metric, First: compare.Quantity(ch.A.Median, ch.Unit), Second: compare.Quantity(ch.B.Median, ch.Unit),
+			Key: ch.Key, Metric: ch.Metric, First: report.Quantity(ch.A.Median, ch.Unit), Second: report.Quantity(ch.B.Median, ch.Unit),
 			Change: fmt.Sprintf("%+.1f%%", 100*ch.Change), Interval: fmt.Sprintf("%+.1f to %+.1f%%", 100*ch.Low, 100*ch.High),
 			P: fmt.Sprintf("%.3f", ch.P), Verdict: string(ch.Verdict), Why: ch.Why, Class: "same",
 		}
