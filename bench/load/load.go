@@ -37,7 +37,12 @@ type Plan struct {
 	Deadline time.Duration
 	// Settle cuts off more than the warm-up where latencies have not settled by then.
 	Settle bool
-	Seed   uint64
+	// Every says that in a closed load only every so many requests are timed, so that the clock stays a small part of the
+	// fastest; all are counted, and all answers looked at. 0 is 1.
+	Every int
+	// Clock is what reading the clock adds to a time; see ClockCost.
+	Clock time.Duration
+	Seed  uint64
 	// AskOnly leaves out all clocks and records: what measuring costs is found out so. Only the counts are told.
 	AskOnly bool
 }
@@ -79,6 +84,7 @@ const (
 type record struct {
 	due, back int64
 	lateness  uint32 // nanoseconds, at most 4 s
+	others    uint16 // requests before it that were answered and not timed
 	fate      Fate
 }
 
@@ -90,6 +96,28 @@ const patience = 30 * time.Second
 
 // tooMany ends a load early: a record takes 24 bytes, and a client makes no more in a minute.
 const tooMany = 50_000_000
+
+// Places makes place in Go's scheduler for so many clients of an open load, and gives what takes it back. Each of them waits in
+// the kernel for its time, and a thread that does keeps its place for a while: what is ready to run meanwhile needs another.
+func Places(clients int) (back func()) {
+	before := runtime.GOMAXPROCS(0)
+	if clients+8 <= before {
+		return func() {}
+	}
+	runtime.GOMAXPROCS(clients + 8)
+	return func() { runtime.GOMAXPROCS(before) }
+}
+
+// ClockCost is what reading the clock adds to the time of a request that takes none.
+func ClockCost() time.Duration {
+	costs := make([]float64, 20_000)
+	start := time.Now()
+	for i := range costs {
+		before := time.Since(start)
+		costs[i] = float64(time.Since(start) - before)
+	}
+	return time.Duration(stats.Median(costs))
+}
 
 // Run puts the load on. It fails where a client breaks in a way that is no answer to a request, and where ctx ends. Wrong answers
 // and failed requests are counted.
@@ -110,11 +138,6 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	defer ended()
 	workers := make([]worker, len(p.Clients))
 	var next atomic.Int64
-	if p.Due != nil {
-		// Each client waits in the kernel for its time. A thread that does keeps its place in Go's scheduler for a while, so that
-		// there must be more places than clients.
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(p.Clients)+8)))
-	}
 	var wg sync.WaitGroup
 	start := time.Now().Add(2 * time.Millisecond) // for all to have begun
 	for i := range workers {
@@ -163,18 +186,49 @@ func (p *Plan) end() time.Duration { return p.WarmUp + p.Duration }
 func (w *worker) closed(ctx context.Context) error {
 	SleepUntil(w.start)
 	for len(w.records) < tooMany {
+		others, err := w.untimed(ctx)
+		if err != nil {
+			if err := w.record(ctx, record{due: int64(time.Since(w.start)), back: int64(time.Since(w.start)), others: others}, err); err != nil {
+				return err
+			}
+			continue
+		}
 		w.client.Prepare(w.random)
 		sent := time.Since(w.start)
 		if sent >= w.end() {
 			return nil
 		}
-		err := w.do(ctx, sent)
+		err = w.do(ctx, sent)
 		back := time.Since(w.start)
-		if err := w.record(ctx, record{due: int64(sent), back: int64(back)}, err); err != nil {
+		if err := w.record(ctx, record{due: int64(sent), back: int64(back), others: others}, err); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
+}
+
+// untimed makes the requests between two that are timed, up to one that fails.
+func (w *worker) untimed(ctx context.Context) (answered uint16, err error) {
+	for range w.Every - 1 {
+		w.client.Prepare(w.random)
+		if err := w.do(ctx, 0); err != nil {
+			return answered, err
+		}
+		w.look()
+		answered++
+	}
+	return answered, nil
+}
+
+// look looks at an answer.
+func (w *worker) look() {
+	w.checked += int64(w.Rows)
+	if _, wrong := w.client.Check(); wrong != nil {
+		w.wrong += int64(w.Rows)
+		if w.wrongWhy == nil {
+			w.wrongWhy = wrong
+		}
+	}
 }
 
 // askOnly is closed without a clock for each request.
@@ -233,13 +287,7 @@ func (w *worker) do(ctx context.Context, due time.Duration) error {
 func (w *worker) record(ctx context.Context, r record, err error) error {
 	if err == nil {
 		r.fate = Answered
-		w.checked += int64(w.Rows)
-		if _, wrong := w.client.Check(); wrong != nil {
-			w.wrong += int64(w.Rows)
-			if w.wrongWhy == nil {
-				w.wrongWhy = wrong
-			}
-		}
+		w.look()
 	} else {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -326,7 +374,9 @@ func (p *Plan) measured(workers []worker) *Measured {
 			if at < m.WarmUp || at >= p.end() {
 				continue
 			}
-			m.Counts.Sent++
+			m.Counts.Sent += 1 + int64(r.others)
+			m.Counts.Answered += int64(r.others)
+			m.Counts.Rows += int64(r.others) * int64(p.Rows)
 			lateness.Record(time.Duration(r.lateness))
 			switch r.fate {
 			case Refused:
@@ -338,9 +388,9 @@ func (p *Plan) measured(workers []worker) *Measured {
 			case Answered:
 				m.Counts.Answered++
 				m.Counts.Rows += int64(p.Rows)
-				m.Latency.Record(time.Duration(r.back - r.due))
+				m.Latency.Record(time.Duration(r.back-r.due) - p.Clock)
 				if m.Service != nil {
-					m.Service.Record(time.Duration(r.back - r.due - int64(r.lateness)))
+					m.Service.Record(time.Duration(r.back-r.due-int64(r.lateness)) - p.Clock)
 				}
 			}
 		}
