@@ -99,8 +99,8 @@ func compare(ctx context.Context, load versus.Load, sockets [2]string) ([]report
 	return versus.Comparison{
 		Protocol: "agent", Load: load,
 		Targets: [2]versus.Target{
-			{Name: "empty grpc-go server", Connect: protocols.Timed(empty.Agent)},
-			{Name: "picketd", Connect: protocols.Timed(picketd.Agent)},
+			{Name: "empty grpc-go server", Connect: versus.Timed(empty.Agent)},
+			{Name: "picketd", Connect: versus.Timed(picketd.Agent)},
 		},
 	}.Measure(ctx)
 }

@@ -87,8 +87,8 @@ func run() (err error) {
 			measured, err := versus.Comparison{
 				Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients},
 				Targets: [2]versus.Target{
-					{Name: "capture off", Connect: protocols.Timed(off.Lane(load.window))},
-					{Name: "capture " + captured, Connect: protocols.Timed(on.Lane(load.window))},
+					{Name: "capture off", Connect: versus.Timed(off.Lane(load.window))},
+					{Name: "capture " + captured, Connect: versus.Timed(on.Lane(load.window))},
 				},
 			}.Measure(ctx)
 			if err != nil {

@@ -88,8 +88,8 @@ func compare(ctx context.Context, m models.Model, clients, window, rows int, soc
 	measured, err := versus.Comparison{
 		Protocol: "lane", Load: versus.Load{Model: m, Rows: window * rows, Outstanding: clients},
 		Targets: [2]versus.Target{
-			{Name: "empty server", Connect: protocols.Timed(empty.Lane(window))},
-			{Name: "picketd", Connect: protocols.Timed(picketd.Lane(window))},
+			{Name: "empty server", Connect: versus.Timed(empty.Lane(window))},
+			{Name: "picketd", Connect: versus.Timed(picketd.Lane(window))},
 		},
 	}.Measure(ctx)
 	for i := range measured {

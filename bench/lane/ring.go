@@ -43,7 +43,7 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 			Protocol: "ring", Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn,
 			Targets: [2]versus.Target{
 				{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
-				{Name: "picketd", Connect: protocols.Timed(ask.Ring)},
+				{Name: "picketd", Connect: versus.Timed(ask.Ring)},
 			},
 		}.Measure(ctx)
 		if err != nil {

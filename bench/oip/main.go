@@ -72,8 +72,8 @@ func compare(ctx context.Context, load versus.Load, sockets [2]string) ([]report
 	return versus.Comparison{
 		Protocol: "oip", Load: load,
 		Targets: [2]versus.Target{
-			{Name: "empty grpc-go server", Connect: protocols.Timed(empty.OIP)},
-			{Name: "picketd", Connect: protocols.Timed(picketd.OIP)},
+			{Name: "empty grpc-go server", Connect: versus.Timed(empty.OIP)},
+			{Name: "picketd", Connect: versus.Timed(picketd.OIP)},
 		},
 	}.Measure(ctx)
 }

@@ -45,6 +45,6 @@ func (c *agentClient) Do(ctx context.Context) (err error) {
 }
 
 func (c *agentClient) Check() (int, error) {
-	c.values = floats(c.values[:0], c.answer.Tensors[0].GetByteData())
+	c.values = Floats(c.values[:0], c.answer.Tensors[0].GetByteData())
 	return proto.Size(c.answer), c.Rows.Check(c.first, c.Count, c.values)
 }

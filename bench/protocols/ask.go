@@ -11,9 +11,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
-	"time"
 
-	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -35,27 +33,6 @@ type Client interface {
 
 // ErrWrong is in the errors of answers that can be read and differ from the reference.
 var ErrWrong = errors.New("the answer is wrong")
-
-// Timed makes one timed call out of a client's three steps.
-func Timed(connect func() (Client, error)) func() (versus.Call, io.Closer, error) {
-	return func() (versus.Call, io.Closer, error) {
-		c, err := connect()
-		if err != nil {
-			return nil, nil, err
-		}
-		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-			c.Prepare(random)
-			start := time.Now()
-			err := c.Do(ctx)
-			took := time.Since(start)
-			if err != nil {
-				return 0, 0, err
-			}
-			size, err := c.Check()
-			return took, size, err
-		}, c, nil
-	}
-}
 
 // Rows are what servers are asked about.
 type Rows struct {
@@ -126,13 +103,19 @@ func (a *Ask) choose(random *rand.Rand) int {
 	return random.IntN(int(a.Rows.Data.Shape.Dim(0)) - a.Count + 1)
 }
 
+// Choose chooses the rows of the next call: the first, and the bytes of all.
+func (a *Ask) Choose(random *rand.Rand) (first int, raw []byte) {
+	first = a.choose(random)
+	return first, a.raw(first)
+}
+
 // raw is the bytes of the call's rows.
 func (a *Ask) raw(first int) []byte { return a.Rows.Data.Rows(first, first+a.Count).Bytes() }
 
 func (a *Ask) shape() []int64 { return []int64{int64(a.Count), a.Rows.Data.Shape.Dim(1)} }
 
-// floats appends the float32 values in raw to values.
-func floats(values []float32, raw []byte) []float32 {
+// Floats appends the float32 values in raw to values.
+func Floats(values []float32, raw []byte) []float32 {
 	for ; len(raw) >= 4; raw = raw[4:] {
 		values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(raw)))
 	}

@@ -105,7 +105,7 @@ func (c *httpClient) Check() (_ int, err error) {
 		if err != nil || n < 0 || n > size {
 			return 0, fmt.Errorf("an answer of %d bytes says %q of the JSON before raw bytes", size, c.header)
 		}
-		c.values = floats(c.values[:0], answer[n:])
+		c.values = Floats(c.values[:0], answer[n:])
 	} else if c.values, err = numbers(c.values[:0], answer); err != nil {
 		return 0, err
 	}

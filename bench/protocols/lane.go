@@ -85,7 +85,7 @@ func (c *laneClient) Check() (int, error) {
 			return 0, fmt.Errorf("an answer that cannot be read: %q", b)
 		}
 		b = b[lanewire.HeaderSize:]
-		c.values = floats(c.values[:0], b[:h.Payload])
+		c.values = Floats(c.values[:0], b[:h.Payload])
 		if err := c.Rows.Check(c.firsts[h.ID], c.Count, c.values); err != nil {
 			return 0, err
 		}
@@ -131,7 +131,7 @@ func (c *ringClient) Do(ctx context.Context) error {
 }
 
 func (c *ringClient) Check() (int, error) {
-	c.values = floats(c.values[:0], c.out[0])
+	c.values = Floats(c.values[:0], c.out[0])
 	return len(c.out[0]), c.Rows.Check(c.first, c.Count, c.values)
 }
 

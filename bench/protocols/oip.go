@@ -71,7 +71,7 @@ func oipValues(values []float32, answer *api.ModelInferResponse) ([]float32, err
 		return nil, fmt.Errorf("an answer of %d outputs, where one of type FP32 is expected", len(answer.GetOutputs()))
 	}
 	if raw := answer.GetRawOutputContents(); len(raw) == 1 {
-		return floats(values, raw[0]), nil
+		return Floats(values, raw[0]), nil
 	}
 	return append(values, answer.GetOutputs()[0].GetContents().GetFp32Contents()...), nil
 }

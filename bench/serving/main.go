@@ -242,7 +242,7 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 
 // emptyHTTP tells the empty server how many rows there are in the query.
 func emptyHTTP(ask protocols.Ask, l load) *clients {
-	return &clients{protocols.Timed(ask.HTTP(protocols.JSON, fmt.Sprintf("%s?%d", protocols.Path(ask.Model), l.rows))), l.outstanding, 1}
+	return &clients{versus.Timed(ask.HTTP(protocols.JSON, fmt.Sprintf("%s?%d", protocols.Path(ask.Model), l.rows))), l.outstanding, 1}
 }
 
 // startPeers starts the servers of others, as far as they can be installed.

@@ -57,20 +57,20 @@ type clients struct {
 // each is a client for each outstanding call, connected by connect.
 func each(connect func(protocols.Ask) (protocols.Client, error)) func(protocols.Ask, load) *clients {
 	return func(ask protocols.Ask, l load) *clients {
-		return &clients{protocols.Timed(func() (protocols.Client, error) { return connect(ask) }), l.outstanding, 1}
+		return &clients{versus.Timed(func() (protocols.Client, error) { return connect(ask) }), l.outstanding, 1}
 	}
 }
 
 // overHTTP is a client over HTTP for each outstanding call.
 func overHTTP(form protocols.Form) func(protocols.Ask, load) *clients {
 	return func(ask protocols.Ask, l load) *clients {
-		return &clients{protocols.Timed(ask.HTTP(form, protocols.Path(ask.Model))), l.outstanding, 1}
+		return &clients{versus.Timed(ask.HTTP(form, protocols.Path(ask.Model))), l.outstanding, 1}
 	}
 }
 
 // onePerCall is a client of the lane for each outstanding call.
 func onePerCall(ask protocols.Ask, l load) *clients {
-	return &clients{protocols.Timed(ask.Lane(1)), l.outstanding, 1}
+	return &clients{versus.Timed(ask.Lane(1)), l.outstanding, 1}
 }
 
 // ringPerCall is a client with a ring for each outstanding call, well below as many as a daemon gives.
@@ -78,7 +78,7 @@ func ringPerCall(ask protocols.Ask, l load) *clients {
 	if l.outstanding > 16 {
 		return nil
 	}
-	return &clients{protocols.Timed(ask.Ring), l.outstanding, 1}
+	return &clients{versus.Timed(ask.Ring), l.outstanding, 1}
 }
 
 // twoPipelines are two clients of the lane with half of the requests each.
@@ -86,7 +86,7 @@ func twoPipelines(ask protocols.Ask, l load) *clients {
 	if l.outstanding < 4 {
 		return nil
 	}
-	return &clients{protocols.Timed(ask.Lane(l.outstanding / 2)), 2, l.outstanding / 2}
+	return &clients{versus.Timed(ask.Lane(l.outstanding / 2)), 2, l.outstanding / 2}
 }
 
 // of is the target's clients for a load.
