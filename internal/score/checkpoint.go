@@ -30,9 +30,9 @@ type work struct {
 	Input    string    `json:"input"` // absolute
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
-	Model    string    `json:"model"` // its digest
+	Model    string    `json:"model"`   // its digest
 	Backend  string    `json:"backend"` // which gives the same bits with all of its kernels
-	Picket   string    `json:"picket"` // its version
+	Picket   string    `json:"picket"`  // its version
 	Columns  []string  `json:"columns"`
 	IDs      []string  `json:"ids"`
 	Header   Header    `json:"header"`

@@ -18,6 +18,7 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/store"
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
@@ -250,6 +251,48 @@ func TestParquetInput(t *testing.T) {
 			t.Fatalf("row %d is %q, want %q", i, line, text)
 		}
 	}
+}
+
+// A Parquet file with any byte changed is read, or refused with a sentence; nothing panics and nothing is waited for without end.
+func TestDamagedParquet(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rows.parquet")
+	parquetOf(t, path, testkit.Rows(300, 3), 3, 100)
+	whole := read(t, path)
+	for at := 0; at < len(whole); at += 5 {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1 << (at % 8)
+		write(t, path, damaged)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := readParquet(f, int64(len(damaged))); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("byte %d: %q", at, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readParquet(f *os.File, size int64) (err error) {
+	s, err := openParquet(f, size, &Options{IDs: []string{"id"}, Threads: 2}, 3, tensor.FP32)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	c := &chunk{ids: make([][]span, 0, 1)}
+	for rows := 0; rows < 1000; rows += c.rows {
+		if err := s.next(c); err != nil {
+			return err
+		}
+		if err := s.decode(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sameNumber allows for another way to write a small number.
