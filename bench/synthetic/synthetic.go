@@ -140,4 +140,3 @@ func Rows(n, features int) []float32 {
 	}
 	return values
 }
-

@@ -47,8 +47,8 @@ type DaemonOptions struct {
 // patience is how long a daemon may take to load its models.
 const patience = 2 * time.Minute
 
-// StartDaemon starts picketd with the models, in dir. The caller ends it with Stop.
-func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptions) (_ *Daemon, err error) {
+// LaunchDaemon starts picketd with the models, in dir, and waits for nothing. The caller ends it with Stop.
+func LaunchDaemon(dir string, served []Served, o DaemonOptions) (*Daemon, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a folder for picketd: %w", err)
 	}
@@ -68,7 +68,15 @@ func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptio
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Server: server, Dir: dir, version: o.Version, answers: map[string]string{}}
+	return &Daemon{Server: server, Dir: dir, version: o.Version, answers: map[string]string{}}, nil
+}
+
+// StartDaemon starts picketd with the models, in dir, and waits until it serves them all. The caller ends it with Stop.
+func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptions) (_ *Daemon, err error) {
+	d, err := LaunchDaemon(dir, served, o)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Stop())
@@ -78,7 +86,7 @@ func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptio
 	if err != nil {
 		return nil, fmt.Errorf("preparing to ask picketd: %w", err)
 	}
-	if err := server.Answers(ctx, func(ctx context.Context) error {
+	if err := d.Answers(ctx, func(ctx context.Context) error {
 		_, err := agentapi.NewAgentClient(d.conn).ListModels(ctx, &agentapi.ListModelsRequest{}, grpc.WaitForReady(true))
 		return err
 	}); err != nil {
