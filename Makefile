@@ -33,8 +33,8 @@ BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
-	$(TEST_PARTS) $(BESIDE_PARTS) $(SOAK_PARTS)
+# Every target is a task and none a file.
+.PHONY: $(shell sed -nE 's/^([a-z][a-z0-9 -]*):.*/\1/p' Makefile)
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -247,9 +247,14 @@ bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane 
 bench-doc: ## put bench/results into the tables of docs/performance.md, or those of BENCHES
 	$(GO) run ./bench/doc $(BENCHES)
 
+bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine) and make the README's table of its result
+	@mkdir -p bench/results
+	bin/picket bench run local -o bench/results/local.json $(BENCHFLAGS)
+	$(GO) run ./bench/doc readme
+
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json

@@ -56,6 +56,9 @@ var moduleRules = []rule{
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
 	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
 
+	// History is scored in one process, with no daemon.
+	{pkg: "internal/score", imports: []string{"engine", "tensor", "internal/hw", "internal/rows"}, tests: append([]string{"internal/store", "internal/testkit"}, realParts...)},
+
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
 

@@ -1,4 +1,6 @@
-package main
+// Package process runs the servers that benchmarks measure: programs of their own, which are stopped while others have their
+// turn, and whose time and memory, with those of all their children, are told.
+package process
 
 import (
 	"bufio"
@@ -24,21 +26,25 @@ const (
 	endPatience    = 15 * time.Second // for its end, after SIGTERM
 )
 
-// server is a program that is measured. At rest all its processes are stopped, so that what they do in the background disturbs
-// nobody.
-type server struct {
-	name, version string
-	command       *exec.Cmd
-	log           string
-	started       time.Time
-	took          time.Duration // to the first answer
-	ended         chan struct{} // closed when the first process has ended
-	once          sync.Once     // for end
+// Server is a program that is measured. At rest all its processes are stopped, so that what they do in the background disturbs
+// nobody. Its methods are called by one goroutine at a time.
+type Server struct {
+	Name string
+	// Version is for who launched it to fill in.
+	Version string
+	// Took is how long it took from its start to its first answer; 0 before.
+	Took time.Duration
+
+	command *exec.Cmd
+	log     string
+	started time.Time
+	ended   chan struct{} // closed when the first process has ended
+	once    sync.Once     // for End
 }
 
-// launch starts a program whose log goes to a file in dir, which is its folder for temporary files, too.
-func launch(dir, name, program string, args ...string) (*server, error) {
-	s := &server{name: name, log: filepath.Join(dir, "log"), ended: make(chan struct{})}
+// Launch starts a program whose log goes to a file in dir, which is its folder for temporary files, too.
+func Launch(dir, name, program string, args ...string) (*Server, error) {
+	s := &Server{Name: name, log: filepath.Join(dir, "log"), ended: make(chan struct{})}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a folder for %s: %w", name, err)
 	}
@@ -62,33 +68,36 @@ func launch(dir, name, program string, args ...string) (*server, error) {
 	return s, nil
 }
 
-// ours tells the servers that there must be.
-func (s *server) ours() bool { return s.name == empty || s.name == picketd }
+// PID is the number of the first process.
+func (s *Server) PID() int { return s.command.Process.Pid }
 
 // signal reaches all processes of the server.
-func (s *server) signal(sig syscall.Signal) error {
+func (s *Server) signal(sig syscall.Signal) error {
 	all, err := s.processes()
 	if err != nil {
 		return err
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("%s has ended; %s", s.name, s.lastWords())
+		return fmt.Errorf("%s has ended; %s", s.Name, s.lastWords())
 	}
 	for _, p := range all {
 		if err := syscall.Kill(p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) { // it has just ended
-			return fmt.Errorf("sending %s %v: %w", s.name, sig, err)
+			return fmt.Errorf("sending %s %v: %w", s.Name, sig, err)
 		}
 	}
 	return nil
 }
 
-func (s *server) rest() error { return s.signal(syscall.SIGSTOP) }
-func (s *server) wake() error { return s.signal(syscall.SIGCONT) }
+// Rest stops all processes of the server until Wake.
+func (s *Server) Rest() error { return s.signal(syscall.SIGSTOP) }
 
-// answers waits for the server's first answer.
-func (s *server) answers(ctx context.Context, ask func(context.Context) error) error {
+// Wake has them go on.
+func (s *Server) Wake() error { return s.signal(syscall.SIGCONT) }
+
+// Answers waits for the server's first answer.
+func (s *Server) Answers(ctx context.Context, ask func(context.Context) error) error {
 	patience := startPatience
-	if s.took != 0 {
+	if s.Took != 0 {
 		patience = secondPatience
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -100,8 +109,8 @@ func (s *server) answers(ctx context.Context, ask func(context.Context) error) e
 			return ask(ctx)
 		}()
 		if err == nil {
-			if s.took == 0 {
-				s.took = time.Since(s.started)
+			if s.Took == 0 {
+				s.Took = time.Since(s.started)
 			}
 			return nil
 		}
@@ -116,7 +125,7 @@ func (s *server) answers(ctx context.Context, ask func(context.Context) error) e
 }
 
 // lastWords is the end of the log.
-func (s *server) lastWords() string {
+func (s *Server) lastWords() string {
 	said, err := os.ReadFile(s.log)
 	if err != nil || len(bytes.TrimSpace(said)) == 0 {
 		return "its log is empty"
@@ -128,10 +137,10 @@ func (s *server) lastWords() string {
 	return fmt.Sprintf("its log ends with %.300q", said)
 }
 
-// end ends all processes of the server, by force those that do not follow.
-func (s *server) end() { s.once.Do(s.endAll) }
+// End ends all processes of the server, by force those that do not follow.
+func (s *Server) End() { s.once.Do(s.endAll) }
 
-func (s *server) endAll() {
+func (s *Server) endAll() {
 	all, err := s.processes()
 	if err != nil {
 		all = []process{{pid: s.command.Process.Pid}}
@@ -155,7 +164,7 @@ type process struct {
 }
 
 // processes are the server's first process and those that descend from it, and what else is in its group.
-func (s *server) processes() ([]process, error) {
+func (s *Server) processes() ([]process, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, fmt.Errorf("listing processes: %w", err)
@@ -203,8 +212,17 @@ func (s *server) processes() ([]process, error) {
 	return found, nil
 }
 
-// cpu is the processor's time so far of the server's processes.
-func (s *server) cpu() (time.Duration, error) {
+// PIDs are the numbers of the server's processes.
+func (s *Server) PIDs() (all []int, err error) {
+	found, err := s.processes()
+	for _, p := range found {
+		all = append(all, p.pid)
+	}
+	return all, err
+}
+
+// CPU is the processor's time so far of the server's processes.
+func (s *Server) CPU() (time.Duration, error) {
 	all, err := s.processes()
 	total := time.Duration(0)
 	for _, p := range all {
@@ -213,8 +231,8 @@ func (s *server) cpu() (time.Duration, error) {
 	return total, err
 }
 
-// memory is what the server's processes hold in memory, in MB, each page that several share divided among them.
-func (s *server) memory() (float64, error) {
+// Memory is what the server's processes hold in memory, in MB, each page that several share divided among them.
+func (s *Server) Memory() (float64, error) {
 	all, err := s.processes()
 	if err != nil {
 		return 0, err
@@ -247,8 +265,8 @@ func proportional(path string) (kb float64, err error) {
 	return 0, errors.New("a process's memory is not told")
 }
 
-// ports gives addresses that were free a moment ago: not every server can choose one itself and say which.
-func ports(n int) (addresses []string, err error) {
+// Ports gives addresses that were free a moment ago: not every server can choose one itself and say which.
+func Ports(n int) (addresses []string, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -260,5 +278,5 @@ func ports(n int) (addresses []string, err error) {
 	return addresses, nil
 }
 
-// portOf is the port of an address.
-func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+// PortOf is the port of an address.
+func PortOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"encoding/binary"
@@ -7,55 +7,40 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/internal/lanewire"
 )
 
-// fate is what became of a request.
-type fate uint8
-
-const (
-	unanswered fate = iota
-	unsent          // its sender was so late that the deadline had passed
-	answered
-	refused // RESOURCE_EXHAUSTED
-	late    // DEADLINE_EXCEEDED
-	failed  // any other error
-)
-
-// sent is one request: when it was to be sent, when it was, and what came back
+// Request is one request: when it was to be sent, when it was, and what came back
 // when, all from the beginning of the load.
-type sent struct {
-	due, left, back time.Duration
-	fate            fate
+type Request struct {
+	Due, Left, Back time.Duration
+	Fate            Fate
 }
 
-// took is how long the client waited, counted from when the request was due.
-func (s *sent) took() time.Duration { return s.back - s.due }
+// Took is how long the client waited, counted from when the request was due.
+func (r *Request) Took() time.Duration { return r.Back - r.Due }
 
-// connection is one client of the lane with the model open as handle 1.
-type connection struct {
+// Pipeline is one client of the lane that sends requests without waiting for answers, of a model that is open as handle 1. Who
+// connected it closes it.
+type Pipeline struct {
 	*net.UnixConn
 	rows  int
 	frame []byte // a request, whose header is written anew for each
 }
 
-// answerPatience is how long answers are waited for after the load.
-const answerPatience = 30 * time.Second
-
-func connect(socket, model string, rows, rowBytes int, random *rand.Rand) (*connection, error) {
+// ConnectPipeline connects a client whose requests are of so many rows of so many bytes, random numbers from 0.5 up to 1.
+func ConnectPipeline(socket, model string, rows, rowBytes int, random *rand.Rand) (*Pipeline, error) {
 	c, err := protocols.ConnectLane(model, socket)
 	if err != nil {
 		return nil, err
 	}
-	conn := &connection{UnixConn: c, rows: rows, frame: make([]byte, lanewire.HeaderSize+rows*rowBytes)}
+	conn := &Pipeline{UnixConn: c, rows: rows, frame: make([]byte, lanewire.HeaderSize+rows*rowBytes)}
 	for i := lanewire.HeaderSize; i < len(conn.frame); i += 4 {
 		binary.LittleEndian.PutUint32(conn.frame[i:], 0x3f000000|random.Uint32N(1<<23)) // from 0.5 up to 1
 	}
@@ -63,7 +48,7 @@ func connect(socket, model string, rows, rowBytes int, random *rand.Rand) (*conn
 }
 
 // send sends request id, to be answered within so long; 0 for any time.
-func (c *connection) send(id uint64, within time.Duration) error {
+func (c *Pipeline) send(id uint64, within time.Duration) error {
 	h := lanewire.Header{
 		Kind: lanewire.KindPredict, ID: id, Handle: 1, Rows: uint32(c.rows),
 		Payload: uint32(len(c.frame) - lanewire.HeaderSize), Deadline: uint32(within.Microseconds()),
@@ -75,7 +60,7 @@ func (c *connection) send(id uint64, within time.Duration) error {
 
 // receive calls each for every answer until there are no more to come by the
 // connection's read deadline, or each has had enough.
-func (c *connection) receive(each func(id uint64, f fate) (more bool)) error {
+func (c *Pipeline) receive(each func(id uint64, f Fate) (more bool)) error {
 	var pending []byte
 	buffer := make([]byte, lanewire.MaxMessage)
 	for {
@@ -97,20 +82,13 @@ func (c *connection) receive(each func(id uint64, f fate) (more bool)) error {
 			if len(b) < size {
 				break
 			}
-			f := answered
+			f := Answered
 			if h.Kind == lanewire.KindError {
 				said, err := lanewire.ParseFailure(b[lanewire.HeaderSize:size])
 				if err != nil {
 					return err
 				}
-				switch codes.Code(said.Code) {
-				case codes.ResourceExhausted:
-					f = refused
-				case codes.DeadlineExceeded:
-					f = late
-				default:
-					f = failed
-				}
+				f = fateOfCode(codes.Code(said.Code))
 			}
 			if !each(h.ID, f) {
 				return nil
@@ -121,40 +99,40 @@ func (c *connection) receive(each func(id uint64, f fate) (more bool)) error {
 	}
 }
 
-// patience is how long the last answers of a load may take.
-const patience = time.Second
+// lastAnswers is how long the last answers of a load of pipelines may take beyond their deadline.
+const lastAnswers = time.Second
 
-// openLoop sends requests when they are due, whatever became of those before, each
+// OpenLoop sends requests when they are due, whatever became of those before, each
 // with a deadline so long after. The arrivals are those of one connection each.
-func openLoop(conns []*connection, due []arrivals, deadline time.Duration) ([][]sent, error) {
-	all := make([][]sent, len(conns))
+func OpenLoop(conns []*Pipeline, due []Arrivals, deadline time.Duration) ([][]Request, error) {
+	all := make([][]Request, len(conns))
 	errs := make([]error, 2*len(conns))
 	var wg sync.WaitGroup
 	start := time.Now().Add(10 * time.Millisecond) // for all to have begun
 	for i, c := range conns {
-		requests := make([]sent, len(due[i]))
+		requests := make([]Request, len(due[i]))
 		for n, at := range due[i] {
-			requests[n] = sent{due: at}
+			requests[n] = Request{Due: at}
 		}
 		all[i] = requests
 		if len(requests) == 0 {
 			continue
 		}
-		end := start.Add(requests[len(requests)-1].due + deadline + patience)
+		end := start.Add(requests[len(requests)-1].Due + deadline + lastAnswers)
 		if err := c.SetReadDeadline(end); err != nil {
 			return nil, err
 		}
-		var mu sync.Mutex // guards fate and back of the requests
+		var mu sync.Mutex // guards Fate and Back of the requests
 		wg.Go(func() {
-			runtime.LockOSThread() // for the clock; unlocked by its end
+			ExactThread()
 			for n := range requests {
 				r := &requests[n]
-				sleepUntil(start.Add(r.due))
-				r.left = time.Since(start)
-				within := deadline - (r.left - r.due)
+				SleepUntil(start.Add(r.Due))
+				r.Left = time.Since(start)
+				within := deadline - (r.Left - r.Due)
 				if within < time.Microsecond {
 					mu.Lock()
-					r.fate = unsent
+					r.Fate = Unsent
 					mu.Unlock()
 					continue
 				}
@@ -165,12 +143,12 @@ func openLoop(conns []*connection, due []arrivals, deadline time.Duration) ([][]
 		})
 		wg.Go(func() {
 			left := len(requests)
-			errs[2*i+1] = c.receive(func(id uint64, f fate) bool {
+			errs[2*i+1] = c.receive(func(id uint64, f Fate) bool {
 				if id >= uint64(len(requests)) {
 					return true // of a load before
 				}
 				mu.Lock()
-				requests[id].fate, requests[id].back = f, time.Since(start)
+				requests[id].Fate, requests[id].Back = f, time.Since(start)
 				mu.Unlock()
 				left--
 				return left > 0
@@ -181,27 +159,14 @@ func openLoop(conns []*connection, due []arrivals, deadline time.Duration) ([][]
 	return all, errors.Join(errs...)
 }
 
-// sleepUntil returns at t, as exactly as the kernel wakes: Go's own timers may be a
-// millisecond late.
-func sleepUntil(t time.Time) {
-	for {
-		d := time.Until(t)
-		if d <= 0 {
-			return
-		}
-		left := unix.NsecToTimespec(int64(d))
-		_ = unix.Nanosleep(&left, nil) // interrupted is too early, which is seen
-	}
-}
-
-// closedLoop has every connection keep so many requests outstanding for so long,
+// ClosedLoop has every connection keep so many requests outstanding for so long,
 // and gives how many were answered a second.
-func closedLoop(conns []*connection, outstanding int, d time.Duration) (perSecond float64, err error) {
+func ClosedLoop(conns []*Pipeline, outstanding int, d time.Duration) (perSecond float64, err error) {
 	counts, errs := make([]int, len(conns)), make([]error, len(conns))
 	var wg sync.WaitGroup
 	start := time.Now()
 	for i, c := range conns {
-		if err := c.SetReadDeadline(start.Add(d + answerPatience)); err != nil {
+		if err := c.SetReadDeadline(start.Add(d + patience)); err != nil {
 			return 0, err
 		}
 		wg.Go(func() {
@@ -211,9 +176,9 @@ func closedLoop(conns []*connection, outstanding int, d time.Duration) (perSecon
 				}
 			}
 			under := outstanding
-			err := c.receive(func(_ uint64, f fate) bool {
+			err := c.receive(func(_ uint64, f Fate) bool {
 				under--
-				if f != answered {
+				if f != Answered {
 					errs[i] = errors.New("a request without a deadline was not answered")
 					return false
 				}
