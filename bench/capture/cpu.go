@@ -57,7 +57,7 @@ func measureCPU(ctx context.Context, ask protocols.Ask, sockets map[string]strin
 
 // spend asks so many times, window requests at once.
 func spend(ctx context.Context, ask protocols.Ask, daemon *versus.Process, window, requests int) (time.Duration, error) {
-	call, closer, err := ask.Lane(window)()
+	call, closer, err := versus.Timed(ask.Lane(window))()
 	if err != nil {
 		return 0, err
 	}

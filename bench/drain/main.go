@@ -31,6 +31,7 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
@@ -125,7 +126,7 @@ func (s *settings) run(ctx context.Context) (err error) {
 
 	d := &drain{settings: s, dir: dir, daemon: daemon, store: store, metrics: metricsOf(filepath.Join(dir, "oip.sock"))}
 	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data}, Count: 1, Address: filepath.Join(dir, "lane.sock")}
-	call, closer, err := ask.Lane(1)()
+	call, closer, err := versus.Timed(ask.Lane(1))()
 	if err != nil {
 		return err
 	}
@@ -367,9 +368,7 @@ func (d *drain) ask(ctx context.Context, random *rand.Rand, long time.Duration) 
 	var took []time.Duration
 	began := time.Now()
 	for due := time.Duration(0); due < long; due += time.Duration(random.ExpFloat64() / d.rate * float64(time.Second)) {
-		if early := due - time.Since(began); early > 0 {
-			time.Sleep(early)
-		}
+		load.SleepUntil(began.Add(due))
 		late := max(0, time.Since(began)-due)
 		answered, _, err := d.call(ctx, random)
 		if err != nil {
