@@ -27,6 +27,7 @@ var moduleRules = []rule{
 	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
+	{pkg: "internal/commandline", imports: []string{"internal/config"}},
 	// What many hosts should run: documents in a bucket, the old API of devices, a device's side and a server's.
 	{pkg: "internal/fleet", imports: []string{"packaging", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
