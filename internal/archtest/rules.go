@@ -53,6 +53,9 @@ var moduleRules = []rule{
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
+	// An installation of the Edge Manager agent becomes one of ours.
+	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "packaging"}, tests: realParts},
+
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
 	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
