@@ -11,7 +11,9 @@ func newVersion() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Example: `  picket version
+  picket version --json`,
+		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, _ []string) error {
