@@ -20,8 +20,8 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 export GOFLAGS ?= -buildvcs=false
 
 # The nearest tag, or the commit. A tarball has no history, and must not take the one of a repository it was unpacked in.
-VERSION ?= $(or $(shell GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git describe --tags --always --dirty 2>/dev/null),unversioned)
-LDFLAGS := -X main.version=$(VERSION)
+VERSION ?= $(shell scripts/version.sh)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh --commit)
 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
