@@ -31,7 +31,7 @@ TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs te
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
+.PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short images deb test-deb release test-release test-windows test-arm64-suite \
 	$(TEST_PARTS) $(SOAK_PARTS)
 
 help: ## list these targets
@@ -265,6 +265,25 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
+
+images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
+	scripts/images.sh $(IMAGES)
+
+deb: ## the Debian package for this machine's architecture, in dist/
+	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
+	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
+
+test-deb: build ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
+	scripts/test-deb.sh
+
+release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
+	scripts/release.sh dist/$(VERSION)
+
+test-release: ## make release twice, the second time elsewhere and with nothing cached, and compare; sign and verify with a throwaway key
+	scripts/test-release.sh
+
+test-arm64-suite: ## the released daemon answering on an emulated arm64, and all tests that run under qemu: tens of minutes. SUITE names one: daemon, tests
+	scripts/test-arm64-suite.sh $(SUITE)
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh

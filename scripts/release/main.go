@@ -5,6 +5,7 @@
 //	go run ./scripts/release sign --key PEM DIR
 //	go run ./scripts/release verify --key PEM DIR
 //	go run ./scripts/release glibc PROGRAM...
+//	go run ./scripts/release zip DIR FILE
 package main
 
 import (
@@ -13,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"time"
 )
 
 func main() {
@@ -24,7 +27,7 @@ func main() {
 
 func run(args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("say what is to be done: sbom, sign, verify or glibc")
+		return errors.New("say what is to be done: sbom, sign, verify, glibc or zip")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	switch args[0] {
@@ -56,6 +59,25 @@ func run(args []string, stdout io.Writer) error {
 		return verify(stdout, flags.Arg(0), *key)
 	case "glibc":
 		return glibc(stdout, args[1:])
+	case "zip":
+		if len(args) != 3 {
+			return errors.New("zip takes a directory and the file to write")
+		}
+		at, err := epoch()
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", args[2], err)
+		}
+		return zipFolder(args[1], args[2], at)
 	}
-	return fmt.Errorf("there is no command %q: sbom, sign, verify and glibc are", args[0])
+	return fmt.Errorf("there is no command %q: sbom, sign, verify, glibc and zip are", args[0])
+}
+
+// epoch is the time that everything in a release has, $SOURCE_DATE_EPOCH: the same
+// input gives the same bytes.
+func epoch() (time.Time, error) {
+	seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
+	if err != nil {
+		return time.Time{}, errors.New("set SOURCE_DATE_EPOCH to the time of the release in seconds since 1970")
+	}
+	return time.Unix(seconds, 0).UTC(), nil
 }

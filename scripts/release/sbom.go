@@ -118,14 +118,14 @@ func writeSBOM(w io.Writer, from source) error {
 	if from.name == "" || from.version == "" || len(from.programs) == 0 {
 		return errors.New("listing the contents: --name, --version and at least one program are needed")
 	}
-	epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
+	at, err := epoch()
 	if err != nil {
-		return errors.New("listing the contents: set SOURCE_DATE_EPOCH to the time of the release in seconds since 1970")
+		return fmt.Errorf("listing the contents: %w", err)
 	}
 	s := sbom{known: map[string]string{}}
 	s.SPDXVersion, s.DataLicense, s.ID = "SPDX-2.3", "CC0-1.0", "SPDXRef-DOCUMENT"
 	s.Name = from.name + "-" + from.version
-	s.Creation = creation{Created: time.Unix(epoch, 0).UTC().Format(time.RFC3339), Creators: []string{"Organization: Picket", "Tool: picket-release"}}
+	s.Creation = creation{Created: at.Format(time.RFC3339), Creators: []string{"Organization: Picket", "Tool: picket-release"}}
 	whole := s.add("release", from.name, from.version, "", part{LicenseDeclared: "Apache-2.0"})
 	s.Describes = []string{whole}
 	s.relate(s.ID, "DESCRIBES", whole)
