@@ -92,6 +92,7 @@ func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
 	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{
 		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Explain: c.options.Explain, Bind: c.cores.binder(c.engine.log),
+		Provider: c.options.Provider,
 	})
 	if err == nil && c.options.Explain && m.Signature().Contributions == nil {
 		closing(c.engine.log, "model", c.name, c.candidates[i].Backend, m)
