@@ -21,6 +21,8 @@ type choice struct {
 	candidates []Candidate
 	better     []int // to be opened and timed, best match first
 	last       []int // last resorts, best match first
+	// missing says of backends that match the artifact and do not work on this host why; empty where there are none.
+	missing string
 	// unsupported is what the last backend said that does not support the artifact.
 	unsupported error
 	// unsettled tells that something failed that may not fail the next time, as for
@@ -67,6 +69,7 @@ func (e *Engine) rank(name string, a *Artifact, o ModelOptions) *choice {
 			candidate.Reason = "the artifact is not of its format"
 		case b.unusable != nil:
 			candidate.Reason = b.unusable.Error()
+			c.missing += fmt.Sprintf("; backend %s, which might run it, does not work here: %v", b.Name(), b.unusable)
 		case matches[i] <= LastResort:
 			candidate.Reason = "not tried: it is a last resort, for what no other backend can open"
 			c.last = append(c.last, i)
@@ -259,6 +262,9 @@ func (c *choice) starting(i int, err error) error {
 
 // noneCan says in one sentence why no backend opened the artifact.
 func (c *choice) noneCan() error {
+	if c.unsupported != nil && c.missing != "" {
+		return fmt.Errorf("%w%s", c.unsupported, c.missing)
+	}
 	if c.unsupported != nil {
 		return c.unsupported
 	}

@@ -42,7 +42,7 @@ const (
 // libonnxruntime.so.1.32.0, because unpacking a release seldom includes ldconfig.
 var (
 	systemNames   = []string{"libonnxruntime.so.1", "libonnxruntime.so"}
-	systemFolders = []string{"/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/onnxruntime/lib", "/usr/local/onnxruntime/lib"}
+	systemFolders = []string{"/usr/local/lib", "/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/onnxruntime/lib", "/opt/onnxruntime/capi", "/usr/local/onnxruntime/lib"}
 )
 
 // Backend opens ONNX models. It owns the library that it opened, until Close.

@@ -5,6 +5,7 @@ package onnx_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -193,5 +194,23 @@ func TestEngineTimesSourceAgainstNeo(t *testing.T) {
 		if err := e.Unload(t.Context(), "m"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestEngineSaysWhatIsMissing: without the library, the error for a network is not that it is no tree model alone.
+func TestEngineSaysWhatIsMissing(t *testing.T) {
+	list := backends.All(backends.Options{ONNX: onnx.Options{LibraryPath: filepath.Join(t.TempDir(), "absent.so")}})
+	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: list, Source: folders{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, err = e.Load(t.Context(), "m", net(t, "mlp"), engine.ModelOptions{})
+	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "backend onnx, which might run it, does not work here: the ONNX Runtime that is configured cannot be used") {
+		t.Errorf("got %v", err)
 	}
 }

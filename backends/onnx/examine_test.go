@@ -122,8 +122,8 @@ func FuzzExamine(f *testing.F) {
 			f.Add(data[:len(data)/2])
 		}
 	}
-	f.Add([]byte(deep(40).bytes()))
-	f.Add([]byte(linear(2, outside("w", "../../etc/shadow", 0, 16, 2, 2)).bytes()))
+	f.Add(deep(40).bytes())
+	f.Add(linear(2, outside("w", "../../etc/shadow", 0, 16, 2, 2)).bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		files, err := onnx.Examine(data)
 		if err != nil && files != nil {

@@ -43,7 +43,7 @@ func find(a *engine.Artifact) (found, error) {
 		if err == nil && isModel(a, besideName) {
 			f.name, f.beside = besideName, true
 		}
-		return f, nil //nolint:nilerr // ambiguous for its own runtime: that backend says so
+		return f, nil // what is ambiguous for its own runtime, that backend says
 	case neo.None:
 	default:
 		return f, nil

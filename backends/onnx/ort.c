@@ -401,51 +401,54 @@ static char *run_values(picket_ort *o, picket_ort_session *s, picket_ort_call *c
              s->session, options, c->in_names, (const void *const *)c->in_values, s->in_count, c->out_names, s->out_count, c->out_values));
 }
 
-// Whether the tensors are where those of at are. Their other dimensions are the model's, so that the size tells the first.
-static int same(const picket_ort_tensor *t, const picket_ort_tensor *at, size_t n) {
+// Whether the tensors are at these places. Their other dimensions are the model's, so that the size tells the first.
+static int same(const picket_ort_tensor *t, const picket_ort_place *at, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (t[i].data != at[i].data || t[i].size != at[i].size)
       return 0;
   return 1;
 }
 
-static char *bind(picket_ort *o, picket_ort_session *s, picket_ort_call *c, picket_ort_bound *b) {
-  char *problem = lay(o, c->in, c->in_values, s->in_count);
-  if (problem == NULL && (problem = lay(o, c->out, c->out_values, s->out_count)) == NULL)
-    problem = told(o, CALL(o, create_binding, void *, void **)(s->session, &b->binding));
+static void note(const picket_ort_tensor *t, picket_ort_place *at, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    at[i] = (picket_ort_place){t[i].data, t[i].size};
+}
+
+static char *bind(picket_ort *o, picket_ort_session *s, picket_ort_call *c, void **binding) {
+  char *problem = told(o, CALL(o, create_binding, void *, void **)(s->session, binding));
   for (size_t i = 0; i < s->in_count && problem == NULL; i++)
-    problem = told(o, CALL(o, bind_input, void *, const char *, const void *)(b->binding, c->in_names[i], c->in_values[i]));
+    problem = told(o, CALL(o, bind_input, void *, const char *, const void *)(*binding, c->in_names[i], c->in_values[i]));
   for (size_t i = 0; i < s->out_count && problem == NULL; i++)
-    problem = told(o, CALL(o, bind_output, void *, const char *, const void *)(b->binding, c->out_names[i], c->out_values[i]));
-  drop(o, c->in_values, s->in_count);
-  drop(o, c->out_values, s->out_count);
-  memcpy(b->at, c->in, s->in_count * sizeof *b->at);
-  memcpy(b->at + s->in_count, c->out, s->out_count * sizeof *b->at);
+    problem = told(o, CALL(o, bind_output, void *, const char *, const void *)(*binding, c->out_names[i], c->out_values[i]));
   return problem;
 }
 
 char *picket_ort_run(picket_ort *o, picket_ort_session *s, picket_ort_call *c, int shrink) {
   void *options = shrink ? s->shrinking : s->plain;
+  picket_ort_bound *b = NULL;
+  int again = 0;
+  if (s->provider == picket_ort_cpu) { // others would copy an input when it is bound, and not when it is run
+    for (int i = 0; i < picket_ort_bindings && !again; i++) {
+      b = c->bound + i;
+      again = same(c->in, b->at, s->in_count) && same(c->out, b->at + s->in_count, s->out_count);
+    }
+    if (!again) {
+      b = c->bound + c->next++ % picket_ort_bindings;
+      unbind(o, b);
+      note(c->in, b->at, s->in_count);
+      note(c->out, b->at + s->in_count, s->out_count);
+    }
+  }
   char *problem = NULL;
-  if (s->provider != picket_ort_cpu) { // which would copy an input when it is bound, and not when it is run
+  if (!again || b->binding == NULL) {
     if ((problem = lay(o, c->in, c->in_values, s->in_count)) == NULL && (problem = lay(o, c->out, c->out_values, s->out_count)) == NULL)
-      problem = run_values(o, s, c, options);
+      problem = again ? bind(o, s, c, &b->binding) : run_values(o, s, c, options);
     drop(o, c->in_values, s->in_count);
     drop(o, c->out_values, s->out_count);
-    return problem;
   }
-  picket_ort_bound *b = NULL;
-  for (int i = 0; i < picket_ort_bindings && b == NULL; i++)
-    if (c->bound[i].binding != NULL && same(c->in, c->bound[i].at, s->in_count) && same(c->out, c->bound[i].at + s->in_count, s->out_count))
-      b = c->bound + i;
-  if (b == NULL) {
-    b = c->bound + c->next++ % picket_ort_bindings;
-    unbind(o, b);
-    problem = bind(o, s, c, b);
-  }
-  if (problem == NULL)
+  if (again && problem == NULL)
     problem = told(o, CALL(o, run_binding, void *, const void *, const void *)(s->session, options, b->binding));
-  if (problem != NULL)
+  if (again && problem != NULL)
     unbind(o, b);
   return problem;
 }

@@ -51,13 +51,19 @@ typedef struct {
   picket_ort_tensor *in, *out;
 } picket_ort_session;
 
-// Tensors of an earlier call, which the library has bound. Buffers come back, and with them their addresses.
 typedef struct {
-  void *binding; // NULL while the place is free
-  picket_ort_tensor *at; // inputs, then outputs
+  void *data;
+  size_t size;
+} picket_ort_place;
+
+// Where the tensors of an earlier call were. Buffers come back, and with them their addresses: tensors that are seen a second
+// time are bound, which makes every further call of theirs cheaper.
+typedef struct {
+  picket_ort_place *at; // inputs, then outputs
+  void *binding;        // NULL while they were seen once
 } picket_ort_bound;
 
-enum { picket_ort_bindings = 4 };
+enum { picket_ort_bindings = 8 };
 
 // What one instance needs for a call, so that a call allocates nothing of ours.
 typedef struct {
