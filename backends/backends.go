@@ -6,6 +6,7 @@ import (
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/backends/onnx"
 	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 )
 
@@ -22,6 +23,7 @@ func All(options Options) []engine.Backend {
 	return []engine.Backend{
 		treelite.New(),
 		forest.New(),
+		tvm.New(),
 		onnx.New(options.ONNX),
 		dlr.New(options.DLR),
 	}
