@@ -77,7 +77,9 @@ func artifact(ctx context.Context, name string) (target, dir string) {
 func LibDLR() string { return filepath.Join(source.Root(), ".cache/libdlr/1.6.0/libdlr.so") }
 
 // ONNXRuntime is where make fixtures puts ONNX Runtime 1.32.0.
-func ONNXRuntime() string { return filepath.Join(source.Root(), ".cache/onnxruntime/1.32.0/libonnxruntime.so") }
+func ONNXRuntime() string {
+	return filepath.Join(source.Root(), ".cache/onnxruntime/1.32.0/libonnxruntime.so")
+}
 
 // Open makes an instance of the artifact in dir with one backend, on this host
 // less what mask names, that may use so many threads. The caller calls the
