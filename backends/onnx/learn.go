@@ -387,18 +387,21 @@ func rowsOf(tensors []tensor.Tensor, lo, hi int) []tensor.Tensor {
 	return part
 }
 
-// alike tells whether answers differ by no more than the order in which sums are added up explains. Labels may differ
-// where two are as good.
+// alike tells whether answers differ by no more than the order in which sums are added up explains. Whole numbers are equal
+// or not alike, and so are NaN and infinities.
 func alike(a, b []tensor.Tensor) bool {
 	for i := range a {
 		x, y, size := a[i].Bytes(), b[i].Bytes(), a[i].DType.Size()
 		largest := 0.0
 		for at := 0; at < len(x); at += size {
-			largest = max(largest, math.Abs(number(a[i].DType, x[at:])))
+			if n := math.Abs(number(a[i].DType, x[at:])); !math.IsInf(n, 0) && n > largest { // nor NaN
+				largest = n
+			}
 		}
 		for at := 0; at < len(x); at += size {
 			p, q := number(a[i].DType, x[at:]), number(b[i].DType, y[at:])
-			if p != q && (p == p || q == q) && math.Abs(p-q) > likeness(a[i].DType)*largest {
+			same := p == q || math.IsNaN(p) && math.IsNaN(q)
+			if !same && !(math.Abs(p-q) <= likeness(a[i].DType)*largest) { // of a NaN nothing is true
 				return false
 			}
 		}
