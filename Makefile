@@ -26,7 +26,7 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud test-runbooks soak-short fuzz
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
@@ -188,8 +188,11 @@ test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
 
-test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
+test-cloud: build ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates: policies, stacks, user data
 	scripts/test-cloud.sh
+
+test-runbooks: build ## every runbook of docs/runbooks.md against a daemon with its fault; or those named RUNBOOKS
+	@scripts/test-runbooks.sh $(RUNBOOKS)
 
 # Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
 # (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
