@@ -127,7 +127,7 @@ def free_port():
 @contextlib.contextmanager
 def server(command, url, env=None):
     """A server for the time of the with, which answers at url."""
-    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=open("/tmp/ops.srv","a"))
+    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             try:
@@ -210,7 +210,7 @@ def make_stacks(url):
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """The instance metadata service, version 2: nothing without a token."""
+    """The instance metadata service, version 2: nothing without a token. The store knows no sessions, so its credentials have none."""
 
     def answer(self, status, text):
         self.send_response(status)
@@ -226,7 +226,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
             return self.answer(401, "")
         text = {
             "instance-id": "i-0123456789abcdef0", "iam/security-credentials/": "host-role",
-            "iam/security-credentials/host-role": json.dumps({"Code": "Success", "AccessKeyId": "key", "SecretAccessKey": "secret/of+store", "Token": "a-session"}, indent=1),
+            "iam/security-credentials/host-role": json.dumps({"Code": "Success", "AccessKeyId": "key", "SecretAccessKey": "secret/of+store", "Token": ""}, indent=1),
         }.get(self.path.removeprefix("/latest/meta-data/"))
         return self.answer(200, text) if text else self.answer(404, "")
 
@@ -263,7 +263,7 @@ def boot(scripts):
                 script = scripts[hosts]
                 for name, mark in (("picket.deb", "PACKAGE"), ("public.pem", "SIGNER"), ("root.json", "ROOT")):
                     script = script.replace(f"'{mark}'", f"'{'0' * 64 if name == spoil else digests[name]}'")
-                return root, subprocess.run(["bash", "-c", script], text=True, capture_output=True, timeout=120, cwd=work, env={
+                return root, subprocess.run(["timeout", "60", "bash", "-c", script], text=True, capture_output=True, cwd=work, env={
                     **env, "BOOT_ROOT": str(root), "BOOT_IMDS": f"http://127.0.0.1:{metadata.server_port}", "BOOT_S3": f"{url}/bank-models", "BOOT_ENDPOINT": url, "BOOT_AS": "env"})
 
             root, done = run(1)
