@@ -58,7 +58,11 @@ func manualPages() map[string][]byte {
 	each(newRoot(func(string) string { return "" })) // with the defaults of a host on which nothing is set
 	var flags config.Flags
 	var version bool
-	pages["picketd.8"] = commandPage(commandline.Picketd(&flags, &version), "8", "picket(1), picket-config(5)")
+	daemon := commandline.Picketd(&flags, &version)
+	pages["picketd.8"] = commandPage(daemon, "8", "picketd-health(8), picket(1), picket-config(5)")
+	asked := commandline.PicketdHealth(func(string) string { return "" }, nil)
+	daemon.AddCommand(asked) // which names it
+	pages["picketd-health.8"] = commandPage(asked, "8", "picket(1)")
 	return pages
 }
 

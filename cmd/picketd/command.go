@@ -70,7 +70,11 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		},
 	})
 
-	err := root.Execute()
+	root.AddCommand(commandline.PicketdHealth(os.Getenv, func(cmd *cobra.Command, sockets string) error {
+		return health(cmd.Context(), sockets, stdout)
+	}))
+
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return exitDone
 	}

@@ -3,6 +3,8 @@
 package commandline
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/internal/config"
@@ -14,10 +16,10 @@ protocol of the SageMaker Edge Manager agent, in the Open Inference Protocol
 clients in a hurry.
 
 It reads --config if given, then the environment (PICKET_SOCKETS,
-PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these
-flags; the later wins. A model that cannot be loaded at start is logged and tried
-again when its folder changes, and the others are served. The log goes to standard
-error.
+PICKET_BACKEND, PICKET_ONNXRUNTIME, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE,
+PICKET_IMDS), then these flags; the later wins. A model that cannot be loaded at
+start is logged and tried again when its folder changes, and the others are served.
+The log goes to standard error.
 
 SIGTERM and SIGINT stop it: calls under way are answered first, for as long as
 shutdown.grace allows. A second signal, half a second after the first or later,
@@ -53,5 +55,23 @@ func Picketd(flags *config.Flags, version *bool) *cobra.Command {
 	f.StringVarP(&flags.MaxMessage, "max-message", "m", "", "take requests and answers up to `SIZE` (default 80MiB)")
 	f.BoolVar(version, "version", false, "print the version and stop")
 	c.CompletionOptions.DisableDefaultCmd = true
+	return c
+}
+
+// PicketdHealth is the command with which a container's runtime asks whether the daemon serves. It runs ask with the directory of
+// the daemon's sockets.
+func PicketdHealth(getenv func(string) string, ask func(c *cobra.Command, sockets string) error) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "health",
+		Short: "Ask the daemon on this host whether it takes requests",
+		Long: `Ask the daemon on this host whether it takes requests: over control.sock, or over
+oip.sock where there is none. It prints "ready" and ends with exit code 0 if it
+does, and says why not and ends with 1 if it does not. A daemon that still loads its
+models does not yet.`,
+		Example: `  picketd health --sockets /run/picket`,
+		Args:    cobra.NoArgs,
+	}
+	sockets := c.Flags().String("sockets", cmp.Or(getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
+	c.RunE = func(c *cobra.Command, _ []string) error { return ask(c, *sockets) }
 	return c
 }
