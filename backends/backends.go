@@ -5,6 +5,7 @@ import (
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 )
 
@@ -20,6 +21,7 @@ func All(options Options) []engine.Backend {
 	return []engine.Backend{
 		treelite.New(),
 		forest.New(),
+		tvm.New(),
 		dlr.New(options.DLR),
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 )
 
@@ -49,7 +50,7 @@ func run() (err error) {
 		return err
 	}
 	m := models.Fixture()
-	data, err := models.Rows(m.Features)
+	data, err := testrows.New(m.Features)
 	if err != nil {
 		return err
 	}
@@ -87,8 +88,8 @@ func run() (err error) {
 			measured, err := versus.Comparison{
 				Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients},
 				Targets: [2]versus.Target{
-					{Name: "capture off", Connect: off.Lane(load.window)},
-					{Name: "capture " + captured, Connect: on.Lane(load.window)},
+					{Name: "capture off", Connect: versus.Timed(off.Lane(load.window))},
+					{Name: "capture " + captured, Connect: versus.Timed(on.Lane(load.window))},
 				},
 			}.Measure(ctx)
 			if err != nil {

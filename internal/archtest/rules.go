@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -20,6 +20,7 @@ var moduleRules = []rule{
 	{pkg: "internal/dl", native: true, unsafe: true},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
+	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
@@ -56,6 +57,9 @@ var moduleRules = []rule{
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
 	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
+
+	// History is scored in one process, with no daemon.
+	{pkg: "internal/score", imports: []string{"engine", "tensor", "internal/hw", "internal/rows"}, tests: append([]string{"internal/store", "internal/testkit"}, realParts...)},
 
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
