@@ -194,6 +194,10 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
+web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
+
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
@@ -254,7 +258,7 @@ bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine)
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
@@ -289,8 +293,9 @@ bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
 
-fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr
+fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr and ONNX Runtime
 	@scripts/fetch-libdlr.sh
+	@scripts/fetch-onnxruntime.sh
 
 fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
 	@scripts/fixtures/make.sh

@@ -73,6 +73,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		newCapture(),
 		newAudit(),
 		newMan(),
+		newMigrate(flags),
 	)
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {

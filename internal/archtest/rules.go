@@ -54,6 +54,9 @@ var moduleRules = []rule{
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
+	// An installation of the Edge Manager agent becomes one of ours.
+	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "packaging"}, tests: realParts},
+
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
 	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
@@ -92,7 +95,7 @@ var moduleRules = []rule{
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
 	{pkg: "scripts/release", imports: []string{"packaging/signing"}}, // a release is signed as a package is
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: append([]string{"internal/capture", "internal/capture/spool"}, realParts...)},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},
