@@ -274,7 +274,7 @@ deb: ## the Debian package for this machine's architecture, in dist/
 	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
 	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
 
-test-deb: build ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
+test-deb: deb ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
 	scripts/test-deb.sh
 
 release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
