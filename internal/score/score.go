@@ -168,6 +168,9 @@ func openInput(o *Options) (*os.File, int64, work, error) {
 	if err != nil {
 		return nil, 0, w, errors.Join(err, f.Close())
 	}
+	if out, statErr := os.Stat(o.Output); statErr == nil && os.SameFile(info, out) {
+		return nil, 0, w, errors.Join(badInput("%s is the input and cannot be the output too", o.Output), f.Close())
+	}
 	w.Size, w.Modified = info.Size(), info.ModTime().UTC()
 	return f, info.Size(), w, nil
 }
