@@ -132,7 +132,7 @@ func Run(ctx context.Context, o Options) (_ Summary, err error) {
 		return summary, err
 	}
 	defer func() {
-		err = errors.Join(err, j.partial.file.Close())
+		err = errors.Join(err, j.partial.close())
 		if errors.Is(err, ErrInput) {
 			err = errors.Join(err, discard(o.Output))
 		}
@@ -226,7 +226,7 @@ func (j *job) open(left *checkpoint) (err error) {
 	}
 	j.at = left.Input
 	if err := j.source.skip(left.Input); err != nil {
-		return errors.Join(err, j.partial.file.Close())
+		return errors.Join(err, j.partial.close())
 	}
 	return nil
 }
