@@ -28,7 +28,7 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated fuzz
 # Those that wait more than they compute, for servers, installations and limits of time: one after the other, beside those above.
-BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud test-runbooks soak-short
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
@@ -193,6 +193,9 @@ test-pipeline: build ## picket pipeline from 200,000 transactions to a daemon's 
 test-web: build ## the pages of the fraud application in a real browser: Debian's Chromium
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
+
+test-bench-page: ## the page of benchmark results in a real browser: Debian's Chromium
+	PICKET_TEST_BROWSER=1 $(GO) test -count=1 -timeout 5m -run '^TestBrowser$$' ./bench/page
 
 web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
