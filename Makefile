@@ -31,7 +31,7 @@ TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs te
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run run-full demo web bench-explain bench-readme build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
+.PHONY: help run run-full demo web bench-explain bench-readme bench-loadgen build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
 
 help: ## list these targets
@@ -273,6 +273,9 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+bench-loadgen: build ## MLPerf's own load generator and a loop of ours on one lane, in turns (needs Python 3.10)
+	bench/loadgen/run.sh $(BENCHFLAGS)
+
 # A module of its own, for what it compares with.
 bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
 	@mkdir -p bench/results
