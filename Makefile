@@ -291,6 +291,9 @@ test-arm64-suite: ## the released daemon answering on an emulated arm64, and all
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+bench-loadgen: build ## MLPerf's own load generator and a loop of ours on one lane, in turns (needs Python 3.10)
+	bench/loadgen/run.sh $(BENCHFLAGS)
+
 # A module of its own, for what it compares with.
 bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
 	@mkdir -p bench/results
