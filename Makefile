@@ -31,7 +31,7 @@ TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs te
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run run-full demo web bench-explain build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
+.PHONY: help run run-full demo web bench-explain bench-gpu test-gpu test-ptx build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
 	$(TEST_PARTS) $(SOAK_PARTS)
 
 help: ## list these targets
@@ -265,6 +265,19 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, f
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
+
+# Neither needs more than Go, a C compiler and the driver; bench/gpu/fil.sh installs what FIL is measured with.
+bench-gpu: ## backend cuda beside backend forest and cuML's FIL, and copies beside the bus (needs an NVIDIA GPU); writes bench/results/gpu.json
+	@mkdir -p bench/results
+	$(GO) run ./bench/gpu $(BENCHFLAGS) > bench/results/gpu.json.tmp
+	@mv bench/results/gpu.json.tmp bench/results/gpu.json
+	@echo "wrote bench/results/gpu.json"
+
+test-ptx: ## the committed PTX of backend cuda is what its source compiles to, and an assembler takes it (needs clang-14 and the network)
+	scripts/test-ptx.sh
+
+test-gpu: ## a million rows on a real GPU, each with the bits of backend forest; says why not where there is none
+	$(GO) run ./bench/gpu -check
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh

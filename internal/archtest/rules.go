@@ -23,6 +23,7 @@ var moduleRules = []rule{
 	{pkg: "internal/cuda", imports: []string{"tensor", "internal/dl"}, tests: []string{"internal/testkit"}, native: true, unsafe: true},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
+	{pkg: "internal/gpu", tests: []string{"internal/testkit"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},

@@ -8,9 +8,9 @@ package cuda
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -30,19 +30,46 @@ type Driver struct {
 	version int
 }
 
+// drivers are those that were opened, by path. A driver stays for as long as the process: it has started threads, and cannot be unmapped.
+var drivers struct {
+	mu     sync.Mutex
+	byPath map[string]*Driver
+}
+
 // Open opens the driver's library, at path or, where that is empty, by its name, and initialises it, which takes some tenths of a second where
-// the GPU was asleep. The error wraps ErrAbsent or ErrOld.
+// the GPU was asleep. For a path that is open already it gives the same Driver. The error wraps ErrAbsent or ErrOld.
 func Open(path string) (*Driver, error) {
 	if path == "" {
 		path = Library
 	}
+	drivers.mu.Lock()
+	defer drivers.mu.Unlock()
+	if d := drivers.byPath[path]; d != nil {
+		return d, nil
+	}
+	d, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	if drivers.byPath == nil {
+		drivers.byPath = map[string]*Driver{}
+	}
+	drivers.byPath[path] = d
+	return d, nil
+}
+
+func open(path string) (*Driver, error) {
 	library, err := dl.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w; install the driver's libraries, or let the container runtime mount them (NVIDIA_DRIVER_CAPABILITIES=utility,compute)", ErrAbsent, err)
 	}
 	d := &Driver{library: library, calls: C.picket_cuda_new()}
 	if err := d.start(); err != nil {
-		return nil, errors.Join(err, d.Close())
+		C.picket_cuda_free(d.calls)
+		if closed := library.Close(); closed != nil {
+			return nil, fmt.Errorf("%w; and closing it again: %w", err, closed)
+		}
+		return nil, err
 	}
 	return d, nil
 }
@@ -90,16 +117,6 @@ func (d *Driver) check(result C.cu_result, doing string) error {
 
 // Version is the CUDA version that the driver supports: 12040 is 12.4.
 func (d *Driver) Version() int { return d.version }
-
-// Close unmaps the library. Everything that came from it must have been closed. A driver that has started threads stays mapped.
-func (d *Driver) Close() error {
-	if d.calls == nil {
-		return nil
-	}
-	C.picket_cuda_free(d.calls)
-	d.calls = nil
-	return d.library.Close()
-}
 
 // maxDevices bounds what a broken driver may claim.
 const maxDevices = 64

@@ -47,7 +47,6 @@ func TestDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
 	if d.Version() != 12040 {
 		t.Errorf("version %d", d.Version())
 	}

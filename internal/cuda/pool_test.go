@@ -46,7 +46,7 @@ func context(t *testing.T) *Context {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(c.Release(), d.Close()); err != nil {
+		if err := c.Release(); err != nil {
 			t.Error(err)
 		}
 	})

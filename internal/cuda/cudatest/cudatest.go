@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/picket-ml/picket/internal/testkit"
@@ -36,6 +37,8 @@ var compiled = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(out)
 })
 
+var wishes atomic.Int64
+
 // Library is the path of a fake driver that nobody else has opened.
 func Library(t testing.TB) string {
 	t.Helper()
@@ -53,7 +56,8 @@ func Library(t testing.TB) string {
 // Fail has the n-th call of that name from now on answer code; "kernel" is a kernel when it runs.
 func Fail(t testing.TB, call string, n, code int) {
 	t.Helper()
-	t.Setenv("FAKE_CUDA_FAIL", fmt.Sprintf("%s:%d:%d", call, n, code))
+	// The last number tells a wish from an earlier one of the same words.
+	t.Setenv("FAKE_CUDA_FAIL", fmt.Sprintf("%s:%d:%d:%d", call, n, code, wishes.Add(1)))
 }
 
 // Log has all that is put into streams written down from now on; what it returns reads it: "in 1 4096" is a copy to the device of so many

@@ -2,7 +2,7 @@
 // machine. Device memory is main memory; kernels are those of backends/cuda, compiled as plain C. What is put into a stream is done as late
 // as it may be, when somebody waits for it, so that whoever takes memory back too early is found out. Environment:
 //
-//	FAKE_CUDA_FAIL     call:n:code, the n-th call of that name (cuMemAlloc_v2, ...; kernel for a kernel when it runs) answers code
+//	FAKE_CUDA_FAIL     call:n:code:id, the n-th call of that name (cuMemAlloc_v2, ...; kernel for a kernel when it runs) answers code
 //	FAKE_CUDA_LOG      a file that gets a line for what is put into a stream, and for what is waited for
 //	FAKE_CUDA_MEMORY   bytes of a device; FAKE_CUDA_DEVICES how many; FAKE_CUDA_VERSION; FAKE_CUDA_MIG=1 for parts of a GPU
 #define _GNU_SOURCE
@@ -404,6 +404,10 @@ cu_result cuStreamDestroy_v2(cu_handle handle) {
 cu_result cuStreamSynchronize(cu_handle handle) {
 	ENTER_CONTEXT("cuStreamSynchronize")
 	stream *s = handle;
+	if (s->capturing) {
+		result = 900; // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+		LEAVE;
+	}
 	note("wait", s->id, 0);
 	advance(s, s->todo.n);
 	result = devices[s->device].lost;
@@ -429,11 +433,11 @@ cu_result cuStreamBeginCapture_v2(cu_handle handle, int mode) {
 }
 
 cu_result cuStreamEndCapture(cu_handle handle, cu_handle *made) {
-	ENTER_CONTEXT("cuStreamEndCapture")
 	stream *s = handle;
+	s->capturing = 0; // whatever becomes of it
+	ENTER_CONTEXT("cuStreamEndCapture")
 	graph *g = calloc(1, sizeof *g);
 	g->work = s->captured;
-	s->capturing = 0;
 	*made = g;
 	LEAVE;
 }
