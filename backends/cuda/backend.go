@@ -141,10 +141,7 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, _ engine.OpenOpt
 		if err == nil {
 			return m, nil
 		}
-		last = d.failed(err)
-		if err := d.leave(); err != nil {
-			last = fmt.Errorf("%w; and giving back what was taken: %w", last, err)
-		}
+		last = d.failed(and(err, d.leave()))
 	}
 	return nil, cmp.Or(last, fmt.Errorf("%w: there is no GPU to open it on", engine.ErrUnsupported))
 }

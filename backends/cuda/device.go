@@ -20,7 +20,7 @@ type device struct {
 	driver *cuda.Driver
 	facts  cuda.Device
 	limits cuda.Limits
-	slots  int // of an instance
+	slots  int                 // of an instance
 	tell   func(reason string) // that it is lost
 
 	mu     sync.Mutex
@@ -54,7 +54,7 @@ func (d *device) use() error {
 func (d *device) open() (err error) {
 	defer func() {
 		if err != nil {
-			err = d.giveUp(err)
+			err = and(err, d.shut())
 		}
 	}()
 	if d.context, err = d.driver.Retain(d.facts); err != nil {
@@ -96,12 +96,12 @@ func (d *device) shut() (err error) {
 	return err
 }
 
-// giveUp gives back what was taken before err.
-func (d *device) giveUp(err error) error {
-	if also := d.shut(); also != nil {
-		return fmt.Errorf("%w; and giving back what was taken: %w", err, also)
+// and is err with what went wrong when what had been taken before it was given back. Of a lost device nothing can be given back.
+func and(err, also error) error {
+	if also == nil || errors.Is(also, cuda.ErrLost) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w; and giving back what was taken: %w", err, also)
 }
 
 // leave is the end of a model.

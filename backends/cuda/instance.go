@@ -44,11 +44,11 @@ func (m *model) NewInstance() (engine.Instance, error) {
 			i.slots[n] = s
 			continue
 		}
-		return nil, m.device.failed(errors.Join(err, i.free()))
+		return nil, m.device.failed(and(err, i.free()))
 	}
 	var err error
 	if i.few, err = m.newFew(i.slots[0]); err != nil {
-		return nil, m.device.failed(errors.Join(err, i.free()))
+		return nil, m.device.failed(and(err, i.free()))
 	}
 	return i, nil
 }
@@ -57,7 +57,7 @@ func (m *model) newSlot() (s *slot, err error) {
 	s = &slot{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.free(m.device.pool))
+			err = and(err, s.free(m.device.pool))
 		}
 	}()
 	if s.stream, err = m.device.context.NewStream(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,16 @@ func TestSickGPUIsDrained(t *testing.T) {
 	}
 	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
 		t.Errorf("the metrics are not as Prometheus likes them: %v, %v", problems, err)
+	}
+	page := readFile(t, "../../docs/metrics.md")
+	described := make(chan *prometheus.Desc, 64)
+	g.Describe(described)
+	close(described)
+	for d := range described {
+		name := regexp.MustCompile(`picket_gpu_\w+`).FindString(d.String())
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/metrics.md does not explain %s", name)
+		}
 	}
 	g.drain(before["two"], "the next one")
 	waitUntil(t, func() bool { return strings.Count(out.String(), "stays on a GPU that is out of use") >= 2 })
