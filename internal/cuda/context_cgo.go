@@ -10,6 +10,8 @@ import "C"
 
 import (
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -20,6 +22,8 @@ type Context struct {
 	driver *Driver
 	device Device
 	x      *C.picket_context // in C memory
+	// refs are the owner's and one for each piece of pinned memory, which others may hold for longer than the owner knows.
+	refs atomic.Int64
 }
 
 // Retain takes a reference on the device's primary context, and makes it where nobody has.
@@ -30,14 +34,18 @@ func (d *Driver) Retain(device Device) (*Context, error) {
 		return nil, err
 	}
 	live.Add(1)
+	c.refs.Store(1)
 	return c, nil
 }
 
 // Device is what the context is of.
 func (c *Context) Device() Device { return c.device }
 
-// Release gives the reference back. It is called once.
+// Release gives the reference back, with the last piece of pinned memory at the latest. It is called once.
 func (c *Context) Release() error {
+	if c.refs.Add(-1) > 0 {
+		return nil
+	}
 	live.Add(-1)
 	err := c.driver.check(C.picket_release(c.x), "releasing the context of "+c.device.Name)
 	C.free(unsafe.Pointer(c.x))
@@ -87,13 +95,18 @@ func (c *Context) AllocHost(n int) ([]byte, error) {
 		return nil, c.check(result, fmt.Sprintf("allocating %d pinned bytes", n))
 	}
 	live.Add(1)
+	c.refs.Add(1)
 	return unsafe.Slice((*byte)(at), n), nil
 }
 
 // FreeHost gives pinned memory back.
 func (c *Context) FreeHost(memory []byte) error {
 	live.Add(-1)
-	return c.check(C.picket_free_host(c.x, unsafe.Pointer(unsafe.SliceData(memory))), "freeing pinned memory")
+	err := c.check(C.picket_free_host(c.x, unsafe.Pointer(unsafe.SliceData(memory))), "freeing pinned memory")
+	if released := c.Release(); err == nil {
+		err = released
+	}
+	return err
 }
 
 // Stream is a queue of work for the device, done in order. It is for one goroutine at a time.
@@ -145,6 +158,9 @@ func (s *Stream) Synchronize() error {
 
 // Capture makes a graph of what record puts into the stream, which is not done then but whenever the graph is launched. The caller closes it.
 func (s *Stream) Capture(record func() error) (*Graph, error) {
+	// What one thread records only that thread may end.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := s.c.check(C.picket_capture(s.c.x, s.h), "recording a graph"); err != nil {
 		return nil, err
 	}

@@ -205,7 +205,7 @@ func (s *shelf[T]) clear() (all []T) {
 	return all
 }
 
-// Close gives back all that is kept. What is lent still is freed when it comes back, which must be before the context is released.
+// Close gives back all that is kept. Memory of the device must have come back; pinned Buffers that are lent still are freed when they do.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true

@@ -141,6 +141,40 @@ func TestPoolLimits(t *testing.T) {
 	}
 }
 
+// TestBufferOutlivesContext releases a pinned buffer after pool and context are gone, as a server may that is still sending it.
+func TestBufferOutlivesContext(t *testing.T) {
+	d, err := Open(cudatest.Library(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, err := d.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Retain(devices[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := Live()
+	p := NewPool(c, Limits{})
+	b, err := p.Pinned(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if err := c.Release(); err != nil {
+		t.Error(err)
+	}
+	copy(b.Bytes(), "still there")
+	b.Release()
+	if now := Live(); now != before-1 {
+		t.Errorf("%d things of the driver's are left", now-before+1)
+	}
+	if _, err := p.Pinned(100); err == nil || !strings.Contains(err.Error(), "the pool is closed") {
+		t.Errorf("a closed pool lends: %v", err)
+	}
+}
+
 // TestPoolHammer has many goroutines take and give, and wants the books to close.
 func TestPoolHammer(t *testing.T) {
 	p := NewPool(context(t), Limits{Device: 64 << 20, Pinned: 64 << 20})
