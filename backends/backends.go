@@ -6,6 +6,7 @@ import (
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 )
 
@@ -29,6 +30,7 @@ func All(options Options) []engine.Backend {
 		treelite.New(),
 		forest.New(),
 		gpu,
+		tvm.New(),
 		dlr.New(options.DLR),
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cores"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -81,7 +82,7 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 	m := &model{
 		program: program, signature: signature, pin: options.Pin,
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
-		threads: options.Threads, cores: coresOf(options.Host), bind: options.Bind, part: program.part(minPart),
+		threads: options.Threads, cores: cores.Limit(options.Host), bind: options.Bind, part: program.part(minPart),
 	}
 	m.typical = newTypical(p, typicalThresholds)
 	if options.Explain {

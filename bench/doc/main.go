@@ -1,6 +1,7 @@
 // Command doc writes the tables of docs/performance.md anew from bench/results. A table stands between the lines
 // "<!-- table NAME -->" and "<!-- end -->"; everything else of the document is written by hand and kept. Arguments name the
-// benchmarks whose tables are written; without any it is all of them, which takes the results of all.
+// benchmarks whose tables are written; without any it is all of them, which takes the results of all. The argument readme
+// writes the README's table instead, from bench/results/local.json, which it keeps without histograms as bench/readme.json.
 package main
 
 import (
@@ -22,7 +23,18 @@ const (
 
 func main() {
 	root := testkit.ModuleRoot()
-	if err := rewrite(filepath.Join(root, "docs/performance.md"), filepath.Join(root, "bench/results"), os.Args[1:]); err != nil {
+	document, results, only := filepath.Join(root, "docs/performance.md"), filepath.Join(root, "bench/results"), os.Args[1:]
+	var err error
+	if slices.Equal(only, []string{readme}) {
+		document = filepath.Join(root, "README.md")
+		kept := filepath.Join(root, "bench/readme.json")
+		err = keepResult(results, kept)
+		results = kept
+	}
+	if err == nil {
+		err = rewrite(document, results, only)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-doc:", err)
 		os.Exit(1)
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // TestFill makes one table and leaves the prose alone.
@@ -71,5 +73,26 @@ func TestFillOnly(t *testing.T) {
 			"| not measured | why |\n|---|---|\n| Ray Serve | it beats |\n")
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestReadme holds the README's table to the result that is in the repository: whoever changes one makes the other anew with make
+// bench-readme.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	root := testkit.ModuleRoot()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), begin+readme+close) {
+		t.Fatal("the README has no table of a result")
+	}
+	made, err := fill(string(text), filepath.Join(root, "bench/readme.json"), []string{readme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made != string(text) {
+		t.Error("the README's table is not that of bench/readme.json; write it anew with go run ./bench/doc readme")
 	}
 }

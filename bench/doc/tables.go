@@ -22,6 +22,7 @@ func tables() map[string]func(results string) (string, error) {
 		"serving":         servingTable,
 		"serving-times":   timesTable,
 		"serving-servers": serverTable,
+		readme:            readmeTable,
 	}
 	for _, name := range []string{"engine", "treelite", "agent", "forest", "serving"} {
 		all["host-"+name] = func(results string) (string, error) { return hostLine(results, name) }

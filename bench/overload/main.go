@@ -31,6 +31,7 @@ import (
 
 	"github.com/picket-ml/picket/bench/fixedcost"
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
@@ -206,9 +207,9 @@ func (s *settings) one(ctx context.Context, dir string, serve func(context.Conte
 	}
 	defer server.process.Stop()
 	random := rand.New(rand.NewPCG(1, 2))
-	conns := make([]*connection, s.clients)
+	conns := make([]*load.Pipeline, s.clients)
 	for i := range conns {
-		if conns[i], err = connect(server.socket, server.model, server.rows, server.rowBytes, random); err != nil {
+		if conns[i], err = load.ConnectPipeline(server.socket, server.model, server.rows, server.rowBytes, random); err != nil {
 			return nil, err
 		}
 		defer conns[i].Close()
@@ -216,12 +217,12 @@ func (s *settings) one(ctx context.Context, dir string, serve func(context.Conte
 	var results []overload
 	for _, kind := range []struct {
 		name  string
-		times func(*rand.Rand, float64, time.Duration) arrivals
-	}{{"Poisson", poisson}, {"bursts", bursts}} {
+		times func(*rand.Rand, float64, time.Duration) load.Arrivals
+	}{{"Poisson", load.Poisson}, {"bursts", load.Bursts}} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		o, err := s.load(server, conns, random, kind.times)
+		o, err := s.overload(server, conns, random, kind.times)
 		if err != nil {
 			return nil, err
 		}
@@ -239,27 +240,27 @@ const (
 	lightly      = 0.3 // of capacity
 )
 
-// load finds out what the server can do, and then asks for less, for more, and for
+// overload finds out what the server can do, and then asks for less, for more, and for
 // less again without a pause.
-func (s *settings) load(server *subject, conns []*connection, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) arrivals) (o overload, err error) {
+func (s *settings) overload(server *subject, conns []*load.Pipeline, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) load.Arrivals) (o overload, err error) {
 	o.Server, o.Seconds = server.name, float64(s.seconds)
-	if o.Capacity, err = closedLoop(conns, server.outstanding/len(conns), capacityTime); err != nil {
+	if o.Capacity, err = load.ClosedLoop(conns, server.outstanding/len(conns), capacityTime); err != nil {
 		return o, err
 	}
 	begin, end := lightTime, lightTime+time.Duration(s.seconds)*time.Second
-	due := make([]arrivals, len(conns))
+	due := make([]load.Arrivals, len(conns))
 	for i := range due {
 		each := o.Capacity / float64(len(conns))
-		due[i] = poisson(random, lightly*each, lightTime)
+		due[i] = load.Poisson(random, lightly*each, lightTime)
 		for _, at := range times(random, s.times*each, end-begin) {
 			due[i] = append(due[i], begin+at)
 		}
-		for _, at := range poisson(random, lightly*each, lightTime) {
+		for _, at := range load.Poisson(random, lightly*each, lightTime) {
 			due[i] = append(due[i], end+at)
 		}
 	}
 	memory := watch(server.process.PID(), begin)
-	requests, err := openLoop(conns, due, s.deadline)
+	requests, err := load.OpenLoop(conns, due, s.deadline)
 	if o.RSSBefore, o.RSSMost = memory.stop(); err != nil {
 		return o, err
 	}
@@ -269,28 +270,28 @@ func (s *settings) load(server *subject, conns []*connection, random *rand.Rand,
 
 // count fills in what became of the requests of one load, which was an overload from
 // begin to end.
-func (o *overload) count(all [][]sent, begin, end, deadline time.Duration) {
+func (o *overload) count(all [][]load.Request, begin, end, deadline time.Duration) {
 	var refusals, accepted, lateness []time.Duration
 	for _, requests := range all {
 		for i := range requests {
 			r := &requests[i]
-			if r.due < begin || r.due >= end {
+			if r.Due < begin || r.Due >= end {
 				continue
 			}
 			o.Offered++
-			lateness = append(lateness, r.left-r.due)
+			lateness = append(lateness, r.Left-r.Due)
 			switch {
-			case r.fate == unsent:
+			case r.Fate == load.Unsent:
 				o.Unsent++
-			case r.fate == refused:
+			case r.Fate == load.Refused:
 				o.Refused++
-				refusals = append(refusals, r.took())
-			case r.fate == answered && r.took() <= deadline:
+				refusals = append(refusals, r.Took())
+			case r.Fate == load.Answered && r.Took() <= deadline:
 				o.OnTime++
-				accepted = append(accepted, r.took())
+				accepted = append(accepted, r.Took())
 			default:
 				o.Late++
-				accepted = append(accepted, max(r.took(), deadline))
+				accepted = append(accepted, max(r.Took(), deadline))
 			}
 		}
 	}
@@ -304,21 +305,21 @@ const window = 50 * time.Millisecond
 // recovery is how long after end the last window was that was not normal: one in
 // which a request was not answered, or half took more than twice as long as half did
 // before begin.
-func recovery(all [][]sent, begin, end time.Duration) time.Duration {
+func recovery(all [][]load.Request, begin, end time.Duration) time.Duration {
 	var before []time.Duration
 	after := map[int][]time.Duration{} // by window
 	var last time.Duration
 	for _, requests := range all {
 		for i := range requests {
 			r := &requests[i]
-			at := int((r.due - end) / window)
+			at := int((r.Due - end) / window)
 			switch {
-			case r.fate == unsent:
-			case r.due < begin && r.fate == answered:
-				before = append(before, r.took())
-			case r.due >= end && r.fate == answered:
-				after[at] = append(after[at], r.took())
-			case r.due >= end:
+			case r.Fate == load.Unsent:
+			case r.Due < begin && r.Fate == load.Answered:
+				before = append(before, r.Took())
+			case r.Due >= end && r.Fate == load.Answered:
+				after[at] = append(after[at], r.Took())
+			case r.Due >= end:
 				last = max(last, time.Duration(at+1)*window)
 			}
 		}

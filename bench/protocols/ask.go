@@ -3,8 +3,11 @@
 package protocols
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -15,11 +18,27 @@ import (
 // Tolerance is how far an answer may be from the trainer's: what adding the same numbers in another order changes.
 const Tolerance = 1e-6
 
+// Client asks one server, or a library in this process, for predictions, one request after the other: one goroutine at a time
+// uses it. Who connected it calls Close.
+type Client interface {
+	// Prepare puts the next request together, of rows that it chooses. It is not timed.
+	Prepare(random *rand.Rand)
+	// Do sends what was prepared and waits for the answer: this is what is timed.
+	Do(ctx context.Context) error
+	// Check compares the answer with the reference, and tells its size in bytes. It is not timed. It fails with an error of which
+	// errors.Is reports ErrWrong where the answer is another one.
+	Check() (size int, err error)
+	io.Closer
+}
+
+// ErrWrong is in the errors of answers that can be read and differ from the reference.
+var ErrWrong = errors.New("the answer is wrong")
+
 // Rows are what servers are asked about.
 type Rows struct {
 	// Data has the shape [rows, features].
 	Data tensor.Tensor
-	// Answers is what the library that trained the model answers, one value a row. Where there are none, as for empty servers,
+	// Answers is the reference, as a rule what the library that trained the model answers, one value a row. Where there are none, as for empty servers,
 	// only the size of answers is looked at.
 	Answers []float32
 	// texts are the rows as numbers in JSON, without brackets.
@@ -45,10 +64,10 @@ func (r *Rows) WithText() *Rows {
 	return with
 }
 
-// check compares the answers to the rows from first on, count of them.
-func (r *Rows) check(first, count int, got []float32) error {
+// Check compares the answers to the rows from first on, count of them.
+func (r *Rows) Check(first, count int, got []float32) error {
 	if len(got) != count {
-		return fmt.Errorf("%d values for %d rows", len(got), count)
+		return fmt.Errorf("%w: %d values for %d rows", ErrWrong, len(got), count)
 	}
 	if r.Answers == nil {
 		return nil
@@ -56,7 +75,7 @@ func (r *Rows) check(first, count int, got []float32) error {
 	for i, v := range got {
 		want := r.Answers[first+i]
 		if !(math.Abs(float64(v)-float64(want)) <= Tolerance) { // nor NaN
-			return fmt.Errorf("row %d is answered with %v, the trainer's library answers %v", first+i, v, want)
+			return fmt.Errorf("%w: row %d is answered with %v, the reference has %v", ErrWrong, first+i, v, want)
 		}
 	}
 	return nil
@@ -84,13 +103,19 @@ func (a *Ask) choose(random *rand.Rand) int {
 	return random.IntN(int(a.Rows.Data.Shape.Dim(0)) - a.Count + 1)
 }
 
+// Choose chooses the rows of the next call: the first, and the bytes of all.
+func (a *Ask) Choose(random *rand.Rand) (first int, raw []byte) {
+	first = a.choose(random)
+	return first, a.raw(first)
+}
+
 // raw is the bytes of the call's rows.
 func (a *Ask) raw(first int) []byte { return a.Rows.Data.Rows(first, first+a.Count).Bytes() }
 
 func (a *Ask) shape() []int64 { return []int64{int64(a.Count), a.Rows.Data.Shape.Dim(1)} }
 
-// floats appends the float32 values in raw to values.
-func floats(values []float32, raw []byte) []float32 {
+// Floats appends the float32 values in raw to values.
+func Floats(values []float32, raw []byte) []float32 {
 	for ; len(raw) >= 4; raw = raw[4:] {
 		values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(raw)))
 	}

@@ -36,16 +36,16 @@ func TestNumbers(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	r := &Rows{Answers: []float32{0.1, 0.2, 0.3}}
-	if err := r.check(1, 2, []float32{0.2, 0.3000005}); err != nil {
+	if err := r.Check(1, 2, []float32{0.2, 0.3000005}); err != nil {
 		t.Errorf("answers within the tolerance are refused: %v", err)
 	}
 	for _, wrong := range [][]float32{{0.2}, {0.2, 0.3, 0.4}, {0.2, 0.30001}, {0.3, 0.2}, {0.2, float32(math.NaN())}} {
-		if r.check(1, 2, wrong) == nil {
+		if r.Check(1, 2, wrong) == nil {
 			t.Errorf("%v is taken for the answers to rows 1 and 2", wrong)
 		}
 	}
 	unknown := &Rows{}
-	if unknown.check(0, 2, []float32{5, 6}) != nil || unknown.check(0, 2, []float32{5}) == nil {
+	if unknown.Check(0, 2, []float32{5, 6}) != nil || unknown.Check(0, 2, []float32{5}) == nil {
 		t.Error("without answers their number is not what decides")
 	}
 }

@@ -4,16 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/picket-ml/picket/bench/versus"
 )
 
 // Form is how tensors go over HTTP.
@@ -33,64 +29,87 @@ func Path(model string) string { return "/v2/models/" + model + "/infer" }
 
 // HTTP gives clients of the Open Inference Protocol over HTTP/1.1, at path. They have one connection each, write a request at
 // once and read an answer as net/http does: a client of net/http would cost more than some of the servers.
-func (a Ask) HTTP(form Form, path string) func() (versus.Call, io.Closer, error) {
-	return func() (versus.Call, io.Closer, error) {
+func (a Ask) HTTP(form Form, path string) func() (Client, error) {
+	return func() (Client, error) {
 		conn, err := net.DialTimeout(a.network(), a.Address, connectPatience)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		// A server that hangs would be waited for without end.
-		if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
-			return nil, nil, errors.Join(err, conn.Close())
-		}
-		c := &httpClient{Ask: a, form: form, path: path, conn: conn, in: bufio.NewReader(conn)}
-		return c.call, conn, nil
+		return &httpClient{Ask: a, form: form, path: path, Conn: conn, in: bufio.NewReader(conn)}, nil
 	}
 }
 
 type httpClient struct {
 	Ask
+	net.Conn
 	form Form
 	path string
-	conn net.Conn
 	in   *bufio.Reader
 
+	first         int
 	request, body []byte       // kept from call to call
 	answer        bytes.Buffer // likewise
+	header        string       // how long the JSON before raw bytes of the answer is
 	values        []float32
+	until         time.Time // what the connection waits for at most
 }
 
-func (c *httpClient) call(_ context.Context, random *rand.Rand) (time.Duration, int, error) {
-	first := c.choose(random)
-	c.compose(first)
-	start := time.Now()
-	if _, err := c.conn.Write(c.request); err != nil {
-		return 0, 0, err
+// answerPatience bounds the wait for an answer over HTTP: a server that hangs would be waited for without end.
+const answerPatience = 2 * time.Minute
+
+func (c *httpClient) Prepare(random *rand.Rand) {
+	c.first = c.choose(random)
+	c.compose(c.first)
+}
+
+// HTTPError is a status that is not 200.
+type HTTPError struct {
+	Status int
+	Body   string
+}
+
+// Error implements error.
+func (e *HTTPError) Error() string { return fmt.Sprintf("status %d: %.300q", e.Status, e.Body) }
+
+func (c *httpClient) Do(_ context.Context) error {
+	// Once in a while is enough, and setting it takes a call of the runtime's poller.
+	if now := time.Now(); c.until.Sub(now) < answerPatience/2 {
+		c.until = now.Add(answerPatience)
+		if err := c.SetDeadline(c.until); err != nil {
+			return err
+		}
+	}
+	if _, err := c.Write(c.request); err != nil {
+		return err
 	}
 	response, err := http.ReadResponse(c.in, nil)
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading an answer: %w", err)
+		return fmt.Errorf("reading an answer: %w", err)
 	}
 	c.answer.Reset()
 	if _, err := c.answer.ReadFrom(response.Body); err != nil {
-		return 0, 0, fmt.Errorf("reading an answer: %w", err)
+		return fmt.Errorf("reading an answer: %w", err)
 	}
-	took := time.Since(start)
-	answer := c.answer.Bytes()
 	if response.StatusCode != http.StatusOK {
-		return 0, 0, fmt.Errorf("status %d: %.300q", response.StatusCode, answer)
+		return &HTTPError{response.StatusCode, c.answer.String()}
 	}
+	c.header = response.Header.Get(headerLength)
+	return nil
+}
+
+func (c *httpClient) Check() (_ int, err error) {
+	answer := c.answer.Bytes()
 	size := len(answer)
-	if length := response.Header.Get(headerLength); c.form == Binary {
-		n, err := strconv.Atoi(length)
+	if c.form == Binary {
+		n, err := strconv.Atoi(c.header)
 		if err != nil || n < 0 || n > size {
-			return 0, 0, fmt.Errorf("an answer of %d bytes says %q of the JSON before raw bytes", size, length)
+			return 0, fmt.Errorf("an answer of %d bytes says %q of the JSON before raw bytes", size, c.header)
 		}
-		c.values = floats(c.values[:0], answer[n:])
+		c.values = Floats(c.values[:0], answer[n:])
 	} else if c.values, err = numbers(c.values[:0], answer); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return took, size, c.Rows.check(first, c.Count, c.values)
+	return size, c.Rows.Check(c.first, c.Count, c.values)
 }
 
 // compose makes the request for the rows from first on.

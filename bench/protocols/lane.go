@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"time"
 
-	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/lane"
 )
@@ -18,88 +16,123 @@ import (
 const connectPatience = 30 * time.Second
 
 // Lane gives clients of the lane that send window requests with one write and wait for all answers: a call is all of them.
-func (a Ask) Lane(window int) func() (versus.Call, io.Closer, error) {
-	return func() (versus.Call, io.Closer, error) {
+func (a Ask) Lane(window int) func() (Client, error) {
+	return func() (Client, error) {
 		conn, err := ConnectLane(a.Model, a.Address)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		payload := len(a.raw(0))
-		frame := lanewire.HeaderSize + payload
-		want := window * (lanewire.HeaderSize + 4*a.Count)
-		sent, received := make([]byte, window*frame), make([]byte, want+lanewire.MaxMessage)
-		firsts := make([]int, window)
-		var values []float32
-		return func(_ context.Context, random *rand.Rand) (time.Duration, int, error) {
-			for i := range window {
-				at := sent[i*frame:]
-				h := lanewire.Header{Kind: lanewire.KindPredict, ID: uint64(i), Handle: 1, Rows: uint32(a.Count), Payload: uint32(payload)}
-				h.Put(at)
-				firsts[i] = a.choose(random)
-				copy(at[lanewire.HeaderSize:], a.raw(firsts[i]))
-			}
-			start := time.Now()
-			if _, err := conn.Write(sent); err != nil {
-				return 0, 0, err
-			}
-			got := 0
-			for got < want {
-				n, err := conn.Read(received[got:])
-				if err != nil {
-					return 0, 0, err
-				}
-				if got == 0 && received[3] != byte(lanewire.KindResult) {
-					return 0, 0, fmt.Errorf("a request was answered with a frame of kind %d: %q", received[3], received[:n])
-				}
-				got += n
-			}
-			took := time.Since(start)
-			for b := received[:got]; len(b) > 0; {
-				var h lanewire.Header
-				if len(b) < lanewire.HeaderSize || h.Parse(b) != nil || h.Kind != lanewire.KindResult || len(b) < lanewire.HeaderSize+int(h.Payload) || h.ID >= uint64(window) {
-					return 0, 0, fmt.Errorf("an answer that cannot be read: %q", b)
-				}
-				b = b[lanewire.HeaderSize:]
-				values = floats(values[:0], b[:h.Payload])
-				if err := a.Rows.check(firsts[h.ID], a.Count, values); err != nil {
-					return 0, 0, err
-				}
-				b = b[h.Payload:]
-			}
-			return took, got, nil
-		}, conn, nil
+		c := &laneClient{Ask: a, UnixConn: conn, firsts: make([]int, window), want: window * (lanewire.HeaderSize + 4*a.Count)}
+		c.sent = make([]byte, window*(lanewire.HeaderSize+len(a.raw(0))))
+		c.received = make([]byte, c.want+lanewire.MaxMessage)
+		return c, nil
 	}
 }
 
+type laneClient struct {
+	Ask
+	*net.UnixConn
+	want           int // bytes of all answers
+	sent, received []byte
+	got            int
+	firsts         []int // of the rows of each request
+	values         []float32
+}
+
+func (c *laneClient) Prepare(random *rand.Rand) {
+	payload := len(c.sent)/len(c.firsts) - lanewire.HeaderSize
+	for i := range c.firsts {
+		at := c.sent[i*(lanewire.HeaderSize+payload):]
+		h := lanewire.Header{Kind: lanewire.KindPredict, ID: uint64(i), Handle: 1, Rows: uint32(c.Count), Payload: uint32(payload)}
+		h.Put(at)
+		c.firsts[i] = c.choose(random)
+		copy(at[lanewire.HeaderSize:], c.raw(c.firsts[i]))
+	}
+}
+
+func (c *laneClient) Do(_ context.Context) error {
+	if _, err := c.Write(c.sent); err != nil {
+		return err
+	}
+	for c.got = 0; c.got < c.want; {
+		n, err := c.Read(c.received[c.got:])
+		if err != nil {
+			return err
+		}
+		if c.got == 0 && c.received[3] != byte(lanewire.KindResult) {
+			return refusal(c.received[:n])
+		}
+		c.got += n
+	}
+	return nil
+}
+
+// refusal is the error that a frame tells.
+func refusal(frame []byte) error {
+	var h lanewire.Header
+	if len(frame) >= lanewire.HeaderSize && h.Parse(frame) == nil && h.Kind == lanewire.KindError {
+		if said, err := lanewire.ParseFailure(frame[lanewire.HeaderSize:]); err == nil {
+			return &lane.Error{Code: lane.Code(said.Code), RetryAfter: said.Retry, Sentence: said.Sentence}
+		}
+	}
+	return fmt.Errorf("a request was answered with %q", frame)
+}
+
+func (c *laneClient) Check() (int, error) {
+	for b := c.received[:c.got]; len(b) > 0; {
+		var h lanewire.Header
+		if len(b) < lanewire.HeaderSize || h.Parse(b) != nil || h.Kind != lanewire.KindResult || len(b) < lanewire.HeaderSize+int(h.Payload) || h.ID >= uint64(len(c.firsts)) {
+			return 0, fmt.Errorf("an answer that cannot be read: %q", b)
+		}
+		b = b[lanewire.HeaderSize:]
+		c.values = Floats(c.values[:0], b[:h.Payload])
+		if err := c.Rows.Check(c.firsts[h.ID], c.Count, c.values); err != nil {
+			return 0, err
+		}
+		b = b[h.Payload:]
+	}
+	return c.got, nil
+}
+
 // Ring connects a client of the lane that asks through a ring in shared memory, which the package lane gives.
-func (a Ask) Ring() (versus.Call, io.Closer, error) {
+func (a Ask) Ring() (Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
 	defer cancel()
 	client, err := lane.Dial(ctx, a.Address, lane.Options{Ring: true})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	model, err := client.Model(ctx, a.Model)
 	if err == nil && !client.HasRing() {
 		err = errors.New("the daemon gives no ring")
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, client.Close())
+		return nil, errors.Join(err, client.Close())
 	}
-	in, out := make([][]byte, 1), [][]byte{make([]byte, 4*a.Count)}
-	var values []float32
-	return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-		first := a.choose(random)
-		in[0] = a.raw(first)
-		start := time.Now()
-		err := model.PredictInto(ctx, a.Count, in, out)
-		took := time.Since(start)
-		if err != nil {
-			return 0, 0, err
-		}
-		values = floats(values[:0], out[0])
-		return took, len(out[0]), a.Rows.check(first, a.Count, values)
-	}, client, nil
+	return &ringClient{Ask: a, Client: client, model: model, in: make([][]byte, 1), out: [][]byte{make([]byte, 4*a.Count)}}, nil
+}
+
+type ringClient struct {
+	Ask
+	*lane.Client
+	model   *lane.Model
+	first   int
+	in, out [][]byte
+	values  []float32
+}
+
+func (c *ringClient) Prepare(random *rand.Rand) {
+	c.first = c.choose(random)
+	c.in[0] = c.raw(c.first)
+}
+
+func (c *ringClient) Do(ctx context.Context) error {
+	return c.model.PredictInto(ctx, c.Count, c.in, c.out)
+}
+
+func (c *ringClient) Check() (int, error) {
+	c.values = Floats(c.values[:0], c.out[0])
+	return len(c.out[0]), c.Rows.Check(c.first, c.Count, c.values)
 }
 
 // ConnectLane greets a server, which may still be starting, and opens the model as handle 1.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/picket-ml/picket/bench/versus"
 	api "github.com/picket-ml/picket/internal/api/oip"
 )
 
@@ -27,31 +25,44 @@ func dial(address string) (*grpc.ClientConn, error) {
 }
 
 // OIP connects a client of the Open Inference Protocol over gRPC.
-func (a Ask) OIP() (versus.Call, io.Closer, error) {
+func (a Ask) OIP() (Client, error) {
 	conn, err := dial(a.Address)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	client := api.NewGRPCInferenceServiceClient(conn)
-	var values []float32
-	return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
-		first := a.choose(random)
-		request := &api.ModelInferRequest{
-			ModelName: a.Model, ModelVersion: a.Version,
-			Inputs:           []*api.ModelInferRequest_InferInputTensor{{Name: "data", Datatype: "FP32", Shape: a.shape()}},
-			RawInputContents: [][]byte{a.raw(first)},
-		}
-		start := time.Now()
-		answer, err := client.ModelInfer(ctx, request, grpc.WaitForReady(true))
-		took := time.Since(start)
-		if err != nil {
-			return 0, 0, err
-		}
-		if values, err = oipValues(values[:0], answer); err != nil {
-			return 0, 0, err
-		}
-		return took, proto.Size(answer), a.Rows.check(first, a.Count, values)
-	}, conn, nil
+	return &oipClient{Ask: a, ClientConn: conn, service: api.NewGRPCInferenceServiceClient(conn)}, nil
+}
+
+type oipClient struct {
+	Ask
+	*grpc.ClientConn
+	service api.GRPCInferenceServiceClient
+
+	first   int
+	request *api.ModelInferRequest
+	answer  *api.ModelInferResponse
+	values  []float32 // kept from answer to answer
+}
+
+func (c *oipClient) Prepare(random *rand.Rand) {
+	c.first = c.choose(random)
+	c.request = &api.ModelInferRequest{
+		ModelName: c.Model, ModelVersion: c.Version,
+		Inputs:           []*api.ModelInferRequest_InferInputTensor{{Name: "data", Datatype: "FP32", Shape: c.shape()}},
+		RawInputContents: [][]byte{c.raw(c.first)},
+	}
+}
+
+func (c *oipClient) Do(ctx context.Context) (err error) {
+	c.answer, err = c.service.ModelInfer(ctx, c.request, grpc.WaitForReady(true))
+	return err
+}
+
+func (c *oipClient) Check() (_ int, err error) {
+	if c.values, err = oipValues(c.values[:0], c.answer); err != nil {
+		return 0, err
+	}
+	return proto.Size(c.answer), c.Rows.Check(c.first, c.Count, c.values)
 }
 
 // oipValues appends the one output of an answer to values.
@@ -60,7 +71,7 @@ func oipValues(values []float32, answer *api.ModelInferResponse) ([]float32, err
 		return nil, fmt.Errorf("an answer of %d outputs, where one of type FP32 is expected", len(answer.GetOutputs()))
 	}
 	if raw := answer.GetRawOutputContents(); len(raw) == 1 {
-		return floats(values, raw[0]), nil
+		return Floats(values, raw[0]), nil
 	}
 	return append(values, answer.GetOutputs()[0].GetContents().GetFp32Contents()...), nil
 }

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/peers/servers"
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
@@ -91,7 +93,7 @@ type benchmark struct {
 	dir     string
 	ask     protocols.Ask
 	out     *report.Report
-	servers []*server
+	servers []*process.Server
 	targets []*target
 }
 
@@ -142,6 +144,9 @@ func (b *benchmark) warn(format string, values ...any) {
 	fmt.Fprintf(os.Stderr, "bench-serving: "+format+"\n", values...)
 }
 
+// ours tells the servers that there must be.
+func ours(s *process.Server) bool { return s.Name == empty || s.Name == picketd }
+
 // leave says that something is not measured, and why.
 func (b *benchmark) leave(what string, why error) {
 	b.warn("%s is left out: %v", what, why)
@@ -150,20 +155,20 @@ func (b *benchmark) leave(what string, why error) {
 
 // add takes a server that was started into the benchmark once it answers rightly, and lays it to rest. It needs to answer the
 // first of the targets; a peer may do without the others.
-func (b *benchmark) add(ctx context.Context, s *server, targets []*target) error {
+func (b *benchmark) add(ctx context.Context, s *process.Server, targets []*target) error {
 	b.servers = append(b.servers, s)
 	for i, t := range targets {
-		err := s.answers(ctx, t.once)
-		if err != nil && (i == 0 || s.ours() || ctx.Err() != nil) {
+		err := s.Answers(ctx, t.once)
+		if err != nil && (i == 0 || ours(s) || ctx.Err() != nil) {
 			return fmt.Errorf("%s: %w", t.protocol, err)
 		}
 		if err != nil {
-			b.leave(s.name+", "+t.protocol, err)
+			b.leave(s.Name+", "+t.protocol, err)
 			continue
 		}
 		b.targets = append(b.targets, t)
 	}
-	return s.rest()
+	return s.Rest()
 }
 
 // startOwn starts the empty server and picketd.
@@ -172,7 +177,7 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
-	free, err := ports(3)
+	free, err := process.Ports(3)
 	if err != nil {
 		return err
 	}
@@ -189,11 +194,11 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 		return ask
 	}
 
-	s, err := launch(filepath.Join(b.dir, "empty"), empty, self, emptyServer, sockets("empty-grpc"), free[0], sockets("empty-http"), free[1])
+	s, err := process.Launch(filepath.Join(b.dir, "empty"), empty, self, emptyServer, sockets("empty-grpc"), free[0], sockets("empty-http"), free[1])
 	if err != nil {
 		return err
 	}
-	s.version = "grpc-go and net/http, without a model"
+	s.Version = "grpc-go and net/http, without a model"
 	err = b.add(ctx, s, []*target{
 		{s, grpcOIP, floor(sockets("empty-grpc")), each(protocols.Ask.OIP)},
 		{s, grpcOIP, floor(free[0]), each(protocols.Ask.OIP)},
@@ -217,10 +222,10 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("writing picketd's configuration: %w", err)
 	}
-	if s, err = launch(filepath.Join(b.dir, "picketd.d"), picketd, program, "--config", config); err != nil {
+	if s, err = process.Launch(filepath.Join(b.dir, "picketd.d"), picketd, program, "--config", config); err != nil {
 		return err
 	}
-	s.version = "built from this source"
+	s.Version = "built from this source"
 	local, loopback := at(sockets("oip")), at(free[2])
 	return b.add(ctx, s, []*target{
 		{s, inRing, at(sockets("lane")), ringPerCall},
@@ -238,7 +243,7 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 
 // emptyHTTP tells the empty server how many rows there are in the query.
 func emptyHTTP(ask protocols.Ask, l load) *clients {
-	return &clients{ask.HTTP(protocols.JSON, fmt.Sprintf("%s?%d", protocols.Path(ask.Model), l.rows)), l.outstanding, 1}
+	return &clients{versus.Timed(ask.HTTP(protocols.JSON, fmt.Sprintf("%s?%d", protocols.Path(ask.Model), l.rows))), l.outstanding, 1}
 }
 
 // startPeers starts the servers of others, as far as they can be installed.
@@ -247,20 +252,20 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	absent := servers.Absent()
 	for _, name := range slices.Sorted(maps.Keys(absent)) {
 		b.leave(name, errors.New(absent[name]))
 	}
-	for i := range peers {
-		p := &peers[i]
-		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.folder) {
-			b.leave(p.name, errors.New("it was not chosen for this run"))
+	for _, p := range servers.All() {
+		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.Folder) {
+			b.leave(p.Name, errors.New("it was not chosen for this run"))
 			continue
 		}
-		if err := p.install(ctx); err != nil {
-			b.leave(p.name, err)
+		if err := p.Install(ctx); err != nil {
+			b.leave(p.Name, err)
 			continue
 		}
-		s, targets, err := p.start(b.dir, model, b.ask)
+		s, targets, err := startPeer(&p, b.dir, model, b.ask)
 		if err != nil {
 			return err
 		}
@@ -268,8 +273,8 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			b.leave(p.name, err)
-			s.end()
+			b.leave(p.Name, err)
+			s.End()
 		}
 	}
 	return nil
@@ -278,7 +283,7 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 // end ends all servers.
 func (b *benchmark) end() {
 	for _, s := range b.servers {
-		s.end()
+		s.End()
 	}
 }
 
@@ -332,10 +337,10 @@ func (b *benchmark) measure(ctx context.Context) ([]report.Serving, error) {
 
 // drop measures a target no longer, or says why that may not be.
 func (b *benchmark) drop(t *target, why error) error {
-	if t.server.ours() {
-		return fmt.Errorf("%s over %s (%s): %w", t.server.name, t.protocol, t.transport(), why)
+	if ours(t.server) {
+		return fmt.Errorf("%s over %s (%s): %w", t.server.Name, t.protocol, t.transport(), why)
 	}
-	b.leave(t.server.name+", "+t.protocol, why)
+	b.leave(t.server.Name+", "+t.protocol, why)
 	b.targets = slices.DeleteFunc(b.targets, func(other *target) bool { return other == t })
 	return nil
 }
@@ -343,14 +348,14 @@ func (b *benchmark) drop(t *target, why error) error {
 // describe says of all servers what they are.
 func (b *benchmark) describe() error {
 	for _, s := range b.servers {
-		if s.took == 0 {
+		if s.Took == 0 {
 			continue // it never answered
 		}
-		memory, err := s.memory()
+		memory, err := s.Memory()
 		if err != nil {
 			return err
 		}
-		b.out.Servers = append(b.out.Servers, report.Server{Name: s.name, Version: s.version, StartS: s.took.Seconds(), Memory: memory})
+		b.out.Servers = append(b.out.Servers, report.Server{Name: s.Name, Version: s.Version, StartS: s.Took.Seconds(), Memory: memory})
 	}
 	return nil
 }

@@ -31,12 +31,12 @@ func (b *benchmark) otherClient(ctx context.Context) []report.Serving {
 	var results []report.Serving
 	for _, outstanding := range []int{1, 16, 64} {
 		for _, t := range b.targets {
-			if t.protocol != grpcOIP || t.server.name != picketd && t.server.name != "Triton" {
+			if t.protocol != grpcOIP || t.server.Name != picketd && t.server.Name != "Triton" {
 				continue
 			}
 			r, err := b.analyze(ctx, t, outstanding)
 			if err != nil {
-				b.leave(t.server.name+", "+byPerfAnalyzer, err)
+				b.leave(t.server.Name+", "+byPerfAnalyzer, err)
 				continue
 			}
 			results = append(results, r)
@@ -47,10 +47,10 @@ func (b *benchmark) otherClient(ctx context.Context) []report.Serving {
 
 // analyze runs perf_analyzer on one target.
 func (b *benchmark) analyze(ctx context.Context, t *target, outstanding int) (r report.Serving, err error) {
-	if err := t.server.wake(); err != nil {
+	if err := t.server.Wake(); err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, t.server.rest()) }()
+	defer func() { err = errors.Join(err, t.server.Rest()) }()
 	venv := filepath.Join(testkit.ModuleRoot(), ".cache/oip-client/venv")
 	cuda, err := filepath.Glob(filepath.Join(venv, "lib/python3*/site-packages/nvidia/cuda_runtime/lib"))
 	if err != nil || len(cuda) != 1 {
@@ -78,7 +78,7 @@ func (b *benchmark) analyze(ctx context.Context, t *target, outstanding int) (r 
 	if err != nil || len(rows) != 2 {
 		return r, fmt.Errorf("its figures cannot be read: %.300q", text)
 	}
-	r = report.Serving{Target: t.server.name, Protocol: byPerfAnalyzer, Transport: t.transport(), Model: b.spec.Name, Outstanding: outstanding, Rows: 1}
+	r = report.Serving{Target: t.server.Name, Protocol: byPerfAnalyzer, Transport: t.transport(), Model: b.spec.Name, Outstanding: outstanding, Rows: 1}
 	for name, value := range map[string]*float64{"Inferences/Second": &r.RowsPerS, "p50 latency": &r.P50US, "p99 latency": &r.P99US} {
 		for i, column := range rows[0] {
 			if column == name {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -43,17 +44,17 @@ func TestTurns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := ports(2)
+	free, err := process.Ports(2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	overGRPC, overHTTP := filepath.Join(dir, "grpc"), filepath.Join(dir, "http")
-	s, err := launch(filepath.Join(dir, "server"), empty, self, emptyServer, overGRPC, free[0], overHTTP, free[1])
+	s, err := process.Launch(filepath.Join(dir, "server"), empty, self, emptyServer, overGRPC, free[0], overHTTP, free[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.end)
+	t.Cleanup(s.End)
 	rows := testRowsOf(t)
 	at := func(address string) protocols.Ask {
 		return protocols.Ask{Address: address, Model: "m", Version: "1", Rows: rows}
@@ -63,10 +64,10 @@ func TestTurns(t *testing.T) {
 		{s, httpJSON, at(overHTTP), emptyHTTP}, {s, httpJSON, at(free[1]), emptyHTTP},
 	}
 	for _, target := range targets {
-		if err := s.answers(t.Context(), target.once); err != nil {
+		if err := s.Answers(t.Context(), target.once); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.rest(); err != nil {
+		if err := s.Rest(); err != nil {
 			t.Fatal(err)
 		}
 		checkStopped(t, s)
@@ -80,11 +81,11 @@ func TestTurns(t *testing.T) {
 			}
 			checkStopped(t, s)
 		}
-		if err := s.wake(); err != nil {
+		if err := s.Wake(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if memory, err := s.memory(); err != nil || memory <= 0 {
+	if memory, err := s.Memory(); err != nil || memory <= 0 {
 		t.Errorf("the server has %v MB, %v", memory, err)
 	}
 
@@ -96,34 +97,34 @@ func TestTurns(t *testing.T) {
 	}
 	target := *targets[0]
 	target.ask.Rows = &wrong
-	if _, err := target.turn(t.Context(), target.of(load{1, 2}), 50*time.Millisecond, 1); err == nil || !strings.Contains(err.Error(), "the trainer's library answers 0.9") {
+	if _, err := target.turn(t.Context(), target.of(load{1, 2}), 50*time.Millisecond, 1); err == nil || !strings.Contains(err.Error(), "the reference has 0.9") {
 		t.Errorf("wrong answers end a turn with %v", err)
 	}
 
-	s.end()
-	if err := s.wake(); err == nil || !strings.Contains(err.Error(), "has ended") {
+	s.End()
+	if err := s.Wake(); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("a server that has ended is woken with %v", err)
 	}
 }
 
 // checkStopped fails the test unless all processes of the server are stopped.
-func checkStopped(t *testing.T, s *server) {
+func checkStopped(t *testing.T, s *process.Server) {
 	t.Helper()
-	all, err := s.processes()
+	all, err := s.PIDs()
 	if err != nil || len(all) == 0 {
 		t.Fatalf("the server has %d processes, %v", len(all), err)
 	}
 	for _, p := range all {
 		// A thread may still be on its way out of the kernel.
-		if !eventually(func() bool { return p.state() == "T" }) {
-			t.Errorf("process %d of a server at rest is in state %q", p.pid, p.state())
+		if !eventually(func() bool { return state(p) == "T" }) {
+			t.Errorf("process %d of a server at rest is in state %q", p, state(p))
 		}
 	}
 }
 
 // state is what Linux says of a process: "T" where it is stopped.
-func (p process) state() string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+func state(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "gone"
 	}
@@ -142,12 +143,12 @@ func eventually(is func() bool) bool {
 
 // TestServersThatDoNotStart says why, in the words of their logs.
 func TestServersThatDoNotStart(t *testing.T) {
-	s, err := launch(t.TempDir(), "a server", "/bin/sh", "-c", "echo nothing works; exit 3")
+	s, err := process.Launch(t.TempDir(), "a server", "/bin/sh", "-c", "echo nothing works; exit 3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.end)
-	err = s.answers(t.Context(), func(context.Context) error { return os.ErrNotExist })
+	t.Cleanup(s.End)
+	err = s.Answers(t.Context(), func(context.Context) error { return os.ErrNotExist })
 	if err == nil || !strings.Contains(err.Error(), "nothing works") {
 		t.Errorf("it does not start with %v", err)
 	}
@@ -155,7 +156,7 @@ func TestServersThatDoNotStart(t *testing.T) {
 
 // TestTally takes medians of turns, and the 99th percentile of all calls.
 func TestTally(t *testing.T) {
-	y := &tally{target: &target{server: &server{name: "s"}, protocol: "p", ask: protocols.Ask{Address: "/s"}}}
+	y := &tally{target: &target{server: &process.Server{Name: "s"}, protocol: "p", ask: protocols.Ask{Address: "/s"}}}
 	ms := func(n ...int) (d []time.Duration) {
 		for _, n := range n {
 			d = append(d, time.Duration(n)*time.Millisecond)

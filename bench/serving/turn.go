@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
@@ -33,7 +34,7 @@ var loads = []load{{1, 1}, {1, 16}, {1, 64}, {64, 1}, {64, 16}}
 
 // target is one way to ask one server.
 type target struct {
-	server   *server
+	server   *process.Server
 	protocol string
 	ask      protocols.Ask
 	// clients makes the clients of a load; nil where the target is not measured with it.
@@ -54,28 +55,30 @@ type clients struct {
 }
 
 // each is a client for each outstanding call, connected by connect.
-func each(connect func(protocols.Ask) (versus.Call, io.Closer, error)) func(protocols.Ask, load) *clients {
+func each(connect func(protocols.Ask) (protocols.Client, error)) func(protocols.Ask, load) *clients {
 	return func(ask protocols.Ask, l load) *clients {
-		return &clients{func() (versus.Call, io.Closer, error) { return connect(ask) }, l.outstanding, 1}
+		return &clients{versus.Timed(func() (protocols.Client, error) { return connect(ask) }), l.outstanding, 1}
 	}
 }
 
 // overHTTP is a client over HTTP for each outstanding call.
 func overHTTP(form protocols.Form) func(protocols.Ask, load) *clients {
 	return func(ask protocols.Ask, l load) *clients {
-		return &clients{ask.HTTP(form, protocols.Path(ask.Model)), l.outstanding, 1}
+		return &clients{versus.Timed(ask.HTTP(form, protocols.Path(ask.Model))), l.outstanding, 1}
 	}
 }
 
 // onePerCall is a client of the lane for each outstanding call.
-func onePerCall(ask protocols.Ask, l load) *clients { return &clients{ask.Lane(1), l.outstanding, 1} }
+func onePerCall(ask protocols.Ask, l load) *clients {
+	return &clients{versus.Timed(ask.Lane(1)), l.outstanding, 1}
+}
 
 // ringPerCall is a client with a ring for each outstanding call, well below as many as a daemon gives.
 func ringPerCall(ask protocols.Ask, l load) *clients {
 	if l.outstanding > 16 {
 		return nil
 	}
-	return &clients{ask.Ring, l.outstanding, 1}
+	return &clients{versus.Timed(ask.Ring), l.outstanding, 1}
 }
 
 // twoPipelines are two clients of the lane with half of the requests each.
@@ -83,7 +86,7 @@ func twoPipelines(ask protocols.Ask, l load) *clients {
 	if l.outstanding < 4 {
 		return nil
 	}
-	return &clients{ask.Lane(l.outstanding / 2), 2, l.outstanding / 2}
+	return &clients{versus.Timed(ask.Lane(l.outstanding / 2)), 2, l.outstanding / 2}
 }
 
 // of is the target's clients for a load.
@@ -116,15 +119,15 @@ type counted struct {
 // servers close those that are idle. When every client has had its first answers, the calls that end within the window are
 // counted, while the clients go on beyond its end: what is measured is the middle of a steady load.
 func (t *target) turn(ctx context.Context, c *clients, window time.Duration, seed uint64) (_ counted, err error) {
-	if err := t.server.wake(); err != nil {
+	if err := t.server.Wake(); err != nil {
 		return counted{}, err
 	}
-	defer func() { err = errors.Join(err, t.server.rest()) }()
+	defer func() { err = errors.Join(err, t.server.Rest()) }()
 	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	before, err := t.server.cpu()
+	before, err := t.server.CPU()
 	if err != nil {
 		return counted{}, err
 	}
@@ -155,7 +158,7 @@ func (t *target) turn(ctx context.Context, c *clients, window time.Duration, see
 	if err := context.Cause(ctx); err != nil {
 		return counted{}, err
 	}
-	after, err := t.server.cpu()
+	after, err := t.server.CPU()
 	if err != nil {
 		return counted{}, err
 	}
@@ -228,7 +231,7 @@ func (t *tally) result(model string, l load) (report.Serving, error) {
 	}
 	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 	return report.Serving{
-		Target: t.target.server.name, Protocol: t.target.protocol, Transport: t.target.transport(), Model: model, Outstanding: l.outstanding, Rows: l.rows,
+		Target: t.target.server.Name, Protocol: t.target.protocol, Transport: t.target.transport(), Model: model, Outstanding: l.outstanding, Rows: l.rows,
 		P50US: us(interleave.Median(t.p50s)), P99US: us(interleave.Quantile(t.all, 0.99)), RowsPerS: quantile(0.5),
 		Quartiles: []float64{quantile(0.25), quantile(0.75)}, Calls: len(t.all), CPUUS: us(t.cpu) / float64(t.made),
 	}, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 )
 
@@ -25,6 +26,27 @@ const (
 
 // Call makes one call and says how long it took, and how large the answer was.
 type Call func(ctx context.Context, random *rand.Rand) (took time.Duration, answer int, err error)
+
+// Timed makes one timed call out of a client's three steps.
+func Timed(connect func() (protocols.Client, error)) func() (Call, io.Closer, error) {
+	return func() (Call, io.Closer, error) {
+		c, err := connect()
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(ctx context.Context, random *rand.Rand) (time.Duration, int, error) {
+			c.Prepare(random)
+			start := time.Now()
+			err := c.Do(ctx)
+			took := time.Since(start)
+			if err != nil {
+				return 0, 0, err
+			}
+			size, err := c.Check()
+			return took, size, err
+		}, c, nil
+	}
+}
 
 // Target is a server that is measured.
 type Target struct {

@@ -54,25 +54,10 @@ looked at.`,
   picket package verify fraud-3.tar.gz --trust /etc/picket/picketd.yaml --json`,
 		Args: cobra.ExactArgs(1),
 	}
-	var o store.TrustOptions
-	var file string
-	c.Flags().StringArrayVar(&o.Keys, "key", nil, "a `PEM` file of public keys that may sign; may be repeated")
-	c.Flags().StringArrayVar(&o.Roots, "root", nil, "a `PEM` file of certificates that vouch for others; may be repeated")
-	c.Flags().StringArrayVar(&o.Names, "name", nil, "a `NAME` that a certificate may have: common name, subject, DNS, mail or URI; * for any; may be repeated")
-	c.Flags().StringVar(&o.RevokedFile, "revoked", "", "a `FILE` that lists what is trusted no longer")
-	c.Flags().StringVar(&file, "trust", "", "the daemon's configuration `FILE` that says who may sign")
+	signers := addTrustFlags(c)
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
-		own := len(o.Keys)+len(o.Roots) > 0
-		switch {
-		case own == (file != ""):
-			return usage("say who may sign: give --key or --root, or --trust CONFIG")
-		case !own && (o.RevokedFile != "" || len(o.Names) > 0):
-			return usage("--trust says all of it; --name and --revoked belong to --key and --root")
-		case len(o.Roots) > 0 && len(o.Names) == 0:
-			return usage("--root needs --name: say whom the root may vouch for, or --name '*' for everybody")
-		}
-		trust, err := trustOf(o, file)
+		trust, err := signers.trust()
 		if err != nil {
 			return err
 		}
@@ -107,6 +92,40 @@ func (s *signer) String() string {
 		return "key sha256:" + s.Key
 	}
 	return fmt.Sprintf("%s, certificate sha256:%s, valid until %s", s.Subject, s.Certificates[0], s.NotAfter)
+}
+
+// trustFlags say who may sign.
+type trustFlags struct {
+	o    store.TrustOptions
+	file string
+}
+
+func addTrustFlags(c *cobra.Command) *trustFlags {
+	t := new(trustFlags)
+	c.Flags().StringArrayVar(&t.o.Keys, "key", nil, "a `PEM` file of public keys that may sign; may be repeated")
+	c.Flags().StringArrayVar(&t.o.Roots, "root", nil, "a `PEM` file of certificates that vouch for others; may be repeated")
+	c.Flags().StringArrayVar(&t.o.Names, "name", nil, "a `NAME` that a certificate may have: common name, subject, DNS, mail or URI; * for any; may be repeated")
+	c.Flags().StringVar(&t.o.RevokedFile, "revoked", "", "a `FILE` that lists what is trusted no longer")
+	c.Flags().StringVar(&t.file, "trust", "", "the daemon's configuration `FILE` that says who may sign")
+	return t
+}
+
+// given tells whether any flag was.
+func (t *trustFlags) given() bool {
+	return t.file != "" || t.o.RevokedFile != "" || len(t.o.Keys)+len(t.o.Roots)+len(t.o.Names) > 0
+}
+
+func (t *trustFlags) trust() (*store.Trust, error) {
+	own := len(t.o.Keys)+len(t.o.Roots) > 0
+	switch {
+	case own == (t.file != ""):
+		return nil, usage("say who may sign: give --key or --root, or --trust CONFIG")
+	case !own && (t.o.RevokedFile != "" || len(t.o.Names) > 0):
+		return nil, usage("--trust says all of it; --name and --revoked belong to --key and --root")
+	case len(t.o.Roots) > 0 && len(t.o.Names) == 0:
+		return nil, usage("--root needs --name: say whom the root may vouch for, or --name '*' for everybody")
+	}
+	return trustOf(t.o, t.file)
 }
 
 // trustOf reads whom to trust, from the flags or from a configuration.

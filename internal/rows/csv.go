@@ -32,11 +32,11 @@ func (s *csvSource) next(dst [][]byte) error {
 			return s.r.broken(err)
 		}
 		if column < want { // what is too much is only counted
-			text := unquoted(bytes.TrimSpace(s.field))
+			text, missing := Field(s.field)
 			if len(s.field) > maxToken {
 				return s.r.wrongNumber(0, column, string(text), errNoNumber)
 			}
-			if dst[0], err = s.r.element(dst[0], 0, column, string(text), isNaN(text)); err != nil {
+			if dst[0], err = s.r.element(dst[0], 0, column, string(text), missing); err != nil {
 				return err
 			}
 		}
@@ -66,6 +66,13 @@ func (s *csvSource) readField() (last bool, err error) {
 			s.field = append(s.field, c)
 		}
 	}
+}
+
+// Field is the text of a field of CSV without blanks and quotes around it, for AppendNumber, or says that it stands for a
+// missing value, for AppendMissing.
+func Field(field []byte) (text []byte, missing bool) {
+	text = unquoted(bytes.TrimSpace(field))
+	return text, isNaN(text)
 }
 
 // unquoted takes off the quotes that some programs put around every field.

@@ -1,0 +1,170 @@
+package compare
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/picket-ml/picket/bench/report"
+)
+
+// result has one run of each scenario, with repetitions whose latencies have these medians, in microseconds.
+func result(medians ...float64) *report.Result {
+	r := &report.Result{Noise: report.Noise{Quiet: true}, Suite: report.SuiteRun{Name: "local"}}
+	for _, scenario := range []struct {
+		name   string
+		metric report.Metric
+	}{
+		{"SingleStream", report.Metric{Name: "90th percentile latency", Unit: "ns"}},
+		{"Offline", report.Metric{Name: "rows a second", Unit: "rows/s", Higher: true}},
+	} {
+		run := report.Run{
+			Scenario: scenario.name, Model: "fraud", Target: "lane", Parameters: report.Parameters{Rows: 1},
+			Summary: report.Summary{Metric: scenario.metric}, Verdict: report.Verdict{Valid: true},
+		}
+		for _, us := range medians {
+			h := report.NewHistogram()
+			for n := range 100 {
+				h.Record(time.Duration(1000 * us * (0.9 + float64(n)/500)))
+			}
+			run.Repetitions = append(run.Repetitions, report.Repetition{DurationNS: 1e9, Counts: report.Counts{Answered: int64(1e6 / us), Rows: int64(1e6 / us)}, Latency: h})
+		}
+		r.Runs = append(r.Runs, run)
+	}
+	return r
+}
+
+var usual = Options{Threshold: 0.03, Alpha: 0.05}
+
+// A clear change is found in either direction, for metrics of either kind; the interval holds it.
+func TestClearChanges(t *testing.T) {
+	t.Parallel()
+	quick, slow := result(100, 101, 99, 100.5, 99.5), result(112, 110, 111, 109, 110.5)
+	c := Of(quick, slow, usual)
+	if !c.Regressed() || len(c.Changes) != 2 || len(c.Warnings) != 0 {
+		t.Fatalf("%+v", c)
+	}
+	for _, ch := range c.Changes {
+		want := 0.105
+		if ch.Higher {
+			want = 1/1.105 - 1
+		}
+		if ch.Verdict != Worse || math.Abs(ch.Change-want) > 0.01 || ch.Low > ch.Change || ch.High < ch.Change || math.Abs(ch.P-2.0/252) > 1e-9 {
+			t.Errorf("%+v", ch)
+		}
+	}
+	back := Of(slow, quick, usual)
+	if back.Regressed() || back.Changes[0].Verdict != Better || back.Changes[1].Verdict != Better {
+		t.Errorf("%+v", back.Changes)
+	}
+}
+
+// What is beyond chance but below the threshold is no regression; nor is what chance does; and three repetitions show nothing.
+func TestNoChange(t *testing.T) {
+	t.Parallel()
+	a := result(100, 101, 99, 100.5, 99.5)
+	for name, c := range map[string]struct {
+		b    *report.Result
+		want Verdict
+	}{
+		"small":        {result(102, 102.1, 101.9, 102.3, 101.7), Same},
+		"mixed":        {result(95, 108, 99.2, 104, 110), Same},
+		"itself":       {a, Same},
+		"too few":      {result(120, 121, 122), Worse}, // 5 and 3: 2/56 is below 0.05
+		"much too few": {result(120, 121), Unknown},    // 2/21 is not
+	} {
+		got := Of(a, c.b, usual)
+		for _, ch := range got.Changes {
+			if ch.Verdict != c.want {
+				t.Errorf("%s: %+v", name, ch)
+			}
+		}
+	}
+}
+
+// A run that is not to be used is shown, and not judged; one that is missing is named; hosts and noise are warned of.
+func TestWhatCannotBeTold(t *testing.T) {
+	t.Parallel()
+	a, b := result(100, 100, 101, 99, 98), result(200, 201, 202, 203, 204)
+	b.Runs[0].Verdict = report.Verdict{Why: []string{"it was not steady"}}
+	b.Runs[1].Parameters.Rows = 64
+	b.Environment.Host, b.Noise = "other", report.Noise{Why: []string{"others took 12%"}}
+	c := Of(a, b, usual)
+	if c.Regressed() || len(c.Changes) != 1 || !strings.Contains(c.Changes[0].Why, "not steady") || c.Changes[0].Change < 0.9 {
+		t.Errorf("%+v", c.Changes)
+	}
+	if len(c.OnlyA) != 1 || len(c.OnlyB) != 1 || !strings.Contains(c.OnlyB[0], "rows=64") {
+		t.Errorf("only in one: %v, %v", c.OnlyA, c.OnlyB)
+	}
+	if said := strings.Join(c.Warnings, "\n"); !strings.Contains(said, "hosts differ") || !strings.Contains(said, "others took 12%") {
+		t.Errorf("warnings: %s", said)
+	}
+	var text strings.Builder
+	if err := c.Write(&text); err != nil || !strings.Contains(text.String(), "1 that cannot be told") {
+		t.Errorf("%v: %s", err, text.String())
+	}
+}
+
+// Of two samples of one distribution a difference is shown in no more than a share of alpha, and the interval of a true shift
+// of 10% leaves it out in no more than that. Seeds are fixed, so the counts are too.
+func TestErrorRates(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	draw := func(n int, scale float64) []float64 {
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = scale * math.Exp(0.05*random.NormFloat64())
+		}
+		return values
+	}
+	const trials = 400
+	for _, n := range []int{5, 8, 50} {
+		shown, missed := 0, 0
+		for range trials {
+			if chance(draw(n, 1), draw(n, 1)) < 0.05 {
+				shown++
+			}
+			if _, low, high := shift(draw(n, 1), draw(n, 1.1), 0.05); low > 0.1 || high < 0.1 {
+				missed++
+			}
+		}
+		// Three standard deviations above 5% of 400.
+		if most := 20 + 3*4; shown > most || missed > most || missed == 0 {
+			t.Errorf("%d repetitions: %d false alarms and %d misses of %d", n, shown, missed, trials)
+		}
+	}
+}
+
+// The largest number of ratios is left out that alpha allows, which tables of the U test tell.
+func TestLeaveOut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ n, m, want int }{{3, 3, 0}, {4, 4, 1}, {5, 5, 3}, {8, 8, 14}, {10, 10, 24}, {3, 8, 3}} {
+		if got := leaveOut(c.n, c.m, 0.05); got != c.want {
+			t.Errorf("%d and %d: %d, want %d", c.n, c.m, got, c.want)
+		}
+	}
+	if a, b := leaveOut(21, 21, 0.05), leaveOut(20, 20, 0.05); a <= b || a > b+20 {
+		t.Errorf("the normal distribution gives %d for 21, the exact one %d for 20", a, b)
+	}
+}
+
+// Every metric of a run is compared when asked for, the scenario's first and none twice.
+func TestAll(t *testing.T) {
+	t.Parallel()
+	a := result(100, 101, 99)
+	c := Of(a, a, Options{Threshold: 0.03, Alpha: 0.05, All: true})
+	var names []string
+	for _, ch := range c.Changes {
+		names = append(names, ch.Scenario+" "+ch.Metric)
+	}
+	want := []string{
+		"SingleStream 90th percentile", "SingleStream median", "SingleStream 99th percentile", "SingleStream rows a second",
+		"Offline rows a second", "Offline median", "Offline 99th percentile",
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}

@@ -1,0 +1,53 @@
+package compare
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/picket-ml/picket/bench/report"
+)
+
+// Write prints the comparison for people.
+func (c *Comparison) Write(w io.Writer) error {
+	for _, warning := range c.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+	if len(c.Warnings) > 0 {
+		fmt.Fprintln(w)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "measurement\tmetric\tfirst\tsecond\tchange\tinterval\tp\t")
+	counts := map[Verdict]int{}
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		counts[ch.Verdict]++
+		said := string(ch.Verdict)
+		if ch.Why != "" {
+			said += ": " + ch.Why
+		}
+		if ch.Verdict == Same {
+			said = ""
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%+.1f%%\t%+.1f to %+.1f%%\tp=%.3f n=%d+%d\t%s\n", ch.Key, ch.Metric,
+			report.Quantity(ch.A.Median, ch.Unit), report.Quantity(ch.B.Median, ch.Unit), 100*ch.Change, 100*ch.Low, 100*ch.High, ch.P, len(ch.A.Values), len(ch.B.Values), said)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	for _, only := range []struct {
+		which string
+		keys  []string
+	}{{"first", c.OnlyA}, {"second", c.OnlyB}} {
+		if len(only.keys) > 0 {
+			fmt.Fprintf(w, "only in the %s: %s\n", only.which, strings.Join(only.keys, ", "))
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d compared: %d better, %d worse, %d without a difference that shows, %d that cannot be told\n",
+		len(c.Changes), counts[Better], counts[Worse], counts[Same], counts[Unknown])
+	if err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package counters
+
+import (
+	"os"
+	"testing"
+)
+
+func TestScaled(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][4]uint64{{100, 10, 10, 100}, {100, 20, 10, 200}, {0, 20, 0, 0}, {7, 10, 11, 7}} {
+		if got := scaled(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("scaled(%d, %d, %d) = %d, want %d", c[0], c[1], c[2], got, c[3])
+		}
+	}
+}
+
+// TestOpen counts where the machine lets it, and says in a sentence why where it does not.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	files := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := files()
+	s, err := Open(0)
+	if err == nil {
+		first, err1 := s.Read()
+		x := 1
+		for i := range 1_000_000 {
+			x = x*31 + i
+		}
+		second, err2 := s.Read()
+		if err1 != nil || err2 != nil || x == 0 || second.Instructions < first.Instructions+1_000_000 {
+			t.Errorf("a million turns of a loop are counted as %d to %d instructions, %v, %v", first.Instructions, second.Instructions, err1, err2)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	} else if len(err.Error()) < 40 {
+		t.Errorf("that there are no counters is said as %q", err)
+	}
+	if after := files(); after != before {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+	if _, err := Open(1 << 30); err == nil {
+		t.Error("a process that is not there is counted")
+	}
+}

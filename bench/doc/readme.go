@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/picket-ml/picket/bench/report"
+)
+
+// readme is the argument that names the README's table. Its result is in the repository, without histograms, so that a test can
+// hold the table to it.
+const readme = "readme"
+
+// keepResult puts the last result of suite local, where there is one, in the place of the one that the README is made of.
+func keepResult(results, kept string) error {
+	r, err := report.ReadResult(filepath.Join(results, "local.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := r.Slim().Write(&text); err != nil {
+		return err
+	}
+	if err := os.WriteFile(kept, text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("keeping the result: %w", err)
+	}
+	return nil
+}
+
+// readmeTable is what each target gives in each scenario, a table for each model, with what has to be known beside it.
+func readmeTable(kept string) (string, error) {
+	r, err := report.ReadResult(kept)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	c := &r.Environment.CPU
+	fmt.Fprintf(&out, "Suite `%s` on %s (%s), %g CPUs, Linux %s, on %s.", r.Suite.Name, c.Model, c.Level, c.Allowed, r.Environment.Kernel, r.Began.UTC().Format("2 January 2006"))
+	if r.Suite.Quick {
+		out.WriteString(" It was a shortened run, which is no measurement.")
+	}
+	if !r.Noise.Quiet {
+		fmt.Fprintf(&out, " The machine was not quiet: %s.", strings.Join(r.Noise.Why, "; "))
+	}
+	for _, mark := range r.Marks {
+		fmt.Fprintf(&out, " %s.", strings.TrimSuffix(mark, "."))
+	}
+	out.WriteString("\n")
+	for _, m := range r.ModelsMeasured() {
+		fmt.Fprintf(&out, "\n%s", modelName(m.Name))
+		if m.Trees > 0 {
+			fmt.Fprintf(&out, " (%s, %d trees of depth %d, %d features)", m.Library, m.Trees, m.Depth, m.Features)
+		}
+		out.WriteString(":\n\n")
+		table(&out, r, m.Name)
+	}
+	return out.String(), nil
+}
+
+// table has a line for each target and a column for each scenario.
+func table(out *strings.Builder, r *report.Result, model string) {
+	groups := r.Groups(model)
+	columns, targets := []string{"target"}, []string{}
+	cells := map[string][]string{}
+	for at, runs := range groups {
+		first := runs[0]
+		columns = append(columns, fmt.Sprintf("%s: %s; %s", first.Scenario, first.Summary.Metric.Name, &first.Parameters))
+		for _, run := range runs {
+			if cells[run.Target] == nil {
+				cells[run.Target] = make([]string, len(groups))
+				targets = append(targets, run.Target)
+			}
+			text := report.Quantity(run.Summary.Metric.Value.Value, run.Summary.Metric.Unit)
+			if !run.Verdict.Valid {
+				text += " (not to be used)"
+			}
+			cells[run.Target][at] = text
+		}
+	}
+	out.WriteString(head(columns...))
+	for _, target := range targets {
+		line := []string{target}
+		if r.Target(target).Ours {
+			line[0] = "**" + target + "**"
+		}
+		for _, cell := range cells[target] {
+			if cell == "" {
+				cell = "-"
+			}
+			line = append(line, cell)
+		}
+		out.WriteString(row(line...))
+	}
+}

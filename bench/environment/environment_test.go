@@ -1,0 +1,103 @@
+package environment
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/picket-ml/picket/internal/hw"
+)
+
+func files(pairs ...string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = &fstest.MapFile{Data: []byte(pairs[i+1] + "\n")}
+	}
+	return m
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	host := &hw.Host{Kernel: "6.1.0", Instance: hw.Instance{Type: "m5.4xlarge", Family: "m5"}}
+	host.CPU.Model, host.Memory.Total = "a processor", 1<<34
+	e := Describe(host, files(
+		"proc/cpuinfo", "processor : 0\nmicrocode\t: 0x5003901\nflags\t\t: fpu hypervisor sse",
+		"proc/sys/kernel/hostname", "bank-7", "sys/devices/system/cpu/smt/active", "1",
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "performance", "sys/devices/system/cpu/cpufreq/policy0/scaling_driver", "intel_pstate",
+		"sys/devices/system/cpu/cpufreq/policy1/scaling_governor", "powersave",
+		"sys/devices/system/cpu/intel_pstate/no_turbo", "0", "sys/class/dmi/id/sys_vendor", "Amazon EC2",
+	))
+	if e.CPU.Microcode != "0x5003901" || e.CPU.SMT != "on" || e.CPU.Governor != "mixed" || e.CPU.Driver != "intel_pstate" || e.CPU.Boost != "on" ||
+		e.Virtual != "virtual machine, Amazon EC2" || e.Kernel != "6.1.0" || e.Instance.Family != "m5" || e.Memory.TotalBytes != 1<<34 || len(e.Host) != 8 {
+		t.Errorf("the host is described as %+v", e)
+	}
+	if strings.Contains(e.Host, "bank") {
+		t.Error("the host is named")
+	}
+	bare := Describe(host, files())
+	if bare.CPU.SMT != "unknown" || bare.CPU.Governor != "none" || bare.CPU.Boost != "unknown" || bare.Virtual != "" || bare.Host == e.Host {
+		t.Errorf("a host that tells nothing is described as %+v", bare)
+	}
+	if e := Describe(host, files("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "performance", "sys/devices/system/cpu/smt/control", "notsupported", "sys/devices/system/cpu/cpufreq/boost", "0")); e.CPU.Governor != "performance" || e.CPU.SMT != "notsupported" || e.CPU.Boost != "off" {
+		t.Errorf("the host is described as %+v", e)
+	}
+}
+
+// TestNoise judges a machine from what its files say.
+func TestNoise(t *testing.T) {
+	t.Parallel()
+	root := files("proc/loadavg", "3.50 1 1 2/3 4", "proc/stat", "cpu 1000 0 1000 8000 0 0 0 0 0 0\ncpu0 1 2 3")
+	var own time.Duration
+	w := NewWatch(root, 4, func() time.Duration { return own })
+	end := w.Span()
+	// 1000 ticks of 10 ms later: 50 stolen, 500 busy of which the suite took 200.
+	root["proc/stat"] = &fstest.MapFile{Data: []byte("cpu 1400 0 1100 8450 0 0 0 50 0 0\n")}
+	own = 2 * time.Second
+	s := end()
+	if s.All != 10*time.Second || s.Stolen != 500*time.Millisecond || s.Steal() != 0.05 {
+		t.Errorf("the time was divided as %+v", s)
+	}
+	// This process has itself used some time since.
+	if s.Others > 3*time.Second || s.Others < 2*time.Second {
+		t.Errorf("others took %v, want just under 3 s", s.Others)
+	}
+	w.loops = []float64{100, 101, 102, 103, 150, 151, 152, 153, 154, 155}
+	w.longest = 7 * time.Millisecond
+	n := w.Noise()
+	if n.Quiet || len(n.Why) != 5 {
+		t.Errorf("the noise is %+v", n)
+	}
+	for i, want := range []string{"5.0% of the processors' time to others", "other processes took", "3.50 on 4", "% apart", "7ms"} {
+		if i < len(n.Why) && !strings.Contains(n.Why[i], want) {
+			t.Errorf("reason %d is %q, want one with %q", i, n.Why[i], want)
+		}
+	}
+
+	quiet := NewWatch(files("proc/loadavg", "0.50 1 1 2/3 4", "proc/stat", "cpu 1 0 1 1 0 0 0 0 0 0"), 4, func() time.Duration { return 0 })
+	quiet.Span()()
+	if n := quiet.Noise(); !n.Quiet || len(n.Why) != 0 {
+		t.Errorf("nothing happened, and the noise is %+v", n)
+	}
+	for _, damaged := range []string{"", "cpu 1 2", "cpu a b c d e f g h i j", "intr 1 2 3 4 5 6 7 8 9"} {
+		if _, err := parseStat(damaged); err == nil {
+			t.Errorf("%q is read as /proc/stat", damaged)
+		}
+	}
+}
+
+// TestProbe looks at this machine.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	w := NewWatch(os.DirFS("/"), 1, func() time.Duration { return 0 })
+	end := w.Span()
+	w.Probe()
+	end()
+	if n := w.Noise(); n.LoopMedianNS <= 0 || n.LoopSpread < 0 || n.InterruptedNS <= 0 {
+		t.Errorf("the noise is %+v", n)
+	}
+	if work(10) == work(11) {
+		t.Error("more work gives the same")
+	}
+}

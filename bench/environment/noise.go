@@ -1,0 +1,187 @@
+package environment
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
+)
+
+// From when on a machine is too noisy for its figures to be compared with others.
+const (
+	mostSteal       = 0.01
+	mostOthers      = 0.05
+	mostSpread      = 0.05
+	mostLoad        = 0.25 // of the logical processors, before the suite
+	mostInterrupted = 5 * time.Millisecond
+)
+
+// What is tried between repetitions.
+const (
+	loopSteps = 20_000
+	loops     = 15
+	watching  = 5 * time.Millisecond
+)
+
+// clockTick is in what Linux counts the time of processors (USER_HZ).
+const clockTick = 10 * time.Millisecond
+
+// Watch looks at what else the machine does while a suite runs. One goroutine uses it.
+type Watch struct {
+	root fs.FS
+	// Own tells how much processor time the suite has taken so far, with all that it has started.
+	own func() time.Duration
+
+	loadBefore float64
+	cpus       int
+	loops      []float64 // nanoseconds
+	longest    time.Duration
+	total      Share // of all spans
+}
+
+// NewWatch begins to watch. root holds proc; own tells how much processor time the suite has taken so far, with what it has
+// started and not waited for; the process's own time is added.
+func NewWatch(root fs.FS, cpus int, own func() time.Duration) *Watch {
+	return &Watch{root: root, own: own, loadBefore: loadAverage(root), cpus: cpus}
+}
+
+// Share is how the processors' time of a span was divided, in time of one processor.
+type Share struct{ All, Stolen, Others time.Duration }
+
+// Steal is the share that a hypervisor gave to others.
+func (s Share) Steal() float64 { return part(s.Stolen, s.All) }
+
+// Other is the share that processes took which are not the suite's.
+func (s Share) Other() float64 { return part(s.Others, s.All) }
+
+func part(a, of time.Duration) float64 {
+	if of <= 0 {
+		return 0
+	}
+	return a.Seconds() / of.Seconds()
+}
+
+// mark is what was counted at a moment.
+type mark struct{ all, stolen, busy, own time.Duration }
+
+func (w *Watch) mark() mark {
+	text, err := fs.ReadFile(w.root, "proc/stat")
+	if err != nil {
+		return mark{}
+	}
+	m, _ := parseStat(string(text)) // zero where it cannot be read
+	var self unix.Rusage
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		if unix.Getrusage(who, &self) == nil {
+			m.own += time.Duration(self.Utime.Nano() + self.Stime.Nano())
+		}
+	}
+	m.own += w.own()
+	return m
+}
+
+// parseStat reads the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, in ticks. Guests' time is
+// in user and nice already.
+func parseStat(text string) (mark, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return mark{}, fmt.Errorf("/proc/stat begins with %.100q", line)
+	}
+	var m mark
+	for i, field := range fields[1:9] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return mark{}, fmt.Errorf("/proc/stat begins with %.100q: %w", line, err)
+		}
+		d := time.Duration(ticks) * clockTick
+		m.all += d
+		switch i {
+		case 3, 4: // idle, and idle with a disk to wait for
+		case 7:
+			m.stolen = d
+		default:
+			m.busy += d
+		}
+	}
+	return m, nil
+}
+
+// Span begins a span of time; the function ends it and tells how the processors' time was divided.
+func (w *Watch) Span() func() Share {
+	before := w.mark()
+	return func() Share {
+		after := w.mark()
+		s := Share{
+			All: after.all - before.all, Stolen: after.stolen - before.stolen,
+			Others: max(0, after.busy-before.busy-(after.own-before.own)),
+		}
+		w.total.All += s.All
+		w.total.Stolen += s.Stolen
+		w.total.Others += s.Others
+		return s
+	}
+}
+
+// Probe takes some milliseconds to see how evenly this machine works just now. Nothing of the suite runs meanwhile.
+func (w *Watch) Probe() {
+	for range loops {
+		start := time.Now()
+		sink := work(loopSteps)
+		took := time.Since(start)
+		if sink != 0 { // which the compiler does not know
+			w.loops = append(w.loops, float64(took.Nanoseconds()))
+		}
+	}
+	start := time.Now()
+	last := time.Duration(0)
+	for last < watching {
+		now := time.Since(start)
+		w.longest = max(w.longest, now-last)
+		last = now
+	}
+}
+
+// work is a chain of multiplications that takes the same time whatever the memory does.
+func work(steps int) uint64 {
+	x := uint64(1)
+	for range steps {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	return x | 1
+}
+
+// Noise is the judgement on all spans and probes so far.
+func (w *Watch) Noise() report.Noise {
+	n := report.Noise{
+		Steal: w.total.Steal(), Others: w.total.Other(), LoadBefore: w.loadBefore, InterruptedNS: int64(w.longest), Why: []string{},
+	}
+	if len(w.loops) > 0 {
+		n.LoopMedianNS = stats.Median(w.loops)
+		n.LoopSpread = (stats.Quantile(w.loops, 0.9) - stats.Quantile(w.loops, 0.1)) / n.LoopMedianNS
+	}
+	say := func(format string, values ...any) { n.Why = append(n.Why, fmt.Sprintf(format, values...)) }
+	if n.Steal > mostSteal {
+		say("the hypervisor gave %.1f%% of the processors' time to others", 100*n.Steal)
+	}
+	if n.Others > mostOthers {
+		say("other processes took %.1f%% of the processors' time", 100*n.Others)
+	}
+	if n.LoadBefore > mostLoad*float64(w.cpus) {
+		say("the load average was %.2f on %d processors before the suite began", n.LoadBefore, w.cpus)
+	}
+	if n.LoopSpread > mostSpread {
+		say("a loop of fixed work took times that are %.1f%% apart, from the 10th to the 90th percentile", 100*n.LoopSpread)
+	}
+	if w.longest > mostInterrupted {
+		say("a thread that did nothing but read the clock was away from the processor for %v", w.longest.Round(10*time.Microsecond))
+	}
+	n.Quiet = len(n.Why) == 0
+	return n
+}

@@ -1,0 +1,434 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/lane"
+)
+
+// Plan is one repetition of a load.
+type Plan struct {
+	// Clients each have one request outstanding at most. They are connected, and stay the caller's; a load that fails may have
+	// closed them.
+	Clients []protocols.Client
+	// Rows is how many each request is about.
+	Rows int
+	// WarmUp is passed over in any case, and Duration comes after it.
+	WarmUp, Duration time.Duration
+	// Due is when requests are due, from the beginning of the warm-up on; nil for a closed load. A request that is due while
+	// all clients wait for answers is sent by the first that has one.
+	Due Arrivals
+	// Deadline is what each request allows itself from when it is due; 0 for any time.
+	Deadline time.Duration
+	// Settle cuts off more than the warm-up where latencies have not settled by then.
+	Settle bool
+	// Every says that in a closed load only every so many requests are timed, so that the clock stays a small part of the
+	// fastest; all are counted, and all answers looked at. 0 is 1.
+	Every int
+	// Clock is what reading the clock adds to a time; see ClockCost.
+	Clock time.Duration
+	Seed  uint64
+	// AskOnly leaves out all clocks and records: what measuring costs is found out so. Only the counts are told.
+	AskOnly bool
+}
+
+// Measured is what came of a load.
+type Measured struct {
+	Duration, WarmUp time.Duration
+	Steady           bool
+	Counts           report.Counts
+	// Latency is of answered requests, from when they were due; Service from when they were sent.
+	Latency, Service *report.Histogram
+	SendLateP99      time.Duration
+	// Wrong is the first answer that was not the reference's, Failed the first request that was neither answered nor refused.
+	Wrong, Failed error
+}
+
+// PerSecond is how many requests were answered a second.
+func (m *Measured) PerSecond() float64 {
+	if m.Duration == 0 {
+		return 0
+	}
+	return float64(m.Counts.Answered) / m.Duration.Seconds()
+}
+
+// Fate is what became of a request.
+type Fate uint8
+
+// The fates.
+const (
+	Unanswered Fate = iota
+	Unsent          // its sender was so late that the deadline had passed
+	Answered
+	Refused // RESOURCE_EXHAUSTED
+	Late    // DEADLINE_EXCEEDED
+	Failed  // any other error
+)
+
+// record is one request: when it was due and when its answer was there, from the beginning, and how late it was sent.
+type record struct {
+	due, back int64
+	lateness  uint32 // nanoseconds, at most 4 s
+	others    uint16 // requests before it that were answered and not timed
+	fate      Fate
+}
+
+// windows is into how many parts a load is divided to see whether it has settled.
+const windows = 64
+
+// patience is how long the last answers of a load may take.
+const patience = 30 * time.Second
+
+// tooMany ends a load early: a record takes 24 bytes, and a client makes no more in a minute.
+const tooMany = 50_000_000
+
+// Places makes place in Go's scheduler for so many clients of an open load, and gives what takes it back. Each of them waits in
+// the kernel for its time, and a thread that does keeps its place for a while: what is ready to run meanwhile needs another.
+func Places(clients int) (back func()) {
+	before := runtime.GOMAXPROCS(0)
+	if clients+8 <= before {
+		return func() {}
+	}
+	runtime.GOMAXPROCS(clients + 8)
+	return func() { runtime.GOMAXPROCS(before) }
+}
+
+// ClockCost is what reading the clock adds to the time of a request that takes none.
+func ClockCost() time.Duration {
+	costs := make([]float64, 20_000)
+	start := time.Now()
+	for i := range costs {
+		before := time.Since(start)
+		costs[i] = float64(time.Since(start) - before)
+	}
+	return time.Duration(stats.Median(costs))
+}
+
+// Run puts the load on. It fails where a client breaks in a way that is no answer to a request, and where ctx ends. Wrong answers
+// and failed requests are counted.
+func Run(ctx context.Context, p Plan) (*Measured, error) {
+	if len(p.Clients) == 0 {
+		return nil, errors.New("a load needs a client")
+	}
+	ctx, enough := context.WithTimeoutCause(ctx, p.end()+patience, fmt.Errorf("a request had no answer %v after the end of the load", patience))
+	defer enough()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Not every client looks at the context.
+	ended := context.AfterFunc(ctx, func() {
+		for _, c := range p.Clients {
+			_ = c.Close() // the cause is told
+		}
+	})
+	defer ended()
+	workers := make([]worker, len(p.Clients))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now().Add(2 * time.Millisecond) // for all to have begun
+	for i := range workers {
+		w := &workers[i]
+		w.Plan, w.client, w.random, w.start = &p, p.Clients[i], rand.New(rand.NewPCG(p.Seed, uint64(i))), start
+		wg.Go(func() {
+			var err error
+			switch {
+			case p.AskOnly:
+				err = w.askOnly(ctx)
+			case p.Due != nil:
+				err = w.open(ctx, &next)
+			default:
+				err = w.closed(ctx)
+			}
+			if err != nil {
+				cancel(err) // the first is the cause
+			}
+		})
+	}
+	wg.Wait()
+	if ended(); ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return p.measured(workers), nil
+}
+
+// worker is one client's part.
+type worker struct {
+	*Plan
+	client  protocols.Client
+	random  *rand.Rand
+	start   time.Time
+	records []record
+	asked   int64 // where nothing is recorded
+
+	checked, wrong int64 // rows
+	wrongWhy       error
+	failedWhy      error
+}
+
+// end is when the load ends, from its beginning.
+func (p *Plan) end() time.Duration { return p.WarmUp + p.Duration }
+
+// closed asks again and again.
+func (w *worker) closed(ctx context.Context) error {
+	SleepUntil(w.start)
+	for len(w.records) < tooMany {
+		others, err := w.untimed(ctx)
+		if err != nil {
+			if err := w.record(ctx, record{due: int64(time.Since(w.start)), back: int64(time.Since(w.start)), others: others}, err); err != nil {
+				return err
+			}
+			continue
+		}
+		w.client.Prepare(w.random)
+		sent := time.Since(w.start)
+		if sent >= w.end() {
+			return nil
+		}
+		err = w.do(ctx, sent)
+		back := time.Since(w.start)
+		if err := w.record(ctx, record{due: int64(sent), back: int64(back), others: others}, err); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
+}
+
+// untimed makes the requests between two that are timed, up to one that fails.
+func (w *worker) untimed(ctx context.Context) (answered uint16, err error) {
+	for range w.Every - 1 {
+		w.client.Prepare(w.random)
+		if err := w.do(ctx, 0); err != nil {
+			return answered, err
+		}
+		w.look()
+		answered++
+	}
+	return answered, nil
+}
+
+// look looks at an answer.
+func (w *worker) look() {
+	w.checked += int64(w.Rows)
+	if _, wrong := w.client.Check(); wrong != nil {
+		w.wrong += int64(w.Rows)
+		if w.wrongWhy == nil {
+			w.wrongWhy = wrong
+		}
+	}
+}
+
+// askOnly is closed without a clock for each request.
+func (w *worker) askOnly(ctx context.Context) error {
+	SleepUntil(w.start)
+	for {
+		for range 64 {
+			w.client.Prepare(w.random)
+			if err := w.client.Do(ctx); err != nil {
+				return err
+			}
+			if _, err := w.client.Check(); err != nil {
+				return err
+			}
+			w.asked++
+		}
+		if time.Since(w.start) >= w.end() {
+			return nil
+		}
+	}
+}
+
+// open takes one request after the other that is due next.
+func (w *worker) open(ctx context.Context, next *atomic.Int64) error {
+	ExactThread()
+	for len(w.records) < tooMany {
+		n := int(next.Add(1)) - 1
+		if n >= len(w.Due) {
+			return nil
+		}
+		due := w.Due[n]
+		w.client.Prepare(w.random)
+		SleepUntil(w.start.Add(due))
+		sent := time.Since(w.start)
+		r := record{due: int64(due), lateness: uint32(min(sent-due, 4*time.Second))}
+		err := w.do(ctx, due)
+		r.back = int64(time.Since(w.start))
+		if err := w.record(ctx, r, err); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
+}
+
+// do asks, within the deadline that counts from due.
+func (w *worker) do(ctx context.Context, due time.Duration) error {
+	if w.Deadline == 0 {
+		return w.client.Do(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, w.start.Add(due+w.Deadline))
+	defer cancel()
+	return w.client.Do(ctx)
+}
+
+// record keeps what became of a request, and looks at its answer.
+func (w *worker) record(ctx context.Context, r record, err error) error {
+	if err == nil {
+		r.fate = Answered
+		w.look()
+	} else {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		if r.fate = fateOf(err); r.fate == Failed {
+			if w.failedWhy == nil {
+				w.failedWhy = err
+			}
+			// One that fails at once, again and again, would fail a million times a second.
+			time.Sleep(time.Millisecond)
+		}
+	}
+	w.records = append(w.records, r)
+	return nil
+}
+
+// fateOf tells from an error what became of a request.
+func fateOf(err error) Fate {
+	var overLane *lane.Error
+	var overHTTP *protocols.HTTPError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, engine.ErrDeadline):
+		return Late
+	case errors.Is(err, engine.ErrBusy):
+		return Refused
+	case errors.As(err, &overLane):
+		return fateOfCode(codes.Code(overLane.Code))
+	case errors.As(err, &overHTTP):
+		switch overHTTP.Status {
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			return Refused
+		case http.StatusGatewayTimeout, http.StatusRequestTimeout:
+			return Late
+		}
+		return Failed
+	}
+	return fateOfCode(status.Code(err))
+}
+
+func fateOfCode(c codes.Code) Fate {
+	switch c {
+	case codes.ResourceExhausted:
+		return Refused
+	case codes.DeadlineExceeded:
+		return Late
+	}
+	return Failed
+}
+
+// measured puts the workers' records together.
+func (p *Plan) measured(workers []worker) *Measured {
+	m := &Measured{WarmUp: p.WarmUp, Duration: p.Duration, Steady: true, Latency: report.NewHistogram()}
+	for i := range workers {
+		w := &workers[i]
+		m.Counts.Checked += w.checked
+		m.Counts.Wrong += w.wrong
+		m.Wrong, m.Failed = first(m.Wrong, w.wrongWhy), first(m.Failed, w.failedWhy)
+		m.Counts.Answered += w.asked
+	}
+	if p.AskOnly {
+		m.Duration = p.end()
+		m.Counts.Sent, m.Counts.Rows = m.Counts.Answered, m.Counts.Answered*int64(p.Rows)
+		return m
+	}
+	if p.Settle {
+		if at, steady := p.settled(workers); at > p.WarmUp {
+			m.WarmUp, m.Duration, m.Steady = at, p.end()-at, steady
+		} else {
+			m.Steady = steady
+		}
+	}
+	lateness := report.NewHistogram()
+	if p.Due != nil {
+		m.Service = report.NewHistogram()
+	}
+	for i := range workers {
+		for _, r := range workers[i].records {
+			// A closed load counts what is answered in time: then answers a second are those of a steady load. An open one counts
+			// what is due, however long it takes.
+			at := time.Duration(r.due)
+			if p.Due == nil {
+				at = time.Duration(r.back)
+			}
+			if at < m.WarmUp || at >= p.end() {
+				continue
+			}
+			m.Counts.Sent += 1 + int64(r.others)
+			m.Counts.Answered += int64(r.others)
+			m.Counts.Rows += int64(r.others) * int64(p.Rows)
+			lateness.Record(time.Duration(r.lateness))
+			switch r.fate {
+			case Refused:
+				m.Counts.Refused++
+			case Late:
+				m.Counts.Late++
+			case Failed:
+				m.Counts.Failed++
+			case Answered:
+				m.Counts.Answered++
+				m.Counts.Rows += int64(p.Rows)
+				m.Latency.Record(time.Duration(r.back-r.due) - p.Clock)
+				if m.Service != nil {
+					m.Service.Record(time.Duration(r.back-r.due-int64(r.lateness)) - p.Clock)
+				}
+			}
+		}
+	}
+	if p.Due != nil {
+		m.SendLateP99 = lateness.Quantile(0.99)
+	}
+	return m
+}
+
+func first(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// settled is from when on latencies were as they stayed: by windows of the load's time, of which the medians are looked at.
+func (p *Plan) settled(workers []worker) (time.Duration, bool) {
+	width := max(p.end()/windows, 1)
+	times := make([][]float64, windows)
+	for i := range workers {
+		for _, r := range workers[i].records {
+			if n := time.Duration(r.due) / width; n < windows && r.fate == Answered {
+				times[n] = append(times[n], float64(r.back-r.due))
+			}
+		}
+	}
+	var series []float64
+	var begins []time.Duration
+	for n, t := range times {
+		if begin := time.Duration(n) * width; begin >= p.WarmUp-width && len(t) > 0 {
+			series, begins = append(series, stats.Median(t)), append(begins, begin)
+		}
+	}
+	if len(series) == 0 {
+		return 0, false
+	}
+	cut, steady := stats.WarmUp(series)
+	return begins[cut], steady
+}

@@ -1,0 +1,354 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/picket-ml/picket/bench/counters"
+	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/suites"
+	"github.com/picket-ml/picket/bench/target"
+)
+
+// timedEvery is how many requests of an in-process target there are to one that is timed, where they are of few rows: a clock takes
+// some percent of a microsecond to read, and less than one of sixteen.
+const (
+	timedEvery = 16
+	fewRows    = 16
+)
+
+// counted is what the processor's counters said.
+type counted struct {
+	counters.Values
+	rows int64
+	why  string
+}
+
+// measure measures the cells of one run: each once in every repetition, in random order, so that what the machine does meanwhile
+// hits all of them alike.
+func (r *runner) measure(ctx context.Context, run *suites.Run) error {
+	cells := r.cells(run)
+	if run.HugePages != "" && run.HugePages != r.Host.Memory.TransparentHugePages {
+		for _, c := range cells {
+			r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)})
+		}
+		return nil
+	}
+	began := time.Now()
+	broken := map[*cell]bool{}
+	for repetition := range run.Repetitions {
+		for _, i := range r.random.Perm(len(cells)) {
+			c := cells[i]
+			if broken[c] {
+				continue
+			}
+			r.watch.Probe()
+			err := r.repeat(ctx, c, repetition)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				broken[c] = true
+				if t := c.target.Info(); t.Ours && c.served.Backend == "" {
+					return fmt.Errorf("%s with model %s: %w", t.Name, c.served.Name(), err)
+				}
+				r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Rows: c.rows, Why: err.Error()})
+			}
+		}
+	}
+	for _, c := range cells {
+		if len(c.repetitions) > 0 && !broken[c] {
+			r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
+		}
+	}
+	r.Say(fmt.Sprintf("%s: %d cells, %d repetitions, %.0f s", run.Scenario, len(cells), run.Repetitions, time.Since(began).Seconds()))
+	return nil
+}
+
+// repeat makes one repetition of a cell, with its server awake for so long.
+func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
+	if c.Scenario == suites.ColdStart {
+		return r.coldStart(ctx, c)
+	}
+	if p := c.target.Process(); p != nil {
+		if err := p.Wake(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, p.Rest()) }()
+	}
+	unpin, err := r.pin(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unpin()) }()
+	seed := r.Seed + uint64(1000*r.turn+n)
+	if c.Run.Open() {
+		defer load.Places(c.outstanding * (1 + len(c.others)))()
+	}
+	if c.Run.Open() && c.capacity == 0 && c.Scenario != suites.Overload {
+		if err := r.findCapacity(ctx, c, seed); err != nil {
+			return err
+		}
+	}
+	switch c.Scenario {
+	case suites.Server:
+		return r.searchHighest(ctx, c, seed)
+	case suites.Overload:
+		return r.overloads(ctx, c, seed)
+	}
+	return r.once(ctx, c, seed)
+}
+
+// plan is one repetition of the cell's load, of which the clients and the times when requests are due are left open.
+func (r *runner) plan(c *cell, seed uint64) load.Plan {
+	p := load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: c.Duration, Settle: true, Clock: r.clock, Seed: seed}
+	if c.target.Info().Kind != "server" && c.rows <= fewRows && !c.Run.Open() {
+		p.Every = timedEvery
+	}
+	return p
+}
+
+// connect connects so many clients of the cell's target.
+func connect(c *cell, s target.Served, n int) (_ []protocols.Client, closeAll func() error, err error) {
+	var clients []protocols.Client
+	closeAll = func() error {
+		var all error
+		for _, c := range clients {
+			all = errors.Join(all, c.Close())
+		}
+		return all
+	}
+	for range n {
+		client, err := c.target.Connect(s, c.rows)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("connecting: %w", err), closeAll())
+		}
+		clients = append(clients, client)
+	}
+	return clients, closeAll, nil
+}
+
+// run puts a load on with clients of its own.
+func (r *runner) run(ctx context.Context, c *cell, s target.Served, p load.Plan) (*load.Measured, error) {
+	clients, closeAll, err := connect(c, s, c.outstanding)
+	if err != nil {
+		return nil, err
+	}
+	p.Clients = clients
+	m, err := load.Run(ctx, p)
+	if err != nil {
+		_ = closeAll() // some are closed already
+		return nil, err
+	}
+	return m, closeAll()
+}
+
+// findCapacity finds out how many requests a second the callers get answered who ask again as soon as they have their answer.
+func (r *runner) findCapacity(ctx context.Context, c *cell, seed uint64) error {
+	p := r.plan(c, seed)
+	p.Duration, p.Settle = min(p.Duration, 500*time.Millisecond), false
+	m, err := r.run(ctx, c, c.served, p)
+	if err != nil {
+		return err
+	}
+	if m.Counts.Answered == 0 {
+		return fmt.Errorf("no request was answered within %v: %w", p.Duration, m.Failed)
+	}
+	c.capacity = m.PerSecond()
+	return nil
+}
+
+// arrivals are when the requests of an open load are due.
+func (c *cell) arrivals(random *rand.Rand, rate float64, d time.Duration) load.Arrivals {
+	if c.Arrivals == "bursts" {
+		return load.Bursts(random, rate, d)
+	}
+	return load.Poisson(random, rate, d)
+}
+
+// once puts the cell's load on the target once.
+func (r *runner) once(ctx context.Context, c *cell, seed uint64) error {
+	p := r.plan(c, seed)
+	if c.Run.Open() {
+		p.Due = c.arrivals(rand.New(rand.NewPCG(seed, 3)), c.Share*c.capacity/float64(1+len(c.others)), p.WarmUp+p.Duration)
+		// What swaps and bursts do to latencies is what is looked for.
+		p.Settle = c.Scenario == suites.Soak
+	}
+	aside, err := r.aside(ctx, c, p)
+	if err != nil {
+		return err
+	}
+	m, rep, err := r.watched(ctx, c, p)
+	if err := errors.Join(err, aside()); err != nil {
+		return err
+	}
+	r.keep(c, rep, m)
+	return nil
+}
+
+// aside starts what a scenario has going on beside the load; the function waits for it to end.
+func (r *runner) aside(ctx context.Context, c *cell, p load.Plan) (func() error, error) {
+	ended := make(chan error, 1+len(c.others))
+	going := 0
+	for i, s := range c.others {
+		other := p
+		other.Seed += uint64(100 + i)
+		other.Due = c.arrivals(rand.New(rand.NewPCG(other.Seed, 3)), c.Share*c.capacity/float64(1+len(c.others)), p.WarmUp+p.Duration)
+		going++
+		go func() {
+			m, err := r.run(ctx, c, s, other)
+			if err == nil && (m.Failed != nil || m.Wrong != nil) {
+				err = fmt.Errorf("the other model: %w", errors.Join(m.Failed, m.Wrong))
+			}
+			ended <- err
+		}()
+	}
+	if c.Scenario == suites.Swap {
+		if c.daemon == nil {
+			return nil, errors.New("nothing but picketd swaps models")
+		}
+		ctx, enough := context.WithTimeout(ctx, p.WarmUp+p.Duration)
+		_ = enough // the time is what ends it
+		going++
+		go func() { ended <- r.swap(ctx, c, p.Duration/swaps) }()
+	}
+	return func() error {
+		var all error
+		for range going {
+			all = errors.Join(all, <-ended)
+		}
+		return all
+	}, nil
+}
+
+// swaps is how often a model is replaced in a repetition of scenario Swap.
+const swaps = 4
+
+// swap replaces the cell's model again and again until ctx ends.
+func (r *runner) swap(ctx context.Context, c *cell, every time.Duration) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+		// One that has begun goes on beyond the load's end.
+		if err := c.daemon.Replace(context.WithoutCancel(ctx), c.served); err != nil {
+			return err
+		}
+	}
+}
+
+// watched puts a load on and sees what else happens: what other processes do, what the server says of itself, and what the
+// processor counts.
+func (r *runner) watched(ctx context.Context, c *cell, p load.Plan) (*load.Measured, report.Repetition, error) {
+	rep := report.Repetition{Turn: r.turn, Began: time.Now().UTC()}
+	r.turn++
+	before, err := c.phasesNow(ctx)
+	if err != nil {
+		return nil, rep, err
+	}
+	cpu, err := c.cpu()
+	if err != nil {
+		return nil, rep, err
+	}
+	count := c.count()
+	span := r.watch.Span()
+	m, err := r.run(ctx, c, c.served, p)
+	share := span()
+	if err != nil {
+		return nil, rep, errors.Join(err, count(0))
+	}
+	if err := count(m.Counts.Rows); err != nil {
+		return nil, rep, err
+	}
+	if after, err := c.cpu(); err == nil {
+		rep.ServerCPUNS = int64(after - cpu)
+	}
+	after, err := c.phasesNow(ctx)
+	if err != nil {
+		return nil, rep, err
+	}
+	for name, now := range after {
+		sum := c.phases[name]
+		sum.Seconds += now.Seconds - before[name].Seconds
+		sum.Count += now.Count - before[name].Count
+		c.phases[name] = sum
+	}
+	rep.Steal, rep.Others = share.Steal(), share.Other()
+	fill(&rep, m)
+	return m, rep, nil
+}
+
+// fill puts what was measured into a repetition.
+func fill(rep *report.Repetition, m *load.Measured) {
+	rep.DurationNS, rep.WarmUpNS, rep.Steady, rep.Counts = int64(m.Duration), int64(m.WarmUp), m.Steady, m.Counts
+	rep.Latency, rep.Service, rep.SendLateP99NS = m.Latency, m.Service, int64(m.SendLateP99)
+}
+
+// keep adds a repetition to its cell, and what speaks against it.
+func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured) {
+	c.repetitions = append(c.repetitions, rep)
+	if m.Wrong != nil {
+		c.say("%d of %d rows were answered wrongly: %v", m.Counts.Wrong, m.Counts.Checked, m.Wrong)
+	}
+	if m.Failed != nil {
+		c.say("%d of %d requests failed: %v", m.Counts.Failed, m.Counts.Sent, m.Failed)
+	}
+	if c.Scenario != suites.Overload && m.Counts.Refused+m.Counts.Late > 0 {
+		c.say("%d of %d requests were refused and %d answered too late, without an overload", m.Counts.Refused, m.Counts.Sent, m.Counts.Late)
+	}
+}
+
+// mostWhys bounds what is said against one cell.
+const mostWhys = 5
+
+func (c *cell) say(format string, values ...any) {
+	if len(c.why) < mostWhys {
+		c.why = append(c.why, fmt.Sprintf(format, values...))
+	}
+}
+
+func (c *cell) phasesNow(ctx context.Context) (target.PhaseTimes, error) {
+	if p, ok := c.target.(target.Phased); ok {
+		return p.Phases(ctx, c.served)
+	}
+	return nil, nil
+}
+
+func (c *cell) cpu() (time.Duration, error) {
+	if p := c.target.Process(); p != nil {
+		return p.CPU()
+	}
+	return 0, nil
+}
+
+// count begins to count what the processor does for the target; the function ends it and adds it for so many rows.
+func (c *cell) count() func(rows int64) error {
+	pid := 0
+	if p := c.target.Process(); p != nil {
+		pid = p.PID()
+	}
+	set, err := counters.Open(pid)
+	if err != nil {
+		c.counted.why = err.Error()
+		return func(int64) error { return nil }
+	}
+	return func(rows int64) error {
+		v, err := set.Read()
+		if err := errors.Join(err, set.Close()); err != nil {
+			return err
+		}
+		c.counted.Instructions += v.Instructions
+		c.counted.Cycles += v.Cycles
+		c.counted.CacheMisses += v.CacheMisses
+		c.counted.BranchMisses += v.BranchMisses
+		c.counted.rows += rows
+		return nil
+	}
+}

@@ -1,0 +1,263 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/suites"
+	"github.com/picket-ml/picket/bench/target"
+)
+
+// How scenario Server looks for the highest rate: between parts of what callers in a closed loop get, by halving the ratio of the
+// two ends, so often or until they are that near.
+const (
+	lowest    = 0.02
+	highest   = 1.5
+	around    = 1.6 // in later repetitions: times and parts of the one found before
+	near      = 1.02
+	mostTries = 9
+)
+
+// searchHighest finds the highest rate of Poisson arrivals that the target answers within the bound, and keeps that try as a
+// repetition. Every repetition searches anew, so that what searching itself leaves open is in the interval of the result.
+func (r *runner) searchHighest(ctx context.Context, c *cell, seed uint64) error {
+	if c.hi == 0 {
+		c.lo, c.hi = lowest*c.capacity, highest*c.capacity
+	}
+	type try struct {
+		report.Repetition
+		m    *load.Measured
+		rate float64
+	}
+	var best *try
+	lo, hi := c.lo, c.hi
+	tries := mostTries
+	if r.Quick {
+		tries = 3
+	}
+	for n := range tries {
+		if hi/lo < near {
+			break
+		}
+		rate := math.Sqrt(lo * hi)
+		p := r.plan(c, seed+uint64(n))
+		p.Settle = false // it is to be as bad as it is
+		p.Due = load.Poisson(rand.New(rand.NewPCG(seed, uint64(n))), rate, p.WarmUp+p.Duration)
+		m, rep, err := r.watched(ctx, c, p)
+		if err != nil {
+			return err
+		}
+		why := c.fails(m)
+		c.points = append(c.points, point(rate, m, why))
+		if why != "" {
+			hi = rate
+			continue
+		}
+		lo = rate
+		best = &try{rep, m, rate}
+	}
+	if best == nil {
+		c.say("no rate down to %.0f requests a second was answered within %v at quantile %v", lo, c.Bound, c.Quantile)
+		return nil
+	}
+	r.keep(c, best.Repetition, best.m)
+	c.rates = append(c.rates, best.rate)
+	c.lo, c.hi = max(best.rate/around, lowest*c.capacity), best.rate*around
+	return nil
+}
+
+// fails says why a try does not pass; empty where it does.
+func (c *cell) fails(m *load.Measured) string {
+	at := m.Latency.Quantile(c.Quantile)
+	switch {
+	case m.Counts.Answered == 0:
+		return "nothing was answered"
+	case m.Counts.Wrong > 0:
+		return "answers were wrong"
+	case m.Counts.Answered < m.Counts.Sent:
+		return fmt.Sprintf("%d of %d requests were not answered", m.Counts.Sent-m.Counts.Answered, m.Counts.Sent)
+	case at > c.Bound:
+		return fmt.Sprintf("quantile %v is %v, above the bound of %v", c.Quantile, at.Round(time.Microsecond), c.Bound)
+	}
+	return ""
+}
+
+func point(rate float64, m *load.Measured, why string) report.Point {
+	at := func(q float64) int64 { return int64(m.Latency.Quantile(q)) }
+	return report.Point{
+		RatePerS: rate, AchievedPerS: m.PerSecond(), P50NS: at(0.5), P90NS: at(0.9), P99NS: at(0.99), P999NS: at(0.999), Passed: why == "", Why: why,
+	}
+}
+
+// pipelines is how many connections scenario Overload has.
+const pipelines = 4
+
+// overloads asks the lane for more than it can do, with requests that nobody waits for before the next is sent, and sees what
+// becomes of them.
+func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
+	if c.target.Info().Name != suites.Lane {
+		return errors.New("scenario Overload is of the lane alone: other clients cannot send without waiting")
+	}
+	random := rand.New(rand.NewPCG(seed, 5))
+	var conns []*load.Pipeline
+	defer func() {
+		for _, p := range conns {
+			_ = p.Close() // there is nothing to lose
+		}
+	}()
+	ask := c.daemon.Ask("lane", c.served, c.rows)
+	for range pipelines {
+		p, err := load.ConnectPipeline(ask.Address, ask.Model, c.rows, 4*c.served.Model.Features, random)
+		if err != nil {
+			return err
+		}
+		conns = append(conns, p)
+	}
+	capacity, err := load.ClosedLoop(conns, max(1, c.outstanding/pipelines), min(c.Duration, time.Second))
+	if err != nil {
+		return err
+	}
+	c.capacity = capacity
+	due := make([]load.Arrivals, pipelines)
+	for i := range due {
+		due[i] = load.Poisson(random, c.Share*capacity/pipelines, c.Duration)
+	}
+	rep := report.Repetition{Turn: r.turn, Began: time.Now().UTC()}
+	r.turn++
+	cpu, err := c.cpu()
+	if err != nil {
+		return err
+	}
+	span := r.watch.Span()
+	all, err := load.OpenLoop(conns, due, c.Deadline)
+	share := span()
+	if err != nil {
+		return err
+	}
+	if after, err := c.cpu(); err == nil {
+		rep.ServerCPUNS = int64(after - cpu)
+	}
+	rep.Steal, rep.Others = share.Steal(), share.Other()
+	m, unsent := overloaded(all, c.rows, c.Duration, c.Deadline)
+	fill(&rep, m)
+	c.rates = append(c.rates, m.PerSecond()/capacity)
+	if float64(unsent) > 0.5*float64(m.Counts.Sent) {
+		c.say("the generator could not send %d of %d requests in time: the sockets were full", unsent, m.Counts.Sent)
+	}
+	r.keep(c, rep, m)
+	return nil
+}
+
+// overloaded counts what became of the requests of an overload. Late is what was answered after its deadline, not at all, or could
+// not be sent before it.
+func overloaded(all [][]load.Request, rows int, d, deadline time.Duration) (m *load.Measured, unsent int64) {
+	m = &load.Measured{Duration: d, Steady: true, Latency: report.NewHistogram()}
+	lateness := report.NewHistogram()
+	for _, requests := range all {
+		for i := range requests {
+			q := &requests[i]
+			m.Counts.Sent++
+			if q.Left > 0 {
+				lateness.Record(q.Left - q.Due)
+			}
+			switch {
+			case q.Fate == load.Refused:
+				m.Counts.Refused++
+			case q.Fate == load.Failed:
+				m.Counts.Failed++
+				m.Failed = errors.New("the daemon answered with another error than that it is busy or late")
+			case q.Fate == load.Answered && q.Took() <= deadline:
+				m.Counts.Answered++
+				m.Counts.Rows += int64(rows)
+				m.Latency.Record(q.Took())
+			default:
+				if q.Fate == load.Unsent {
+					unsent++
+				}
+				m.Counts.Late++
+			}
+		}
+	}
+	m.SendLateP99 = lateness.Quantile(0.99)
+	return m, unsent
+}
+
+// coldStart starts a daemon of its own, with one model, and waits for the first right answer.
+func (r *runner) coldStart(ctx context.Context, c *cell) error {
+	if c.target.Info().Name != suites.Lane {
+		return errors.New("scenario ColdStart is of the lane alone")
+	}
+	rep := report.Repetition{Turn: r.turn, Began: time.Now().UTC()}
+	r.turn++
+	span := r.watch.Span()
+	start := time.Now()
+	d, err := target.LaunchDaemon(filepath.Join(r.dir, fmt.Sprintf("cold%d", rep.Turn)), []target.Served{c.served}, r.daemonOptions(""))
+	if err != nil {
+		return err
+	}
+	took, err := firstAnswer(ctx, d.Ask("lane", c.served, c.rows), start)
+	share := span()
+	if err := errors.Join(err, d.Stop()); err != nil {
+		return err
+	}
+	rep.Steal, rep.Others = share.Steal(), share.Other()
+	m := &load.Measured{Duration: took, Steady: true, Latency: report.NewHistogram()}
+	m.Latency.Record(took)
+	m.Counts = report.Counts{Sent: 1, Answered: 1, Rows: int64(c.rows), Checked: int64(c.rows)}
+	fill(&rep, m)
+	r.keep(c, rep, m)
+	return nil
+}
+
+// startPatience is how long a first answer may take.
+const startPatience = time.Minute
+
+// firstAnswer asks again and again until there is a right answer, and tells how long that took from start.
+func firstAnswer(ctx context.Context, ask protocols.Ask, start time.Time) (time.Duration, error) {
+	random := rand.New(rand.NewPCG(1, 1))
+	try := func() error {
+		// The lane's own client waits longer between attempts than a start takes.
+		probe, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: ask.Address, Net: "unixpacket"})
+		if err != nil {
+			return err
+		}
+		if err := probe.Close(); err != nil {
+			return err
+		}
+		client, err := ask.Lane(1)()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		client.Prepare(random)
+		if err := client.Do(ctx); err != nil {
+			return err
+		}
+		_, err = client.Check()
+		return err
+	}
+	for {
+		err := try()
+		took := time.Since(start)
+		switch {
+		case err == nil:
+			return took, nil
+		case errors.Is(err, protocols.ErrWrong):
+			return 0, err
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case took > startPatience:
+			return 0, fmt.Errorf("no answer after %v: %w", startPatience, err)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}

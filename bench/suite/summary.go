@@ -1,0 +1,227 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
+	"github.com/picket-ml/picket/bench/suites"
+)
+
+// leastRequests is MLPerf's least number of queries of a run.
+const leastRequests = 64
+
+// finish makes the report of a cell.
+func (r *runner) finish(ctx context.Context, c *cell) report.Run {
+	run := report.Run{
+		Scenario: c.Scenario, Model: c.served.Model.Name, Target: c.target.Info().Name, Parameters: c.parameters(),
+		Repetitions: c.repetitions, Summary: summarize(c.repetitions), Phases: c.phasesOf(),
+	}
+	if variant, err := r.variant(ctx, c); err != nil {
+		c.say("what ran the model is not known: %v", err)
+	} else {
+		run.Variant = variant
+	}
+	run.Parameters.RatePerS = c.rate()
+	r.pinned(c, &run.Parameters)
+	run.Summary.Metric = c.metric(&run.Summary)
+	slices.SortFunc(c.points, func(a, b report.Point) int { return int(a.RatePerS - b.RatePerS) })
+	run.Curve = c.points
+	run.Counters = c.counters()
+	c.judge()
+	run.Verdict = report.Verdict{Valid: len(c.why) == 0, Why: append([]string{}, c.why...)}
+	return run
+}
+
+// variant asks what runs the cell's model; its server is awake for so long.
+func (r *runner) variant(ctx context.Context, c *cell) (_ string, err error) {
+	if p := c.target.Process(); p != nil {
+		if err := p.Wake(); err != nil {
+			return "", err
+		}
+		defer func() {
+			if resting := p.Rest(); err == nil {
+				err = resting
+			}
+		}()
+	}
+	return c.target.Variant(ctx, c.served)
+}
+
+// rate is what an open load asked for.
+func (c *cell) rate() float64 {
+	switch {
+	case c.Scenario == suites.Server:
+		if len(c.rates) == 0 {
+			return 0
+		}
+		return stats.Median(c.rates)
+	case c.Run.Open():
+		return c.Share * c.capacity / float64(1+len(c.others))
+	}
+	return 0
+}
+
+// summarize takes each figure of all repetitions together.
+func summarize(repetitions []report.Repetition) report.Summary {
+	figure := func(of func(rep *report.Repetition) float64) report.Estimate {
+		values := make([]float64, len(repetitions))
+		for i := range repetitions {
+			values[i] = of(&repetitions[i])
+		}
+		return stats.Estimate(values)
+	}
+	at := func(q float64) report.Estimate {
+		return figure(func(rep *report.Repetition) float64 { return float64(rep.Latency.Quantile(q)) })
+	}
+	perSecond := func(n func(*report.Counts) int64) report.Estimate {
+		return figure(func(rep *report.Repetition) float64 {
+			return float64(n(&rep.Counts)) / max(time.Duration(rep.DurationNS).Seconds(), 1e-9)
+		})
+	}
+	return report.Summary{
+		Mean: figure(func(rep *report.Repetition) float64 { return rep.Latency.Mean() }),
+		P50:  at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: at(1),
+		Requests: perSecond(func(c *report.Counts) int64 { return c.Answered }), Rows: perSecond(func(c *report.Counts) int64 { return c.Rows }),
+	}
+}
+
+// metric is the scenario's number.
+func (c *cell) metric(s *report.Summary) report.Metric {
+	switch c.Scenario {
+	case suites.SingleStream, suites.Capture:
+		return report.Metric{Name: "90th percentile latency", Unit: "ns", Value: s.P90}
+	case suites.MultiStream, suites.Burst, suites.Swap, suites.Mixed, suites.Soak:
+		return report.Metric{Name: "99th percentile latency", Unit: "ns", Value: s.P99}
+	case suites.Server:
+		return report.Metric{Name: "highest rate within the bound", Unit: "requests/s", Higher: true, Value: stats.Estimate(c.rates)}
+	case suites.Overload:
+		return report.Metric{Name: "answered in time, of the capacity", Unit: "ratio", Higher: true, Value: stats.Estimate(c.rates)}
+	case suites.ColdStart:
+		return report.Metric{Name: "time to the first answer", Unit: "ns", Value: s.P50}
+	}
+	return report.Metric{Name: "rows a second", Unit: "rows/s", Higher: true, Value: s.Rows}
+}
+
+// phasesOf is where the server says that the time of requests went, beside what clients saw.
+func (c *cell) phasesOf() []report.Phase {
+	if len(c.phases) == 0 || len(c.repetitions) == 0 {
+		return nil
+	}
+	var seen []float64
+	for i := range c.repetitions {
+		seen = append(seen, c.repetitions[i].Latency.Mean())
+	}
+	mean := stats.Median(seen)
+	rest := mean
+	var phases []report.Phase
+	for _, name := range slices.Sorted(maps.Keys(c.phases)) {
+		p := c.phases[name]
+		if p.Count <= 0 || mean <= 0 {
+			continue
+		}
+		ns := 1e9 * p.Seconds / p.Count
+		rest -= ns
+		phases = append(phases, report.Phase{Name: name, MeanNS: ns, Share: ns / mean})
+	}
+	if len(phases) == 0 {
+		return nil
+	}
+	return append(phases, report.Phase{Name: "rest", MeanNS: max(0, rest), Share: max(0, rest) / mean})
+}
+
+// counters are the processor's for each row.
+func (c *cell) counters() *report.Counters {
+	if c.counted.rows == 0 {
+		if c.counted.why == "" {
+			return nil
+		}
+		return &report.Counters{Why: c.counted.why}
+	}
+	each := func(n uint64) float64 { return float64(n) / float64(c.counted.rows) }
+	return &report.Counters{
+		Instructions: each(c.counted.Instructions), Cycles: each(c.counted.Cycles), CacheMisses: each(c.counted.CacheMisses), BranchMisses: each(c.counted.BranchMisses),
+	}
+}
+
+// judge adds what speaks against a cell as a whole.
+func (c *cell) judge() {
+	unsteady, few := 0, 0
+	for i := range c.repetitions {
+		rep := &c.repetitions[i]
+		if !rep.Steady {
+			unsteady++
+		}
+		if rep.Counts.Sent < leastRequests {
+			few++
+		}
+	}
+	if 2*unsteady > len(c.repetitions) {
+		c.say("latencies were not steady in %d of %d repetitions", unsteady, len(c.repetitions))
+	}
+	if few > 0 && c.Scenario != suites.ColdStart {
+		c.say("%d of %d repetitions had fewer than %d requests", few, len(c.repetitions), leastRequests)
+	}
+	if c.Scenario == suites.Soak {
+		c.judgeSoak()
+	}
+}
+
+// mostRise is how much the median latency may rise over a soak, from its first third to its last.
+const mostRise = 1.1
+
+func (c *cell) judgeSoak() {
+	third := len(c.repetitions) / 3
+	if third == 0 {
+		return
+	}
+	median := func(reps []report.Repetition) float64 { s := summarize(reps); return s.P50.Value }
+	first, last := median(c.repetitions[:third]), median(c.repetitions[len(c.repetitions)-third:])
+	if last > mostRise*first {
+		c.say("the median latency rose from %.1f us in the first third to %.1f us in the last", first/1e3, last/1e3)
+	}
+}
+
+// overhead tells what measuring costs, and how fast the generator is.
+func (r *runner) overhead(ctx context.Context) error {
+	record, err := r.recordCost(ctx)
+	if err != nil {
+		return err
+	}
+	o := &r.result.Overhead
+	o.RecordNS = record
+	rates := map[bool]*struct{ empty, others float64 }{false: {}, true: {}} // by whether the load is open
+	for i := range r.result.Runs {
+		run := &r.result.Runs[i]
+		rate := run.Summary.Requests.Value
+		s := rates[run.Parameters.Arrivals != "closed"]
+		if run.Target == suites.Empty {
+			s.empty = max(s.empty, rate)
+			continue
+		}
+		s.others = max(s.others, rate)
+		if run.Parameters.Arrivals == "closed" && run.Scenario != suites.ColdStart {
+			every := 1.0
+			if t := r.targets[run.Target]; t != nil && t.Info().Kind != "server" && run.Parameters.Rows <= fewRows {
+				every = timedEvery
+			}
+			o.Share = max(o.Share, record/every*rate/float64(max(1, run.Parameters.Outstanding))/1e9)
+		}
+	}
+	for _, s := range rates {
+		if s.empty == 0 || s.others == 0 {
+			continue
+		}
+		if h := s.empty / s.others; o.Headroom == 0 || h < o.Headroom {
+			o.Headroom, o.GeneratorPerS = h, s.empty
+		}
+	}
+	if o.Headroom != 0 && o.Headroom < 5 {
+		r.result.Marks = append(r.result.Marks, fmt.Sprintf("the generator of loads drives only %.1f times the highest rate measured", o.Headroom))
+	}
+	return nil
+}
