@@ -50,7 +50,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options) (err error) {
 	var sizes []int
 	for text := range strings.SplitSeq(o.rows, ",") {
 		n, err := strconv.Atoi(text)
@@ -82,7 +82,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := &subjects{host: host, forest: forest.New(), gpu: gpu, serial: serial}
 	large, err := folder(dir, "large", o.model, madeUp{500, 6, 30})
 	if err != nil {

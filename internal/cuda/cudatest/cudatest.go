@@ -2,6 +2,7 @@
 package cudatest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,12 +16,12 @@ import (
 )
 
 // compiled is the library's bytes, made once in a process.
-var compiled = sync.OnceValues(func() ([]byte, error) {
+var compiled = sync.OnceValues(func() (library []byte, err error) {
 	dir, err := os.MkdirTemp("", "picket-cuda")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	root := testkit.ModuleRoot()
 	out := filepath.Join(dir, "libcuda.so.1")
 	cc := os.Getenv("CC")
