@@ -16,10 +16,10 @@ protocol of the SageMaker Edge Manager agent, in the Open Inference Protocol
 clients in a hurry.
 
 It reads --config if given, then the environment (PICKET_SOCKETS,
-PICKET_BACKEND, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE, PICKET_IMDS), then these
-flags; the later wins. A model that cannot be loaded at start is logged and tried
-again when its folder changes, and the others are served. The log goes to standard
-error.
+PICKET_BACKEND, PICKET_ONNXRUNTIME, PICKET_CPU_MASK, PICKET_INSTANCE_TYPE,
+PICKET_IMDS), then these flags; the later wins. A model that cannot be loaded at
+start is logged and tried again when its folder changes, and the others are served.
+The log goes to standard error.
 
 SIGTERM and SIGINT stop it: calls under way are answered first, for as long as
 shutdown.grace allows. A second signal, half a second after the first or later,
