@@ -423,6 +423,7 @@ static void in_child(picket_tvm_executor *e, unsigned seconds) {
   struct rlimit none = {0, 0};
   setrlimit(RLIMIT_CORE, &none);
   prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t open;
   sigemptyset(&open);
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {

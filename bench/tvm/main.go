@@ -261,7 +261,7 @@ func together(callers []*caller) (rates [2][2]float64) {
 }
 
 // spell has callers call an engine for a turn, and gives the time in which one call
-// of any of them is done, in picoseconds' worth of precision: a batch of a thousand.
+// of any of them is done.
 func spell(callers []*caller, engine int) time.Duration {
 	var mu sync.Mutex
 	calls := 0
