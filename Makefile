@@ -20,15 +20,15 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 export GOFLAGS ?= -buildvcs=false
 
 # The nearest tag, or the commit. A tarball has no history, and must not take the one of a repository it was unpacked in.
-VERSION ?= $(or $(shell GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git describe --tags --always --dirty 2>/dev/null),unversioned)
-LDFLAGS := -X main.version=$(VERSION)
+VERSION ?= $(shell scripts/version.sh)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh --commit)
 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated fuzz
 # Those that wait more than they compute, for servers, installations and limits of time: one after the other, beside those above.
-BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud test-runbooks soak-short
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
@@ -194,14 +194,21 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
+web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
+
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
 
-test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
+test-cloud: build ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates: policies, stacks, user data
 	scripts/test-cloud.sh
+
+test-runbooks: build ## every runbook of docs/runbooks.md against a daemon with its fault; or those named RUNBOOKS
+	@scripts/test-runbooks.sh $(RUNBOOKS)
 
 fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 2s)
 	@FUZZ='$(FUZZ)' FUZZTIME='$(FUZZTIME)' GO='$(GO)' scripts/fuzz.sh
@@ -254,11 +261,30 @@ bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine)
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, tvm, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, tvm, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
+
+images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
+	scripts/images.sh $(IMAGES)
+
+deb: ## the Debian package for this machine's architecture, in dist/
+	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
+	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
+
+test-deb: deb ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
+	scripts/test-deb.sh
+
+release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
+	scripts/release.sh dist/$(VERSION)
+
+test-release: ## make release twice, the second time elsewhere and with nothing cached, and compare; sign and verify with a throwaway key
+	scripts/test-release.sh
+
+test-arm64-suite: ## the released daemon answering on an emulated arm64, and all tests that run under qemu: tens of minutes. SUITE names one: daemon, tests
+	scripts/test-arm64-suite.sh $(SUITE)
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
@@ -274,8 +300,9 @@ bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
 
-fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr
+fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr and ONNX Runtime
 	@scripts/fetch-libdlr.sh
+	@scripts/fetch-onnxruntime.sh
 
 fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
 	@scripts/fixtures/make.sh

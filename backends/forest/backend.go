@@ -27,8 +27,8 @@ const (
 	// below what every backend that runs the library gives, and it is not timed against them: that the answers agree on some
 	// hundred rows does not make it the same model, of which one leaf may be another.
 	matchUnknown = engine.LastResort - 1
-	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: below what a backend for
-	// graphs of any kind gives.
+	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: above what a backend for
+	// graphs of any kind gives, which gets those without trees.
 	matchGraph = 50
 	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
 	matchBroken = 1

@@ -76,6 +76,11 @@ func artifact(ctx context.Context, name string) (target, dir string) {
 // LibDLR is where make fixtures puts the real libdlr 1.6.0.
 func LibDLR() string { return filepath.Join(source.Root(), ".cache/libdlr/1.6.0/libdlr.so") }
 
+// ONNXRuntime is where make fixtures puts ONNX Runtime 1.32.0.
+func ONNXRuntime() string {
+	return filepath.Join(source.Root(), ".cache/onnxruntime/1.32.0/libonnxruntime.so")
+}
+
 // Open makes an instance of the artifact in dir with one backend, on this host
 // less what mask names, that may use so many threads. The caller calls the
 // function to close both.

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -128,7 +127,7 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 	defer stop()
 	result, err := suite.Run(ctx, suite.Options{
 		Suite: s, Family: b.family, Host: host, Mask: b.mask, Root: os.DirFS("/"), Scenarios: b.scenarios, Targets: b.targets, Model: b.model,
-		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit(),
+		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit,
 		Starters: []target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, Profile: b.profile,
 		Say: func(line string) { fmt.Fprintf(c.ErrOrStderr(), "picket bench: %s\n", line) },
 	})
@@ -214,19 +213,4 @@ func writeResult(path string, result *report.Result) (err error) {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
-}
-
-// commit is that of the source, where Go has stamped it.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	revision := ""
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	return revision
 }
