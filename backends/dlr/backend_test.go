@@ -96,6 +96,7 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 		"Treelite 1.0":        {"treelite/fraud-tl1.3.0", nil, engine.ErrUnsupported, "made by Treelite 1.0 or later, which libdlr 1.6.0 cannot load"},
 		"TL2cgen":             {"treelite/fraud-tl2cgen1.0.0", nil, engine.ErrUnsupported, "made by TL2cgen"},
 		"a SavedModel":        {"treelite/fraud-tl0.93", write("saved_model.pb", ""), engine.ErrUnsupported, "a TensorFlow SavedModel"},
+		"rows of a graph":     {"tvm/mlp_b16-v3", nil, engine.ErrUnsupported, `its metadata gives input "input" any number of rows`},
 		"no graph":            {"tvm/mlp_b1-v3", remove("compiled_model.json"), engine.ErrArtifact, "without its graph"},
 		"no library":          {"tvm/mlp_b1-v3", remove("compiled.so"), engine.ErrArtifact, "without its library"},
 		"cut parameters":      {"tvm/mlp_b1-v3", write("compiled.params", "1234"), engine.ErrArtifact, "cut off at byte 4"},

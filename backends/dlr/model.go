@@ -154,6 +154,9 @@ func (m *model) name(specs []engine.TensorSpec, role string, listed []engine.Ten
 		return nil
 	}
 	for i, l := range listed {
+		if l.HasRows() {
+			return fmt.Errorf("%w: its metadata gives %s %q any number of rows, and libdlr runs a graph's own number only; backend tvm fills up and divides", engine.ErrUnsupported, role, l.Name)
+		}
 		said, err := sizeOf(l)
 		if err != nil {
 			return err

@@ -120,7 +120,11 @@ func TestInstancesSideBySide(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer done()
+			defer func() {
+				if err := done(); err != nil {
+					t.Error(err)
+				}
+			}()
 			given, got := values[float32](t, in[n][0]), values[float32](t, out[n][0])
 			for round := range 200 {
 				value := float32(n + round%5)
