@@ -20,19 +20,21 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 export GOFLAGS ?= -buildvcs=false
 
 # The nearest tag, or the commit. A tarball has no history, and must not take the one of a repository it was unpacked in.
-VERSION ?= $(or $(shell GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git describe --tags --always --dirty 2>/dev/null),unversioned)
-LDFLAGS := -X main.version=$(VERSION)
+VERSION ?= $(shell scripts/version.sh)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh --commit)
 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-# The parts of `make test`, in order. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud soak-short fuzz
+# The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated fuzz
+# Those that wait more than they compute, for servers, installations and limits of time: one after the other, beside those above.
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
 
-.PHONY: help run run-full demo web bench-explain bench-readme bench-loadgen build test check race fuzz bench bench-doc fixtures fixtures-rebuild generate clean bootstrap archtest soak soak-short \
-	$(TEST_PARTS) $(SOAK_PARTS)
+# Every target is a task and none a file.
+.PHONY: $(shell sed -nE 's/^([a-z][a-z0-9 -]*):.*/\1/p' Makefile)
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%][a-zA-Z0-9%-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -54,17 +56,28 @@ build: ## build bin/picket and bin/picketd
 	@echo "building bin/picket and bin/picketd, version $(VERSION) (the first time takes a minute or two)"
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/picket ./cmd/picketd
 
-# In a recipe: makes the parts that it is called with, one after the other, whatever becomes of each. Then $$report says how they ended, $$failed names
-# those that failed, and $$began is when it all began.
+# In a recipe: makes the parts that it is called with, one after the other, whatever becomes of each, and the parts of a second list beside them, whose
+# output comes at the end of each. It ends with what went wrong and a summary; then $$failed names those that failed, and $$began is when it all began.
 define make-parts
-report=; failed=; began=$$SECONDS; \
-	for part in $(1); do \
-		printf '\n======== %s ========\n' "$$part"; \
-		start=$$SECONDS; \
-		if $(MAKE) "$$part"; then verdict=passed; else verdict=FAILED; failed="$$failed $$part"; fi; \
-		report+=$$(printf '  %-16s %s %5d s' "$$part" "$$verdict" $$((SECONDS - start)))$$'\n'; \
+began=$$SECONDS; ended=$$(mktemp -d); trap 'rm -rf "$$ended"' EXIT; \
+	one() { \
+		local verdict=passed start=$$SECONDS; \
+		$(MAKE) "$$1" || { verdict=FAILED; touch "$$ended/$$1.failed"; }; \
+		printf '  %-16s %s %5d s\n' "$$1" "$$verdict" $$((SECONDS - start)) >"$$ended/$$1.report"; \
+	}; \
+	for part in $(2); do \
+		one "$$part" >"$$ended/$$part.output" 2>&1 </dev/null; \
+		{ printf '\n======== %s (beside) ========\n' "$$part"; cat "$$ended/$$part.output"; } >"$$ended/output"; cat "$$ended/output"; \
+	done & \
+	for part in $(1); do printf '\n======== %s ========\n' "$$part"; one "$$part" 2>&1 | tee "$$ended/$$part.output"; done; \
+	wait; \
+	failed=; for part in $(1) $(2); do \
+		if [ -e "$$ended/$$part.failed" ]; then \
+			failed="$$failed $$part"; printf '\n======== what failed in %s ========\n' "$$part"; \
+			{ grep -nE -A 8 -- '--- FAIL|^FAIL|FAILED|^panic|DATA RACE|error:' "$$ended/$$part.output" || true; } | head -n 60; echo ...; tail -n 15 "$$ended/$$part.output"; \
+		fi; \
 	done; \
-	printf '\n======== summary ========\n%s' "$$report"
+	printf '\n======== summary ========\n'; for part in $(1) $(2); do cat "$$ended/$$part.report"; done
 endef
 
 test: ## everything CI runs: set-up, checks, all tests, short fuzzing, clients
@@ -72,7 +85,7 @@ test: ## everything CI runs: set-up, checks, all tests, short fuzzing, clients
 	@$(MAKE) bootstrap fixtures
 	@tree() { git status --porcelain --untracked-files=all && git diff HEAD | cksum; }; \
 	before=$$(tree 2>/dev/null) || before=; \
-	$(call make-parts,$(TEST_PARTS)); \
+	$(call make-parts,$(TEST_PARTS),$(BESIDE_PARTS)); \
 	if [ -z "$$before" ]; then echo "  working tree     not looked at: this is not a git checkout"; \
 	elif [ "$$(tree)" = "$$before" ]; then echo "  working tree     unchanged"; \
 	else echo "  working tree     CHANGED: the tests altered files that are, or could be, committed"; git status --short; failed="$$failed working-tree"; fi; \
@@ -105,7 +118,7 @@ archtest: ## the rules on imports, unsafe and names
 race: test-race ## all tests under the race detector
 
 # Nearly all that these do is C, which the race detector does not look into: under it in short, whole without it.
-MOSTLY_C := ./backends/forest ./backends/treelite ./packaging/compile
+MOSTLY_C := ./backends/forest ./backends/treelite
 # More packages at a time than processors, because many wait for servers.
 test-race:
 	$(GO) test -race -p 3 $$($(GO) list ./... | grep -vE '($(subst $(eval) ,|,$(MOSTLY_C:.%=%)))$$')
@@ -131,15 +144,14 @@ test-nocgo:
 test-arm64:
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 
-# The kernels for arm64 in C, emulated: as a core of 2012 and as one of 2019, which has dot products and half precision.
+# The kernels for arm64 in C, emulated: as a core of 2012 with all tests, and with those of the kernels as one of 2019, which has dot products and half precision.
 # CC is for what the tests compile, too. Then what runs without C.
 ARM64_CC      ?= aarch64-linux-gnu-gcc
 ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
-ARM64_CORES   := cortex-a53 neoverse-n1
 test-neon: ## the kernels for arm64, cross-compiled and run under qemu
-	for core in $(ARM64_CORES); do \
-		GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec "qemu-aarch64 -L $(ARM64_SYSROOT) -cpu $$core" ./backends/forest; \
-	done
+	GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' ./backends/forest
+	GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -run 'Families|Kernels|Trainer' \
+		-exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu neoverse-n1' ./backends/forest
 	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
 		./tensor ./internal/ensemble ./backends/forest
 
@@ -182,40 +194,27 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
+test-bench-page: ## the page of benchmark results in a real browser: Debian's Chromium
+	PICKET_TEST_BROWSER=1 $(GO) test -count=1 -timeout 5m -run '^TestBrowser$$' ./bench/page
+
+web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
+	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
+
 test-fleet: build ## boto3's sagemaker-edge client against picket fleet serve
 	scripts/test-fleet.sh
 
 test-formats: build ## captured records in each format, written by picket and read by pandas and pyarrow
 	scripts/test-formats.sh
 
-test-cloud: ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates
+test-cloud: build ## metrics in CloudWatch (moto stands for it), and the CloudFormation templates: policies, stacks, user data
 	scripts/test-cloud.sh
 
-# Before Go 1.27 a run limited by time can end with "context deadline exceeded" although nothing was found
-# (golang/go#75804). Only that, without a failing input, is tried again. Go would also take a minute to shorten each
-# input that reaches something new, and try no other meanwhile.
+test-runbooks: build ## every runbook of docs/runbooks.md against a daemon with its fault; or those named RUNBOOKS
+	@scripts/test-runbooks.sh $(RUNBOOKS)
+
 fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 2s)
-	@run() { \
-		for attempt in 1 2 3; do \
-			if output=$$($(GO) test -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$1" 2>&1); then tail -n 3 <<<"$$output"; return; fi; \
-			printf '%s\n' "$$output"; \
-			if grep -q 'Failing input written' <<<"$$output" || ! grep -q '^ *context deadline exceeded$$' <<<"$$output"; then return 1; fi; \
-			echo "no failing input: a known race at the end of the time, attempt $$attempt"; \
-		done; \
-		return 1; \
-	}; \
-	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=.cache '^func Fuzz[A-Z]' . | xargs -rn1 dirname | sort -u); \
-	if [ -z "$$dirs" ]; then echo "no fuzz target found, which cannot be right"; exit 1; fi; \
-	count=0; failed=; \
-	for dir in $$dirs; do \
-		listed=$$($(GO) test -list '$(FUZZ)' "$$dir"); \
-		for name in $$(grep '^Fuzz' <<<"$$listed" || true); do \
-			echo "$$dir $$name"; count=$$((count + 1)); \
-			run "$$dir" "$$name" || failed="$$failed $$name"; \
-		done; \
-	done; \
-	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
-	echo "$$count fuzz targets, $(FUZZTIME) each"
+	@FUZZ='$(FUZZ)' FUZZTIME='$(FUZZTIME)' GO='$(GO)' scripts/fuzz.sh
 
 # The reliability figures that take hours (docs/SPECIFICATION.md): a night with these defaults, nearly all of it fuzzing. Before a release
 # SOAK_FUZZTIME=24h, which is 24 hours for each target.
@@ -265,11 +264,30 @@ bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine)
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, agent, oip, lane, forest, batching, overload, capture, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
+
+images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
+	scripts/images.sh $(IMAGES)
+
+deb: ## the Debian package for this machine's architecture, in dist/
+	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
+	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
+
+test-deb: deb ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
+	scripts/test-deb.sh
+
+release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
+	scripts/release.sh dist/$(VERSION)
+
+test-release: ## make release twice, the second time elsewhere and with nothing cached, and compare; sign and verify with a throwaway key
+	scripts/test-release.sh
+
+test-arm64-suite: ## the released daemon answering on an emulated arm64, and all tests that run under qemu: tens of minutes. SUITE names one: daemon, tests
+	scripts/test-arm64-suite.sh $(SUITE)
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
@@ -284,8 +302,9 @@ bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results
 bootstrap: ## install what the tests need besides Go (Debian, as root), or say what is missing
 	@scripts/bootstrap.sh
 
-fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr
+fixtures: ## fetch what the tests need and the repository cannot hold: the real libdlr and ONNX Runtime
 	@scripts/fetch-libdlr.sh
+	@scripts/fetch-onnxruntime.sh
 
 fixtures-rebuild: ## train and compile all committed fixtures again (needs Python 3.11 and the network)
 	@scripts/fixtures/make.sh

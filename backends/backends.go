@@ -4,22 +4,27 @@ package backends
 import (
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/backends/onnx"
 	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 )
 
 // Options are what the backends are made with.
 type Options struct {
-	DLR dlr.Options
+	DLR  dlr.Options
+	ONNX onnx.Options
 }
 
 // All gives every backend, in the order in which a tie between them is decided:
-// those that run artifacts and model files directly before the one that goes
-// through libdlr.
+// those that run artifacts and model files directly before those that go
+// through a library.
 func All(options Options) []engine.Backend {
 	return []engine.Backend{
 		treelite.New(),
 		forest.New(),
+		tvm.New(),
+		onnx.New(options.ONNX),
 		dlr.New(options.DLR),
 	}
 }

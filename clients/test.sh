@@ -10,7 +10,13 @@ prepare
 
 rows=$root/examples/demo/transactions.csv
 features=$(head -n 1 "$rows" | tr ',' '\n' | wc -l)
-serve --sockets "$work" --unsigned --model "fraud=$work/fraud"
+cat >"$work/picketd.yaml" <<Y
+unsigned: true
+state_dir: $work/state
+models: [{name: fraud, path: $work/fraud, capture: {rate: 1}}]
+capture: {enabled: true}
+Y
+serve --sockets "$work" --config "$work/picketd.yaml"
 
 # The rows as float32, and then the scores: what agent.sock answers. That those are
 # XGBoost's is compared with its own, which are written in fewer digits.
@@ -27,7 +33,7 @@ count=$(wc -l <"$rows")
 for standard in gnu99 gnu17; do
 	cc -std=$standard -Wall -Wextra -Werror -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -o "$work/test" "$here/c/test.c"
 	for socket in lane.sock lane-stream.sock; do
-		"$work/test" "$work/$socket" fraud "$features" "$count" "$work/agent.sock" <"$work/values"
+		"$work/test" "$work/$socket" fraud "$features" "$count" "$work/agent.sock" <"$work/values" >>"$work/names"
 	done
 done
 echo '#include "picket_lane.h"' | c++ -x c++ -Wall -Wextra -Werror -I "$here/c" -fsyntax-only -
@@ -35,7 +41,7 @@ cc -Wall -Wextra -Werror -O2 -o "$work/example" "$here/c/example.c"
 "$work/example" "$work/lane.sock" fraud <"$rows" >"$work/c"
 echo "C client: answers agree, under the sanitizers too"
 
-export PICKET_SOCKETS="$work" PICKET_MODEL=fraud PICKET_FEATURES="$features" PICKET_VALUES="$work/values"
+export PICKET_SOCKETS="$work" PICKET_MODEL=fraud PICKET_FEATURES="$features" PICKET_VALUES="$work/values" PICKET_NAMES="$work/names"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$here/python"
 for python in python3 ${PICKET_NUMPY_PYTHON-}; do
 	"$python" "$here/python/tests/test_lane.py"
@@ -43,3 +49,12 @@ done
 python3 "$here/python/example.py" "$work/lane.sock" fraud <"$rows" >"$work/python"
 cmp "$work/c" "$work/python"
 echo "Python client: answers agree"
+
+# What clients are told that their predictions are called is what captured records are called.
+sleep 1
+"$root/bin/picket" spool cat "$work/state/capture" >"$work/captured"
+while read -r name; do
+	grep -q "\"$name\"" "$work/captured" || { echo "no captured record is called $name" >&2; exit 1; }
+done <"$work/names"
+[ "$(wc -l <"$work/names")" -ge 6 ] || { echo "the clients have named too few predictions" >&2; exit 1; }
+echo "Names of predictions: the captured records have them"

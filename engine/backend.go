@@ -63,6 +63,10 @@ type OpenOptions struct {
 	// for a Run: the threads of Instances are bound already, and so is what a native
 	// library starts from those.
 	Bind func(func())
+	// Provider is what the model is to run on, in the words of a backend that knows several,
+	// such as "cpu" and "cuda:0" of ONNX Runtime's; empty for the backend's choice. A backend
+	// that knows but one need not look at it.
+	Provider string
 }
 
 // Model is one opened artifact. Its methods may be called by many goroutines at

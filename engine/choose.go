@@ -21,6 +21,8 @@ type choice struct {
 	candidates []Candidate
 	better     []int // to be opened and timed, best match first
 	last       []int // last resorts, best match first
+	// missing says of backends that match the artifact and do not work on this host why; empty where there are none.
+	missing string
 	// unsupported is what the last backend said that does not support the artifact.
 	unsupported error
 	// unsettled tells that something failed that may not fail the next time, as for
@@ -67,6 +69,7 @@ func (e *Engine) rank(name string, a *Artifact, o ModelOptions) *choice {
 			candidate.Reason = "the artifact is not of its format"
 		case b.unusable != nil:
 			candidate.Reason = b.unusable.Error()
+			c.missing += fmt.Sprintf("; backend %s, which might run it, does not work here: %v", b.Name(), b.unusable)
 		case matches[i] <= LastResort:
 			candidate.Reason = "not tried: it is a last resort, for what no other backend can open"
 			c.last = append(c.last, i)
@@ -92,6 +95,7 @@ func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
 	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{
 		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Explain: c.options.Explain, Bind: c.cores.binder(c.engine.log),
+		Provider: c.options.Provider,
 	})
 	if err == nil && c.options.Explain && m.Signature().Contributions == nil {
 		closing(c.engine.log, "model", c.name, c.candidates[i].Backend, m)
@@ -258,6 +262,9 @@ func (c *choice) starting(i int, err error) error {
 
 // noneCan says in one sentence why no backend opened the artifact.
 func (c *choice) noneCan() error {
+	if c.unsupported != nil && c.missing != "" {
+		return fmt.Errorf("%w%s", c.unsupported, c.missing)
+	}
 	if c.unsupported != nil {
 		return c.unsupported
 	}

@@ -78,6 +78,9 @@ type ModelOptions struct {
 	// and has by default one instance for each of them where it would be. Linux
 	// only. Default: all that the process may use.
 	Cores string
+	// Provider is what a backend that knows several runs the model on; see
+	// OpenOptions.Provider. Default: the backend's choice.
+	Provider string
 }
 
 // or fills o's zero fields from d.
@@ -112,6 +115,9 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	if o.Cores == "" {
 		o.Cores = d.Cores
 	}
+	if o.Provider == "" {
+		o.Provider = d.Provider
+	}
 	o.Pin = o.Pin || d.Pin
 	o.Explain = o.Explain || d.Explain
 	return o
@@ -127,6 +133,7 @@ func (o ModelOptions) Settings() []Setting {
 		{"backend", o.Backend}, number("expected_rows", o.ExpectedRows), number("instances", o.Instances), number("threads", o.Threads),
 		number("max_batch_rows", o.MaxBatchRows), {"batch_delay", o.BatchDelay.String()}, number("max_queue", o.MaxQueue),
 		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"explain", strconv.FormatBool(o.Explain)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
+		{"provider", o.Provider},
 	}
 }
 

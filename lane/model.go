@@ -2,9 +2,11 @@ package lane
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -104,7 +106,7 @@ func (m *Model) Predict(ctx context.Context, rows int, inputs ...[]byte) ([][]by
 	for i := range outputs {
 		outputs[i] = make([]byte, m.signature.Outputs[i].Size(rows))
 	}
-	return outputs, m.predict(ctx, rows, inputs, outputs, nil)
+	return outputs, m.predict(ctx, rows, inputs, outputs, nil, nil)
 }
 
 // PredictInto is Predict into memory of the caller's: outputs[i] has the bytes of
@@ -118,7 +120,35 @@ func (m *Model) PredictInto(ctx context.Context, rows int, inputs, outputs [][]b
 	if err := fits("output", m.signature.Outputs, rows, outputs); err != nil {
 		return err
 	}
-	return m.predict(ctx, rows, inputs, outputs, nil)
+	return m.predict(ctx, rows, inputs, outputs, nil, nil)
+}
+
+// Inference is what the daemon calls a prediction among those that it captures: what became of it can be told later by this name.
+// The zero value is none.
+type Inference struct {
+	connection [16]byte
+	request    uint64
+}
+
+// String is the name, as `picket truth` takes it; empty for none, and from a daemon that names none.
+func (i Inference) String() string {
+	if i.connection == [16]byte{} {
+		return ""
+	}
+	b := hex.AppendEncode(make([]byte, 0, 64), i.connection[:])
+	return string(strconv.AppendUint(append(b, '-'), i.request, 10))
+}
+
+// PredictNamed is PredictInto, and returns what the daemon calls the prediction.
+func (m *Model) PredictNamed(ctx context.Context, rows int, inputs, outputs [][]byte) (name Inference, err error) {
+	if err := m.check(rows, inputs); err != nil {
+		return Inference{}, err
+	}
+	if err := fits("output", m.signature.Outputs, rows, outputs); err != nil {
+		return Inference{}, err
+	}
+	err = m.predict(ctx, rows, inputs, outputs, nil, &name)
+	return name, err
 }
 
 // PredictFloat32 runs a model whose only input and only output are rows of
@@ -152,7 +182,7 @@ func (m *Model) predictFloat32(ctx context.Context, features []float32, explaine
 	}
 	scores := make([]float32, s.Outputs[0].Size(rows)/4)
 	in, out := [1][]byte{data}, [1][]byte{tensor.AsBytes(scores)}
-	if err := m.predict(ctx, rows, in[:], out[:], explained); err != nil {
+	if err := m.predict(ctx, rows, in[:], out[:], explained, nil); err != nil {
 		return nil, err
 	}
 	return scores, nil
@@ -206,17 +236,17 @@ func (m *Model) ExplainInto(ctx context.Context, rows int, inputs, outputs [][]b
 	if len(contributions) == 0 {
 		return invalid("there is no room for the contributions of model %q", m.name)
 	}
-	return m.predict(ctx, rows, inputs, outputs, &contributions)
+	return m.predict(ctx, rows, inputs, outputs, &contributions, nil)
 }
 
 // predict asks, and asks once more if the connection was lost.
-func (m *Model) predict(ctx context.Context, rows int, inputs, outputs [][]byte, explained *[]float32) error {
+func (m *Model) predict(ctx context.Context, rows int, inputs, outputs [][]byte, explained *[]float32, name *Inference) error {
 	for again := false; ; again = true {
 		o, err := m.open(ctx)
 		if err != nil {
 			return fmt.Errorf("predicting with model %q: %w", m.name, err)
 		}
-		err = o.session.predict(ctx, o.handle, rows, inputs, outputs, explained)
+		err = o.session.predict(ctx, o.handle, rows, inputs, outputs, explained, name)
 		if err == nil {
 			return nil
 		}

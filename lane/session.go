@@ -50,6 +50,7 @@ type call struct {
 	explained *[]float32 // where contributions go, made where it has no room; nil where they are not asked for
 	rows      int
 	handle    uint32
+	id        uint64 // of the request
 	signature *Signature
 	err       error
 	done      chan struct{} // one token when the answer is there
@@ -128,8 +129,9 @@ func (s *session) open(ctx context.Context, name string) (uint32, *Signature, er
 	return c.handle, c.signature, err
 }
 
-// predict asks for a prediction into outputs, and for the contributions of the features unless explained is nil.
-func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, outputs [][]byte, explained *[]float32) error {
+// predict asks for a prediction into outputs, and for the contributions of the features unless explained is nil. It says in name,
+// unless that is nil, what the prediction is called.
+func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, outputs [][]byte, explained *[]float32, name *Inference) error {
 	size := 0
 	for _, in := range inputs {
 		size += len(in)
@@ -144,12 +146,16 @@ func (s *session) predict(ctx context.Context, handle uint32, rows int, inputs, 
 	if explained != nil {
 		h.Flags = lanewire.FlagExplain
 	}
-	return s.ask(ctx, c, h, inputs...)
+	err := s.ask(ctx, c, h, inputs...)
+	if name != nil {
+		*name = Inference{s.limits.Connection, c.id}
+	}
+	return err
 }
 
 // recycle puts c, which nobody else has any more, back.
 func (c *call) recycle() {
-	c.outputs, c.explained, c.signature, c.err, c.handle, c.rows = nil, nil, nil, nil, 0, 0
+	c.outputs, c.explained, c.signature, c.err, c.handle, c.id, c.rows = nil, nil, nil, nil, 0, 0, 0
 	calls.Put(c)
 }
 
@@ -168,6 +174,7 @@ func (s *session) ask(ctx context.Context, c *call, h lanewire.Header, parts ...
 		<-s.tokens
 		return err
 	}
+	c.id = h.ID
 	if err := s.w.Append(ctx, &h, parts...); err != nil {
 		if ctx.Err() != nil {
 			s.leave(h.ID) // nothing was sent

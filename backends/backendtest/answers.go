@@ -54,7 +54,7 @@ func answersBatchAsRows(t *testing.T, c Case) {
 		if n*r.InRow > len(c.Input) {
 			break
 		}
-		compare(t, "a batch", r.Run(c.Input[:n*r.InRow]), single[:n*r.OutRow])
+		compareWithin(t, "a batch", r.Run(c.Input[:n*r.InRow]), single[:n*r.OutRow], c.BatchTolerance)
 	}
 	// The order in which sizes come must not matter either.
 	compare(t, "one row after a batch", r.Run(c.Input[:r.InRow]), single[:r.OutRow])
@@ -72,11 +72,17 @@ func rowByRow(r *Runner, rows []float32) []float32 {
 // compare wants the same bits.
 func compare(t *testing.T, what string, got, want []float32) {
 	t.Helper()
+	compareWithin(t, what, got, want, 0)
+}
+
+// compareWithin wants answers that are as close; the same bits where tolerance is 0.
+func compareWithin(t *testing.T, what string, got, want []float32, tolerance float64) {
+	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%s: %d answers, want %d", what, len(got), len(want))
 	}
 	for i := range want {
-		if !sameBits(got[i], want[i]) {
+		if !near(got[i], want[i], tolerance) {
 			t.Fatalf("%s of %d answers: answer %d is %v (%#x), want %v (%#x)", what, len(want), i,
 				got[i], math.Float32bits(got[i]), want[i], math.Float32bits(want[i]))
 		}
@@ -171,7 +177,8 @@ func runsSideBySide(t *testing.T, c Case) {
 			}
 			rows := rotate(input, i*inRow)
 			turned := r.Run(rows)
-			if !slices.EqualFunc(rotate(turned, len(turned)-i*outRow%len(turned)), want, sameBits) {
+			alike := func(a, b float32) bool { return near(a, b, c.BatchTolerance) }
+			if !slices.EqualFunc(rotate(turned, len(turned)-i*outRow%len(turned)), want, alike) {
 				t.Errorf("instance %d answers turned rows differently", i)
 			}
 			results[i] = got

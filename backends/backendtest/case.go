@@ -36,6 +36,11 @@ type Case struct {
 	// bits.
 	Tolerance float64
 
+	// BatchTolerance is how far an answer may be from the one to the same row in
+	// other company; 0 demands the same bits. It is for libraries that add up in
+	// another order where there are more rows.
+	BatchTolerance float64
+
 	// NaNIsMissing is set for models that take any NaN as a missing value, so
 	// that all of them have the same answer. ZeroIsMissing is the same of exact
 	// zeros.

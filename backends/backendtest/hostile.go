@@ -131,8 +131,12 @@ func refusesForeignLibraries(t *testing.T, c Case) {
 		return
 	}
 	t.Run("another machine", func(t *testing.T) {
-		refuse(t, c, changed(t, c, func(b []byte) []byte { b[18], b[19] = 183, 0; return b }), engine.ErrHost) // EM_AARCH64
-		refuse(t, c, changed(t, c, func(b []byte) []byte { b[18], b[19] = 3, 0; return b }), engine.ErrHost)   // EM_386
+		other := byte(183) // EM_AARCH64
+		if runtime.GOARCH == "arm64" {
+			other = 62 // EM_X86_64
+		}
+		refuse(t, c, changed(t, c, func(b []byte) []byte { b[18], b[19] = other, 0; return b }), engine.ErrHost)
+		refuse(t, c, changed(t, c, func(b []byte) []byte { b[18], b[19] = 3, 0; return b }), engine.ErrHost) // EM_386
 	})
 	t.Run("an object file", func(t *testing.T) {
 		refuse(t, c, changed(t, c, func(b []byte) []byte { b[16] = 1; return b }))

@@ -136,5 +136,10 @@ func (r *Runner) tensor(spec engine.TensorSpec, n, row, shift int) (tensor.Tenso
 	return in, values
 }
 
+// near tells whether a is b, or within tolerance of it.
+func near(a, b float32, tolerance float64) bool {
+	return sameBits(a, b) || tolerance > 0 && math.Abs(float64(a)-float64(b)) <= tolerance
+}
+
 // sameBits compares values as a client would compare bytes.
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }

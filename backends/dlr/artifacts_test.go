@@ -4,6 +4,7 @@ package dlr_test
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/treelite"
+	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/packaging/compile"
@@ -166,5 +168,78 @@ func TestUsesBundledLibrary(t *testing.T) {
 	r.Close()
 	if !slices.Equal(got, want) {
 		t.Error("the library that came with the artifact answers differently")
+	}
+}
+
+// TestAgreesWithTVM: libdlr and the direct backend call the same functions, and give
+// the same bits, whatever the types of the tensors and however many there are.
+func TestAgreesWithTVM(t *testing.T) {
+	for _, name := range []string{"mlp_b1-v3", "cnn-v3", "mixed-v3"} {
+		dir := testkit.Path(t, "tvm/"+name)
+		var signatures []engine.Signature
+		var answers [][]byte
+		for _, b := range []engine.Backend{tvm.New(), newBackend(t)} {
+			m := backendtest.Open(t, b, dir)
+			s := m.Signature()
+			i, err := m.NewInstance()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, out := made(t, s.Inputs), made(t, s.Outputs)
+			for _, file := range in {
+				// A network's only input is named input, others as their files.
+				fill(t, file, dir)
+			}
+			if err := i.Run(in, out, 1); err != nil {
+				t.Fatal(err)
+			}
+			var all []byte
+			for _, o := range out {
+				all = append(all, o.Bytes()...)
+			}
+			signatures, answers = append(signatures, s), append(answers, all)
+			if err := i.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if !signatures[0].Equal(signatures[1]) {
+			t.Errorf("%s: tvm takes and gives %v, dlr %v", name, signatures[0], signatures[1])
+		}
+		if !slices.Equal(answers[0], answers[1]) {
+			t.Errorf("%s: the answers differ", name)
+		}
+	}
+}
+
+// made makes the tensors of a side of a signature without rows; the test's end
+// releases them.
+func made(t *testing.T, specs []engine.TensorSpec) []tensor.Tensor {
+	t.Helper()
+	var all []tensor.Tensor
+	for n := range specs {
+		one, err := tensor.New(specs[n].Name, specs[n].DType, tensor.MustShape(specs[n].Dims...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(one.Buffer.Release)
+		clear(one.Bytes())
+		all = append(all, one)
+	}
+	return all
+}
+
+// fill fills a tensor from the file in dir that has its name.
+func fill(t *testing.T, into tensor.Tensor, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, into.Name+".*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q has the files %v (%v)", into.Name, files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if copy(into.Bytes(), data) != into.Size() {
+		t.Fatalf("%s is too short", files[0])
 	}
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 )
 
-// How well the backend suits a folder; see engine.Backend. For trees it is the
-// last resort: libdlr never unloads a tree model's library, so that opening it for
-// comparison alone leaks, and it calls the same code as the treelite backend. For
-// the rest it is the only one.
+// How well the backend suits a folder; see engine.Backend. For trees and graphs it
+// is the last resort: it calls the same code as the backends treelite and tvm, and
+// opening it for comparison alone leaks, because libdlr never unloads a tree model's
+// library and leaves threads of a graph behind. For Relay VM programs it is the only
+// one.
 const (
-	matchTVM    = 100
-	matchTrees  = engine.LastResort
-	matchBroken = 1
+	matchRelayVM = 100
+	matchDirect  = engine.LastResort
+	matchBroken  = 1
 )
 
 // Backend opens Neo artifacts through libdlr. It owns the libraries that it
@@ -78,10 +79,10 @@ func (*Backend) Match(a *engine.Artifact) int {
 		return matchBroken
 	}
 	switch layout.Kind {
-	case neo.TVM, neo.RelayVM:
-		return matchTVM
-	case neo.Trees:
-		return matchTrees
+	case neo.RelayVM:
+		return matchRelayVM
+	case neo.TVM, neo.Trees:
+		return matchDirect
 	}
 	return matchBroken
 }

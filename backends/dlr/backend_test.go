@@ -91,7 +91,7 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 		"no library":          {"tvm/mlp_b1-v3", remove("compiled.so"), engine.ErrArtifact, "without its library"},
 		"cut parameters":      {"tvm/mlp_b1-v3", write("compiled.params", "1234"), engine.ErrArtifact, "cut off at byte 4"},
 		"other parameters":    {"tvm/mlp_b1-v3", write("compiled.params", "123456789"), engine.ErrArtifact, "does not begin as"},
-		"a damaged graph":     {"tvm/mlp_b1-v3", write("compiled_model.json", "{"), engine.ErrArtifact, "libdlr 1.6.0 refuses the folder"},
+		"a damaged graph":     {"tvm/mlp_b1-v3", write("compiled_model.json", "{"), engine.ErrArtifact, "reading compiled_model.json: it is not the JSON of a TVM graph"},
 		"another size":        {"tvm/mlp_b1-v3", write("compiled.meta", `{"Model": {"Inputs": [{"name": "input", "dtype": "float32", "shape": [1, 31]}]}}`), engine.ErrArtifact, "the library has FP32 [1 30]"},
 		"another output type": {"tvm/mlp_b1-v3", write("compiled.meta", `{"Model": {"Outputs": [{"name": "output", "dtype": "float64", "shape": [1, 1]}]}}`), engine.ErrArtifact, "the library has FP32 [1 1]"},
 		"a link out":          {"treelite/fraud-tl0.93", link, engine.ErrArtifact, "links out of it"},

@@ -65,7 +65,7 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, metadata neo.Metadata
 		return m, err
 	}
 	if layout.Kind == neo.TVM {
-		return m, checkParams(a, layout.Params)
+		return m, checkGraph(a, layout)
 	}
 	return m, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cores"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
@@ -26,8 +27,8 @@ const (
 	// below what every backend that runs the library gives, and it is not timed against them: that the answers agree on some
 	// hundred rows does not make it the same model, of which one leaf may be another.
 	matchUnknown = engine.LastResort - 1
-	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: below what a backend for
-	// graphs of any kind gives.
+	// matchGraph is for an ONNX file on its own, of which nothing is known yet but that it is one: above what a backend for
+	// graphs of any kind gives, which gets those without trees.
 	matchGraph = 50
 	// matchBroken is for a folder of several model files: low, but enough to say so in Open.
 	matchBroken = 1
@@ -110,7 +111,7 @@ func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.O
 	m := &model{
 		program: program, signature: signature, pin: options.Pin,
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), wide: p.wide, rounds: e.Rounds(), version: e.Version,
-		threads: options.Threads, cores: coresOf(options.Host), bind: options.Bind, part: program.part(minPart),
+		threads: options.Threads, cores: cores.Limit(options.Host), bind: options.Bind, part: program.part(minPart),
 	}
 	m.typical = newTypical(p, typicalThresholds)
 	if options.Explain {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cores"
 	"github.com/picket-ml/picket/internal/shap"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -29,8 +30,8 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 		i.own.run(from, to, rows)
 		return nil
 	}
-	coresInUse.Add(1)
-	defer coresInUse.Add(-1) // all models share the count, so it has to be right even where this one panics
+	cores.Enter()
+	defer cores.Give(1) // all models share the count, so it has to be right even where this one panics
 	if i.team == nil {
 		i.own.run(from, to, rows)
 	} else {

@@ -3,6 +3,8 @@ package forest
 import (
 	"sync"
 	"unsafe"
+
+	"github.com/picket-ml/picket/internal/cores"
 )
 
 // team shares the rows of a Run among the thread that called it and helpers: goroutines that are started for the Run, as
@@ -42,7 +44,7 @@ func (t *team) run(w *workspace, in, out unsafe.Pointer, rows int) {
 	m := t.model
 	t.mu.Lock()
 	t.in, t.out, t.rows = in, out, rows
-	n := takeCores(min(m.threads, rows/m.part)-1-t.helpers, m.cores)
+	n := cores.Take(min(m.threads, rows/m.part)-1-t.helpers, m.cores)
 	t.helpers += n
 	t.mu.Unlock()
 	t.ended.Add(n)
@@ -92,7 +94,7 @@ func (t *team) helper() {
 	t.mu.Lock()
 	t.helpers--
 	t.mu.Unlock()
-	coresInUse.Add(-1)
+	cores.Give(1)
 }
 
 // take gives the next rows to do, none when all are taken: less and less towards the end, so that all end together, but

@@ -10,6 +10,7 @@ import (
 
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cores"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -64,7 +65,7 @@ func TestThreads(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if n := coresInUse.Load(); n != 0 {
+			if n := cores.InUse(); n != 0 {
 				t.Errorf("%d cores are still in use", n)
 			}
 			if len(m.spares.free) > 3 {
@@ -79,8 +80,8 @@ func TestHelpersWork(t *testing.T) {
 	e := randomForest(rand.New(rand.NewPCG(1, 5)), shapes["depth 3"])
 	m := shared(t, e, 2, 2)
 	defer m.Close()
-	coresInUse.Add(1) // the caller, who has begun and takes no rows: the helper does them all
-	defer coresInUse.Add(-1)
+	cores.Enter() // the caller, who has begun and takes no rows: the helper does them all
+	defer cores.Give(1)
 	in, err := tensor.New("data", tensor.FP32, tensor.MustShape(64, int64(e.NumFeature)))
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +96,10 @@ func TestHelpersWork(t *testing.T) {
 	m.bind = func(work func()) { bound++; work() }
 	team := newTeam(m)
 	team.in, team.out, team.rows = tensor.Pointer(in), tensor.Pointer(answers), 64
-	if got := takeCores(5, m.cores); got != 1 {
+	if got := cores.Take(5, m.cores); got != 1 {
 		t.Fatalf("took %d cores, one was free", got)
 	}
-	if got := takeCores(1, m.cores); got != 0 {
+	if got := cores.Take(1, m.cores); got != 0 {
 		t.Fatalf("took %d cores, none was free", got)
 	}
 	team.helpers = 1
@@ -155,7 +156,7 @@ func TestPanics(t *testing.T) {
 			one.team.helpers = 1
 			one.team.mu.Unlock()
 			m.spares.put(&workspace{})
-			coresInUse.Add(1)
+			cores.Enter()
 			one.team.ended.Add(1)
 			one.team.help()
 			func() {
@@ -183,7 +184,7 @@ func TestPanics(t *testing.T) {
 		}
 		in.Buffer.Release()
 		out.Buffer.Release()
-		if n := coresInUse.Load(); n != 0 {
+		if n := cores.InUse(); n != 0 {
 			t.Errorf("%d cores are still in use", n)
 		}
 	}

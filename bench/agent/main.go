@@ -24,6 +24,7 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 	api "github.com/picket-ml/picket/internal/api/agent"
 )
@@ -88,7 +89,7 @@ func serveEmpty(ctx context.Context, socket string) error {
 
 // compare measures one load on the two sockets.
 func compare(ctx context.Context, load versus.Load, sockets [2]string) ([]report.Serving, error) {
-	data, err := models.Rows(load.Model.Features)
+	data, err := testrows.New(load.Model.Features)
 	if err != nil {
 		return nil, err
 	}

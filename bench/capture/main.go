@@ -20,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 )
 
@@ -27,6 +28,12 @@ import (
 const (
 	leastThroughput = 0.95 // of that without capturing, with all requests captured
 	mostP99         = 1.02 // times that without capturing, with a tenth captured
+)
+
+// captures is what is compared: daemons that capture nothing, and some or all of what they are asked.
+var (
+	captures  = []string{"off", "10%", "100%"}
+	fractions = map[string]float64{"10%": 0.1, "100%": 1}
 )
 
 func main() {
@@ -49,22 +56,22 @@ func run() (err error) {
 		return err
 	}
 	m := models.Fixture()
-	data, err := models.Rows(m.Features)
+	data, err := testrows.New(m.Features)
 	if err != nil {
 		return err
 	}
 	defer data.Buffer.Release()
 	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data}, Count: 1}
 
-	sockets := map[string]string{}
-	for name, rate := range map[string]string{"off": "", "10%": "0.1", "100%": "1"} {
-		at := filepath.Join(dir, "at"+rate)
+	sockets, daemons := map[string]string{}, map[string]*versus.Process{}
+	for i, name := range captures {
+		at := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.MkdirAll(at, 0o700); err != nil {
 			return err
 		}
 		text := fmt.Sprintf("unsigned: true\nstate_dir: %s/state\nmodels: [{name: %s, path: %s}]\n", at, m.Name, m.Dir)
-		if rate != "" {
-			text += "capture: {enabled: true}\nmodel_defaults: {capture: {rate: " + rate + "}}\n"
+		if rate := fractions[name]; rate > 0 {
+			text += fmt.Sprintf("capture: {enabled: true}\nmodel_defaults: {capture: {rate: %g}}\n", rate)
 		}
 		config := filepath.Join(at, "picketd.yaml")
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -75,12 +82,12 @@ func run() (err error) {
 			return err
 		}
 		defer p.Stop()
-		sockets[name] = filepath.Join(at, "lane.sock")
+		sockets[name], daemons[name] = filepath.Join(at, "lane.sock"), p
 	}
 
 	out := report.New()
 	var results []report.Serving
-	for _, captured := range []string{"10%", "100%"} {
+	for _, captured := range captures[1:] {
 		for _, load := range []struct{ clients, window int }{{1, 1}, {2, 128}} {
 			off, on := ask, ask
 			off.Address, on.Address = sockets["off"], sockets[captured]
@@ -110,6 +117,20 @@ func run() (err error) {
 			}
 		}
 	}
-	out.Results = results
+	costs, err := measureCPU(ctx, ask, sockets, daemons)
+	if err != nil {
+		return err
+	}
+	for _, c := range costs {
+		what := fmt.Sprintf("daemon's processors' time a request, %d at once, %s captured", c.Window, c.Captured)
+		out.Tell(what, c.CPUNS, "ns")
+		if c.Extra > 0 || c.Captured != "off" {
+			out.Tell(what+": of capturing, for each captured record", c.Extra, "ns")
+		}
+	}
+	out.Results = struct {
+		Serving []report.Serving `json:"serving"`
+		CPU     []cost           `json:"cpu"`
+	}{results, costs}
 	return out.Write()
 }

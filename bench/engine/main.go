@@ -25,6 +25,7 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/store"
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 }
 
 func measure(ctx context.Context, m models.Model, out *report.Report) (results []report.Kernel, err error) {
-	rows, err := models.Rows(m.Features)
+	rows, err := testrows.New(m.Features)
 	if err != nil {
 		return nil, err
 	}

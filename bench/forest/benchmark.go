@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/peers"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // kinds are the two kinds of rows, in the order of peers.Rows.
@@ -41,7 +43,7 @@ func (b *benchmark) model(ctx context.Context, m models.Spec) (err error) {
 	if _, err := m.Train(ctx); err != nil {
 		return err
 	}
-	rows, err := peers.NewRows(testRows, m)
+	rows, err := peers.NewRows(m, slices.Concat(testkit.RowsNoZeros(testRows, m.Features), testkit.RowsNoMissing(testRows, m.Features)))
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/examples/fraud/generate"
 	"github.com/picket-ml/picket/examples/fraud/load"
 	"github.com/picket-ml/picket/internal/testkit/postgres"
@@ -319,13 +320,13 @@ func (p *programs) stop() error {
 func (p *programs) cpu() (map[string]time.Duration, error) {
 	all := map[string]time.Duration{}
 	for i, c := range p.running {
-		one, err := timeOf(c.Process.Pid)
+		one, err := versus.CPU(c.Process.Pid)
 		if err != nil {
 			return nil, err
 		}
 		all[p.names[i]] = one
 	}
-	own, err := timeOf(os.Getpid())
+	own, err := versus.CPU(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +343,7 @@ func (p *programs) cpu() (map[string]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		parent, one, err := statOf(pid)
+		parent, one, err := versus.Stat(pid)
 		if err != nil { // it has ended meanwhile
 			continue
 		}
@@ -351,30 +352,6 @@ func (p *programs) cpu() (map[string]time.Duration, error) {
 		}
 	}
 	return all, nil
-}
-
-func timeOf(pid int) (time.Duration, error) {
-	_, one, err := statOf(pid)
-	return one, err
-}
-
-// statOf reads a process's parent and its time in the program and in the kernel, which the kernel counts in hundredths of a second.
-func statOf(pid int) (parent int, took time.Duration, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, 0, fmt.Errorf("reading /proc/%d/stat: it has %d fields", pid, len(fields))
-	}
-	numbers := [3]int64{}
-	for i, at := range [...]int{1, 11, 12} {
-		if numbers[i], err = strconv.ParseInt(fields[at], 10, 64); err != nil {
-			return 0, 0, fmt.Errorf("reading /proc/%d/stat: %w", pid, err)
-		}
-	}
-	return int(numbers[0]), time.Duration(numbers[1]+numbers[2]) * 10 * time.Millisecond, nil
 }
 
 // reach returns when somebody listens at an address.

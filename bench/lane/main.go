@@ -26,6 +26,7 @@ import (
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/lanewire"
 )
@@ -77,7 +78,7 @@ func measure(ctx context.Context, served []models.Model, sockets [2]string, out 
 // compare measures the two sockets with so many clients, of which each sends window
 // requests at once.
 func compare(ctx context.Context, m models.Model, clients, window, rows int, sockets [2]string) ([]report.Serving, error) {
-	data, err := models.Rows(m.Features)
+	data, err := testrows.New(m.Features)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 )
 
@@ -28,7 +29,7 @@ func pingPongFile(socket string) string { return socket + ".pingpong" }
 // measureRing compares requests of the Go client in a ring with two processes that
 // only wake each other.
 func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
-	data, err := models.Rows(m.Features)
+	data, err := testrows.New(m.Features)
 	if err != nil {
 		return nil, err
 	}

@@ -8,11 +8,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/picket-ml/picket/bench/source"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
-	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/packaging/compile"
-	"github.com/picket-ml/picket/tensor"
 )
 
 // Model is an artifact folder and rows for it.
@@ -28,27 +27,27 @@ const TestRows = 10_000
 
 // Demo is the model of examples/demo, compiled for this host.
 func Demo(ctx context.Context) (Model, error) {
-	return compiled(ctx, "demo", filepath.Join(testkit.ModuleRoot(), "examples/demo/fraud.ubj"), true)
+	return compiled(ctx, "demo", filepath.Join(source.Root(), "examples/demo/fraud.ubj"), true)
 }
 
 // Trained is a model of so many trees, trained by XGBoost on first use and
 // compiled for this host.
 func Trained(ctx context.Context, trees, depth, features int) (Model, error) {
-	s := Spec{fmt.Sprintf("%dx%dx%d", trees, depth, features), XGBoost, trees, depth, features, 2}
-	source, err := s.Train(ctx)
+	s := Spec{Name: fmt.Sprintf("%dx%dx%d", trees, depth, features), Library: XGBoost, Trees: trees, Size: depth, Features: features, Classes: 2}
+	trained, err := s.Train(ctx)
 	if err != nil {
 		return Model{}, err
 	}
-	return compiled(ctx, s.Name, source, true)
+	return compiled(ctx, s.Name, trained, true)
 }
 
 // Fixture is an artifact that Treelite 0.93 made of a model of the tests.
 func Fixture() Model {
-	return Model{Name: "fraud", Made: "treelite-0.93", Dir: filepath.Join(testkit.ModuleRoot(), "internal/testkit/testdata/treelite/fraud-tl0.93"), Features: 30}
+	return Model{Name: "fraud", Made: "treelite-0.93", Dir: filepath.Join(source.Root(), "internal/testkit/testdata/treelite/fraud-tl0.93"), Features: 30}
 }
 
 // Cache is the folder of what benchmarks make and keep.
-func Cache() string { return filepath.Join(testkit.ModuleRoot(), ".cache/bench") }
+func Cache() string { return filepath.Join(source.Root(), ".cache/bench") }
 
 // compiled compiles source for this host, again even if that was done before where again says so.
 func compiled(ctx context.Context, name, source string, again bool) (Model, error) {
@@ -75,7 +74,12 @@ func artifact(ctx context.Context, name string) (target, dir string) {
 }
 
 // LibDLR is where make fixtures puts the real libdlr 1.6.0.
-func LibDLR() string { return filepath.Join(testkit.ModuleRoot(), ".cache/libdlr/1.6.0/libdlr.so") }
+func LibDLR() string { return filepath.Join(source.Root(), ".cache/libdlr/1.6.0/libdlr.so") }
+
+// ONNXRuntime is where make fixtures puts ONNX Runtime 1.32.0.
+func ONNXRuntime() string {
+	return filepath.Join(source.Root(), ".cache/onnxruntime/1.32.0/libonnxruntime.so")
+}
 
 // Open makes an instance of the artifact in dir with one backend, on this host
 // less what mask names, that may use so many threads. The caller calls the
@@ -100,16 +104,4 @@ func Open(ctx context.Context, b engine.Backend, dir, mask string, threads int) 
 		return nil, nil, errors.Join(err, model.Close())
 	}
 	return instance, func() error { return errors.Join(instance.Close(), model.Close()) }, nil
-}
-
-// Rows is TestRows rows for a model of that many features, with 5% of the
-// values missing. Exact zeros are replaced by 1e-40, because libdlr 1.6 would
-// take them for missing and walk other paths.
-func Rows(features int) (tensor.Tensor, error) {
-	t, err := tensor.New("data", tensor.FP32, tensor.MustShape(TestRows, int64(features)))
-	if err != nil {
-		return t, err
-	}
-	copy(t.Bytes(), tensor.AsBytes(testkit.RowsNoZeros(TestRows, features)))
-	return t, nil
 }

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/bench/source"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -28,19 +28,21 @@ type Spec struct {
 	Size     int    // depth with XGBoost, leaves with LightGBM
 	Features int
 	Classes  int // 2 makes a binary model, of one output
+	// File is the model where it need not be trained: it is there already. Its name tells its form.
+	File string
 }
 
 // Specs are the models that forests are measured with: the usual size first, then smaller, larger, of ragged trees, of more
 // leaves than a byte numbers, of several classes, and one that no second-level cache holds.
 func Specs() []Spec {
 	return []Spec{
-		{"500x6x30", XGBoost, 500, 6, 30, 2},
-		{"100x4x30", XGBoost, 100, 4, 30, 2},
-		{"1000x8x100", XGBoost, 1000, 8, 100, 2},
-		{"lightgbm-300x63", LightGBM, 300, 63, 30, 2},
-		{"lightgbm-200x255", LightGBM, 200, 255, 30, 2},
-		{"4class-200x6x30", XGBoost, 200, 6, 30, 4},
-		{"5000x6x30", XGBoost, 5000, 6, 30, 2},
+		{Name: "500x6x30", Library: XGBoost, Trees: 500, Size: 6, Features: 30, Classes: 2},
+		{Name: "100x4x30", Library: XGBoost, Trees: 100, Size: 4, Features: 30, Classes: 2},
+		{Name: "1000x8x100", Library: XGBoost, Trees: 1000, Size: 8, Features: 100, Classes: 2},
+		{Name: "lightgbm-300x63", Library: LightGBM, Trees: 300, Size: 63, Features: 30, Classes: 2},
+		{Name: "lightgbm-200x255", Library: LightGBM, Trees: 200, Size: 255, Features: 30, Classes: 2},
+		{Name: "4class-200x6x30", Library: XGBoost, Trees: 200, Size: 6, Features: 30, Classes: 4},
+		{Name: "5000x6x30", Library: XGBoost, Trees: 5000, Size: 6, Features: 30, Classes: 2},
 	}
 }
 
@@ -54,7 +56,10 @@ func (s Spec) Outputs() int {
 
 // Train trains the model unless that was done before, and gives the path of its file.
 func (s Spec) Train(ctx context.Context) (string, error) {
-	train := exec.CommandContext(ctx, filepath.Join(testkit.ModuleRoot(), "bench/models/train.sh"),
+	if s.File != "" {
+		return s.File, nil
+	}
+	train := exec.CommandContext(ctx, filepath.Join(source.Root(), "bench/models/train.sh"),
 		s.Name, s.Library, strconv.Itoa(s.Trees), strconv.Itoa(s.Size), strconv.Itoa(s.Features), strconv.Itoa(s.Classes))
 	train.Stderr = os.Stderr
 	if err := train.Run(); err != nil {
@@ -66,11 +71,11 @@ func (s Spec) Train(ctx context.Context) (string, error) {
 // Answers trains the model if need be and gives what the library that trained it answers to rows, Features values each: Outputs
 // values a row.
 func (s Spec) Answers(ctx context.Context, rows []float32) ([]float32, error) {
-	source, err := s.Train(ctx)
+	trained, err := s.Train(ctx)
 	if err != nil {
 		return nil, err
 	}
-	predict := exec.CommandContext(ctx, filepath.Join(testkit.ModuleRoot(), "bench/models/predict.sh"), s.Library, source, strconv.Itoa(s.Features))
+	predict := exec.CommandContext(ctx, filepath.Join(source.Root(), "bench/models/predict.sh"), s.Library, trained, strconv.Itoa(s.Features))
 	predict.Stdin, predict.Stderr = bytes.NewReader(tensor.AsBytes(rows)), os.Stderr
 	out, err := predict.Output()
 	if err != nil {
@@ -100,7 +105,7 @@ func (s Spec) path() string {
 
 // Folder trains the model if need be and gives a folder that holds just its file.
 func (s Spec) Folder(ctx context.Context) (string, error) {
-	source, err := s.Train(ctx)
+	trained, err := s.Train(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -108,12 +113,12 @@ func (s Spec) Folder(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making a folder for model %s: %w", s.Name, err)
 	}
-	link := filepath.Join(dir, "model"+filepath.Ext(source))
+	link := filepath.Join(dir, "model"+filepath.Ext(trained))
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("making a folder for model %s: %w", s.Name, err)
 	}
 	// Not a symbolic link: backends do not follow them out of the folder.
-	if err := os.Link(source, link); err != nil {
+	if err := os.Link(trained, link); err != nil {
 		return "", fmt.Errorf("making a folder for model %s: %w", s.Name, err)
 	}
 	return dir, nil
@@ -122,11 +127,11 @@ func (s Spec) Folder(ctx context.Context) (string, error) {
 // Compiled trains the model if need be and gives its artifact by picket compile, which is made once: delete the folder to have
 // it made again.
 func (s Spec) Compiled(ctx context.Context) (Model, error) {
-	source, err := s.Train(ctx)
+	trained, err := s.Train(ctx)
 	if err != nil {
 		return Model{}, err
 	}
-	m, err := compiled(ctx, s.Name, source, false)
+	m, err := compiled(ctx, s.Name, trained, false)
 	m.Features = s.Features
 	return m, err
 }

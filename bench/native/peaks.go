@@ -25,15 +25,14 @@ func ReadPeak(size int64, width int) (float64, error) {
 	if size <= 0 {
 		return 0, fmt.Errorf("reading an area of %d bytes: it is too small", size)
 	}
-	area, err := tensor.Alloc(int(size))
+	area, err := tensor.New("area", tensor.Uint8, tensor.MustShape(size))
 	if err != nil {
 		return 0, err
 	}
-	defer area.Release()
+	defer area.Buffer.Release()
 	clear(area.Bytes()) // so that every page is there
-	memory := tensor.Tensor{DType: tensor.Uint8, Shape: tensor.MustShape(size), Buffer: area}
 	read := func(times int64) time.Duration {
-		return time.Duration(C.peaks_read(tensor.Pointer(memory), C.int64_t(size), C.int64_t(times), C.int(width)))
+		return time.Duration(C.peaks_read(tensor.Pointer(area), C.int64_t(size), C.int64_t(times), C.int(width)))
 	}
 	return float64(size) * best(read), nil
 }

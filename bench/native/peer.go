@@ -34,7 +34,7 @@ type Kind int
 const (
 	XGBoost     Kind = iota // libxgboost.so, model .ubj
 	LightGBM                // lib_lightgbm.so, model .txt
-	ONNXRuntime             // libonnxruntime.so, model .onnx with input x and output probabilities
+	ONNXRuntime             // libonnxruntime.so, model .onnx with one input, whose last output counts
 	GTIL                    // libtreelite.so of version 4, model .ubj or .txt
 	Lleaves                 // a library that lleaves compiled, in double precision
 	TL2cgen                 // a library that TL2cgen compiled

@@ -3,15 +3,18 @@
 package peers
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/picket-ml/picket/bench/models"
-	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/bench/source"
 )
 
 // ErrUnsuited is what the error of Open is when the peer does not take such models, or more than one thread.
@@ -21,7 +24,7 @@ var ErrUnsuited = errors.New("the peer is not for this")
 func Install(ctx context.Context) error { return prepare(ctx) }
 
 func prepare(ctx context.Context, arguments ...string) error {
-	c := exec.CommandContext(ctx, filepath.Join(testkit.ModuleRoot(), "bench/peers/prepare.sh"), arguments...)
+	c := exec.CommandContext(ctx, filepath.Join(source.Root(), "bench/peers/prepare.sh"), arguments...)
 	c.Stderr = os.Stderr
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("preparing peers (%v): %w", arguments, err)
@@ -35,11 +38,11 @@ func form(ctx context.Context, name string, t Task) (string, error) {
 	if err := t.ready(path); err != nil {
 		return "", err
 	}
-	source, err := t.Model.Train(ctx)
+	trained, err := t.Model.Train(ctx)
 	if err != nil {
 		return "", err
 	}
-	return path, prepare(ctx, name, t.Model.Name, source)
+	return path, prepare(ctx, name, t.Model.Name, trained)
 }
 
 func neoArtifact(ctx context.Context, t Task) (string, error) { return form(ctx, "treelite093", t) }
@@ -61,7 +64,7 @@ func (t Task) ready(path string) error {
 }
 
 // environment is the folder of the peers' Python environment; below it, installed are its packages.
-func environment() string { return filepath.Join(testkit.ModuleRoot(), ".cache/venv-peers") }
+func environment() string { return filepath.Join(source.Root(), ".cache/venv-peers") }
 
 // installed finds the one file that pattern names among the installed packages.
 func installed(pattern string) (string, error) {
@@ -73,4 +76,33 @@ func installed(pattern string) (string, error) {
 		return "", fmt.Errorf("%d files are named %s among the installed peers; remove .cache/venv-peers to have them installed again", len(found), pattern)
 	}
 	return found[0], nil
+}
+
+// Installed tells whether the peers' libraries are there, at the versions that are asked for.
+func Installed() bool {
+	want, err := os.ReadFile(filepath.Join(source.Root(), "bench/peers/requirements.txt"))
+	if err != nil {
+		return false
+	}
+	have, err := os.ReadFile(filepath.Join(environment(), "installed.txt"))
+	return err == nil && bytes.Equal(want, have)
+}
+
+// Version is that of a library, by the name of its target; empty where it is none of the installed packages.
+func Version(target string) string {
+	if target == "libdlr" {
+		return "1.6.0"
+	}
+	packages := map[string]string{"xgboost": "xgboost-cpu", "gtil": "treelite"}
+	name := cmp.Or(packages[target], target)
+	text, err := os.ReadFile(filepath.Join(source.Root(), "bench/peers/requirements.txt"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if version, found := strings.CutPrefix(line, name+"=="); found {
+			return strings.TrimSpace(version)
+		}
+	}
+	return ""
 }

@@ -16,7 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/bench/source"
 )
 
 // process is a library that only Python calls, in a process of its own: bench/peers/serve.py.
@@ -96,7 +96,7 @@ func openProcess(engine string) func(context.Context, Task) (*Instance, error) {
 }
 
 func startProcess(ctx context.Context) (*process, error) {
-	c := exec.CommandContext(ctx, filepath.Join(environment(), "bin/python"), "-W", "ignore", filepath.Join(testkit.ModuleRoot(), "bench/peers/serve.py"))
+	c := exec.CommandContext(ctx, filepath.Join(environment(), "bin/python"), "-W", "ignore", filepath.Join(source.Root(), "bench/peers/serve.py"))
 	in, err := c.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting a peer: %w", err)

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/picket-ml/picket/bench/models"
-	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -23,18 +22,17 @@ type Rows struct {
 	Answers tensor.Tensor // FP32 [2N, outputs], where every peer writes in its turn
 }
 
-// NewRows makes n rows of either kind, 5% of the values of the first being missing. Exact zeros are replaced by 1e-40, because
+// NewRows makes rows of values: n that may have missing ones, and n that have none. Exact zeros are replaced by 1e-40, because
 // libdlr 1.6 would take them for missing and walk other paths. The caller calls Close.
-func NewRows(n int, m models.Spec) (*Rows, error) {
-	r := &Rows{N: n}
-	if err := r.fill(m); err != nil {
+func NewRows(m models.Spec, values []float32) (*Rows, error) {
+	r := &Rows{N: len(values) / m.Features / 2}
+	if err := r.fill(m, slices.Clone(values)); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Rows) fill(m models.Spec) error {
-	values := slices.Concat(testkit.RowsNoZeros(r.N, m.Features), testkit.RowsNoMissing(r.N, m.Features))
+func (r *Rows) fill(m models.Spec, values []float32) error {
 	for i, v := range values {
 		if v == 0 {
 			values[i] = 1e-40
@@ -80,8 +78,13 @@ func (r *Rows) Close() error {
 	return os.RemoveAll(filepath.Dir(r.File))
 }
 
-// answers are the values that were written for n rows from row from.
+// Written are the values that a peer has written for n rows from row from: a view, which the next call changes.
+func (r *Rows) Written(from, n int) ([]float32, error) {
+	return tensor.View[float32](r.Answers.Rows(from, from+n))
+}
+
+// answers are a copy of them.
 func (r *Rows) answers(from, n int) ([]float32, error) {
-	view, err := tensor.View[float32](r.Answers.Rows(from, from+n))
+	view, err := r.Written(from, n)
 	return slices.Clone(view), err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/report"
 )
 
@@ -35,14 +36,14 @@ func (b *benchmark) goals(results []report.Serving) {
 			}
 		}
 	}
-	for _, p := range peers {
+	for _, p := range servers.All() {
 		for _, r := range results {
-			theirs, measured := find(p.name, r)
+			theirs, measured := find(p.Name, r)
 			if r.Target != picketd || !measured {
 				continue
 			}
 			rate, p99 := r.RowsPerS/theirs.RowsPerS, theirs.P99US/r.P99US
-			fast, prompt := fmt.Sprintf("rows/s to those of %s, %s", p.name, cell(r)), fmt.Sprintf("p99 of %s to picketd's, %s", p.name, cell(r))
+			fast, prompt := fmt.Sprintf("rows/s to those of %s, %s", p.Name, cell(r)), fmt.Sprintf("p99 of %s to picketd's, %s", p.Name, cell(r))
 			if r.Protocol == grpcOIP {
 				b.out.Reach(fast, rate, leastTimes)
 				b.out.Reach(prompt, p99, leastTimes)

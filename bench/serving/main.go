@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
@@ -251,20 +252,20 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	absent := servers.Absent()
 	for _, name := range slices.Sorted(maps.Keys(absent)) {
 		b.leave(name, errors.New(absent[name]))
 	}
-	for i := range peers {
-		p := &peers[i]
-		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.folder) {
-			b.leave(p.name, errors.New("it was not chosen for this run"))
+	for _, p := range servers.All() {
+		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.Folder) {
+			b.leave(p.Name, errors.New("it was not chosen for this run"))
 			continue
 		}
-		if err := p.install(ctx); err != nil {
-			b.leave(p.name, err)
+		if err := p.Install(ctx); err != nil {
+			b.leave(p.Name, err)
 			continue
 		}
-		s, targets, err := p.start(b.dir, model, b.ask)
+		s, targets, err := startPeer(&p, b.dir, model, b.ask)
 		if err != nil {
 			return err
 		}
@@ -272,7 +273,7 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			b.leave(p.name, err)
+			b.leave(p.Name, err)
 			s.End()
 		}
 	}

@@ -49,7 +49,7 @@ type amounts struct {
 
 var (
 	full  = amounts{connections: 1000, silent: 200, requests: 10_000_000, calls: 100_000, cycles: 1000, rounds: 10_000, replacements: 1000}
-	brief = amounts{short: true, connections: 200, silent: 40, requests: 1_000_000, calls: 10_000, cycles: 100, rounds: 500, replacements: 50}
+	brief = amounts{short: true, connections: 750, silent: 150, requests: 1_000_000, calls: 10_000, cycles: 100, rounds: 500, replacements: 50}
 )
 
 func main() {

@@ -64,6 +64,10 @@ var allParsers = []parser{
 	{"an Edge Manager's configuration", []string{"internal/config/FuzzLegacyJSON"}, []string{"internal/config/legacyjson.go"}},
 	{"control groups and masks", []string{"internal/hw/FuzzCPUQuota", "internal/hw/FuzzParseMask", "internal/hw/FuzzParseCPUList"}, []string{"internal/hw/cgroup.go", "internal/hw/mask.go"}},
 	{"lines of the audit log", []string{"internal/capture/residency/FuzzEntry"}, []string{"internal/capture/residency/entry.go"}},
+	{"history as CSV, for picket score", []string{"internal/score/FuzzCSV"}, []string{"internal/score/csv.go", "internal/score/number.go", "internal/score/chunk.go"}},
+	{"results of benchmarks, compared and as a page", []string{"bench/compare/FuzzOf", "bench/page/FuzzPage"}, []string{"bench/compare/compare.go", "bench/page/page.go", "bench/page/chart.go"}},
+	{"rooflines", []string{"bench/roofline/FuzzParse"}, nil},
+	{"prices", []string{"bench/cost/FuzzPrices"}, []string{"bench/cost/cost.go"}},
 	{"metrics, for picket top", []string{"cmd/picket/FuzzTop"}, []string{"cmd/picket/topsample.go"}},
 }
 

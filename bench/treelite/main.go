@@ -22,6 +22,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/cdlr"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -69,7 +70,7 @@ func run(ctx context.Context) (err error) {
 }
 
 func measure(ctx context.Context, m models.Model, library *cdlr.Library, out *report.Report) (results []report.Kernel, err error) {
-	rows, err := models.Rows(m.Features)
+	rows, err := testrows.New(m.Features)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ enum {
 	PICKET_LANE_UNAVAILABLE = 14         /* the daemon is not there */
 };
 
-enum { PICKET_LANE_TENSORS = 64, PICKET_LANE_DIMENSIONS = 8, PICKET_LANE_NAME = 128 };
+enum { PICKET_LANE_TENSORS = 64, PICKET_LANE_DIMENSIONS = 8, PICKET_LANE_NAME = 128, PICKET_LANE_INFERENCE = 64 };
 
 /* Element types, as in the specification. */
 enum {
@@ -105,6 +105,10 @@ static inline int picket_lane_open(struct picket_lane *lane, const char *name, i
 static inline int picket_lane_predict(struct picket_lane *lane, struct picket_lane_model *model, uint32_t rows,
 	const void *const *in, void *const *out, int timeout_ms);
 
+/* What the daemon calls the last prediction of this lane among those that it captures, for `picket truth`: written to name, and
+ * empty where there was none or the daemon names none. */
+static inline void picket_lane_inference(const struct picket_lane *lane, char name[PICKET_LANE_INFERENCE]);
+
 /* What the last error was, in a sentence; good until the next call. */
 static inline const char *picket_lane_error(const struct picket_lane *lane);
 
@@ -145,6 +149,9 @@ struct picket_lane {
 	int leaving;         /* the daemon said goodbye */
 	uint64_t connection; /* counts the connections made */
 	uint64_t id;         /* of the last request */
+	unsigned char number[16];    /* the connection's, as the daemon has it; zero where it tells none */
+	unsigned char asked_on[16];  /* that of the last prediction, */
+	uint64_t asked;              /* and its id; 0 before the first */
 	uint32_t max_payload;
 	uint32_t retry_after;
 	char error[1200];
@@ -620,21 +627,25 @@ static inline int picket_lane_connect_(struct picket_lane *lane, int64_t end)
 	int failed = picket_lane_send_(lane, hello, sizeof(hello), end, 0);
 	if (!failed)
 		failed = picket_lane_answer_(lane, 0, PICKET_LANE_WELCOME_, &f, end);
-	unsigned char welcome[24];
-	if (!failed && f.payload < sizeof(welcome))
+	unsigned char welcome[24 + sizeof(lane->number)];
+	memset(welcome, 0, sizeof(welcome)); /* older daemons leave out the connection's number */
+	if (!failed && f.payload < 24)
 		failed = picket_lane_fail_(lane, PICKET_LANE_INTERNAL, "the daemon's greeting is too short", "");
+	size_t known = f.payload < sizeof(welcome) ? f.payload : sizeof(welcome);
 	if (!failed)
-		failed = picket_lane_read_(lane, welcome, sizeof(welcome), end);
+		failed = picket_lane_read_(lane, welcome, known < 40 ? 24 : known, end);
 	if (!failed)
-		failed = picket_lane_read_(lane, NULL, f.payload - sizeof(welcome), end);
+		failed = picket_lane_read_(lane, NULL, f.payload - (known < 40 ? 24 : known), end);
 	if (!failed && picket_lane_get_(welcome, 2) != 1)
 		failed = picket_lane_fail_(lane, PICKET_LANE_FAILED_PRECONDITION, "the daemon speaks another version of the lane", "");
 	if (!failed && lane->wants_ring && (picket_lane_get_(welcome + 4, 4) & PICKET_LANE_RING_))
 		failed = picket_lane_map_(lane);
 	if (failed)
 		picket_lane_hang_up_(lane);
-	else
+	else {
 		lane->max_payload = (uint32_t)picket_lane_get_(welcome + 12, 4);
+		memcpy(lane->number, welcome + 24, sizeof(lane->number));
+	}
 	return failed;
 }
 
@@ -778,6 +789,8 @@ static inline int picket_lane_predict_here_(struct picket_lane *lane, const stru
 			return picket_lane_fail_(lane, PICKET_LANE_DEADLINE_EXCEEDED, "no time is left to ask", "");
 		f.deadline = left > UINT32_MAX / 1000 ? 0 : (uint32_t)left * 1000;
 	}
+	memcpy(lane->asked_on, lane->number, sizeof(lane->asked_on));
+	lane->asked = lane->id;
 	unsigned char small[4096];
 	int failed, whole = PICKET_LANE_HEADER_ + size <= sizeof(small);
 	picket_lane_header_(small, &f);
@@ -851,6 +864,17 @@ static inline void picket_lane_free(struct picket_lane *lane)
 	if (lane)
 		picket_lane_hang_up_(lane);
 	free(lane);
+}
+
+static inline void picket_lane_inference(const struct picket_lane *lane, char name[PICKET_LANE_INFERENCE])
+{
+	static const unsigned char none[sizeof(lane->asked_on)];
+	name[0] = 0;
+	if (lane->asked == 0 || memcmp(lane->asked_on, none, sizeof(none)) == 0)
+		return;
+	for (size_t i = 0; i < sizeof(lane->asked_on); i++)
+		snprintf(name + 2 * i, 3, "%02x", lane->asked_on[i]);
+	snprintf(name + 2 * sizeof(lane->asked_on), PICKET_LANE_INFERENCE - 2 * sizeof(lane->asked_on), "-%llu", (unsigned long long)lane->asked);
 }
 
 static inline void picket_lane_use_ring(struct picket_lane *lane) { lane->wants_ring = 1; }

@@ -34,12 +34,18 @@ static int test(struct picket_lane *lane, const char *name, const float *x, cons
 	CHECK("a name too long is NOT_FOUND", picket_lane_open(lane, "", 5000, &other) == PICKET_LANE_NOT_FOUND);
 	CHECK("the model opens", picket_lane_open(lane, name, 5000, &model) == PICKET_LANE_OK);
 	CHECK("there is a ring where one was asked for", picket_lane_has_ring(lane) == ring);
+	char inference[PICKET_LANE_INFERENCE] = "?";
+	picket_lane_inference(lane, inference);
+	CHECK("what was not asked has no name", inference[0] == 0);
 	CHECK("it has one input and one output", model.inputs == 1 && model.outputs == 1);
 	CHECK("the input is rows of float32", model.tensors[0].type == PICKET_LANE_FP32 && model.tensors[0].dimensions == 2 && model.tensors[0].dims[0] == -1);
 	CHECK("of so many", model.tensors[0].dims[1] == features && picket_lane_size(&model.tensors[0], 2) == 8 * (size_t)features);
 	for (uint32_t i = 0; i < rows; i++)
 		CHECK("one row", same(lane, &model, x + i * (size_t)features, want + i, 1));
 	CHECK("all rows, larger than a message", same(lane, &model, x, want, rows));
+	picket_lane_inference(lane, inference);
+	CHECK("a prediction has a name", strlen(inference) > 33 && inference[32] == '-');
+	puts(inference); /* which clients/test.sh looks for among what was captured */
 	CHECK("no rows do not fit", picket_lane_predict(lane, &model, 0, in, out, 5000) == PICKET_LANE_INVALID_ARGUMENT);
 	CHECK("too many rows do not fit", picket_lane_predict(lane, &model, UINT32_MAX, in, out, 5000) == PICKET_LANE_INVALID_ARGUMENT);
 	CHECK("no time is a deadline", picket_lane_predict(lane, &model, 1, in, out, 0) == PICKET_LANE_DEADLINE_EXCEEDED);

@@ -29,6 +29,8 @@ the end show there.
 
 With --json each line is printed as it is, and then a summary. Exit code 1: the log
 is damaged.`,
+		Example: `  picket audit --config /etc/picket/picketd.yaml
+  picket audit /var/lib/picket/audit --summary --json`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	asJSON := jsonFlag(c)

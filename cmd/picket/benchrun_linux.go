@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/backends"
+	"github.com/picket-ml/picket/bench/peers/targets"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/suite"
 	"github.com/picket-ml/picket/bench/suites"
@@ -128,8 +128,8 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 	defer stop()
 	result, err := suite.Run(ctx, suite.Options{
 		Suite: s, Family: b.family, Host: host, Mask: b.mask, Root: os.DirFS("/"), Scenarios: b.scenarios, Targets: b.targets, Model: b.model,
-		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit(),
-		Starters: []target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, Profile: b.profile,
+		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit,
+		Starters: append([]target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, targets.Starters()...), Profile: b.profile,
 		Say: func(line string) { fmt.Fprintf(c.ErrOrStderr(), "picket bench: %s\n", line) },
 	})
 	if err != nil {
@@ -214,19 +214,4 @@ func writeResult(path string, result *report.Result) (err error) {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
-}
-
-// commit is that of the source, where Go has stamped it.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	revision := ""
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	return revision
 }

@@ -49,7 +49,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestHelpListsWhatExists(t *testing.T) {
 	help := ok(t, "", "--help")
-	for _, command := range []string{"info", "load", "unload", "list", "reload", "predict", "top", "explain", "compile", "version", "completion"} {
+	for _, command := range []string{"info", "load", "unload", "list", "reload", "predict", "top", "explain", "compile", "version", "completion", "migrate"} {
 		if !regexp.MustCompile(`(?m)^  ` + command + ` +[A-Z]`).MatchString(help) {
 			t.Errorf("%s is not listed", command)
 		}

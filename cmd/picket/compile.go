@@ -37,6 +37,8 @@ compiler.`,
 	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make")
 	c.Flags().StringVar(&o.Target, "target", "", "the machine to compile for: "+strings.Join(compile.Targets(), ", ")+" (default: the baseline of this machine's architecture)")
 	c.Flags().StringVar(&engine, "engine", names[0], "what the library computes with: branches, compiled for the model, or simd, vector kernels that it chooses for the processor it is loaded on")
+	completeFlag(c, "target", compile.Targets()...)
+	completeFlag(c, "engine", names...)
 	c.Flags().BoolVar(&o.Force, "force", false, "replace an artifact that is there already")
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -27,9 +26,9 @@ type daemonFlags struct {
 	timeout time.Duration
 }
 
-func addDaemonFlags(root *cobra.Command) *daemonFlags {
+func addDaemonFlags(root *cobra.Command, getenv func(string) string) *daemonFlags {
 	f := &daemonFlags{}
-	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(os.Getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
+	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
 	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
 	return f
 }

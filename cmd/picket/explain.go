@@ -51,9 +51,10 @@ type candidate struct {
 
 func newExplain(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "explain NAME",
-		Short: "Say which backend runs NAME and how, and why the others do not",
-		Args:  cobra.ExactArgs(1),
+		Use:     "explain NAME",
+		Short:   "Say which backend runs NAME and how, and why the others do not",
+		Example: `  picket explain fraud`,
+		Args:    cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
@@ -77,6 +78,7 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 		}
 		return e.write(c.OutOrStdout())
 	})
+	completeModel(c, flags)
 	return c
 }
 

@@ -30,7 +30,7 @@ type fleetFlags struct {
 	aws               cloud.Options
 }
 
-func newFleet() *cobra.Command {
+func newFleet(getenv func(string) string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fleet",
 		Short: "Say what many hosts should serve, and how it gets there",
@@ -42,8 +42,8 @@ nothing to a staged rollout and back.`,
 	}
 	f := &fleetFlags{}
 	flags := c.PersistentFlags()
-	flags.StringVar(&f.place, "place", os.Getenv("PICKET_FLEET"), "where the fleet lies, `URL`: s3://BUCKET/PREFIX or file:///FOLDER; also $PICKET_FLEET")
-	flags.StringVar(&f.keys, "keys", os.Getenv("PICKET_FLEET_KEYS"), "the `FOLDER` of the fleet's keys and its root document; also $PICKET_FLEET_KEYS")
+	flags.StringVar(&f.place, "place", getenv("PICKET_FLEET"), "where the fleet lies, `URL`: s3://BUCKET/PREFIX or file:///FOLDER; also $PICKET_FLEET")
+	flags.StringVar(&f.keys, "keys", getenv("PICKET_FLEET_KEYS"), "the `FOLDER` of the fleet's keys and its root document; also $PICKET_FLEET_KEYS")
 	flags.StringVar(&f.root, "root", "", "the root document, `FILE`; else root.json in the folder of keys")
 	f.aws.AddFlags(flags)
 	c.AddCommand(newFleetInit(f), newFleetAdd(f), newFleetRemove(f), newFleetRollout(f), newFleetPause(f), newFleetResume(f), newFleetHalt(f), newFleetPin(f),

@@ -59,6 +59,8 @@ func newFleetRemove(f *fleetFlags) *cobra.Command {
 		Short: "Take devices out of the fleet",
 		Long: `Take devices out of the fleet: the server answers them no more, and no rollout waits
 for them. They go on following the documents as long as they are configured to.`,
+		Example: `  picket fleet remove till-17
+  picket fleet remove --from closed-branch.txt`,
 	}
 	from := c.Flags().String("from", "", "a `FILE` with a device's name in each line")
 	asJSON := jsonFlag(c)
@@ -124,7 +126,8 @@ func newFleetRefresh(f *fleetFlags) *cobra.Command {
 		Long: `Sign the documents anew whose time is half over, as far as the keys here go. A running
 "picket fleet serve" does that for all but targets, which need the operator's key once
 a year. It also ends a change of keys that was cut off.`,
-		Args: cobra.NoArgs,
+		Example: `  picket fleet refresh --place s3://models/fleets/pos --keys ~/pos-keys`,
+		Args:    cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, o *openedFleet, p *fleet.Publisher, _ []string) error {
@@ -163,6 +166,8 @@ func newFleetRotate(f *fleetFlags) *cobra.Command {
 keys must be in the folder of keys for it; the old key is kept there under another
 name. Devices need nothing: the new root document is signed with the old one's keys,
 and a device follows from one to the next, however long it was away.`,
+		Example: `  picket fleet rotate online
+  picket fleet rotate root --key root-2.pem`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"root", "targets", "online"},
 	}

@@ -125,7 +125,13 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 // newFleetState makes a command that changes the state of a rollout.
 func newFleetState(f *fleetFlags, verb, short, long string, to fleet.State, from []fleet.State) *cobra.Command {
-	c := &cobra.Command{Use: verb + " MODEL", Short: short, Long: long, Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{
+		Use:     verb + " MODEL",
+		Short:   short,
+		Long:    long,
+		Example: "  picket fleet " + verb + " fraud --group tills --reason \"more denials than yesterday\"",
+		Args:    cobra.ExactArgs(1),
+	}
 	group := groupFlag(c)
 	reason := c.Flags().String("reason", "", "`WHY`, for people")
 	asJSON := jsonFlag(c)
@@ -256,9 +262,10 @@ func whom(group, device string) string {
 
 func newFleetUnpin(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "unpin MODEL",
-		Short: "Let a device or a group follow rollouts again",
-		Args:  cobra.ExactArgs(1),
+		Use:     "unpin MODEL",
+		Short:   "Let a device or a group follow rollouts again",
+		Example: `  picket fleet unpin fraud --device till-17`,
+		Args:    cobra.ExactArgs(1),
 	}
 	group := groupFlag(c)
 	device := c.Flags().String("device", "", "the `DEVICE`; else the whole group")

@@ -38,9 +38,10 @@ type groupStatus struct {
 
 func newFleetStatus(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "Show what the fleet should serve, and with --server how it does",
-		Args:  cobra.NoArgs,
+		Use:     "status",
+		Short:   "Show what the fleet should serve, and with --server how it does",
+		Example: `  picket fleet status --server http://127.0.0.1:8081`,
+		Args:    cobra.NoArgs,
 	}
 	server := c.Flags().String("server", "", "the `URL` of the server's report page, such as http://127.0.0.1:8081")
 	asJSON := jsonFlag(c)

@@ -34,6 +34,8 @@ daemon is asked.
 PICKET_CPU_MASK takes processor features away (avx2, or all above x86-64-v3),
 PICKET_INSTANCE_TYPE names the instance type, and PICKET_IMDS=off keeps from
 asking the EC2 instance metadata service for it.`,
+		Example: `  picket info
+  PICKET_CPU_MASK=x86-64-v3 picket info --json`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)

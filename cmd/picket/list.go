@@ -15,7 +15,9 @@ func newList(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the loaded models, and those that should be and are not",
-		Args:  cobra.NoArgs,
+		Example: `  picket list
+  picket list --json --sockets ./run`,
+		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, _ []string) error {

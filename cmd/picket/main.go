@@ -7,8 +7,12 @@ import (
 	"os"
 )
 
-// version is stamped by the linker, and not changed after.
-var version = "unversioned"
+// version and commit, the one of the sources that they were built from, are stamped
+// by the linker, and not changed after.
+var (
+	version = "unversioned"
+	commit  = ""
+)
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

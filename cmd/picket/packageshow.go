@@ -27,7 +27,8 @@ func newPackageShow() *cobra.Command {
 		Long: `Show what the package FILE, or the folder that one was unpacked to, says of
 itself, and which of its variants this host would take. Only the manifest is read,
 and nobody's signature is checked: that is what picket package verify does.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  picket package show fraud-3.tar.gz`,
+		Args:    cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {

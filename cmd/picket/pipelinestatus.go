@@ -18,7 +18,8 @@ func newPipelineStatus() *cobra.Command {
 		Short: "Show what is done of a pipeline, and how it ended",
 		Long: `Show what is on record of the pipeline in FILE: each step, how it ended and when,
 and the job at SageMaker that does it. Nobody is asked, and a run may be under way.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  picket pipeline status fraud.yaml`,
+		Args:    cobra.ExactArgs(1),
 	}
 	o := pipelineFlags(c)
 	asJSON := jsonFlag(c)

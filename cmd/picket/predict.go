@@ -90,6 +90,8 @@ Every answer before a bad row is printed.`,
 		}
 		return ask(c, args)
 	})
+	completeModel(c, flags)
+	completeFlag(c, "protocol", "agent", "oip", "lane")
 	return c
 }
 

@@ -40,6 +40,8 @@ changed, and what takes effect at the next restart only.
 
 A configuration that is wrong changes nothing. Exit code 1 is for that, and for
 models that could not be loaded.`,
+		Example: `  picket reload
+  picket reload --json`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)

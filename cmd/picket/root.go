@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root := newRoot(os.Getenv)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -33,7 +34,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return failed.code
 }
 
-func newRoot() *cobra.Command {
+// newRoot is picket with all its commands. Defaults come from the environment that getenv knows.
+func newRoot(getenv func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "picket",
 		Short: "Look at a host, make models and packages, and talk to a running picketd",
@@ -45,7 +47,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	flags := addDaemonFlags(root)
+	flags := addDaemonFlags(root, getenv)
 	// Terminals are not wider as a rule.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(
@@ -62,7 +64,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		newPackage(),
 		newPipeline(),
 		newMonitor(),
-		newFleet(),
+		newFleet(getenv),
 		newBench(),
 		newVersion(),
 		newGPUReport(),
@@ -70,14 +72,26 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		newTruth(flags),
 		newCapture(),
 		newAudit(),
-		newMonitor(),
+		newMan(),
+		newMigrate(flags),
 	)
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well
 		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		for _, shell := range completion.Commands() {
+			shell.Example = completionExamples[shell.Name()]
+		}
 	}
 	return root
+}
+
+// completionExamples are how each shell is told.
+var completionExamples = map[string]string{
+	"bash":       `  picket completion bash > /etc/bash_completion.d/picket`,
+	"zsh":        `  picket completion zsh > "${fpath[1]}/_picket"`,
+	"fish":       `  picket completion fish > ~/.config/fish/completions/picket.fish`,
+	"powershell": `  picket completion powershell | Out-String | Invoke-Expression`,
 }
 
 // oneLine puts cobra's suggestions into the sentence.

@@ -88,7 +88,12 @@ type spoolSegment struct {
 }
 
 func newSpoolLs(f *spoolFlags) *cobra.Command {
-	c := &cobra.Command{Use: "ls [DIR]", Short: "List the segments that wait, and what was set aside", Args: cobra.MaximumNArgs(1)}
+	c := &cobra.Command{
+		Use:     "ls [DIR]",
+		Short:   "List the segments that wait, and what was set aside",
+		Example: `  picket spool ls /var/lib/picket/capture`,
+		Args:    cobra.MaximumNArgs(1),
+	}
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		s, err := f.open(args, true)
@@ -138,6 +143,8 @@ func newSpoolCat(f *spoolFlags) *cobra.Command {
 		Long: `Print the records that wait, oldest first, a line of JSON each. The bytes of
 tensors are base64, as they are in memory: row by row, little endian. What is
 damaged is passed by, and said on standard error.`,
+		Example: `  picket spool cat /var/lib/picket/capture
+  picket spool cat --config /etc/picket/picketd.yaml --identity age.key`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
@@ -284,7 +291,8 @@ func newSpoolVerify(f *spoolFlags) *cobra.Command {
 		Long: `Read every byte of the spool, check it, and add up what became of every record
 that was ever accepted: accepted = uploaded + on_disk + dropped + quarantined.
 Exit code 1 says that something is damaged.`,
-		Args: cobra.MaximumNArgs(1),
+		Example: `  picket spool verify /var/lib/picket/capture --json`,
+		Args:    cobra.MaximumNArgs(1),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
@@ -344,7 +352,8 @@ func newSpoolDrain(f *spoolFlags) *cobra.Command {
 spool. A segment is deleted when its records are durable in FILE, and they count as
 uploaded; after an interruption the same command goes on, and FILE may then have a
 segment's records twice, with the same ids. The daemon must not run.`,
-		Args: cobra.MaximumNArgs(1),
+		Example: `  picket spool drain --config /etc/picket/picketd.yaml --to records.jsonl`,
+		Args:    cobra.MaximumNArgs(1),
 	}
 	to := c.Flags().String("to", "", "the `FILE`, which is made or added to")
 	c.RunE = doing(func(c *cobra.Command, args []string) error {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
 	"github.com/picket-ml/picket/tensor"
@@ -46,6 +48,43 @@ func picketSpool(args ...string) (code int, stdout, stderr string) {
 	var out, complaint strings.Builder
 	code = run(context.Background(), append([]string{"spool"}, args...), strings.NewReader(""), &out, &complaint)
 	return code, out.String(), complaint.String()
+}
+
+// A spool that is encrypted is read with the identity, and not without.
+func TestEncryptedSpool(t *testing.T) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "capture")
+	s, err := spool.Open(spool.Options{Dir: dir, Recipients: []age.Recipient{identity.Recipient()}, BesideBytes: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{8, 2000} {
+		r := &capture.Record{
+			Inference: fmt.Sprint("secret", n), Time: time.Unix(1_700_000_000, 0), Model: "fraud", Kind: capture.Explicit,
+			Inputs: []capture.Tensor{{Name: "data", DType: tensor.FP32, Shape: []int64{1, int64(n) / 4}, Data: make([]byte, n)}},
+		}
+		if err := s.Append(context.Background(), capture.Single(r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(identity.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, said := picketSpool("cat", dir, "--identity", key)
+	if code != exitDone || strings.Count(out, "\n") != 2 || !strings.Contains(out, `"secret8"`) || !strings.Contains(out, `"secret2000"`) {
+		t.Errorf("with the identity: %d %s %s", code, out, said)
+	}
+	code, out, said = picketSpool("cat", dir)
+	if code == exitDone || strings.Contains(out, "secret") || !strings.Contains(said, "no identity opens the segment") {
+		t.Errorf("without: %d %s %s", code, out, said)
+	}
 }
 
 func TestSpoolCommands(t *testing.T) {

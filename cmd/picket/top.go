@@ -45,6 +45,8 @@ or with --json an object on a line of its own.
              how long requests waited, were put together, the model ran, answers
              were taken, and requests took in all: half of them at most the first,
              99 in 100 the second time`,
+		Example: `  picket top
+  picket top --json`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)

@@ -53,6 +53,7 @@ if need be with a "time", or ID,OUTCOME where its name ends in .csv.`,
 		fmt.Fprintf(c.OutOrStdout(), "kept %d\n", n)
 		return nil
 	})
+	completeModel(c, flags)
 	return c
 }
 

@@ -10,9 +10,10 @@ import (
 
 func newUnload(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "unload NAME",
-		Short: "Answer what NAME was asked already, then remove it",
-		Args:  cobra.ExactArgs(1),
+		Use:     "unload NAME",
+		Short:   "Answer what NAME was asked already, then remove it",
+		Example: `  picket unload fraud`,
+		Args:    cobra.ExactArgs(1),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
@@ -28,5 +29,6 @@ func newUnload(flags *daemonFlags) *cobra.Command {
 		fmt.Fprintf(c.OutOrStdout(), "unloaded %s\n", args[0])
 		return nil
 	})
+	completeModel(c, flags)
 	return c
 }

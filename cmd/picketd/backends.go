@@ -6,6 +6,7 @@ import (
 
 	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/backends/dlr"
+	"github.com/picket-ml/picket/backends/onnx"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
 )
@@ -16,7 +17,7 @@ func chooseBackends(c *config.Config, log *slog.Logger) []engine.Backend {
 	all := backends.All(backends.Options{DLR: dlr.Options{
 		LibraryPath: c.Backends.LibDLR, Threads: c.ModelDefaults.Threads, Log: log,
 		AlignedAllocator: c.Backends.LibDLRAligned, PinnedBytes: int(c.Backends.LibDLRPinned),
-	}})
+	}, ONNX: onnx.Options{LibraryPath: c.Backends.ONNXRuntime, Log: log}})
 	for _, name := range c.Backends.Disable {
 		if !slices.ContainsFunc(all, func(b engine.Backend) bool { return b.Name() == name }) {
 			log.Warn("backends.disable names a backend that does not exist", "backend", name)

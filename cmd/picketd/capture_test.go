@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
@@ -272,4 +274,34 @@ func TestPredictionsDoNotNeedTheSpool(t *testing.T) {
 	c.predict(t)
 	c.signal(t, syscall.SIGTERM)
 	c.wait(t)
+}
+
+// A prediction over the agent's interface is called what the answer's metadata says, or what the caller's does.
+func TestAgentNamesInferences(t *testing.T) {
+	c := startCaptured(t, "{rate: 1}", "")
+	predict := func(ctx context.Context) (string, error) {
+		in := &agentapi.Tensor{Data: &agentapi.Tensor_ByteData{ByteData: make([]byte, 30*4)}}
+		var header metadata.MD
+		_, err := c.Predict(ctx, &agentapi.PredictRequest{Name: "fraud", Tensors: []*agentapi.Tensor{in}}, grpc.Header(&header))
+		return strings.Join(header.Get("picket-inference-id"), " "), err
+	}
+	named := func(id string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), "picket-inference-id", id)
+	}
+	made, err := predict(t.Context())
+	if err != nil || len(made) < 16 {
+		t.Errorf("the answer says %q, %v", made, err)
+	}
+	if given, err := predict(named("payment-17")); err != nil || given != "payment-17" {
+		t.Errorf("the answer says %q, %v", given, err)
+	}
+	if _, err := predict(named(strings.Repeat("x", capture.MaxInference+1))); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a name that is too long: %v", err)
+	}
+	wait(t, func() bool { return c.metric(t, "accepted_records_total") == 2 })
+	c.stop(t)
+	records, err := recordsIn(t, filepath.Join(stateOfCapture(t, c.file), "capture"), nil)
+	if err != nil || len(records) != 2 || records[0].Inference != made || records[1].Inference != "payment-17" {
+		t.Errorf("%+v, %v", records, err)
+	}
 }

@@ -381,6 +381,7 @@ func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
 		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Explain: r.Explain, Priority: priorities[r.Priority], Cores: r.Cores,
+		Provider: r.Provider,
 	}
 }
 

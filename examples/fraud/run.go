@@ -224,7 +224,7 @@ func (f *runFlags) analyst(ctx context.Context, dir string) (password string, er
 func (f *runFlags) servers(dir string, around site.Options, log io.Writer) (*applicationFlags, *frontendFlags) {
 	address := "unix:" + filepath.Join(dir, "application.sock")
 	a := &applicationFlags{
-		listen: address, state: dir, sockets: dir, models: f.models, keys: filepath.Join(dir, "keys"), scorer: "lane", control: "control.sock",
+		listen: address, state: dir, sockets: dir, models: f.models, keys: filepath.Join(dir, "keys"), scorer: "lane", control: "control.sock", outcomes: "oip.sock",
 		anyTime: true, demo: true, site: around, log: log,
 	}
 	a.o = store.Options{DSN: f.dsn, Path: filepath.Join(dir, "fraud.db"), Server: "a", Queue: 4096}

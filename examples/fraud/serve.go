@@ -51,7 +51,7 @@ func (d *database) open(ctx context.Context, state string) (*store.Store, error)
 type applicationFlags struct {
 	database
 	listen, state, sockets, models, version, rules, keys, scorer string
-	control                                                      string
+	control, outcomes                                            string
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
 	site                                                         site.Options
@@ -69,6 +69,7 @@ func applicationCommand() *cobra.Command {
 	c.Flags().StringVar(&f.state, "state", ".", "the folder for its files: SQLite's, and the secret for the 2nd factor")
 	c.Flags().StringVar(&f.sockets, "sockets", "/run/picket", "the folder with the daemon's sockets")
 	c.Flags().StringVar(&f.control, "control", "control.sock", "the socket over which models are loaded; empty if the operator loads them")
+	c.Flags().StringVar(&f.outcomes, "outcomes", "", "the daemon's socket that is told what became of transactions, such as oip.sock: for a daemon that captures; empty for none")
 	c.Flags().StringVar(&f.scorer, "protocol", "lane", "how scores are asked for: lane or agent")
 	c.Flags().StringVar(&f.models, "models", "examples/fraud/model", "the folder with VERSION.json and VERSION/fraud.ubj; the daemon reads it too")
 	c.Flags().StringVar(&f.version, "model", "", "the version to begin with; the newest if empty")
@@ -126,6 +127,11 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 	}
 	if f.site.Metrics != "" {
 		f.site.Metrics = socketIn(f.sockets, f.site.Metrics)
+	}
+	if f.outcomes != "" {
+		teller := scoring.NewTeller(socketIn(f.sockets, f.outcomes))
+		defer teller.Close()
+		o.Teller = teller
 	}
 	around, err := site.New(f.site)
 	if err != nil {

@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -20,6 +20,7 @@ var moduleRules = []rule{
 	{pkg: "internal/dl", native: true, unsafe: true},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
+	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/ensemble"},
@@ -27,6 +28,7 @@ var moduleRules = []rule{
 	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
+	{pkg: "internal/commandline", imports: []string{"internal/config"}},
 	// What many hosts should run: documents in a bucket, the old API of devices, a device's side and a server's.
 	{pkg: "internal/fleet", imports: []string{"packaging", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
@@ -51,6 +53,9 @@ var moduleRules = []rule{
 
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
+
+	// An installation of the Edge Manager agent becomes one of ours.
+	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "packaging"}, tests: realParts},
 
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
@@ -89,7 +94,8 @@ var moduleRules = []rule{
 	// The yardstick of the benchmarks is a C loop.
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
+	{pkg: "scripts/release", imports: []string{"packaging/signing"}}, // a release is signed as a package is
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: append([]string{"internal/capture", "internal/capture/spool"}, realParts...)},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},

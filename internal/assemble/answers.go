@@ -87,7 +87,7 @@ func (s *provenSource) Open(ctx context.Context, url string) (*engine.Artifact, 
 // the answers there are, by whichever backend is the fastest here.
 func (o *Answers) run(ctx context.Context, e *engine.Engine, source *provenSource, v packaging.BuildVariant, input string) error {
 	if source.proven == nil {
-		names, err := source.byMatch(ctx, e, v.Dir)
+		names, missing, err := source.byMatch(ctx, e, v.Dir)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (o *Answers) run(ctx context.Context, e *engine.Engine, source *provenSourc
 			}
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w%s", err, missing)
 		}
 		source.proven = &engine.Package{Signature: o.tensors, Warmup: &engine.Warmup{Rows: o.Rows, Data: o.Warmup}}
 	}
@@ -125,23 +125,26 @@ func withModel(ctx context.Context, e *engine.Engine, dir, backend string, do fu
 }
 
 // byMatch are the backends by how well they suit the folder, whichever is the fastest today: the first that supports it
-// gives the answers, so that the same folder always gives the same.
-func (s *provenSource) byMatch(ctx context.Context, e *engine.Engine, dir string) ([]string, error) {
+// gives the answers, so that the same folder always gives the same. missing ends a message with the backends that suit it and
+// do not work here.
+func (s *provenSource) byMatch(ctx context.Context, e *engine.Engine, dir string) (names []string, missing string, err error) {
 	a, err := s.files.Open(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer a.Close()
-	var names []string
 	match := map[string]int{}
 	for i, status := range e.Backends() {
-		if n := s.backends[i].Match(a); n > 0 && status.OK {
+		switch n := s.backends[i].Match(a); {
+		case n > 0 && status.OK:
 			names = append(names, status.Name)
 			match[status.Name] = n
+		case n > 0:
+			missing += fmt.Sprintf("; backend %s, which might run it, does not work here: %s", status.Name, status.Reason)
 		}
 	}
 	slices.SortStableFunc(names, func(x, y string) int { return match[y] - match[x] })
-	return names, nil
+	return names, missing, nil
 }
 
 // answer runs the rows.

@@ -80,6 +80,7 @@ func predict(t testing.TB, e *engine.Engine, id string, values ...float32) (floa
 type kept struct {
 	mu      sync.Mutex
 	records []capture.Record
+	puts    int
 	refuse  error
 }
 
@@ -89,6 +90,7 @@ func (k *kept) Put(entries ...*capture.Entry) error {
 	if k.refuse != nil {
 		return k.refuse
 	}
+	k.puts++
 	for _, e := range entries {
 		b, err := e.Append(nil)
 		if err != nil {

@@ -19,7 +19,7 @@ type Keeper interface {
 }
 
 // ErrOff says that nothing is captured here.
-var ErrOff = errors.New("capture is off: set capture.enabled in the daemon's configuration")
+var ErrOff = errors.New("capture is off: set capture.enabled in the daemon's configuration; with an Edge Manager file, the daemon's log says what else it needs")
 
 // Status is what became of an explicit capture.
 type Status uint8

@@ -23,12 +23,13 @@ type item struct {
 // pops. Neither waits for the other. Each slot has a turn: a pusher may fill it when the
 // turn is its position, and the popper empty it when it is one more.
 type ring struct {
-	slots []slot
-	mask  uint64
-	_     [64]byte
-	tail  atomic.Uint64 // of pushers
-	_     [64]byte
-	head  uint64 // of the popper
+	slots  []slot
+	mask   uint64
+	enough uint64
+	_      [64]byte
+	tail   atomic.Uint64 // of pushers
+	_      [64]byte
+	head   uint64 // of the popper
 }
 
 type slot struct {
@@ -39,14 +40,14 @@ type slot struct {
 // init makes room for at least n items.
 func (r *ring) init(n int) {
 	size := 1 << bits.Len(uint(max(n, 2)-1))
-	r.slots, r.mask = make([]slot, size), uint64(size-1)
+	r.slots, r.mask, r.enough = make([]slot, size), uint64(size-1), uint64(min(mostWaiting, size/2))
 	for i := range r.slots {
 		r.slots[i].turn.Store(uint64(i))
 	}
 }
 
-// push adds an item unless there is no room.
-func (r *ring) push(it *item) bool {
+// push adds an item unless there is no room, and tells whether as many wait as are enough to be popped.
+func (r *ring) push(it *item) (pushed, enough bool) {
 	at := r.tail.Load()
 	for {
 		s := &r.slots[at&r.mask]
@@ -55,11 +56,12 @@ func (r *ring) push(it *item) bool {
 			if r.tail.CompareAndSwap(at, at+1) {
 				s.item = *it
 				s.turn.Store(at + 1)
-				return true
+				first := at - r.enough
+				return true, at >= r.enough && r.slots[first&r.mask].turn.Load() == first+1
 			}
 			at = r.tail.Load()
 		case turn < at:
-			return false // the popper is a whole ring behind
+			return false, false // the popper is a whole ring behind
 		default:
 			at = r.tail.Load()
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/tensor"
 )
 
 // Sink is where a Tap puts what it has captured: the spool. Put counts what it refuses.
@@ -41,8 +42,11 @@ type Tap struct {
 	// closed those who were late.
 	popping sync.Mutex
 
+	// rests says that the writer waits for a token of wake, asleep that it waits for nothing else.
+	rests  atomic.Bool
 	asleep atomic.Bool
 	wake   chan struct{}
+	enough int64         // bytes for which it is woken
 	begun  chan struct{} // closed when there is a sink, or when there will be none
 	ended  chan struct{}
 	stop   chan struct{}
@@ -95,6 +99,7 @@ func NewTap(o TapOptions) *Tap {
 	t := &Tap{
 		o: o, rules: o, wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 	}
+	t.enough = min(mostBytes, max(1, o.RingBytes/4))
 	t.ring.init(o.Ring)
 	go t.run()
 	return t
@@ -240,7 +245,8 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		t.dropped[noSink].Add(chosen)
 		return
 	}
-	if t.bytes.Add(size) > t.o.RingBytes {
+	waiting := t.bytes.Add(size)
+	if waiting > t.o.RingBytes {
 		t.bytes.Add(-size)
 		t.dropped[noBytes].Add(chosen)
 		return
@@ -250,7 +256,8 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		item.at = time.Now()
 	}
 	r.Keep()
-	if !t.ring.push(&item) {
+	pushed, many := t.ring.push(&item)
+	if !pushed {
 		r.LetGo()
 		t.bytes.Add(-size)
 		t.dropped[noSlot].Add(chosen)
@@ -260,7 +267,7 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		t.discard() // the writer may have looked for the last time
 		return
 	}
-	if t.asleep.Load() && t.asleep.CompareAndSwap(true, false) {
+	if (many || waiting >= t.enough || t.asleep.Load()) && t.rests.CompareAndSwap(true, false) {
 		select {
 		case t.wake <- struct{}{}:
 		default:
@@ -268,11 +275,14 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 	}
 }
 
-// The writer looks every pause, so that callers seldom have to wake it, until it has
-// found nothing so many times.
+// The writer looks every pause, so that callers seldom have to wake it: only where so much waits that more would fall out of the
+// processor's cache, or where it has found nothing so many times and sleeps. A pause is long enough that fewer than one request in a
+// hundred finds the writer on its processor, and short beside the spool's own.
 const (
-	pause    = 2 * time.Millisecond
-	patience = 50
+	pause       = 25 * time.Millisecond
+	patience    = 20
+	mostBytes   = 256 << 10
+	mostWaiting = 256
 )
 
 // run is the writer.
@@ -285,27 +295,29 @@ func (t *Tap) run() {
 	for idle := 0; ; {
 		if t.drain(w) {
 			idle = 0
-		} else if idle++; idle > patience {
-			t.asleep.Store(true)
-			if !t.ring.empty() {
-				t.asleep.Store(false)
-				continue
-			}
-			select {
-			case <-t.wake:
-				idle = 0
-			case <-t.stop:
-				t.drain(w)
-				return
-			}
+		} else {
+			idle++
 		}
-		timer.Reset(pause)
+		t.asleep.Store(idle > patience)
+		t.rests.Store(true)
+		due := timer.C
+		if t.asleep.Load() {
+			if due = nil; !t.ring.empty() {
+				idle = 0
+				continue // it came before anybody could know
+			}
+		} else {
+			timer.Reset(pause)
+		}
 		select {
-		case <-timer.C:
+		case <-due:
+		case <-t.wake:
+			idle = 0
 		case <-t.stop:
 			t.drain(w)
 			return
 		}
+		t.rests.Store(false)
 	}
 }
 
@@ -347,6 +359,8 @@ type entryWriter struct {
 	entry  Entry
 	one    [1]*Entry
 	shapes []int64
+	// gathered are rows that do not lie together in their request.
+	gathered []byte
 }
 
 // write gives what was chosen of a request to the sink.
@@ -380,6 +394,10 @@ func (w *entryWriter) write(it *item) {
 		w.put(it, it.chosen)
 		return
 	}
+	if it.size <= w.tap.o.EntryBytes && w.haveRows(r) {
+		w.some(it)
+		return
+	}
 	at := 0
 	for i := range parts {
 		p := &parts[i]
@@ -390,6 +408,63 @@ func (w *entryWriter) write(it *item) {
 		}
 		at += p.Rows
 	}
+}
+
+// haveRows tells whether all tensors of a request are rows.
+func (w *entryWriter) haveRows(r *engine.Request) bool {
+	for _, side := range [2][]tensor.Tensor{r.Inputs, r.Outputs} {
+		for i := range side {
+			if side[i].Shape.Rank() == 0 || side[i].Shape.Dim(0) != int64(r.Rows) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// some writes the parts that were chosen, those for the same reasons together: what an entry costs beside its rows is more than a row.
+func (w *entryWriter) some(it *item) {
+	var reasons [allWhy + 1]bool
+	parts := it.request.Parts()
+	for i := range parts {
+		reasons[parts[i].Why] = true
+	}
+	e := &w.entry
+	for why := ByRate; why <= allWhy; why++ {
+		if !reasons[why] {
+			continue
+		}
+		e.Why, e.Parts = why, e.Parts[:0]
+		rows := 0
+		for i := range parts {
+			if p := &parts[i]; Why(p.Why) == why {
+				e.Parts = append(e.Parts, Part{Number: p.Number, Rows: uint32(p.Rows)})
+				rows += p.Rows
+			}
+		}
+		// What was taken before stays where it is when the room grows: the tensors point to it.
+		w.gathered = w.gathered[:0]
+		w.all(it.request, it.err != nil)
+		for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
+			for i := range side {
+				side[i].Data, side[i].Shape[0] = w.gather(parts, why, side[i].Data, it.request.Rows), int64(rows)
+			}
+		}
+		w.put(it, uint64(len(e.Parts)))
+	}
+}
+
+// gather copies the rows of the parts that were chosen for these reasons, and returns the copy.
+func (w *entryWriter) gather(parts []engine.Part, why Why, data []byte, rows int) []byte {
+	start, at, row := len(w.gathered), 0, len(data)/rows
+	for i := range parts {
+		n := parts[i].Rows * row
+		if Why(parts[i].Why) == why {
+			w.gathered = append(w.gathered, data[at:at+n]...)
+		}
+		at += n
+	}
+	return w.gathered[start:len(w.gathered):len(w.gathered)]
 }
 
 // all are the tensors of a whole request.

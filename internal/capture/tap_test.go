@@ -13,6 +13,7 @@ import (
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -263,6 +264,111 @@ func TestLaneNamesInferences(t *testing.T) {
 		if got.Inference != want.name || got.Inference != capture.NumberedName(origin, uint64(6+i)) || got.Rows != want.rows || fmt.Sprint(in) != fmt.Sprint(want.in) ||
 			fmt.Sprint(got.Inputs[0].Shape) != fmt.Sprint([]int64{int64(want.rows), 3}) || len(got.Outputs[0].Data) != 4*want.rows {
 			t.Errorf("record %d: %+v", i, got)
+		}
+	}
+}
+
+// What a client is told that its prediction is called is what the record is called.
+func TestClientsKnowNames(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Rate: 1}})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	c := serveLane(t, e)
+	m, err := c.Model(t.Context(), "sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float32{}
+	for n := range 5 {
+		in, out := []float32{float32(n), 0, 0}, []float32{0}
+		name, err := m.PredictNamed(t.Context(), 1, [][]byte{tensor.AsBytes(in)}, [][]byte{tensor.AsBytes(out)})
+		if err != nil || name.String() == "" || out[0] != float32(n) {
+			t.Fatalf("%q: %v, %v", name, out, err)
+		}
+		want[name.String()] = in[0]
+	}
+	if _, err := m.PredictNamed(t.Context(), 1, nil, nil); err == nil {
+		t.Error("no inputs are taken")
+	}
+	if n := (lane.Inference{}).String(); n != "" {
+		t.Errorf("no prediction is called %q", n)
+	}
+	k := &kept{}
+	tap.Start(k)
+	tap.Close()
+	if len(k.records) != len(want) {
+		t.Fatalf("%d records of %d predictions", len(k.records), len(want))
+	}
+	for _, r := range k.records {
+		in, _ := elements(r.Inputs[0].Data)
+		if first, ok := want[r.Inference]; !ok || in[0] != first {
+			t.Errorf("%q: %v", r.Inference, in)
+		}
+	}
+}
+
+// Of requests that the lane has put together those that are chosen for the same reasons are one entry, wherever their rows lie, and
+// each is the record that it would be alone.
+func TestChosenPartsGoTogether(t *testing.T) {
+	tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Every: 3, Banded: true, Low: 100, High: math.Inf(1)}})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	m, err := e.Acquire("sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	const parts = 12
+	rows := func(part int) int { return 1 + part%2 }
+	total := 0
+	for i := range parts {
+		total += rows(i)
+	}
+	r, err := m.NewRequest(total)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in []float32
+	want := map[string]capture.Why{}
+	origin := [16]byte{9}
+	r.SetOrigin(origin)
+	for i := range parts {
+		r.AddPart(uint64(i), rows(i))
+		value := float32(i)
+		why := capture.Why(0)
+		if i%4 == 1 {
+			value += 100
+			why |= capture.ByOutput
+		}
+		if i%3 == 2 { // the model's 3rd, 6th and so on
+			why |= capture.ByCount
+		}
+		if why != 0 {
+			want[capture.NumberedName(origin, uint64(i))] = why
+		}
+		for range rows(i) {
+			in = append(in, value, float32(i), 0)
+		}
+	}
+	copy(r.Inputs[0].Bytes(), tensor.AsBytes(in))
+	r.Count = parts
+	if err := r.Predict(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Release()
+	k := &kept{}
+	tap.Start(k)
+	tap.Close()
+	if k.puts != 3 || len(k.records) != len(want) || tap.Stats().Taken != uint64(len(want)) {
+		t.Fatalf("%d entries with %d records, want 3 with %d; %+v", k.puts, len(k.records), len(want), tap.Stats())
+	}
+	for _, got := range k.records {
+		var part int
+		if _, err := fmt.Sscanf(got.Inference[33:], "%d", &part); err != nil {
+			t.Fatal(err)
+		}
+		x, _ := elements(got.Inputs[0].Data)
+		y, _ := elements(got.Outputs[0].Data)
+		if got.Why != want[got.Inference] || got.Rows != rows(part) || len(x) != 3*rows(part) || len(y) != rows(part) || x[1] != float32(part) || x[len(x)-2] != float32(part) || y[0] != x[0]+x[1] {
+			t.Errorf("part %d: %+v, %v to %v", part, got, x, y)
 		}
 	}
 }

@@ -134,6 +134,9 @@ type Run struct {
 	// Cores are the CPUs that the model's runs keep to, such as "0-3,6"; empty for
 	// all. The engine checks them against those that the process may use.
 	Cores string `yaml:"cores"`
+	// Provider is what backend onnx runs the model on, such as "cpu" and "cuda:0"; empty
+	// lets it choose.
+	Provider string `yaml:"provider"`
 	// Capture is which of its requests are captured.
 	Capture Sampling `yaml:"capture"`
 }
@@ -175,6 +178,9 @@ type Backends struct {
 	LibDLRAligned bool `yaml:"libdlr_aligned"`
 	// LibDLRPinned is how much of that memory is locked; 0 for none.
 	LibDLRPinned Size `yaml:"libdlr_pinned"`
+	// ONNXRuntime is the libonnxruntime.so to prefer over the system's; absolute, empty
+	// for none.
+	ONNXRuntime string `yaml:"onnxruntime"`
 }
 
 // TCP is where the Open Inference Protocol is served beside its Unix sockets, and

@@ -90,11 +90,12 @@ models:
     batch_delay: 250us
     priority: low
     cores: 0-1,3
+    provider: cuda:1
 model_defaults: {threads: 2, timeout: 1m30s, cores: 2}
 model_roots: [/m]
 state_dir: /var/lib/picket
 unsigned: true
-backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB}
+backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB, onnxruntime: /opt/libonnxruntime.so}
 limits: {max_message: 100MB}
 log: {level: debug, format: json}
 host: {imds: false, instance_type: m5.4xlarge}
@@ -114,11 +115,11 @@ host: {imds: false, instance_type: m5.4xlarge}
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
 	two.Threads, two.ExpectedRows, two.BatchDelay = 4, 64, 250*time.Microsecond
-	two.Priority, two.Cores = "low", "0-1,3"
+	two.Priority, two.Cores, two.Provider = "low", "0-1,3", "cuda:1"
 	want.Models = []Model{one, two}
 	want.ModelRoots, want.StateDir = []string{"/m"}, "/var/lib/picket"
 	want.Unsigned = true
-	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20}
+	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20, ONNXRuntime: "/opt/libonnxruntime.so"}
 	want.Limits.MaxMessage = 100_000_000
 	want.Log = Log{Level: slog.LevelDebug, Format: "json"}
 	want.Host = Host{InstanceType: "m5.4xlarge"}
@@ -188,6 +189,9 @@ func TestMistakes(t *testing.T) {
 		{"models:\n- {name: a, path: /a, threads: many}", `line 2: models[0].threads: "many" is not a whole number`},
 		{"model_roots: [models]", `line 1: model_roots[0]: "models" must be an absolute path`},
 		{"backends: {force: dlr, disable: [dlr]}", `line 1: backends.force: "dlr" is also disabled, so no model could run`},
+		{"backends: {onnxruntime: libonnxruntime.so}", `line 1: backends.onnxruntime: "libonnxruntime.so" must be an absolute path`},
+		{"model_defaults: {provider: rocm}", `line 1: model_defaults.provider: "rocm" is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1`},
+		{"model_defaults: {provider: cpu:1}", `line 1: model_defaults.provider: "cpu:1" is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1`},
 		{"backends: {libdlr_pinned: 1MiB}", "line 1: backends.libdlr_pinned: needs backends.libdlr_aligned: true"},
 		{"backends: {libdlr_aligned: true, libdlr_pinned: 1024GiB}", "line 1: backends.libdlr_pinned: is 1024GiB, it must be from 0B to 16GiB"},
 		{"backends: {force: TVM!}", "line 1: backends.force: \"TVM!\" is not the name of a backend: `picket info` lists them"},

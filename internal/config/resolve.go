@@ -13,6 +13,7 @@ import (
 const (
 	EnvSockets      = "PICKET_SOCKETS"
 	EnvBackend      = "PICKET_BACKEND"
+	EnvONNXRuntime  = "PICKET_ONNXRUNTIME"
 	EnvCPUMask      = "PICKET_CPU_MASK"
 	EnvInstanceType = "PICKET_INSTANCE_TYPE"
 	EnvIMDS         = "PICKET_IMDS"
@@ -86,6 +87,7 @@ func (c *Config) applyEnv(getenv func(string) string, from origin) error {
 		to         *string
 	}{
 		{EnvBackend, "backends.force", &c.Backends.Force},
+		{EnvONNXRuntime, "backends.onnxruntime", &c.Backends.ONNXRuntime},
 		{EnvCPUMask, "host.cpu_mask", &c.Host.CPUMask},
 		{EnvInstanceType, "host.instance_type", &c.Host.InstanceType},
 	} {

@@ -34,7 +34,7 @@ func TestPrecedence(t *testing.T) {
 		{"file", Flags{Config: file}, noEnv, []string{"/file/agent.sock"}, "/file", "tvm", "avx2"},
 		{
 			"environment", Flags{Config: file},
-			env(EnvSockets, "/env", EnvBackend, "dlr", EnvCPUMask, "avx512f"),
+			env(EnvSockets, "/env", EnvBackend, "dlr", EnvCPUMask, "avx512f", EnvONNXRuntime, "/opt/libonnxruntime.so"),
 			[]string{"/env/agent.sock"}, "/env", "dlr", "avx512f",
 		},
 		{
@@ -61,6 +61,9 @@ func TestPrecedence(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got.Sockets.Agent.Paths, c.sockets) || got.Sockets.Dir != c.dir {
 			t.Errorf("%s: sockets %q in %q", c.name, got.Sockets.Agent.Paths, got.Sockets.Dir)
+		}
+		if want := c.getenv(EnvONNXRuntime); got.Backends.ONNXRuntime != want {
+			t.Errorf("%s: ONNX Runtime is %q, want %q", c.name, got.Backends.ONNXRuntime, want)
 		}
 		if got.Backends.Force != c.backend || got.Host.CPUMask != c.mask {
 			t.Errorf("%s: backend %q, mask %q", c.name, got.Backends.Force, got.Host.CPUMask)

@@ -38,6 +38,8 @@ var (
 	// Which backends exist is for the engine to say; this is how they are written.
 	backendName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 	accountName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@-]{0,63}$`) // a user or a group
+	// Which of these there are is for the backend to say.
+	provider = regexp.MustCompile(`^(auto|cpu|openvino|(cuda|tensorrt)(:[0-9]{1,3})?)$`)
 	// Which CPUs there are is for the engine to say, too.
 	cpuList = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
 )
@@ -301,6 +303,9 @@ func (r Run) check(k *checker, path string) {
 	if r.Cores != "" && !cpuList.MatchString(r.Cores) {
 		k.add(path+".cores", "%s is not a list of CPUs, such as 0-3,6", quote(r.Cores))
 	}
+	if r.Provider != "" && !provider.MatchString(r.Provider) {
+		k.add(path+".provider", "%s is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1", quote(r.Provider))
+	}
 	r.Capture.check(k, path+".capture")
 }
 
@@ -318,6 +323,9 @@ func (c *Config) checkBackends(k *checker) {
 	}
 	if c.Backends.LibDLR != "" {
 		k.absolute("backends.libdlr", c.Backends.LibDLR)
+	}
+	if c.Backends.ONNXRuntime != "" {
+		k.absolute("backends.onnxruntime", c.Backends.ONNXRuntime)
 	}
 	switch pinned := c.Backends.LibDLRPinned; {
 	case pinned < 0 || pinned > maxPinned:

@@ -49,7 +49,8 @@ type Reader struct {
 const maxParked = 4 << 10
 
 // enough is how many bytes are as many as are worth being looked for: some hundred
-// requests of one row. Who has no answers read has so much lie here.
+// requests of one row. Who reads no answers has about so much lie here, so that a
+// stream, which would give whatever it is asked for, is asked for no more.
 const enough = MaxMessage / 4
 
 const (
@@ -66,9 +67,9 @@ func NewReader(conn *net.UnixConn) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing to read: %w", err)
 	}
-	r := &Reader{conn: conn, raw: raw, most: MaxMessage}
+	r := &Reader{conn: conn, raw: raw, most: 2 * enough}
 	if r.packets = isPacket(conn); r.packets {
-		r.most++ // one byte more than allowed shows that there is more
+		r.most = MaxMessage + 1 // one byte more than allowed shows that there is more
 	}
 	r.try = r.attempt
 	return r, nil

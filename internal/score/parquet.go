@@ -128,6 +128,8 @@ func (r *columnReader) run() {
 		}
 		a.chunk.loaded <- struct{}{}
 	}
+	var ignored error // of a file that was only read
+	defer caught(&ignored)
 	for _, c := range r.cursors {
 		c.close()
 	}

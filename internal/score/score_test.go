@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/store"
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
@@ -252,6 +255,48 @@ func TestParquetInput(t *testing.T) {
 	}
 }
 
+// A Parquet file with any byte changed is read, or refused with a sentence; nothing panics and nothing is waited for without end.
+func TestDamagedParquet(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rows.parquet")
+	parquetOf(t, path, testkit.Rows(300, 3), 3, 100)
+	whole := read(t, path)
+	for at := 0; at < len(whole); at += 5 {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1 << (at % 8)
+		write(t, path, damaged)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := readParquet(f, int64(len(damaged))); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("byte %d: %q", at, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readParquet(f *os.File, size int64) (err error) {
+	s, err := openParquet(f, size, &Options{IDs: []string{"id"}, Threads: 2}, 3, tensor.FP32)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	c := &chunk{ids: make([][]span, 0, 1)}
+	for rows := 0; rows < 1000; rows += c.rows {
+		if err := s.next(c); err != nil {
+			return err
+		}
+		if err := s.decode(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sameNumber allows for another way to write a small number.
 func sameNumber(a, b string) bool {
 	a1, a2, _ := strings.Cut(a, ",")
@@ -417,6 +462,63 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// The input is not overwritten.
+func TestOutputIsNotTheInput(t *testing.T) {
+	t.Parallel()
+	model, m := modelFolder(t)
+	path := filepath.Join(t.TempDir(), "rows.csv")
+	text := csvOf(testkit.Rows(10, m.Features), m.Features, true)
+	o := options(t, model, write(t, path, text), path)
+	o.IDs = []string{"id"}
+	if _, err := Run(t.Context(), o); !errors.Is(err, ErrInput) || !bytes.Equal(read(t, path), text) {
+		t.Errorf("%v, and %d bytes are left of %d", err, len(read(t, path)), len(text))
+	}
+}
+
+// Chunks are the same from any of their starts on.
+func TestChunksDependOnTheirStart(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	for i := 0; text.Len() < 5*chunkBytes; i++ {
+		text.WriteString(strings.Repeat("1", 1+i*7919%3000))
+		text.WriteString(",2\n")
+		if i == 400 { // a line that is longer than a chunk
+			text.WriteString(strings.Repeat("1", chunkBytes*3/2) + ",2\n")
+		}
+	}
+	f, err := os.Open(write(t, filepath.Join(t.TempDir(), "rows.csv"), text.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ends := func(from int64) (all []int64) {
+		s, err := openCSV(f, int64(text.Len()), &Options{Header: HeaderNo}, 2, tensor.FP32)
+		if err == nil {
+			err = s.skip(position{Bytes: from})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := new(chunk); ; {
+			if err := s.next(c); errors.Is(err, io.EOF) {
+				return all
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c.end)
+		}
+	}
+	whole := ends(0)
+	if len(whole) < 4 || whole[len(whole)-1] != int64(text.Len()) {
+		t.Fatalf("chunks end at %d of %d", whole, text.Len())
+	}
+	for i, end := range whole {
+		if rest := ends(end); !slices.Equal(rest, whole[i+1:]) {
+			t.Errorf("from %d on chunks end at %d, want %d", end, rest, whole[i+1:])
+		}
 	}
 }
 

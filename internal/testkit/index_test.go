@@ -10,7 +10,7 @@ import (
 )
 
 // maxTestdata keeps the repository quick to clone.
-const maxTestdata = 2_300_000
+const maxTestdata = 2_600_000
 
 func TestModelsHaveTheirFilesAndAnswers(t *testing.T) {
 	models := Models(t)
@@ -93,9 +93,9 @@ func TestEveryFixtureIsListed(t *testing.T) {
 		known[a.Dir+"/compiled.so"] = true
 		known[a.Dir+"/compiled.meta"] = a.Meta
 	}
-	for _, dir := range []string{"tvm/mlp_b1-v3", "tvm/mlp_b1-v4"} {
-		for _, f := range []string{"compiled.so", "compiled_model.json", "compiled.params", "compiled.meta", "input.f32", "expected.f32"} {
-			known[dir+"/"+f] = true
+	for dir, data := range tvmFixtures {
+		for _, f := range append([]string{"compiled.so", "compiled_model.json", "compiled.params", "compiled.meta"}, data...) {
+			known["tvm/"+dir+"/"+f] = true
 		}
 	}
 	root := filepath.Dir(Path(t, "README.md"))
@@ -126,11 +126,23 @@ func TestEveryFixtureIsListed(t *testing.T) {
 	}
 }
 
+// tvmFixtures are the artifacts of TVM, with their data.
+var tvmFixtures = map[string][]string{
+	"mlp_b1-v3":  {"input.f32", "expected.f32"},
+	"mlp_b1-v4":  {"input.f32", "expected.f32"},
+	"mlp_b1-a64": {"input.f32", "expected.f32"},
+	"mlp_b16-v3": {"input.f32", "expected.f32"},
+	"cnn-v3":     {"input.f32", "expected.f32"},
+	"mixed-v3":   {"scale.f16", "ids.i32", "image.u8", "scores.f32", "best.i64", "rows.i8"},
+}
+
 func TestTVMFixturesHoldOneAnswerPerInput(t *testing.T) {
-	for _, dir := range []string{"tvm/mlp_b1-v3", "tvm/mlp_b1-v4"} {
-		in, out := ReadF32(t, dir+"/input.f32"), ReadF32(t, dir+"/expected.f32")
-		if len(in) != 64*30 || len(out) != 64 {
-			t.Errorf("%s has %d input and %d output values, want 1920 and 64", dir, len(in), len(out))
+	for dir, row := range map[string]struct{ rows, in, out int }{
+		"mlp_b1-v3": {64, 30, 1}, "mlp_b1-v4": {64, 30, 1}, "mlp_b1-a64": {80, 12, 3}, "mlp_b16-v3": {80, 12, 3}, "cnn-v3": {4, 3 * 32 * 32, 10},
+	} {
+		in, out := ReadF32(t, "tvm/"+dir+"/input.f32"), ReadF32(t, "tvm/"+dir+"/expected.f32")
+		if len(in) != row.rows*row.in || len(out) != row.rows*row.out {
+			t.Errorf("%s has %d input and %d output values, want %d rows of %d and %d", dir, len(in), len(out), row.rows, row.in, row.out)
 		}
 	}
 }

@@ -26,6 +26,7 @@ class Lane:
         self._connection = 0  # counts the connections made
         self._id = 0
         self._limit = 0
+        self._number = b""  # the connection's, as the daemon has it
 
     def __enter__(self):
         return self
@@ -92,7 +93,7 @@ class Lane:
         if frame.rows != rows or len(answer) != sum(t.size(rows) for t in model.outputs):
             self._hang_up()
             raise LaneError(Code.INTERNAL, "the daemon answered with another number of bytes than the rows have")
-        return answer
+        return f"{self._number.hex()}-{id}" if self._number else "", answer
 
     def _cancel(self, id):
         try:
@@ -122,7 +123,7 @@ class Lane:
         try:
             self._write(wire.hello(), end)
             _, payload = self._answer(0, wire.WELCOME, end)
-            self._limit = wire.parse_welcome(payload)
+            self._limit, self._number = wire.parse_welcome(payload)
         except LaneError:
             self._hang_up()
             raise

@@ -90,6 +90,10 @@ class Model:
 
     def predict(self, *inputs, timeout=None):
         """One result for each output. inputs are in the order of self.inputs: numpy arrays, nested sequences of numbers, or bytes."""
+        return self.predict_named(*inputs, timeout=timeout)[1]
+
+    def predict_named(self, *inputs, timeout=None):
+        """What the daemon calls the prediction among those that it captures, for `picket truth` ("" where it names none), and what predict returns."""
         if len(inputs) != len(self.inputs):
             raise LaneError(Code.INVALID_ARGUMENT, f"{len(inputs)} inputs were given, the model has {len(self.inputs)}")
         parts, rows = [], None
@@ -100,11 +104,11 @@ class Model:
             parts.append(data)
             rows = n or rows
         rows = rows or 1
-        answer = self._lane._predict(self, rows, b"".join(parts), timeout)
+        name, answer = self._lane._predict(self, rows, b"".join(parts), timeout)
         as_array = numpy is not None and any(isinstance(value, numpy.ndarray) for value in inputs)
         results, at = [], 0
         for spec in self.outputs:
             n = spec.size(rows)
             results.append(spec.decode(answer[at:at + n], rows, as_array))
             at += n
-        return results
+        return name, results

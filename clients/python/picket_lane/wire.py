@@ -41,13 +41,13 @@ def hello():
 
 
 def parse_welcome(payload):
-    """The largest payload that the daemon takes and gives."""
+    """The largest payload that the daemon takes and gives, and the connection's number; empty from a daemon that does not tell it."""
     if len(payload) < 24:
         raise LaneError(Code.INTERNAL, "the daemon's greeting is too short")
     version, _, _, _, limit, _, _ = struct.unpack_from("<HHIIIII", payload)
     if version != VERSION:
         raise LaneError(Code.FAILED_PRECONDITION, f"the daemon speaks version {version} of the lane, this client {VERSION}")
-    return limit
+    return limit, bytes(payload[24:40]) if len(payload) >= 40 else b""
 
 
 def parse_error(payload):

@@ -53,6 +53,19 @@ class TestLane(unittest.TestCase):
             self.check(model, data.tobytes())
             self.check(model, data)
 
+    def test_names(self):
+        for name in "lane.sock", "lane-stream.sock":
+            model = self.lane(name).model(NAME)
+            names = []
+            for _ in range(2):
+                called, (scores,) = model.predict_named(ROWS[:3])
+                self.assertEqual([score for row in scores for score in row], WANT[:3])
+                self.assertRegex(called, "^[0-9a-f]{32}-[0-9]+$")
+                names.append(called)
+            self.assertNotEqual(*names)
+            with open(os.environ["PICKET_NAMES"], "a") as file:  # test.sh looks for them among what was captured
+                file.writelines(called + "\n" for called in names)
+
     def test_many_rows(self):
         self.check(self.lane().model(NAME), ROWS * 20, WANT * 20)
 

@@ -117,7 +117,10 @@ type Decision struct {
 	// Cause is why rules decided: "late", "down", "open" (the circuit breaker) or "busy" (the queue is full).
 	Cause string `json:"cause,omitempty"`
 	// Model is the version that scored: "1". Empty when rules decided.
-	Model   string    `json:"model,omitempty"`
+	Model string `json:"model,omitempty"`
+	// Inference is what Picket calls the score among what it captures. Empty when rules decided.
+	Inference string `json:"inference,omitempty"`
+
 	Reasons []Reason  `json:"reasons,omitempty"`
 	Decided time.Time `json:"decided"`
 	// ScoreMicroseconds is how long the score took, from handing the profile over to having it.
@@ -267,6 +270,8 @@ type Capture struct {
 	Dropped  uint64 `json:"dropped"`
 	// Bytes is what the spool has on disk.
 	Bytes uint64 `json:"bytes"`
+	// Told is how many outcomes this application server has told Picket since it started.
+	Told uint64 `json:"told"`
 }
 
 // Login is an analyst's.

@@ -321,6 +321,7 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 		s.sendError(w, err)
 		return
 	}
+	c.Told = s.told.Load()
 	reply(w, c)
 }
 

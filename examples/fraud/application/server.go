@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/picket-ml/picket/examples/fraud/api"
@@ -24,6 +25,8 @@ type Options struct {
 	Scorer scoring.Scorer
 	// Loader has Picket load the versions of Models; nil where the operator does it, and then versions cannot be swapped here.
 	Loader *scoring.Loader
+	// Teller tells Picket what became of transactions; nil where nobody is told, and then outcomes are forgotten after a week.
+	Teller Teller
 	Models []*scoring.Model
 	// Version is the one to begin with; the last of Models where it is empty.
 	Version string
@@ -76,6 +79,7 @@ type Server struct {
 	wanted  *scoring.Model // the last that was used
 	since   time.Time      // when it came
 	swap    sync.Mutex
+	told    atomic.Uint64 // outcomes
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 }
@@ -118,6 +122,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.stop = stop
 	s.workers.Go(func() { s.tick(background) })
 	s.workers.Go(func() { s.keep(background) })
+	s.workers.Go(func() { s.outcomes(background) })
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/picket-ml/picket/examples/fraud/features"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
@@ -57,14 +58,18 @@ func (s *overAgent) Score(ctx context.Context, profile []float32) (Score, error)
 	for _, v := range profile {
 		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
 	}
+	var header metadata.MD
 	answer, err := s.client.Predict(ctx, &agentapi.PredictRequest{Name: m.Served(), Tensors: []*agentapi.Tensor{{
 		TensorMetadata: &agentapi.TensorMetadata{DataType: agentapi.DataType_FLOAT32, Shape: []int32{1, int32(len(profile))}},
 		Data:           &agentapi.Tensor_ByteData{ByteData: data},
-	}}})
+	}}}, grpc.Header(&header))
 	if err != nil {
 		return Score{}, err
 	}
 	score := Score{Model: m}
+	if given := header.Get("picket-inference-id"); len(given) > 0 {
+		score.Inference = given[0]
+	}
 	for i, t := range answer.GetTensors() {
 		numbers := t.GetByteData()
 		switch {

@@ -96,6 +96,7 @@ func (g *Guard) Decide(ctx context.Context, profile []float32, into *api.Decisio
 		return
 	}
 	into.Source, into.Model, into.Score = api.ByModel, score.Model.Version, &score.Probability
+	into.Inference = score.Inference
 	into.Verdict, into.Reasons = score.Model.Verdict(score.Probability), reasons(profile, score.Contributions)
 }
 

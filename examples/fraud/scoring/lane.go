@@ -99,10 +99,11 @@ func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) 
 	r := s.rooms.Get().(*room)
 	defer s.rooms.Put(r)
 	r.input[0] = tensor.AsBytes(profile)
-	if err := use.lane.PredictInto(ctx, 1, r.input[:], r.outputs[:]); err != nil {
+	name, err := use.lane.PredictNamed(ctx, 1, r.input[:], r.outputs[:])
+	if err != nil {
 		return Score{}, err
 	}
-	score := Score{Probability: r.score[0], Model: use.model}
+	score := Score{Probability: r.score[0], Model: use.model, Inference: name.String()}
 	if use.explained && use.model.Verdict(score.Probability) != api.Approve {
 		// Reasons take much longer than a score, and nobody asks why of what was approved.
 		if err := use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); err != nil {

@@ -18,6 +18,8 @@ type Score struct {
 	Contributions []float32
 	// Model is who answered.
 	Model *Model
+	// Inference is what Picket calls the answer among what it captures; empty where it does not say.
+	Inference string
 }
 
 // Scorer asks a model. Any number of goroutines may use it.

@@ -14,10 +14,22 @@ func (s *Store) Attempt(ctx context.Context, id string, now time.Time) (bool, er
 	return s.changes(ctx, "taking an attempt of "+id, `UPDATE decisions SET attempts = attempts - 1 WHERE id = $1 AND status = 'waiting' AND attempts > 0 AND expires > $2`, id, now.UnixMicro())
 }
 
+// factorFailed is told of a transaction that was denied after the last attempt.
+const factorFailed = `{"second_factor":"failed"}`
+
 // Refuse records why a code was refused. With the last attempt the transaction is denied.
 func (s *Store) Refuse(ctx context.Context, id, why string) error {
-	_, err := s.changes(ctx, "refusing a code of "+id, `UPDATE decisions SET refused = $2, status = CASE WHEN attempts > 0 THEN status ELSE 'denied' END WHERE id = $1 AND status = 'waiting'`, id, why)
-	return err
+	return s.within(ctx, "refusing a code of "+id, func(tx *sql.Tx) error {
+		var status string
+		err := tx.QueryRowContext(ctx, `UPDATE decisions SET refused = $2, status = CASE WHEN attempts > 0 THEN status ELSE 'denied' END WHERE id = $1 AND status = 'waiting' RETURNING status`, id, why).Scan(&status)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil || status != "denied" {
+			return err
+		}
+		return noteOutcome(ctx, tx, id, ByFactor, factorFailed, time.Now())
+	})
 }
 
 // Complete approves a transaction whose customer has shown the code of a time step. It is false where the code of that step was used before, by this customer for any transaction.
@@ -42,6 +54,9 @@ func (s *Store) Complete(ctx context.Context, id string, customer uint32, step i
 			return false, err
 		}
 	}
+	if err := noteOutcome(ctx, tx, id, ByFactor, `{"second_factor":"passed"}`, time.Now()); err != nil {
+		return false, fmt.Errorf("completing %s: %w", id, err)
+	}
 	if err := tx.Commit(); err != nil {
 		return false, fmt.Errorf("completing %s: %w", id, err)
 	}
@@ -50,21 +65,32 @@ func (s *Store) Complete(ctx context.Context, id string, customer uint32, step i
 
 // Expire denies what waits and whose time is over, and gives the ids.
 func (s *Store) Expire(ctx context.Context, now time.Time) ([]string, error) {
-	rows, err := s.db.QueryContext(ctx, `UPDATE decisions SET status = 'denied', refused = 'expired' WHERE status = 'waiting' AND expires <= $1 RETURNING id`, now.UnixMicro())
-	if err != nil {
-		return nil, fmt.Errorf("expiring challenges: %w", err)
-	}
-	defer rows.Close()
 	var ids []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("expiring challenges: %w", err)
+	err := s.within(ctx, "expiring challenges", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `UPDATE decisions SET status = 'denied', refused = 'expired' WHERE status = 'waiting' AND expires <= $1 RETURNING id`, now.UnixMicro())
+		if err != nil {
+			return err
 		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("expiring challenges: %w", err)
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := noteOutcome(ctx, tx, id, ByFactor, `{"second_factor":"expired"}`, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return ids, nil
 }

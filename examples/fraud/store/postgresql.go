@@ -16,9 +16,9 @@ const (
 		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::smallint[], $11::smallint[], $12::text[], $13::integer[], $14::integer[])
 		AS u (id, stored, at, customer, terminal, merchant, device, amount, channel, category, country, latitude, longitude)
 		ON CONFLICT DO NOTHING RETURNING id`
-	insertDecisions = `INSERT INTO decisions (id, verdict, status, score, source, cause, model, reasons, profile, decided, score_us, decide_us, recovered, expires, attempts, refused)
+	insertDecisions = `INSERT INTO decisions (id, verdict, status, score, source, cause, model, reasons, profile, decided, score_us, decide_us, recovered, expires, attempts, inference, refused)
 		SELECT u.*, '' FROM unnest($1::text[], $2::text[], $3::text[], $4::real[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bigint[], $11::bigint[], $12::bigint[], $13::smallint[],
-			$14::bigint[], $15::integer[]) AS u
+			$14::bigint[], $15::integer[], $16::text[]) AS u
 		ON CONFLICT DO NOTHING RETURNING id`
 )
 
@@ -34,13 +34,13 @@ type postgreSQL struct {
 		writes                                                   []*write
 	}
 	d struct {
-		id, verdict, status, source, cause, model, reasons []string
-		score                                              []*float32
-		profile                                            [][]byte
-		decided, scoreTook, decideTook, expires            []int64
-		recovered                                          []int16
-		attempts                                           []int32
-		writes                                             []*write
+		id, verdict, status, source, cause, model, reasons, inference []string
+		score                                                         []*float32
+		profile                                                       [][]byte
+		decided, scoreTook, decideTook, expires                       []int64
+		recovered                                                     []int16
+		attempts                                                      []int32
+		writes                                                        []*write
 	}
 }
 
@@ -107,7 +107,7 @@ func (d *postgreSQL) decisions(ctx context.Context, tx pgx.Tx, batch []*write) e
 	c := &d.d
 	c.id, c.verdict, c.status, c.source, c.cause, c.model, c.reasons = c.id[:0], c.verdict[:0], c.status[:0], c.source[:0], c.cause[:0], c.model[:0], c.reasons[:0]
 	c.score, c.profile, c.decided, c.scoreTook, c.decideTook, c.expires = c.score[:0], c.profile[:0], c.decided[:0], c.scoreTook[:0], c.decideTook[:0], c.expires[:0]
-	c.recovered, c.attempts, c.writes = c.recovered[:0], c.attempts[:0], c.writes[:0]
+	c.recovered, c.attempts, c.inference, c.writes = c.recovered[:0], c.attempts[:0], c.inference[:0], c.writes[:0]
 	for _, w := range batch {
 		if w.decision == nil {
 			continue
@@ -122,11 +122,12 @@ func (d *postgreSQL) decisions(ctx context.Context, tx pgx.Tx, batch []*write) e
 		c.source, c.cause, c.model, c.reasons = append(c.source, one.source), append(c.cause, one.cause), append(c.model, one.model), append(c.reasons, w.reasons)
 		c.profile, c.decided, c.scoreTook, c.decideTook = append(c.profile, one.profile), append(c.decided, one.decided), append(c.scoreTook, one.scoreTook), append(c.decideTook, one.decideTook)
 		c.recovered, c.expires, c.attempts = append(c.recovered, int16(one.recovered)), append(c.expires, one.expires), append(c.attempts, int32(one.attempts))
+		c.inference = append(c.inference, w.decision.Inference)
 	}
 	if len(c.writes) == 0 {
 		return nil
 	}
-	return insert(ctx, tx, c.writes, insertDecisions, c.id, c.verdict, c.status, c.score, c.source, c.cause, c.model, c.reasons, c.profile, c.decided, c.scoreTook, c.decideTook, c.recovered, c.expires, c.attempts)
+	return insert(ctx, tx, c.writes, insertDecisions, c.id, c.verdict, c.status, c.score, c.source, c.cause, c.model, c.reasons, c.profile, c.decided, c.scoreTook, c.decideTook, c.recovered, c.expires, c.attempts, c.inference)
 }
 
 // insert runs a statement that returns the ids it has inserted, which come in the order of writes; what is missing among them was there before.

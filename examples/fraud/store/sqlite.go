@@ -18,8 +18,8 @@ import (
 const (
 	insertTransaction = `INSERT INTO transactions (id, server, stored, at, customer, terminal, merchant, device, amount, channel, category, country, latitude, longitude)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING`
-	insertDecision = `INSERT INTO decisions (id, verdict, status, score, source, cause, model, reasons, profile, decided, score_us, decide_us, recovered, expires, attempts, refused)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '') ON CONFLICT DO NOTHING`
+	insertDecision = `INSERT INTO decisions (id, verdict, status, score, source, cause, model, reasons, profile, decided, score_us, decide_us, recovered, expires, attempts, refused, inference)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '', $16) ON CONFLICT DO NOTHING`
 )
 
 // sqlite writes over one connection of its own, since a file has one writer.
@@ -83,7 +83,7 @@ func (d *sqlite) commit(ctx context.Context, server string, batch []*write) erro
 				continue
 			}
 			c := w.columns()
-			result, err = decision.ExecContext(ctx, w.id, c.verdict, c.status, c.score, c.source, c.cause, c.model, w.reasons, c.profile, c.decided, c.scoreTook, c.decideTook, c.recovered, c.expires, c.attempts)
+			result, err = decision.ExecContext(ctx, w.id, c.verdict, c.status, c.score, c.source, c.cause, c.model, w.reasons, c.profile, c.decided, c.scoreTook, c.decideTook, c.recovered, c.expires, c.attempts, w.decision.Inference)
 		}
 		if err != nil {
 			return err

@@ -167,7 +167,7 @@ func (s *Store) shut() error {
 func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }
 
 const recordColumns = `t.id, t.stored, t.at, t.customer, t.terminal, t.merchant, t.device, t.amount, t.channel, t.category, t.country, t.latitude, t.longitude,
-	d.verdict, d.status, d.score, d.source, d.cause, d.model, d.reasons, d.profile, d.decided, d.score_us, d.decide_us, d.recovered, d.expires, d.attempts, d.refused,
+	d.verdict, d.status, d.score, d.source, d.cause, d.model, d.reasons, d.profile, d.decided, d.score_us, d.decide_us, d.recovered, d.expires, d.attempts, d.refused, d.inference,
 	f.fraud, f.at, f.analyst`
 
 // Find is the record of an id, or ErrNotFound.
@@ -191,6 +191,7 @@ func scan(into func(...any) error) (*Record, error) {
 		stored                                                       int64
 		country                                                      string
 		verdict, status, source, cause, model, reasons, refused      sql.NullString
+		inference                                                    sql.NullString
 		score                                                        sql.NullFloat64
 		profile                                                      []byte
 		decided, scoreTook, decideTook, recovered, expires, attempts sql.NullInt64
@@ -199,7 +200,7 @@ func scan(into func(...any) error) (*Record, error) {
 	)
 	t := &r.Transaction
 	if err := into(&r.ID, &stored, &t.At, &t.Customer, &t.Terminal, &t.Merchant, &t.Device, &t.Amount, &t.Channel, &t.Category, &country, &t.Latitude, &t.Longitude,
-		&verdict, &status, &score, &source, &cause, &model, &reasons, &profile, &decided, &scoreTook, &decideTook, &recovered, &expires, &attempts, &refused,
+		&verdict, &status, &score, &source, &cause, &model, &reasons, &profile, &decided, &scoreTook, &decideTook, &recovered, &expires, &attempts, &refused, &inference,
 		&fraud, &labelled, &analyst); err != nil {
 		return nil, err
 	}
@@ -208,7 +209,7 @@ func scan(into func(...any) error) (*Record, error) {
 	r.Stored = time.UnixMicro(stored).UTC()
 	if verdict.Valid {
 		d := &Decision{Decision: api.Decision{
-			Transaction: r.ID, Verdict: api.Verdict(verdict.String), Status: api.Status(status.String), Source: api.Source(source.String), Cause: cause.String, Model: model.String,
+			Transaction: r.ID, Verdict: api.Verdict(verdict.String), Status: api.Status(status.String), Source: api.Source(source.String), Cause: cause.String, Model: model.String, Inference: inference.String,
 			Decided: time.UnixMicro(decided.Int64).UTC(), ScoreMicroseconds: scoreTook.Int64, Microseconds: decideTook.Int64, Recovered: recovered.Int64 != 0,
 		}}
 		if score.Valid {
@@ -323,14 +324,16 @@ func (s *Store) History(ctx context.Context, since, storedAfter time.Time, each 
 	return nil
 }
 
-// SetTruth records the ground truth of a transaction, over an earlier one.
+// SetTruth records the ground truth of a transaction, over an earlier one, and that Picket is to be told.
 func (s *Store) SetTruth(ctx context.Context, id string, t Truth) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO truths (id, fraud, at, analyst) VALUES ($1, $2, $3, $4)
+	return s.within(ctx, "recording the ground truth of "+id, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO truths (id, fraud, at, analyst) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (id) DO UPDATE SET fraud = excluded.fraud, at = excluded.at, analyst = excluded.analyst`, id, number(t.Fraud), t.At.UnixMicro(), t.Analyst)
-	if err != nil {
-		return fmt.Errorf("recording the ground truth of %s: %w", id, err)
-	}
-	return nil
+		if err != nil {
+			return err
+		}
+		return noteOutcome(ctx, tx, id, ByAnalyst, fmt.Sprintf(`{"fraud":%t,"by":"analyst"}`, t.Fraud), t.At)
+	})
 }
 
 // Last is when the newest transaction happened by its own time, and when the last was stored. Both are zero in an empty database.

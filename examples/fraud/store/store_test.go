@@ -35,6 +35,7 @@ func TestStores(t *testing.T) {
 		"attempts at once":             attemptsAtOnce,
 		"expiry":                       expiry,
 		"truth":                        truth,
+		"outcomes":                     outcomes,
 		"analysts and sessions":        analysts,
 		"busy":                         busy,
 		"opened by two at once":        openedByTwo,
@@ -76,10 +77,78 @@ func some(n int) ([]string, []features.Transaction) {
 	return ids[:n], list[:n]
 }
 
+// outcomes are kept until Picket was told, with the change that makes them, and the last of a kind counts.
+func outcomes(t *testing.T, o store.Options) {
+	s := open(t, o)
+	ids, list := some(5)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	for i, id := range ids {
+		put(t, s, id, &list[i])
+		d := decision(id, api.Challenge, now)
+		if i == 4 { // by rules: nothing was captured
+			d.Inference, d.Source = "", api.ByRules
+		}
+		if i == 3 {
+			d.Factor.Expires = now.Add(-time.Second)
+		}
+		decide(t, s, d)
+	}
+	ctx := t.Context()
+	if approved, err := s.Complete(ctx, ids[0], list[0].Customer, 1); !approved || err != nil {
+		t.Fatal(approved, err)
+	}
+	for range 3 {
+		if taken, err := s.Attempt(ctx, ids[1], now); !taken || err != nil {
+			t.Fatal(taken, err)
+		}
+		if err := s.Refuse(ctx, ids[1], "wrong"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if expired, err := s.Expire(ctx, now); err != nil || len(expired) != 1 {
+		t.Fatal(expired, err)
+	}
+	for _, one := range []struct {
+		id    string
+		fraud bool
+		at    time.Time
+	}{{ids[2], false, now}, {ids[2], true, now.Add(time.Second)}, {ids[4], true, now}} {
+		if err := s.SetTruth(ctx, one.id, store.Truth{Fraud: one.fraud, At: one.at, Analyst: "ana"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{
+		ids[0]: `factor {"second_factor":"passed"}`, ids[1]: `factor {"second_factor":"failed"}`, ids[2]: `fraud {"fraud":true,"by":"analyst"}`, ids[3]: `factor {"second_factor":"expired"}`,
+	}
+	waiting, err := s.Outcomes(ctx, 10)
+	if err != nil || len(waiting) != len(want) {
+		t.Fatalf("%d outcomes wait: %+v, %v", len(waiting), waiting, err)
+	}
+	for _, one := range waiting {
+		if got := one.Kind + " " + one.JSON; got != want[one.ID] || one.Model != "1" || one.Inference != "aa-"+one.ID || one.At.IsZero() {
+			t.Errorf("%+v, want %s", one, want[one.ID])
+		}
+	}
+	// One changes while the others are told: it is told again.
+	if err := s.SetTruth(ctx, ids[2], store.Truth{Fraud: false, At: now.Add(time.Minute), Analyst: "ana"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Told(ctx, waiting); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err = s.Outcomes(ctx, 10)
+	if err != nil || len(waiting) != 1 || waiting[0].JSON != `{"fraud":false,"by":"analyst"}` {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	if n, err := s.ForgetOutcomes(ctx, now.Add(time.Hour)); n != 1 || err != nil {
+		t.Errorf("%d were given up, %v", n, err)
+	}
+}
+
 func decision(id string, verdict api.Verdict, at time.Time) *store.Decision {
 	score := float32(0.25)
 	d := &store.Decision{Decision: api.Decision{
-		Transaction: id, Verdict: verdict, Status: api.Approved, Score: &score, Source: api.ByModel, Model: "1", Decided: at.UTC().Truncate(time.Microsecond), ScoreMicroseconds: 80, Microseconds: 120,
+		Transaction: id, Verdict: verdict, Status: api.Approved, Score: &score, Source: api.ByModel, Model: "1", Inference: "aa-" + id, Decided: at.UTC().Truncate(time.Microsecond), ScoreMicroseconds: 80, Microseconds: 120,
 		Reasons: []api.Reason{{Feature: "amount", Text: "amount", Value: &score, Contribution: -1.5}, {Feature: "rule", Text: "größer"}},
 	}, Profile: make([]float32, features.Count)}
 	d.Profile[3] = 7.5

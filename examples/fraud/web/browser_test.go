@@ -2,13 +2,20 @@ package web
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,6 +197,49 @@ func (b *browser) shot(name string) {
 	}
 }
 
+// readme makes the picture for the README of the page that is shown, in at most 256 colours, when some seconds have gone by.
+func (b *browser) readme(path string) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(1180, 800))
+	time.Sleep(12 * time.Second)
+	shot, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	whole, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var out bytes.Buffer
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := encoder.Encode(&out, inFewColours(whole)); err != nil {
+		b.t.Fatal(err)
+	}
+	const most = 150 << 10
+	if out.Len() > most {
+		b.t.Fatalf("the picture has %d bytes, more than %d", out.Len(), most)
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil { //nolint:gosec // it is published
+		b.t.Fatal(err)
+	}
+	b.do(chromedp.EmulateViewport(1360, 900))
+}
+
+// inFewColours is a picture in the 256 of its colours that most of it has; others become the nearest of these.
+func inFewColours(from image.Image) image.Image {
+	count := map[color.Color]int{}
+	bounds := from.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			count[from.At(x, y)]++
+		}
+	}
+	palette := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
+	few := image.NewPaletted(bounds, palette[:min(256, len(palette))])
+	draw.Draw(few, bounds, from, bounds.Min, draw.Src)
+	return few
+}
+
 func (b *browser) colours(scheme string) {
 	b.do(func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -246,6 +296,9 @@ func TestBrowser(t *testing.T) {
 	b.until("the stream is live", `document.querySelector('.connection.live')`)
 	b.until("statistics come", `parseFloat(document.querySelector('.figure strong').innerText) > 1`)
 	b.shot("live")
+	if path := os.Getenv("PICKET_README_PICTURE"); path != "" {
+		b.readme(path)
+	}
 
 	t.Log("approve")
 	b.pay("A usual purchase", "Approve")
@@ -274,8 +327,11 @@ func TestBrowser(t *testing.T) {
 	b.click(".truth button.deny")
 	b.until("the ground truth is recorded", `document.querySelector('.truth button.deny').ariaPressed === 'true' && document.body.innerText.includes('by analyst')`)
 
+	b.until("the transaction says what Picket calls it", `[...document.querySelectorAll('.facts dd')].some(d => /^[0-9a-f]{32}-[0-9]+$/.test(d.innerText))`)
+
 	t.Log("cut the line")
 	b.do(chromedp.Navigate(base + "/#/site"))
+	b.until("Picket is told the outcomes", `Number(document.querySelector('.counters > div:nth-child(5) dd')?.innerText.replaceAll(',', '')) > 0`)
 	b.until("capture is on, and something went home", `Number(document.querySelector('.counters > div:nth-child(2) dd')?.innerText.replaceAll(',', '')) > 0`)
 	b.click(".switch")
 	b.until("the line is cut", `document.querySelector('.switch').ariaChecked === 'false'`)

@@ -40,6 +40,8 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock; nil for the system's.
 	Now func() time.Time
+
+	blockFrom int // 0 is blockFrom; smaller in tests
 }
 
 // Policy is what gives way when the spool is full.

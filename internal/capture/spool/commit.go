@@ -65,7 +65,7 @@ func (s *Spool) takeBatch() (b *batch, wait time.Duration, ended bool) {
 		return nil, wait, s.closed
 	}
 	due := s.o.FlushAfter - time.Since(b.since)
-	if !b.urgent && !s.closed && due > 0 && len(b.b) <= maxPending/4 {
+	if !b.urgent && !s.closed && due > 0 && len(b.b) <= enough {
 		return nil, min(wait, due), false
 	}
 	s.pending = nil
@@ -94,10 +94,10 @@ func (s *Spool) write(b *batch) {
 		}
 	}
 	b.err = err
-	if cap(b.b) <= spareBytes && len(s.spare) < 2 {
-		s.spare = append(s.spare, b.b[:0])
-	}
-	b.b = nil
+	tidyRoom(b.room, len(b.b))
+	tidyRoom(s.sealRoom, len(b.b))
+	s.rooms = append(s.rooms, b.room) // two at most: one batch is written while the next comes
+	b.b, b.room = nil, nil
 	s.mu.Unlock()
 	close(b.done)
 }
@@ -106,7 +106,11 @@ func (s *Spool) write(b *batch) {
 // when it is full. After an error nothing is written to that segment any more. disk is
 // held.
 func (s *Spool) commit(b *batch) error {
-	if err := s.makeRoom(int64(len(b.b)) + 2*headerSize); err != nil {
+	n := int64(len(b.b)) + 2*headerSize
+	if len(b.b) >= s.o.blockFrom {
+		n += 2 * block
+	}
+	if err := s.makeRoom(n); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -119,21 +123,26 @@ func (s *Spool) commit(b *batch) error {
 	data := b.b
 	if p.key != nil {
 		h.flags |= flagSealed
-		s.scratch = p.key.seal(s.scratch, b.b, &h)
-		data = s.scratch
+		if s.sealRoom == nil {
+			s.sealRoom = newRoom()
+		}
+		data = p.key.seal(s.sealRoom, b.b, &h)
 	}
 	data = h.seal(data)
+	if len(data) >= s.o.blockFrom {
+		data = fillBlock(data)
+	}
 	if p.key == nil {
 		b.b = data[:len(b.b)] // without the padding
-	} else {
-		s.scratch = data
 	}
+	var at int64
 	var err error
 	if g == nil {
 		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now()}
 		file, err = s.begin(g, p, spool, data)
 	} else {
-		if _, err = file.WriteAt(data, g.bytes); err == nil {
+		at = s.place(g.bytes, data)
+		if _, err = file.WriteAt(data, at); err == nil {
 			err = file.Sync()
 		}
 	}
@@ -145,8 +154,8 @@ func (s *Spool) commit(b *batch) error {
 		s.active, s.file = g, file
 		s.segments = append(s.segments, g)
 	} else {
-		s.bytes += int64(len(data))
-		g.bytes += int64(len(data))
+		s.bytes += at + int64(len(data)) - g.bytes
+		g.bytes = at + int64(len(data))
 	}
 	g.big = s.plan.big
 	g.end, g.last = next+uint64(b.records), now
@@ -168,6 +177,15 @@ func (s *Spool) commit(b *batch) error {
 	return nil
 }
 
+// place is where a batch goes that comes after at: one of whole blocks at the next block. What is between stays zero, which readers
+// pass by.
+func (s *Spool) place(at int64, data []byte) int64 {
+	if len(data) >= s.o.blockFrom {
+		at = (at + block - 1) &^ (block - 1)
+	}
+	return at
+}
+
 // begin makes the file of a segment with its first batch, durable with its name. disk
 // is held.
 func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, error) {
@@ -183,12 +201,15 @@ func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, err
 			b = append(b, h.seal(append(make([]byte, batchSize), p.keyFile...))...)
 		}
 	}
-	b = append(b, first...)
 	f, err := s.fs.Create(g.name())
 	if err != nil {
 		return nil, err
 	}
+	at := s.place(int64(len(b)), first)
 	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		_, err = f.WriteAt(first, at)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -200,7 +221,7 @@ func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, err
 		_ = s.fs.Remove(g.name()) // it is gone, or passed over at the next start
 		return nil, err
 	}
-	g.bytes = int64(len(b))
+	g.bytes = at + int64(len(first))
 	s.mu.Lock()
 	s.bytes += g.bytes
 	s.mu.Unlock()

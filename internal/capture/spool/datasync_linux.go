@@ -4,7 +4,7 @@ import "golang.org/x/sys/unix"
 
 // Sync implements File: what is not needed to read the bytes, such as the time of the
 // last change, may be lost.
-func (f osFile) Sync() error {
+func (f *osFile) Sync() error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err

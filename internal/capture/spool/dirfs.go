@@ -124,7 +124,7 @@ func (d *dirFS) open(name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	return &osFile{File: f, root: d.root, name: name}, nil
 }
 
 // Create implements FS.
@@ -164,10 +164,25 @@ func (d *dirFS) Close() error {
 }
 
 // osFile is a file of the file system.
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	root   *os.Root
+	name   string
+	direct *os.File // the same, for whole blocks; nil while there were none
+	cached bool     // there is no such way here
+}
+
+// Close implements File.
+func (f *osFile) Close() error {
+	err := f.File.Close()
+	if f.direct != nil {
+		err = errors.Join(err, f.direct.Close())
+	}
+	return err
+}
 
 // Size implements File.
-func (f osFile) Size() (int64, error) {
+func (f *osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err

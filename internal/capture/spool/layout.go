@@ -118,6 +118,16 @@ func (h *batchHeader) seal(b []byte) []byte {
 	return b
 }
 
+// fillBlock appends zeros to a batch up to whole blocks.
+func fillBlock(b []byte) []byte {
+	if odd := len(b) % block; odd > 0 {
+		b = append(b, zeroBlock[odd:]...)
+	}
+	return b
+}
+
+var zeroBlock [block]byte
+
 // found is what walk meets: a whole batch, or a range without one.
 type found struct {
 	offset  int

@@ -73,6 +73,9 @@ func crashes(seed uint64, limit int, mutate func(*memFS), check func(complaint e
 		mutate(m)
 	}
 	options := Options{FS: m, SegmentBytes: 1500, SegmentAge: time.Hour, BesideBytes: 1024, Log: slog.New(slog.DiscardHandler)}
+	if seed%4 == 0 { // some batches in whole blocks
+		options.SegmentBytes, options.blockFrom = 3*block, 300
+	}
 	s, err := Open(options)
 	if err != nil {
 		check(err)

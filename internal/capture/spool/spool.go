@@ -32,7 +32,7 @@ type Spool struct {
 	active   *segment   // the one that is being written; nil before its first batch
 	file     File       // of active
 	pending  *batch     // what the next write brings
-	spare    [][]byte   // buffers of batches that were written
+	rooms    [][]byte   // of batches that were written
 	next     uint64     // the number of the next record that is accepted
 	bytes    int64      // what all files take
 	refused  Refused
@@ -47,7 +47,7 @@ type Spool struct {
 	failing  time.Time          // when a failure was logged last; zero while there is none
 	stopped  bool               // by the policy
 	opened   time.Time
-	scratch  []byte // of the committer
+	sealRoom []byte // the committer's, for encrypted batches
 	closed   bool
 
 	wake chan struct{} // one token when the committer has something to look at
@@ -85,7 +85,8 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 
 // batch is what is written together.
 type batch struct {
-	b       []byte // room for a header, and the payload
+	b       []byte // a header's place, and the payload; in the room while that is large enough
+	room    []byte
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
@@ -95,13 +96,15 @@ type batch struct {
 	done    chan struct{}
 }
 
-// How much may wait to be written, and after a failed write how long nobody tries again.
+// How much may wait to be written, how much is enough to write it at once, from where on it is written in whole blocks, and after
+// a failed write how long nobody tries again.
 const (
 	maxPending = 16 << 20
+	enough     = 1 << 20
+	blockFrom  = 128 << 10
 	retryPause = time.Second
 	agePause   = time.Minute
 	sayPause   = time.Minute // between lines of the log about one failure
-	spareBytes = 4 << 20     // no larger buffer is kept
 )
 
 // Open opens the spool, or makes one. What the files contain is no reason to fail; that
@@ -154,6 +157,9 @@ func (o Options) orDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.blockFrom == 0 {
+		o.blockFrom = blockFrom
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -266,11 +272,12 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	first := b == nil
 	if first {
 		b = &batch{since: time.Now(), done: make(chan struct{})}
-		if n := len(s.spare); n > 0 {
-			b.b, s.spare = s.spare[n-1][:batchSize], s.spare[:n-1]
+		if n := len(s.rooms); n > 0 {
+			b.room, s.rooms = s.rooms[n-1], s.rooms[:n-1]
 		} else {
-			b.b = make([]byte, batchSize, 64<<10)
+			b.room = newRoom()
 		}
+		b.b = b.room[:batchSize]
 	}
 	before := len(b.b)
 	for _, e := range all {
@@ -292,7 +299,7 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	b.ids = append(b.ids, ids...)
 	b.urgent = b.urgent || urgent
 	s.pending = b
-	if first || urgent || len(b.b) > maxPending/4 {
+	if first || urgent || len(b.b) > enough {
 		s.notify() // so that it is written in time
 	}
 	return b, nil
@@ -604,6 +611,8 @@ func (s *Spool) Close() error {
 	h := s.head
 	h.next = s.next
 	close(s.sealed)
+	err = errors.Join(err, freeRooms(s.rooms...), freeRooms(s.sealRoom))
+	s.rooms, s.sealRoom = nil, nil
 	s.mu.Unlock()
 	err = errors.Join(err, s.writeHead(h))
 	if closeErr := s.fs.Close(); closeErr != nil {

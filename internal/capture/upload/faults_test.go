@@ -85,6 +85,17 @@ func TestNetworkFaults(t *testing.T) {
 	through("a refused connection", proxy.Down, func() { proxy.Up(t) })
 	through("an answer that is cut off", func() { proxy.Cut(t, 10) }, func() { proxy.Clear(t) })
 	through("a reset in the body", func() { proxy.CutUpload(t, 700) }, func() { proxy.Clear(t) })
+	// A server that takes what it is sent and says nothing: records wait, and go on once it speaks.
+	proxy.Stall(t)
+	fill(t, s, n, 20)
+	n += 20
+	within(t, "something is under way", func() bool { return u.Stats().Phase == Sending })
+	time.Sleep(200 * time.Millisecond)
+	if st := s.Stats(); st.OnDisk < 20 {
+		t.Errorf("records have left over a connection on which nothing comes back: %+v", st)
+	}
+	proxy.Clear(t)
+	within(t, "what came while the server stalled has left", func() bool { return s.Stats().OnDisk == 0 })
 	u.end()
 	objects := bucketOf(t, server, bucket)
 	wantOnce(t, objects, n)

@@ -2,9 +2,15 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/picket-ml/picket/engine"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/server/failure"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/trace"
@@ -37,6 +43,13 @@ func (s *service) predict(ctx context.Context, in *agentapi.PredictRequest, span
 	}
 	defer s.budget.Give(reserved)
 	defer request.Release()
+	if model.Tapped() {
+		if err := identify(ctx, request); err != nil {
+			model.Refused(err)
+			span.Failed(err)
+			return nil, s.predictStatus(model, err)
+		}
+	}
 	span.Request(request)
 	if err := request.Predict(ctx); err != nil {
 		span.Failed(err)
@@ -47,6 +60,28 @@ func (s *service) predict(ctx context.Context, in *agentapi.PredictRequest, span
 		out.Tensors[i] = answer(t)
 	}
 	return out, nil
+}
+
+// inferenceID is the metadata that names a prediction of a model that is captured, both ways: the caller's own id, and in the answer
+// that, or one that was made for it.
+const inferenceID = "picket-inference-id"
+
+// identify gives the request its name, and the caller too.
+func identify(ctx context.Context, request *engine.Request) error {
+	id := ""
+	if given := metadata.ValueFromIncomingContext(ctx, inferenceID); len(given) > 0 {
+		id = given[0]
+	}
+	switch {
+	case id == "":
+		id = rand.Text()
+	case len(id) > capture.MaxInference:
+		return fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", engine.ErrInvalidInput, inferenceID, len(id), capture.MaxInference)
+	}
+	request.Identify([]byte(id))
+	// It fails only for a caller who has left.
+	_ = grpc.SetHeader(ctx, metadata.Pairs(inferenceID, id))
+	return nil
 }
 
 // predictStatus is the gRPC status of an error of a prediction.

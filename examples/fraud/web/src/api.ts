@@ -42,6 +42,7 @@ export interface Decision {
   source: "model" | "rules";
   cause?: string;
   model?: string;
+  inference?: string;
   reasons?: Reason[];
   decided: string;
   score_us: number;
@@ -128,6 +129,7 @@ export interface Capture {
   waiting: number;
   dropped: number;
   bytes: number;
+  told: number;
 }
 
 export interface Session {

@@ -200,6 +200,7 @@ function Spool({ capture, wan, waiting }: { capture: Capture | null; wan: WAN | 
         <Counter name="Sent home" n={capture?.uploaded} />
         <Counter name="Accepted" n={capture?.accepted} />
         <Counter name="Dropped" n={capture?.dropped} />
+        <Counter name="Outcomes told" n={capture?.told} />
       </dl>
       <Spark values={waiting} label="Records that wait, the last two minutes" />
       <p class="muted small">Records that wait, the last two minutes</p>

@@ -115,6 +115,11 @@ export function TransactionPage({ id }: { id: string }) {
           <Fact name="Terminal">{t.terminal}</Fact>
           <Fact name="Place">{t.latitude.toFixed(2)}, {t.longitude.toFixed(2)}</Fact>
           <Fact name="Model">{d.model ? `version ${d.model}` : "none: rules"}</Fact>
+          {d.inference && (
+            <Fact name="Captured as">
+              <span class="mono">{d.inference}</span>
+            </Fact>
+          )}
           <Fact name="Scored in">{d.source === "model" ? duration(d.score_us) : "–"}</Fact>
           <Fact name="Decided in">{duration(d.decide_us)}{d.recovered ? ", after a restart" : ""}</Fact>
         </dl>

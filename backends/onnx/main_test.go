@@ -1,0 +1,17 @@
+package onnx_test
+
+import (
+	"testing"
+
+	"github.com/picket-ml/picket/backends/onnx"
+	"github.com/picket-ml/picket/internal/dl"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
+)
+
+func TestMain(m *testing.M) {
+	testkit.VerifyNoLeaks(m,
+		testkit.Handles{Name: "buffers", Open: func() int64 { return tensor.MemoryUsage().Live }},
+		testkit.Handles{Name: "libraries", Open: func() int64 { return int64(dl.OpenCount()) }},
+		testkit.Handles{Name: "sessions of ONNX Runtime", Open: func() int64 { return int64(onnx.OpenSessions()) }})
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+)
+
+// healthTimeout is for connecting and for the answer. A daemon that still loads its
+// models has its sockets open and answers nobody yet, which is unhealthy too.
+const healthTimeout = 3 * time.Second
+
+// health asks the daemon whose sockets lie in dir whether it takes requests, and
+// prints that it does. It is for a container's health check: the daemon's image has
+// no shell and no other program. The operator's socket is asked first, which the
+// daemon's own user may write to, then that of the Open Inference Protocol.
+func health(ctx context.Context, dir string, stdout io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	var mistakes []error
+	for _, name := range []string{"control.sock", "oip.sock"} {
+		socket := filepath.Join(dir, name)
+		err := askReady(ctx, socket)
+		if err == nil {
+			_, err = fmt.Fprintln(stdout, "ready")
+			return err
+		}
+		mistakes = append(mistakes, err)
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			break // somebody has answered, or should have
+		}
+	}
+	return fmt.Errorf("asking the daemon whether it serves: %w", errors.Join(mistakes...))
+}
+
+// askReady is nil if the daemon behind the socket takes requests.
+func askReady(ctx context.Context, socket string) error {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://picketd/v2/health/ready", http.NoBody)
+	if err != nil {
+		return err
+	}
+	answer, err := transport.RoundTrip(request)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s does not answer within %v: the daemon loads its models, or hangs", socket, healthTimeout)
+	}
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s: the daemon takes no requests", socket, answer.Status)
+	}
+	return nil
+}

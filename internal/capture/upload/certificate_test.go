@@ -1,0 +1,107 @@
+package upload
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/internal/testkit/s3"
+)
+
+// selfSigned makes a certificate for 127.0.0.1 that nobody has signed, and its key.
+func selfSigned(t *testing.T, until time.Time) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: until.Add(-24 * time.Hour), NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("certificate.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret)
+}
+
+func makeBucket(t *testing.T, client *awss3.Client) string {
+	t.Helper()
+	name := "bucket-of-tls"
+	if _, err := client.CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// A store whose certificate nobody here knows, or that has expired, gets nothing; the records wait, and leave for one that is trusted.
+func TestCertificates(t *testing.T) {
+	for name, c := range map[string]struct {
+		until time.Time
+		knows bool
+		says  string // empty where it is right
+	}{
+		"of a stranger": {time.Now().Add(time.Hour), false, "signed by nobody known here"},
+		"expired":       {time.Now().Add(-time.Hour), true, "certificate"},
+		"known":         {time.Now().Add(time.Hour), true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			certificate, key := selfSigned(t, c.until)
+			server := s3.StartWith(t, s3.Settings{Certificate: certificate, Key: key})
+			o := server.Options()
+			if c.knows {
+				o.CABundle = certificate
+			}
+			client, err := o.S3(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			bucket := "bucket"
+			if c.says == "" {
+				bucket = makeBucket(t, client)
+			}
+			dir := t.TempDir()
+			s := openSpool(t, dir, spool.Options{SegmentAge: 100 * time.Millisecond})
+			defer s.Close()
+			u := start(t, options(t, dir, s, NewBucket(client, Bucket{Name: bucket})))
+			defer u.end()
+			fill(t, s, 0, 2)
+			if c.says == "" {
+				within(t, "the records leave", func() bool { return s.Stats().OnDisk == 0 })
+				return
+			}
+			within(t, "a refusal", func() bool { return u.Stats().Phase == Retrying })
+			if err := u.Stats().Err; Reason(err) != "network" || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("the reason is %s: %v", Reason(err), err)
+			}
+			if st := s.Stats(); st.OnDisk != 2 || u.Stats().Objects != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
