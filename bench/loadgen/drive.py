@@ -33,6 +33,13 @@ class Target:
             self.model.predict(self.rows[at : at + BATCH])
 
 
+class Nothing:
+    """What the generators take themselves."""
+
+    def one(self, i):
+        pass
+
+
 def by_loadgen(target, scenario, seconds):
     """The figures in MLPerf's summary."""
 
@@ -52,7 +59,8 @@ def by_loadgen(target, scenario, seconds):
     settings.min_duration_ms = int(1000 * seconds)
     settings.min_query_count = 64
     settings.single_stream_expected_latency_ns = 50_000
-    settings.offline_expected_qps = target.expected
+    if scenario == loadgen.TestScenario.Offline:
+        settings.offline_expected_qps = target.expected
     loadgen.StartTest(sut, library, settings)
     loadgen.DestroyQSL(library)
     loadgen.DestroySUT(sut)
@@ -115,6 +123,8 @@ def main():
             (loadgen.TestScenario.SingleStream, ("SingleStream, median, ns", "SingleStream, 90th percentile, ns")),
             (loadgen.TestScenario.Offline, ("Offline, rows/s",)),
         )
+        empty = by_loadgen(Nothing(), both[0][0], options.seconds)[0], by_ours(Nothing(), both[0][0], options.seconds)[0]
+        print(f"SingleStream, median, ns, with nothing to ask: loadgen {empty[0]:.0f}, ours {empty[1]:.0f}")
         for scenario, names in both:
             theirs, ours = [], []
             for turn in range(options.turns):
