@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -315,8 +316,8 @@ func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured) {
 const mostWhys = 5
 
 func (c *cell) say(format string, values ...any) {
-	if len(c.why) < mostWhys {
-		c.why = append(c.why, fmt.Sprintf(format, values...))
+	if why := fmt.Sprintf(format, values...); len(c.why) < mostWhys && !slices.Contains(c.why, why) {
+		c.why = append(c.why, why)
 	}
 }
 
