@@ -270,6 +270,19 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, onnx, agent, oip, l
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
 
+# Neither needs more than Go, a C compiler and the driver; bench/gpu/fil.sh installs what FIL is measured with.
+bench-gpu: ## backend cuda beside backend forest and cuML's FIL, and copies beside the bus (needs an NVIDIA GPU); writes bench/results/gpu.json
+	@mkdir -p bench/results
+	$(GO) run ./bench/gpu $(BENCHFLAGS) > bench/results/gpu.json.tmp
+	@mv bench/results/gpu.json.tmp bench/results/gpu.json
+	@echo "wrote bench/results/gpu.json"
+
+test-ptx: ## the committed PTX of backend cuda is what its source compiles to, and an assembler takes it (needs clang-14 and the network)
+	scripts/test-ptx.sh
+
+test-gpu: ## a million rows on a real GPU, each with the bits of backend forest; says why not where there is none
+	$(GO) run ./bench/gpu -check
+
 images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
 	scripts/images.sh $(IMAGES)
 
