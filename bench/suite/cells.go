@@ -146,7 +146,7 @@ func (c *cell) parameters() report.Parameters {
 		Rows: c.rows, Outstanding: c.outstanding, Threads: c.served.Threads, Case: c.caseName(), Arrivals: "closed",
 		BatchRows: c.served.BatchRows, DurationNS: int64(c.Duration), HugePages: c.HugePages,
 	}
-	if c.Run.Open() {
+	if c.Open() {
 		p.Arrivals = c.Arrivals
 	}
 	if c.Scenario == suites.Server {

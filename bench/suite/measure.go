@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,10 +94,10 @@ func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 	}
 	defer func() { err = errors.Join(err, unpin()) }()
 	seed := r.Seed + uint64(1000*r.turn+n)
-	if c.Run.Open() {
+	if c.Open() {
 		defer load.Places(c.outstanding * (1 + len(c.others)))()
 	}
-	if c.Run.Open() && c.capacity == 0 && c.Scenario != suites.Overload {
+	if c.Open() && c.capacity == 0 && c.Scenario != suites.Overload {
 		if err := r.findCapacity(ctx, c, seed); err != nil {
 			return err
 		}
@@ -113,7 +114,7 @@ func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 // plan is one repetition of the cell's load, of which the clients and the times when requests are due are left open.
 func (r *runner) plan(c *cell, seed uint64) load.Plan {
 	p := load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: c.Duration, Settle: true, Clock: r.clock, Seed: seed}
-	if c.target.Info().Kind != "server" && c.rows <= fewRows && !c.Run.Open() {
+	if c.target.Info().Kind != "server" && c.rows <= fewRows && !c.Open() {
 		p.Every = timedEvery
 	}
 	return p
@@ -180,7 +181,7 @@ func (c *cell) arrivals(random *rand.Rand, rate float64, d time.Duration) load.A
 // once puts the cell's load on the target once.
 func (r *runner) once(ctx context.Context, c *cell, seed uint64) error {
 	p := r.plan(c, seed)
-	if c.Run.Open() {
+	if c.Open() {
 		p.Due = c.arrivals(rand.New(rand.NewPCG(seed, 3)), c.Share*c.capacity/float64(1+len(c.others)), p.WarmUp+p.Duration)
 		// What swaps and bursts do to latencies is what is looked for.
 		p.Settle = c.Scenario == suites.Soak
@@ -315,8 +316,8 @@ func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured) {
 const mostWhys = 5
 
 func (c *cell) say(format string, values ...any) {
-	if len(c.why) < mostWhys {
-		c.why = append(c.why, fmt.Sprintf(format, values...))
+	if why := fmt.Sprintf(format, values...); len(c.why) < mostWhys && !slices.Contains(c.why, why) {
+		c.why = append(c.why, why)
 	}
 }
 

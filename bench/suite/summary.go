@@ -60,7 +60,7 @@ func (c *cell) rate() float64 {
 			return 0
 		}
 		return stats.Median(c.rates)
-	case c.Run.Open():
+	case c.Open():
 		return c.Share * c.capacity / float64(1+len(c.others))
 	}
 	return 0
