@@ -74,12 +74,9 @@ func (m Model) Write(dir string) (string, error) {
 	if err := m.Check(); err != nil {
 		return "", err
 	}
-	random := rand.New(rand.NewPCG(uint64(m.Trees)<<32|uint64(m.Features), uint64(m.Depth)))
-	trees := make([]tree, m.Trees)
 	info := make([]int, m.Trees)
 	steps := make([]int, m.Trees+1)
-	for i := range trees {
-		trees[i] = m.tree(i, random)
+	for i := range m.Trees {
 		steps[i+1] = i + 1
 	}
 	type object = map[string]any
@@ -91,7 +88,7 @@ func (m Model) Write(dir string) (string, error) {
 			"objective":           object{"name": "binary:logistic", "reg_loss_param": object{"scale_pos_weight": "1"}},
 			"gradient_booster": object{"name": "gbtree", "model": object{
 				"gbtree_model_param": object{"num_parallel_tree": "1", "num_trees": fmt.Sprint(m.Trees)},
-				"iteration_indptr":   steps, "tree_info": info, "trees": trees,
+				"iteration_indptr":   steps, "tree_info": info, "trees": m.trees(),
 			}},
 		},
 	})
@@ -106,6 +103,16 @@ func (m Model) Write(dir string) (string, error) {
 		return "", fmt.Errorf("making model %s: %w", m.Name, err)
 	}
 	return path, nil
+}
+
+// trees are the model's.
+func (m Model) trees() []tree {
+	random := rand.New(rand.NewPCG(uint64(m.Trees)<<32|uint64(m.Features), uint64(m.Depth)))
+	trees := make([]tree, m.Trees)
+	for i := range trees {
+		trees[i] = m.tree(i, random)
+	}
+	return trees
 }
 
 // noParent is what XGBoost has as the parent of a root.
