@@ -45,14 +45,14 @@ func TestWrite(t *testing.T) {
 		for _, tree := range trees {
 			n := 0
 			for tree.Left[n] >= 0 {
-				if row[tree.Indices[n]] < tree.Conditions[n] {
+				if row[tree.Indices[n]] < float32(tree.Conditions[n]) {
 					n = tree.Left[n]
 					lefts++
 				} else {
 					n = tree.Right[n]
 				}
 			}
-			margin += tree.Conditions[n]
+			margin += float32(tree.Conditions[n])
 		}
 		want := 1 / (1 + math.Exp(-float64(margin)))
 		var got [1]float32
