@@ -35,6 +35,7 @@ import (
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
@@ -109,7 +110,7 @@ func (s *settings) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	m := models.Fixture()
-	data, err := models.Rows(m.Features)
+	data, err := testrows.New(m.Features)
 	if err != nil {
 		return err
 	}

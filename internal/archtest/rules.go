@@ -95,7 +95,7 @@ var moduleRules = []rule{
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
 	{pkg: "scripts/release", imports: []string{"packaging/signing"}}, // a release is signed as a package is
-	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: realParts},
+	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: append([]string{"internal/capture", "internal/capture/spool"}, realParts...)},
 
 	// What tests stand on. The benchmarks start the same store.
 	{pkg: "internal/testkit/s3", imports: []string{"internal/cloud", "internal/testkit"}, support: true},
