@@ -118,7 +118,7 @@ archtest: ## the rules on imports, unsafe and names
 race: test-race ## all tests under the race detector
 
 # Nearly all that these do is C, which the race detector does not look into: under it in short, whole without it.
-MOSTLY_C := ./backends/forest ./backends/treelite
+MOSTLY_C := ./backends/forest ./backends/treelite ./backends/tvm
 # More packages at a time than processors, because many wait for servers.
 test-race:
 	$(GO) test -race -p 3 $$($(GO) list ./... | grep -vE '($(subst $(eval) ,|,$(MOSTLY_C:.%=%)))$$')
@@ -149,7 +149,7 @@ test-arm64:
 ARM64_CC      ?= aarch64-linux-gnu-gcc
 ARM64_SYSROOT ?= /usr/aarch64-linux-gnu
 test-neon: ## the kernels for arm64, cross-compiled and run under qemu
-	GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' ./backends/forest
+	GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' ./backends/forest ./backends/tvm
 	GOARCH=arm64 CGO_ENABLED=1 CC=$(ARM64_CC) $(GO) test -short -vet=off -run 'Families|Kernels|Trainer' \
 		-exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu neoverse-n1' ./backends/forest
 	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
@@ -166,7 +166,7 @@ test-families:
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 test-sanitize: ## the C files under the sanitizers for addresses and undefined behaviour
 	CGO_CFLAGS='$(CGO_CFLAGS) -O1 -fno-omit-frame-pointer $(SANITIZE)' CGO_LDFLAGS='$(SANITIZE)' \
-		$(GO) test -short -asan -vet=off -skip '^TestFlippedBits' ./backends/forest ./backends/treelite ./internal/dl
+		$(GO) test -short -asan -vet=off -skip '^TestFlippedBits' ./backends/forest ./backends/treelite ./backends/tvm ./internal/dl
 
 # Generates into a copy and compares, so that a stale file is reported and not silently replaced.
 test-generated:
@@ -252,7 +252,7 @@ soak-fuzz:
 	$(GO) run ./bench/soak parsers
 	@$(MAKE) fuzz FUZZTIME=$(SOAK_FUZZTIME)
 
-bench: bench-start bench-engine bench-treelite bench-agent bench-oip bench-lane bench-batching bench-overload ## the short benchmarks (bench-forest takes a quarter of an hour, bench-serving nine minutes)
+bench: bench-start bench-engine bench-treelite bench-tvm bench-agent bench-oip bench-lane bench-batching bench-overload ## the short benchmarks (bench-forest takes a quarter of an hour, bench-serving nine minutes)
 
 bench-doc: ## put bench/results into the tables of docs/performance.md, or those of BENCHES
 	$(GO) run ./bench/doc $(BENCHES)
@@ -264,11 +264,24 @@ bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine)
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, tvm, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
+
+# Neither needs more than Go, a C compiler and the driver; bench/gpu/fil.sh installs what FIL is measured with.
+bench-gpu: ## backend cuda beside backend forest and cuML's FIL, and copies beside the bus (needs an NVIDIA GPU); writes bench/results/gpu.json
+	@mkdir -p bench/results
+	$(GO) run ./bench/gpu $(BENCHFLAGS) > bench/results/gpu.json.tmp
+	@mv bench/results/gpu.json.tmp bench/results/gpu.json
+	@echo "wrote bench/results/gpu.json"
+
+test-ptx: ## the committed PTX of backend cuda is what its source compiles to, and an assembler takes it (needs clang-14 and the network)
+	scripts/test-ptx.sh
+
+test-gpu: ## a million rows on a real GPU, each with the bits of backend forest; says why not where there is none
+	$(GO) run ./bench/gpu -check
 
 images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
 	scripts/images.sh $(IMAGES)
@@ -291,6 +304,10 @@ test-arm64-suite: ## the released daemon answering on an emulated arm64, and all
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+
+bench-tvm-nets: ## compile the network of make bench-tvm that is too large to be committed (needs Python 3.8)
+	bench/tvm/nets.sh
+
 bench-loadgen: build ## MLPerf's own load generator and a loop of ours on one lane, in turns (needs Python 3.10)
 	bench/loadgen/run.sh $(BENCHFLAGS)
 

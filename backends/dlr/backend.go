@@ -118,6 +118,12 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	if err != nil {
 		return nil, err
 	}
+	program := ""
+	if layout.Kind == neo.RelayVM {
+		if program, err = neo.RelayVersion(a, layout); err != nil {
+			return nil, err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -132,7 +138,7 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	if err != nil {
 		return nil, err
 	}
-	m, err := newModel(r, f, layout, metadata, options)
+	m, err := newModel(r, f, layout, program, metadata, options)
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}

@@ -4,6 +4,7 @@ package dlr_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -73,6 +74,14 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 			}
 		}
 	}
+	relay := func(version string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			remove("compiled.params")(t, dir)
+			program := binary.LittleEndian.AppendUint64(nil, 0xD225DE2F4214151D)
+			program = binary.LittleEndian.AppendUint64(program, uint64(len(version)))
+			write("code.ro", string(program)+version)(t, dir)
+		}
+	}
 	link := func(t *testing.T, dir string) {
 		if err := os.Symlink("/dev/null", filepath.Join(dir, "other.params")); err != nil {
 			t.Fatal(err)
@@ -87,6 +96,7 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 		"Treelite 1.0":        {"treelite/fraud-tl1.3.0", nil, engine.ErrUnsupported, "made by Treelite 1.0 or later, which libdlr 1.6.0 cannot load"},
 		"TL2cgen":             {"treelite/fraud-tl2cgen1.0.0", nil, engine.ErrUnsupported, "made by TL2cgen"},
 		"a SavedModel":        {"treelite/fraud-tl0.93", write("saved_model.pb", ""), engine.ErrUnsupported, "a TensorFlow SavedModel"},
+		"rows of a graph":     {"tvm/mlp_b16-v3", nil, engine.ErrUnsupported, `its metadata gives input "input" any number of rows`},
 		"no graph":            {"tvm/mlp_b1-v3", remove("compiled_model.json"), engine.ErrArtifact, "without its graph"},
 		"no library":          {"tvm/mlp_b1-v3", remove("compiled.so"), engine.ErrArtifact, "without its library"},
 		"cut parameters":      {"tvm/mlp_b1-v3", write("compiled.params", "1234"), engine.ErrArtifact, "cut off at byte 4"},
@@ -94,6 +104,8 @@ func TestRefusesWhatLibdlrCannotRun(t *testing.T) {
 		"a damaged graph":     {"tvm/mlp_b1-v3", write("compiled_model.json", "{"), engine.ErrArtifact, "reading compiled_model.json: it is not the JSON of a TVM graph"},
 		"another size":        {"tvm/mlp_b1-v3", write("compiled.meta", `{"Model": {"Inputs": [{"name": "input", "dtype": "float32", "shape": [1, 31]}]}}`), engine.ErrArtifact, "the library has FP32 [1 30]"},
 		"another output type": {"tvm/mlp_b1-v3", write("compiled.meta", `{"Model": {"Outputs": [{"name": "output", "dtype": "float64", "shape": [1, 1]}]}}`), engine.ErrArtifact, "the library has FP32 [1 1]"},
+		"a Relay VM program":  {"tvm/mlp_b1-v3", relay("0.9.dev0"), engine.ErrUnsupported, "libdlr 1.6.0 refuses the program, which TVM 0.9.dev0 has compiled; a libdlr runs only programs of the TVM that it was built with"},
+		"no Relay VM program": {"tvm/mlp_b1-v3", relay("\n"), engine.ErrArtifact, "code.ro: its version"},
 		"a link out":          {"treelite/fraud-tl0.93", link, engine.ErrArtifact, "links out of it"},
 	} {
 		t.Run(name, func(t *testing.T) {

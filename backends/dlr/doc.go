@@ -1,7 +1,7 @@
 // Package dlr is the backend that runs SageMaker Neo's artifacts through
 // libdlr, the runtime they were made for. It is the reference that the direct
-// backends are compared with, and the way to run what they do not: TVM graphs
-// and Relay VM programs.
+// backends are compared with, and the way to run what they do not: Relay VM
+// programs, and TVM graphs that need TVM's runtime.
 //
 // # Which libdlr
 //
@@ -41,8 +41,8 @@
 //   - 1.6 loses some 50 bytes with every tensor set, and where it was allowed
 //     more than one thread, threads with every model deleted. A tree model is
 //     better served by the treelite backend.
-//   - libdlr trusts what it reads. The model's library, compiled.meta and the
-//     parameters are checked here before it sees them, because damage in them
-//     ends the process; the graph of a TVM model is not.
+//   - libdlr trusts what it reads. The model's library, compiled.meta, and graph and
+//     parameters of a TVM model are checked here before it sees them, because damage
+//     in them ends the process; of a Relay VM program only the version is.
 //   - Opening a library or an artifact runs code of whoever made it.
 package dlr

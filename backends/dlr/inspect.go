@@ -42,6 +42,9 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, metadata neo.Metadata
 		if doubt := metadata.Doubt(host, o); doubt != "" {
 			log.Warn("the model may not run on this processor", "reason", doubt)
 		}
+		if err := neo.CheckNewerTVM(o); err != nil {
+			return err
+		}
 		if !m.trees {
 			return nil
 		}

@@ -17,6 +17,7 @@ type model struct {
 	runtime    *libdlr
 	folder     *folder
 	kind       neo.Kind
+	program    string // the version of TVM that compiled a Relay VM program
 	signature  engine.Signature
 	properties engine.Properties
 	zeroCopy   bool // SetDLRInputTensorZeroCopy is there, and the model takes it
@@ -26,9 +27,10 @@ type model struct {
 	first *cdlr.Model // nil once taken
 }
 
-// newModel opens the model in f, which it owns unless it fails.
-func newModel(r *libdlr, f *folder, layout neo.Layout, metadata neo.Metadata, options engine.OpenOptions) (*model, error) {
-	m := &model{runtime: r, folder: f, kind: layout.Kind,
+// newModel opens the model in f, which it owns unless it fails. program is the
+// version of TVM that compiled a Relay VM program.
+func newModel(r *libdlr, f *folder, layout neo.Layout, program string, metadata neo.Metadata, options engine.OpenOptions) (*model, error) {
+	m := &model{runtime: r, folder: f, kind: layout.Kind, program: program,
 		// Each handle that is made costs libdlr something that it does not give
 		// back, so there are no more of them than can run at once.
 		properties: engine.Properties{MaxInstances: max(1, int(options.Host.CPU.CoresAllowed)), Variant: string(metadata.CPULevel)},
@@ -52,6 +54,11 @@ func newModel(r *libdlr, f *folder, layout neo.Layout, metadata neo.Metadata, op
 // create makes a handle, in which libdlr loads the model.
 func (m *model) create() (*cdlr.Model, error) {
 	h, err := m.runtime.library.CreateModel(m.folder.path, cdlr.CPU, 0)
+	if err != nil && m.kind == neo.RelayVM {
+		return nil, fmt.Errorf("%w: libdlr %s refuses the program, which TVM %s has compiled; a libdlr runs only programs of the TVM that it was built with, "+
+			"so keep the libdlr.so that came with the model beside it, or name one of that TVM in the configuration, as backends.libdlr: %w",
+			engine.ErrUnsupported, m.runtime.version, m.program, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: libdlr %s refuses the folder: %w", engine.ErrArtifact, m.runtime.version, err)
 	}
@@ -147,6 +154,9 @@ func (m *model) name(specs []engine.TensorSpec, role string, listed []engine.Ten
 		return nil
 	}
 	for i, l := range listed {
+		if l.HasRows() {
+			return fmt.Errorf("%w: its metadata gives %s %q any number of rows, and libdlr runs a graph's own number only; backend tvm fills up and divides", engine.ErrUnsupported, role, l.Name)
+		}
 		said, err := sizeOf(l)
 		if err != nil {
 			return err

@@ -52,6 +52,9 @@ func generationOf(object *dl.Object) (generation, error) {
 	case object.Exports("get_num_output_group"):
 		want = []string{"get_num_feature"}
 	default:
+		if err := neo.CheckNewerTVM(object); err != nil {
+			return 0, err
+		}
 		return 0, fmt.Errorf("%w: %s exports none of get_num_output_group, get_num_class and get_num_target, so it is not a tree model that Treelite or TL2cgen compiled",
 			engine.ErrArtifact, object.Name)
 	}

@@ -2,7 +2,11 @@
 
 package tvm
 
-// #include "run.h"
+/*
+#cgo CFLAGS: -O3
+#cgo LDFLAGS: -lm
+#include "run.h"
+*/
 import "C"
 
 import (

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -66,7 +67,7 @@ struct picket_tvm_executor {
   size_t *progress; // where a trial notes the call that it is at; else NULL
 
   atomic_size_t taken; // bytes of working memory of all threads
-  atomic_int failed;   // somebody has said why, or is about to
+  atomic_int failed;   // somebody has said why, or is about to: one of the below
   char message[512];
 
   // The tasks of one function. word is what they are claimed by: the number of the job, how many tasks it has, and how many are
@@ -89,12 +90,18 @@ struct picket_tvm_executor {
 // them, so what they call has to find out for whom.
 static __thread thread *current;
 
-// fail keeps the first reason.
-static void fail(const char *reason) {
+// How a run failed.
+enum { FAILED = 1, NEEDS_RUNTIME };
+
+// fail_as keeps the first reason.
+static void fail_as(int how, const char *reason) {
   picket_tvm_executor *e = current == NULL ? NULL : current->executor;
-  if (e != NULL && atomic_exchange(&e->failed, 1) == 0)
+  int none = 0;
+  if (e != NULL && atomic_compare_exchange_strong(&e->failed, &none, how))
     snprintf(e->message, sizeof e->message, "%s", reason == NULL ? "" : reason);
 }
+
+static void fail(const char *reason) { fail_as(FAILED, reason); }
 
 // What libraries call.
 
@@ -256,19 +263,23 @@ static int get_func_from_env(void *module, const char *name, void **out) {
   (void)module;
   char reason[256];
   snprintf(reason, sizeof reason, "it calls %.200s, a function of TVM's own runtime, which is not here", name == NULL ? "" : name);
-  fail(reason);
+  fail_as(NEEDS_RUNTIME, reason);
   *out = NULL;
   return -1;
 }
 
 static int func_call(void *function, void *values, int *kinds, int count, void *result, int *result_kind) {
   (void)function, (void)values, (void)kinds, (void)count, (void)result, (void)result_kind;
-  fail("it calls a function of TVM's own runtime, which is not here");
+  fail_as(NEEDS_RUNTIME, "it calls a function of TVM's own runtime, which is not here");
   return -1;
 }
 
 // What stands for the module in calls of get_func_from_env, which does not look at it.
 static char module;
+
+// Libraries call the functions of libm, and not every linker that made one has noted where they are. They are found where the
+// program itself needs libm, which this sees to.
+float (*const volatile picket_tvm_libm)(float) = expf;
 
 int picket_tvm_provide(void **slot, int number) {
   void *const functions[] = {
@@ -387,7 +398,8 @@ size_t picket_tvm_run(picket_tvm_executor *e, int tasks) {
     int32_t kind = 0;
     int code = ((graph_function)c->function)(c->values, c->kinds, c->count, &result, &kind, NULL);
     if (code != 0 || atomic_load_explicit(&e->failed, memory_order_relaxed)) {
-      atomic_store_explicit(&e->failed, 1, memory_order_relaxed);
+      int none = 0;
+      atomic_compare_exchange_strong(&e->failed, &none, FAILED); // one that has said nothing
       failed = i + 1;
       break;
     }
@@ -397,6 +409,8 @@ size_t picket_tvm_run(picket_tvm_executor *e, int tasks) {
   current = before;
   return failed;
 }
+
+int picket_tvm_needs_runtime(const picket_tvm_executor *e) { return atomic_load_explicit(&e->failed, memory_order_relaxed) == NEEDS_RUNTIME; }
 
 const char *picket_tvm_message(const picket_tvm_executor *e) { return e->message; }
 
@@ -409,6 +423,7 @@ static void in_child(picket_tvm_executor *e, unsigned seconds) {
   struct rlimit none = {0, 0};
   setrlimit(RLIMIT_CORE, &none);
   prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t open;
   sigemptyset(&open);
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {

@@ -68,6 +68,9 @@ size_t picket_tvm_run(picket_tvm_executor *executor, int tasks);
 // What the call that failed has said, in any bytes and possibly nothing. Valid until the next run.
 const char *picket_tvm_message(const picket_tvm_executor *executor);
 
+// Whether the call that failed asked for a function of TVM's own runtime. Of the last run, as above.
+int picket_tvm_needs_runtime(const picket_tvm_executor *executor);
+
 // How a trial ended.
 enum {
   PICKET_TVM_RAN = 0,      // it ran, whatever the functions said

@@ -5,12 +5,15 @@ package tvm_test
 import (
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/picket-ml/picket/backends/backendtest"
+	"github.com/picket-ml/picket/backends/dlr"
+	"github.com/picket-ml/picket/backends/treelite"
 	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/tensor"
@@ -70,6 +73,7 @@ func TestThreads(t *testing.T) {
 		"together": sum,
 		"nested":   func([]float32) float32 { return 1 },
 		"blocks":   func([]float32) float32 { return 1 },
+		"add_one":  func([]float32) float32 { return 1 },
 	} {
 		m := backendtest.Open(t, tvm.New(), specimen(t, []string{name}))
 		for _, n := range threads {
@@ -116,7 +120,11 @@ func TestInstancesSideBySide(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer done()
+			defer func() {
+				if err := done(); err != nil {
+					t.Error(err)
+				}
+			}()
 			given, got := values[float32](t, in[n][0]), values[float32](t, out[n][0])
 			for round := range 200 {
 				value := float32(n + round%5)
@@ -195,7 +203,7 @@ func TestRefusesByName(t *testing.T) {
 	}{
 		"a failure":                  {[]string{"add_one", "fail"}, nil, engine.ErrArtifact, `compiled_model.json and compiled.so do not fit together: node "node fail" failed and gave no reason`},
 		"a failure in a task":        {[]string{"fail_in_a_task"}, nil, engine.ErrArtifact, `node "node fail_in_a_task" failed: the last task is tired`},
-		"a function of the runtime":  {[]string{"call_runtime"}, nil, engine.ErrArtifact, "it calls tvm.contrib.cblas.matmul, a function of TVM's own runtime, which is not here"},
+		"a function of the runtime":  {[]string{"call_runtime"}, nil, engine.ErrUnsupported, "it calls tvm.contrib.cblas.matmul, a function of TVM's own runtime, which is not here"},
 		"tasks without threads":      {[]string{"together_in_nine"}, nil, engine.ErrArtifact, "there are fewer threads than tasks"},
 		"blocks without end":         {[]string{"hoard"}, nil, engine.ErrArtifact, "more blocks of working memory than are provided for"},
 		"a huge block":               {[]string{"too_much"}, nil, engine.ErrArtifact, "more working memory than a model may have"},
@@ -262,4 +270,47 @@ func TestFlattens(t *testing.T) {
 			t.Fatalf("value %d is %v", k, v)
 		}
 	}
+}
+
+// TestFindsTheMathematics: a library may call libm without naming it as a library that it needs.
+func TestFindsTheMathematics(t *testing.T) {
+	m := backendtest.Open(t, tvm.New(), specimen(t, []string{"exponential"}))
+	i, err := m.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	in, out := tensors(t, m.Signature().Inputs, 1), tensors(t, m.Signature().Outputs, 1)
+	values[float32](t, in[0])[5] = 1
+	if err := i.Run(in, out, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := values[float32](t, out[0]); got[4] != 1 || math.Abs(float64(got[5])-math.E) > 1e-6 {
+		t.Errorf("got %v", got[:6])
+	}
+}
+
+// TestNewerTVMIsNamed by whatever backend meets such a library, alone or beside what looks like a graph.
+func TestNewerTVMIsNamed(t *testing.T) {
+	dir := specimen(t, []string{"add_one"}, "NEWER")
+	refuse := func(b engine.Backend) {
+		m, err := b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+		if err == nil {
+			t.Fatal("the artifact was opened, and closed with", m.Close())
+		}
+		if want := "compiled.so was compiled by TVM 0.20 or later"; !errors.Is(err, engine.ErrArtifact) || !strings.Contains(err.Error(), want) {
+			t.Errorf("backend %s does not say %q: %v", b.Name(), want, err)
+		}
+	}
+	through := dlr.New(dlr.Options{})
+	defer through.Close()
+	refuse(tvm.New())
+	refuse(through)
+	for _, name := range []string{"compiled_model.json", "compiled.params"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse(treelite.New())
+	refuse(through)
 }

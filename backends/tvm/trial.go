@@ -55,6 +55,9 @@ func (m *model) try(doubt string) error {
 		return m.ended(syscall.Signal(ended), int(at))
 	}
 	if failed := C.picket_tvm_run(t.executor, 1); failed != 0 {
+		if C.picket_tvm_needs_runtime(t.executor) != 0 {
+			return fmt.Errorf("%w: %s", engine.ErrUnsupported, t.failure(int(failed)))
+		}
 		return fmt.Errorf("%w: %s and %s do not fit together: %s", engine.ErrArtifact, m.layout.Graph, m.layout.Library, t.failure(int(failed)))
 	}
 	return nil

@@ -51,6 +51,9 @@ func load[R any](folder, name string) (measured, []R, error) {
 
 // modelNames are what documents call the models.
 var modelNames = map[string]string{
+	"mlp":              "30-64-32-1 perceptron",
+	"small-cnn":        "convolutions on 3x32x32",
+	"mobilenet":        "MobileNet on 3x224x224",
 	"fraud":            "30 trees of depth 4, by Treelite 0.93",
 	"demo":             "demo, 100 trees of depth 5, by `picket compile`",
 	"500x6x30":         "500 trees of depth 6, 30 features",

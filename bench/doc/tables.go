@@ -12,6 +12,7 @@ func tables() map[string]func(results string) (string, error) {
 	all := map[string]func(string) (string, error){
 		"engine":          engineTable,
 		"treelite":        treeliteTable,
+		"tvm":             tvmTable,
 		"agent":           agentTable,
 		"forest":          forestTable,
 		"forest-peers":    peerTable,
@@ -24,7 +25,7 @@ func tables() map[string]func(results string) (string, error) {
 		"serving-servers": serverTable,
 		readme:            readmeTable,
 	}
-	for _, name := range []string{"engine", "treelite", "agent", "forest", "serving"} {
+	for _, name := range []string{"engine", "treelite", "tvm", "agent", "forest", "serving"} {
 		all["host-"+name] = func(results string) (string, error) { return hostLine(results, name) }
 	}
 	return all
@@ -80,6 +81,36 @@ func treeliteTable(results string) (string, error) {
 			columns = append(columns, fmt.Sprintf("%.2f / %.2f (%.2f)", own, theirs, own/theirs))
 		}
 		out += row(columns...)
+	}
+	return out, nil
+}
+
+// tvmTable is the time of a call of each network, ours and libdlr's, and how many times as much libdlr takes.
+func tvmTable(results string) (string, error) {
+	r, kernels, err := load[report.Kernel](results, "tvm")
+	if err != nil {
+		return "", err
+	}
+	c := gather(kernels)
+	out := head("network", "hot", "shuffled", "2 callers at once")
+	for _, at := range c.order {
+		if at.condition != "hot" {
+			continue
+		}
+		columns := []string{modelName(at.model)}
+		for _, other := range []cell{at, {at.model, at.values, "shuffled", at.rows, 1}, {at.model, at.values, "2 callers", at.rows, 2}} {
+			own, theirs := c.engine[other]["tvm"], c.engine[other]["libdlr"]
+			columns = append(columns, fmt.Sprintf("%.2f / %.2f (%.2f)", own, theirs, theirs/own))
+		}
+		out += row(columns...)
+	}
+	for _, f := range r.Figures {
+		if f.Limit != nil {
+			out += fmt.Sprintf("\nOf each call, %.2f µs are the engine's.\n", f.Value)
+		}
+	}
+	for _, l := range r.LeftOut {
+		out += fmt.Sprintf("\nNot measured: %s (%s).\n", modelName(l.Model), l.Why)
 	}
 	return out, nil
 }

@@ -47,6 +47,14 @@ FUNCTION(add_one) {
   return 0;
 }
 
+// Needs libm, and does not say so: it is linked without.
+float expf(float);
+FUNCTION(exponential) {
+  for (int i = 0; i < N; i++)
+    OUT[i] = expf(IN[i]);
+  return 0;
+}
+
 // Fails on what it is asked and not on zeros.
 FUNCTION(fail_on_negative) {
   if (IN[0] < 0) {
