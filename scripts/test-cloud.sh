@@ -8,6 +8,11 @@ programs=$(scripts/moto.sh)
 "$programs/cfn-lint" deploy/cloudformation/*.yaml
 echo "cfn-lint: no findings in $(ls deploy/cloudformation/*.yaml | wc -l) templates"
 
+gateway=$PWD/.cache/versitygw/run/versitygw
+mkdir -p "${gateway%/*}"
+(cd tools/versitygw && "${GO:-go}" build -o "$gateway" .)
+"$programs/python" scripts/test_cloudformation.py "$programs/moto_server" "$gateway"
+
 ${GO:-go} test -count=1 -timeout 10m ./internal/metrics/cloudwatch -args -cloud.moto="$programs/moto_server"
 
 work=$(mktemp -d)
