@@ -299,8 +299,8 @@ release: ## everything that is released, in dist/VERSION: archives, Debian packa
 test-release: ## make release twice, the second time elsewhere and with nothing cached, and compare; sign and verify with a throwaway key
 	scripts/test-release.sh
 
-test-arm64-suite: ## the released daemon answering on an emulated arm64, and all tests that run under qemu: tens of minutes. SUITE names one: daemon, tests
-	scripts/test-arm64-suite.sh $(SUITE)
+test-arm64-daemon: ## picket and picketd, compiled for arm64 as they are released, answering under qemu
+	scripts/test-arm64-daemon.sh
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh

@@ -106,7 +106,7 @@ func TestManualPages(t *testing.T) {
 	fails(t, picket(t, "", "man"), exitUsage, "-o DIR")
 	fails(t, picket(t, "", "man", "-o", "/dev/null/x"), exitFailed, "writing the manual pages")
 
-	want := map[string]bool{"picketd.8": true, "picket-config.5": true}
+	want := map[string]bool{"picketd.8": true, "picketd-health.8": true, "picket-config.5": true}
 	eachCommand(func(c *cobra.Command) {
 		if !c.Hidden {
 			want[strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"] = true
@@ -139,6 +139,7 @@ func TestManualPages(t *testing.T) {
 		"picket-load.1":      {"picket load fraud fraud@3", "--sockets DIR", "(default /run/picket)", "picket(1)"},
 		"picket-top.1":       {"\n         REQ/S      requests that were answered, however\n"},
 		"picketd.8":          {"-a, --agent-socket SOCKET", "SIGUSR2", "picketd -a /tmp/sagemaker_edge_agent_example.sock"},
+		"picketd-health.8":   {"--sockets DIR", "control.sock", "picketd health --sockets /run/picket"},
 		"picket-config.5":    {"max_in_flight: ", "    # Lock working memory, where", "picket-config", "/etc/picket/picketd.yaml"},
 		"picket-fleet-add.1": {"--credentials FILE", "picket-fleet(1)"},
 	} {

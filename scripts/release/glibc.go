@@ -19,7 +19,7 @@ func glibc(stdout io.Writer, programs []string) error {
 			return fmt.Errorf("reading %s: %w", program, err)
 		}
 		symbols, err := f.ImportedSymbols()
-		f.Close()
+		_ = f.Close() // nothing was written
 		if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 			return fmt.Errorf("reading the symbols of %s: %w", program, err)
 		}

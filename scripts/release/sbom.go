@@ -211,7 +211,7 @@ func (s *sbom) addDebian(whole, dir string) error {
 				fields[name] = value
 			}
 		}
-		f.Close()
+		_ = f.Close() // nothing was written
 		if err := lines.Err(); err != nil {
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
