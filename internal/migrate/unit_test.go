@@ -9,6 +9,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/testkit"
 )
 
@@ -57,6 +58,36 @@ func TestReadService(t *testing.T) {
 	}
 	if s.user != "edge" || s.variable("A") != "3" || len(s.notes) != 1 || !slices.Equal(s.environments, []string{"/etc/default/agent"}) {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestNameModels(t *testing.T) {
+	long := strings.Repeat("x", 80)
+	models := []Model{
+		{Package: "card_fraud", Version: "1.0", From: "/a"}, {Package: "card_fraud", Version: "2.0", From: "/b"}, {Package: "card_fraud", Version: "2.0", From: "/c"},
+		{From: "/m/limits_v3.tar.gz"}, {From: "/n/limits_v3"}, {From: "/o/___"}, {Package: "given", Version: "9", From: "/p"},
+		{Package: long, Version: long, From: "/q"}, {Package: long, Version: long, From: "/r"}, {Package: long, Version: long, From: "/s"},
+	}
+	if err := nameModels(models, map[string]string{"/p": "chosen"}); err != nil {
+		t.Fatal(err)
+	}
+	got, taken := map[string]string{}, map[string]bool{}
+	for _, m := range models {
+		if taken[m.Name] || engine.CheckName(m.Name) != nil {
+			t.Errorf("%s is called %q", m.From, m.Name)
+		}
+		taken[m.Name] = true
+		got[m.From] = m.Name
+	}
+	for from, want := range map[string]string{"/a": "card-fraud-1-0", "/b": "card-fraud", "/c": "card-fraud-2-0", "/m/limits_v3.tar.gz": "limits-v3", "/n/limits_v3": "limits-v3-1", "/o/___": "model", "/p": "chosen"} {
+		if got[from] != want {
+			t.Errorf("%s is called %q, want %q", from, got[from], want)
+		}
+	}
+	for _, given := range []map[string]string{{"/nowhere": "x"}, {"/a": "x_y"}, {"/a": "x", "/b": "x"}} {
+		if err := nameModels(models, given); err == nil {
+			t.Errorf("%v was taken", given)
+		}
 	}
 }
 
