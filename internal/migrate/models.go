@@ -178,7 +178,6 @@ func nameModels(models []Model, given map[string]string) error {
 			return fmt.Errorf("there is no model in %s", path)
 		}
 	}
-	// Archives go before folders that were unpacked from them, for they are what was signed.
 	slices.SortStableFunc(models, func(a, b Model) int {
 		if c := strings.Compare(a.Package, b.Package); c != 0 {
 			return c

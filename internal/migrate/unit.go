@@ -225,8 +225,8 @@ func (s *service) dropIn(c needs) string {
 	}
 	if s != nil {
 		for _, one := range s.environment {
-			if name, value, _ := strings.Cut(one, "="); takenOver(name) {
-				fmt.Fprintf(&b, "Environment=\"%s=%s\"\n", name, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value))
+			if name, _, _ := strings.Cut(one, "="); takenOver(name) {
+				fmt.Fprintf(&b, "Environment=\"%s\"\n", strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(one))
 			}
 		}
 		for _, file := range s.environments {
