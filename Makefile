@@ -28,7 +28,7 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated fuzz
 # Those that wait more than they compute, for servers, installations and limits of time: one after the other, beside those above.
-BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-fleet test-formats test-cloud test-runbooks soak-short
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
@@ -194,6 +194,9 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 
+test-bench-page: ## the page of benchmark results in a real browser: Debian's Chromium
+	PICKET_TEST_BROWSER=1 $(GO) test -count=1 -timeout 5m -run '^TestBrowser$$' ./bench/page
+
 web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
@@ -267,6 +270,19 @@ bench-%: fixtures ## one benchmark (start, engine, treelite, onnx, agent, oip, l
 	@mv bench/results/$*.json.tmp bench/results/$*.json
 	@echo "wrote bench/results/$*.json"
 
+# Neither needs more than Go, a C compiler and the driver; bench/gpu/fil.sh installs what FIL is measured with.
+bench-gpu: ## backend cuda beside backend forest and cuML's FIL, and copies beside the bus (needs an NVIDIA GPU); writes bench/results/gpu.json
+	@mkdir -p bench/results
+	$(GO) run ./bench/gpu $(BENCHFLAGS) > bench/results/gpu.json.tmp
+	@mv bench/results/gpu.json.tmp bench/results/gpu.json
+	@echo "wrote bench/results/gpu.json"
+
+test-ptx: ## the committed PTX of backend cuda is what its source compiles to, and an assembler takes it (needs clang-14 and the network)
+	scripts/test-ptx.sh
+
+test-gpu: ## a million rows on a real GPU, each with the bits of backend forest; says why not where there is none
+	$(GO) run ./bench/gpu -check
+
 images: build ## the container images, built with Debian's buildah, started, asked and measured (root; a quarter of an hour the first time). IMAGES names some: cpu onnxruntime tool gpu arm64
 	scripts/images.sh $(IMAGES)
 
@@ -274,7 +290,7 @@ deb: ## the Debian package for this machine's architecture, in dist/
 	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
 	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
 
-test-deb: build ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
+test-deb: deb ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
 	scripts/test-deb.sh
 
 release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
@@ -288,6 +304,9 @@ test-arm64-suite: ## the released daemon answering on an emulated arm64, and all
 
 bench-explain: ## contributions of features beside XGBoost's and LightGBM's own (needs Python 3.11)
 	bench/explain/run.sh
+bench-loadgen: build ## MLPerf's own load generator and a loop of ours on one lane, in turns (needs Python 3.10)
+	bench/loadgen/run.sh $(BENCHFLAGS)
+
 # A module of its own, for what it compares with.
 bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json
 	@mkdir -p bench/results

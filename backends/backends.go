@@ -2,6 +2,7 @@
 package backends
 
 import (
+	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/backends/onnx"
@@ -14,15 +15,23 @@ import (
 type Options struct {
 	DLR  dlr.Options
 	ONNX onnx.Options
+	// CUDA is the backend of GPUs, made by whoever drains their devices; nil for one
+	// with the defaults.
+	CUDA *cuda.Backend
 }
 
 // All gives every backend, in the order in which a tie between them is decided:
 // those that run artifacts and model files directly before those that go
 // through a library.
 func All(options Options) []engine.Backend {
+	gpu := options.CUDA
+	if gpu == nil {
+		gpu = cuda.New(cuda.Options{})
+	}
 	return []engine.Backend{
 		treelite.New(),
 		forest.New(),
+		gpu,
 		tvm.New(),
 		onnx.New(options.ONNX),
 		dlr.New(options.DLR),

@@ -13,7 +13,7 @@ func TestAll(t *testing.T) {
 	for _, b := range backends.All(backends.Options{}) {
 		names = append(names, b.Name())
 	}
-	if want := []string{"treelite", "forest", "tvm", "onnx", "dlr"}; !slices.Equal(names, want) {
+	if want := []string{"treelite", "forest", "cuda", "tvm", "onnx", "dlr"}; !slices.Equal(names, want) {
 		t.Errorf("the backends are %v, want %v", names, want)
 	}
 }

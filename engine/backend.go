@@ -113,6 +113,16 @@ type Explainer interface {
 	Explain(in []tensor.Tensor, out tensor.Tensor, rows int) error
 }
 
+// Allocator is a Model whose tensors are best in memory of its own, such as memory
+// that a GPU copies by itself.
+type Allocator interface {
+	Model
+	// Allocate gives n bytes, not cleared and aligned to tensor.Alignment, with one
+	// reference, which is the caller's. Where it fails, ordinary memory does as well.
+	// All is given back before the Model is closed. Any goroutine may call it.
+	Allocate(n int) (*tensor.Buffer, error)
+}
+
 // Properties is how a model likes to be run.
 type Properties struct {
 	// Inline declares that Run is so cheap that handing the request to another
@@ -133,6 +143,8 @@ type Properties struct {
 	Variant string
 	// Version is the model's own version if the artifact tells one.
 	Version string
+	// Device is the UUID of the GPU that runs the model; empty for the processor.
+	Device string
 	// Notes is what an operator should know of the model's answers. The engine
 	// logs each with the name of the model, and adds it to the reason of the
 	// chosen Candidate.

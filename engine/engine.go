@@ -152,6 +152,19 @@ func (e *Engine) Replace(ctx context.Context, name, url string, o ModelOptions) 
 	return e.load(ctx, name, url, o, true)
 }
 
+// Reopen loads what is loaded under name again, from where it came and as it was asked
+// for, in its own place: for a model whose backend cannot go on with it, so that another
+// device or backend may. When it fails nothing changes.
+func (e *Engine) Reopen(ctx context.Context, name string) (Description, error) {
+	s, err := e.Acquire(name)
+	if err != nil {
+		return Description{}, fmt.Errorf("reopening: %w", err)
+	}
+	url, asked := s.description.URL, s.asked
+	s.Release()
+	return e.load(ctx, name, url, asked, true)
+}
+
 func (e *Engine) load(ctx context.Context, name, url string, o ModelOptions, replace bool) (Description, error) {
 	start := time.Now()
 	change := Change{Kind: Loading, Model: name, URL: url}
@@ -181,6 +194,7 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
+	asked := o
 	o = o.or(*e.defaults.Load())
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidInput, err)
@@ -210,7 +224,7 @@ func (e *Engine) prepare(ctx context.Context, name, url string, o ModelOptions, 
 		return nil, err
 	}
 	e.live.Add(1)
-	s.onClose = e.live.Done
+	s.onClose, s.asked = e.live.Done, asked
 	err = s.prove(ctx, a.Package)
 	if err == nil && ctx.Err() != nil {
 		err = contextError(ctx.Err()) // whoever gave up will not expect the model to be there

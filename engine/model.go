@@ -22,8 +22,10 @@ type Snapshot struct {
 	signature   Signature
 	properties  Properties
 	options     ModelOptions
+	asked       ModelOptions // before defaults and what depends on the model
 	cores       cores
 	model       Model
+	allocator   Allocator // model, where it has memory of its own; else nil
 	log         *slog.Logger
 	queue       queue
 	stats       counters
@@ -32,6 +34,7 @@ type Snapshot struct {
 	batchNS     atomic.Int64 // of the largest batch
 	inlineRows  int          // see Inline
 	pinFailed   atomic.Bool  // said so once
+	allocFailed atomic.Bool  // the same of the allocator
 	requests    sync.Pool    // of Requests that are not in use, which hold no tensors
 
 	refs    atomic.Int64
@@ -50,9 +53,11 @@ type Description struct {
 	URL string
 	// Backend and Variant are what was chosen, Version the artifact's own.
 	Backend, Variant, Version string
-	Inline                    bool
-	Signature                 Signature
-	Options                   ModelOptions
+	// Device is the UUID of the GPU that runs it; empty for the processor.
+	Device    string
+	Inline    bool
+	Signature Signature
+	Options   ModelOptions
 	// Package is what was known of the package it came from; nil for nothing.
 	Package *Package
 	// Candidates are all backends: the chosen one, those that were timed against
@@ -95,6 +100,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 		return nil, err
 	}
 	s.options = options
+	s.allocator, _ = model.(Allocator)
 	s.queue = queue{
 		inline:      s.properties.Inline && options.BatchDelay == 0,
 		batchable:   s.signature.Batchable(),
@@ -133,6 +139,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 		s.properties.Version = p.Version
 	}
 	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
+	s.description.Device = s.properties.Device
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {
 			c.Variant = s.properties.Variant
@@ -296,6 +303,11 @@ func (s *Snapshot) allocate(spec *TensorSpec, rows int) (tensor.Tensor, error) {
 	if err != nil {
 		return tensor.Tensor{}, fmt.Errorf("%w: %w", ErrInvalidInput, err)
 	}
+	if s.allocator != nil {
+		if t, ok := s.allocateOwn(spec, shape); ok {
+			return t, nil
+		}
+	}
 	t, err := tensor.New(spec.Name, spec.DType, shape)
 	if err != nil {
 		return tensor.Tensor{}, fmt.Errorf("%w: %w", ErrMemory, err)
@@ -306,6 +318,28 @@ func (s *Snapshot) allocate(spec *TensorSpec, rows int) (tensor.Tensor, error) {
 		}
 	}
 	return t, nil
+}
+
+// allocateOwn makes a tensor in memory of the model's own; false where it has none
+// left.
+func (s *Snapshot) allocateOwn(spec *TensorSpec, shape tensor.Shape) (tensor.Tensor, bool) {
+	n, err := shape.ByteSize(spec.DType)
+	if err != nil || n == 0 {
+		return tensor.Tensor{}, false // ordinary memory's to refuse
+	}
+	b, err := s.allocator.Allocate(n)
+	if err != nil {
+		if !s.allocFailed.Swap(true) {
+			s.log.Warn("serving with tensors in ordinary memory, because the model's own has run out", "model", s.name, "error", err)
+		}
+		return tensor.Tensor{}, false
+	}
+	t, err := tensor.In(spec.Name, spec.DType, shape, b, 0)
+	if err != nil {
+		b.Release()
+		return tensor.Tensor{}, false
+	}
+	return t, true
 }
 
 func rowsTaken(batchable bool) string {

@@ -221,6 +221,7 @@ if wanted onnxruntime; then
 	build Dockerfile.cpu with-onnxruntime "$onnx"
 	measure "$onnx" 120
 	try "$onnx" onnxruntime
+	if grep 'backend is not usable' "$work/log.onnxruntime" | grep 'backend=onnx'; then echo "  the daemon does not find the image's ONNX Runtime" >&2; exit 1; fi
 fi
 if wanted gpu; then
 	wanted cpu || build Dockerfile.cpu picketd "$cpu"
@@ -228,9 +229,9 @@ if wanted gpu; then
 	measure "$gpu" 60
 	try "$gpu" gpu
 	# There is no GPU in a container that is given none, and the daemon says so and serves.
-	reason=$(grep -i 'gpu' "$work/log.gpu" | head -n 1)
+	reason=$(grep 'backend=cuda' "$work/log.gpu" | head -n 1)
 	[ -n "$reason" ] || { echo "  the daemon does not say that it has no GPU:" >&2; cat "$work/log.gpu" >&2; exit 1; }
-	echo "  its log: ${reason#*level=}"
+	echo "  its log: ${reason#*msg=}"
 fi
 if wanted arm64; then
 	build Dockerfile.cpu picketd "$cpu-arm64" linux/arm64

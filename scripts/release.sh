@@ -9,7 +9,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-platforms=(${PLATFORMS:-linux/amd64 linux/arm64 windows/amd64})
+platforms=(${PLATFORMS:-linux/amd64 linux/arm64})
 
 if [ "${1:-}" = --check ]; then
 	out=$(realpath "${2:?say which release}")
@@ -55,11 +55,6 @@ for platform in "${platforms[@]}"; do
 	cp internal/config/example.yaml "$folder/picketd.yaml"
 	"$work/release" sbom --name "picket-$os-$arch" --version "$VERSION" "$work/$os-$arch"/* >"$out/$name.spdx.json"
 	cp "$out/$name.spdx.json" "$folder/sbom.spdx.json"
-	if [ "$os" = windows ]; then
-		cp "$work/$os-$arch"/*.exe deploy/windows/* "$folder/"
-		"$work/release" zip "$folder" "$out/$name.zip"
-		continue
-	fi
 	mkdir -p "$folder/bin" "$folder/completions"
 	cp "$work/$os-$arch"/* "$folder/bin/"
 	cp -r deploy/systemd "$folder/"

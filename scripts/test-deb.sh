@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 fail() { echo "test-deb: $1" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || fail "a Debian of its own needs root"
 command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
-[ -x bin/picket ] && [ -x bin/picketd ] || fail "build bin/picket and bin/picketd first: make build"
+bin=.cache/deb/bin # as they are released
+[ -x $bin/picket ] && [ -x $bin/picketd ] || fail "there are no programs to pack in $bin: make deb"
 
 arch=$(dpkg --print-architecture)
 work=$(mktemp -d)
@@ -42,18 +43,18 @@ mount --bind /dev/null "$root/dev/null"
 
 for version in v0.0.1 v0.0.2; do
 	mkdir -p "$work/$version"
-	deb=$(VERSION=$version scripts/build-deb.sh "$arch" bin "$work/$version" bin/picket)
+	deb=$(VERSION=$version scripts/build-deb.sh "$arch" $bin "$work/$version" $bin/picket)
 	cp "$deb" "$root/$version.deb"
 done
-again=$(VERSION=v0.0.2 scripts/build-deb.sh "$arch" bin "$work/again" bin/picket)
+again=$(VERSION=v0.0.2 scripts/build-deb.sh "$arch" $bin "$work/again" $bin/picket)
 cmp "$again" "$root/v0.0.2.deb" || fail "the same programs give another package the second time"
 
 # A signed package of a model, as it comes from the machine that builds.
 openssl ecparam -name prime256v1 -genkey -noout -out "$work/key.pem"
 mkdir -p "$work/fraud"
 cp examples/demo/fraud.ubj "$work/fraud/"
-bin/picket package build "$work/fraud" --name fraud --version 1 -o "$work/" >/dev/null
-bin/picket package sign "$work/fraud-1.tar.gz" --key "$work/key.pem" >/dev/null
+$bin/picket package build "$work/fraud" --name fraud --version 1 -o "$work/" >/dev/null
+$bin/picket package sign "$work/fraud-1.tar.gz" --key "$work/key.pem" >/dev/null
 
 now() { echo $(($(date +%s%N) / 1000000)); }
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive PICKET_IMDS=off "$@"; }

@@ -16,6 +16,8 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "${requirements[*]}" ]; then
 	echo "${requirements[*]}" >"$venv/installed"
 fi
 picket=$PWD/bin/picket
+go build -o .cache/release ./scripts/release
+release=$PWD/.cache/release
 theirs=$PWD/$venv/bin/model_signing
 
 work=$(mktemp -d)
@@ -119,5 +121,17 @@ fails "$picket" package verify folder --root root.pem --name Web
 step "what model_signing leaves out or hashes otherwise is no signature of a package"
 "$theirs" sign key folder --signature folder/model.sig --private_key key.pem --ignore-paths folder/weights.bin
 fails "$picket" package verify folder --key public.pem
+
+step "a release: signed with what make release signs with"
+mkdir release
+echo programs >release/picket.tar.gz
+echo digests >release/SHA256SUMS
+"$release" sign --key key.pem release
+"$release" verify --key public.pem release
+"$theirs" verify key release --signature release/release.sig --public_key public.pem
+fails "$release" verify --key other-public.pem release
+echo more >>release/picket.tar.gz
+fails "$theirs" verify key release --signature release/release.sig --public_key public.pem
+fails "$release" verify --key public.pem release
 
 echo "picket and model_signing agree"

@@ -34,11 +34,13 @@ type Buffer struct {
 	pinned  bool   // this buffer's own mapping is locked
 	slab    *slab  // the slab it was cut from, or nil
 	release func() // for wrapped memory: gives it back to its owner
+	owner   Owner  // of memory that is lent
 }
 
 const (
 	classUnpooled = -1 // mapped for one use
 	classWrapped  = -2 // somebody else's memory
+	classOwned    = -3 // memory of an Owner, which hands the Buffer out again
 )
 
 // slab is a mapping that small buffers are cut from. It is never unmapped: the
@@ -147,6 +149,30 @@ func Wrap(memory []byte, release func()) *Buffer {
 	return b.start(len(memory))
 }
 
+// Owner has memory of a particular kind, such as what a GPU's driver has pinned, and
+// lends it as Buffers again and again.
+type Owner interface {
+	// Returned is called after the last reference on a lent Buffer is gone, on whichever
+	// goroutine released it. The Buffer is the owner's again, to be lent anew.
+	Returned(b *Buffer)
+}
+
+// Own makes a Buffer of an owner's memory, which is not Go heap memory and is aligned to
+// Alignment. It has no reference until it is lent.
+func Own(memory []byte, owner Owner) *Buffer {
+	return &Buffer{memory: memory, class: classOwned, owner: owner}
+}
+
+// Lend hands out n bytes of a Buffer of Own with one reference. Only its owner calls it,
+// while nobody has a reference.
+func (b *Buffer) Lend(n int) *Buffer { return b.start(n) }
+
+// Owner is whose the memory is; nil for all but lent Buffers.
+func (b *Buffer) Owner() Owner { return b.owner }
+
+// Memory is all that was given to Own, for the owner to free.
+func (b *Buffer) Memory() []byte { return b.memory }
+
 // Len is the number of usable bytes.
 func (b *Buffer) Len() int { return len(b.data) }
 
@@ -181,6 +207,8 @@ func (b *Buffer) Release() {
 		if b.release != nil {
 			b.release()
 		}
+	case classOwned:
+		b.owner.Returned(b)
 	case classUnpooled:
 		b.unmap()
 	default:
@@ -213,6 +241,8 @@ func (b *Buffer) unmap() {
 // pinned: it is its owner's.
 func (b *Buffer) Pin() error {
 	switch {
+	case b.class == classOwned:
+		return nil // owners lend what is pinned in their own way
 	case b.class == classWrapped:
 		return fmt.Errorf("pinning a buffer: its memory belongs to somebody else")
 	case b.slab != nil:
@@ -236,7 +266,7 @@ func (b *Buffer) Pin() error {
 
 // Pinned tells whether the Buffer's pages are locked in memory.
 func (b *Buffer) Pinned() bool {
-	return b.pinned || (b.slab != nil && b.slab.pinned.Load())
+	return b.pinned || b.class == classOwned || (b.slab != nil && b.slab.pinned.Load())
 }
 
 // classOf is the base-2 logarithm of the size class for n bytes.

@@ -2,7 +2,6 @@ package forest
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/picket-ml/picket/backends/neo"
@@ -10,7 +9,6 @@ import (
 	"github.com/picket-ml/picket/internal/cores"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
-	"github.com/picket-ml/picket/tensor"
 )
 
 // How well the backend suits a folder; see engine.Backend.
@@ -48,15 +46,15 @@ func (*Backend) Probe(*hw.Host) error { return nil }
 
 // Match wants a folder with a model file that starts like one, alone or beside a library that it may have been compiled to.
 func (*Backend) Match(a *engine.Artifact) int {
-	s, err := findSource(a)
+	s, err := neo.FindModelFile(a)
 	switch {
 	case err != nil:
 		return matchBroken
-	case s.name == "":
+	case s.Name == "":
 		return 0
-	case s.beside:
-		return s.matchBeside(a)
-	case s.format == onnxFormat:
+	case s.Beside:
+		return map[neo.Origin]int{neo.OriginSame: matchSource, neo.OriginOther: matchOther, neo.OriginUnknown: matchUnknown}[s.Origin(a)]
+	case s.Format == neo.FormatONNX:
 		return matchGraph
 	}
 	return matchModel
@@ -65,32 +63,8 @@ func (*Backend) Match(a *engine.Artifact) int {
 // Open reads the model and chooses its kernels, which takes some milliseconds and runs them on made-up rows. See
 // engine.Backend for the errors; a model that another backend might run all the same is engine.ErrUnsupported.
 func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.OpenOptions) (engine.Model, error) {
-	s, err := findSource(a)
+	e, signature, err := neo.OpenModelFile(ctx, a)
 	if err != nil {
-		return nil, err
-	}
-	if s.name == "" {
-		return nil, fmt.Errorf("%w: the folder holds no model file of XGBoost (.json, .ubj or the old binary format), LightGBM (.txt) or ONNX", engine.ErrArtifact)
-	}
-	metadata, err := neo.ReadMetadata(a, s.layout)
-	if err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckSupported(); err != nil {
-		return nil, err
-	}
-	if metadata.SparseInput {
-		return nil, fmt.Errorf("%w: its compiled.meta says that zeros are missing values (Model.SparseInput); the model file does not", engine.ErrUnsupported)
-	}
-	e, err := s.read(a, metadata)
-	if err != nil {
-		return nil, err
-	}
-	signature, err := metadata.TreeSignature(int64(e.NumFeature), tensor.FP32, int64(e.Outputs()))
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return newModel(e, signature, options)
@@ -100,9 +74,6 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 const minPart = 40 * time.Microsecond
 
 func newModel(e *ensemble.Ensemble, signature engine.Signature, options engine.OpenOptions) (*model, error) {
-	if e.NumFeature < 1 || e.Groups < 1 {
-		return nil, fmt.Errorf("%w: the model takes %d features and gives %d values; both must be at least one", engine.ErrArtifact, e.NumFeature, e.Groups)
-	}
 	p := newPlan(e)
 	program, err := newProgram(p, options.Host, options.Pin)
 	if err != nil {

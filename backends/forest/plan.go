@@ -185,7 +185,7 @@ func (p *plan) makeTree(t *ensemble.Tree, viewOf map[view]int32) tree {
 		case ensemble.Less:
 			m.threshold = float32(n.Value)
 		case ensemble.LessEqual:
-			m.threshold = above(n.Value)
+			m.threshold = ensemble.Above(n.Value)
 		default:
 			m.set = int32(len(p.categories))
 			p.categories = append(p.categories, t.Categories[n.Set])
@@ -199,18 +199,6 @@ func (p *plan) makeTree(t *ensemble.Tree, viewOf map[view]int32) tree {
 }
 
 var nan32 = float32(math.NaN())
-
-// above is the least float32 above t, so that x <= t is !(x >= above(t)) for every float32 x; NaN where there is none.
-func above(t float64) float32 {
-	down := float32(t)
-	if float64(down) > t {
-		down = math.Nextafter32(down, float32(math.Inf(-1)))
-	}
-	if math.IsInf(float64(down), 1) {
-		return nan32
-	}
-	return math.Nextafter32(down, float32(math.Inf(1)))
-}
 
 // makeUnits collects the distinct thresholds of each view and tells every node its rank.
 func (p *plan) makeUnits() {

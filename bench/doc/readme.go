@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/picket-ml/picket/bench/report"
@@ -65,35 +66,43 @@ func readmeTable(kept string) (string, error) {
 	return out.String(), nil
 }
 
-// table has a line for each target and a column for each scenario.
+// shown are the scenarios that the README has: those of MLPerf Inference.
+var shown = []string{"SingleStream", "MultiStream", "Server", "Offline"}
+
+// table has a line for each scenario and a column for each target but the empty one.
 func table(out *strings.Builder, r *report.Result, model string) {
-	groups := r.Groups(model)
-	columns, targets := []string{"target"}, []string{}
-	cells := map[string][]string{}
-	for at, runs := range groups {
-		first := runs[0]
-		columns = append(columns, fmt.Sprintf("%s: %s; %s", first.Scenario, first.Summary.Metric.Name, &first.Parameters))
+	var groups [][]*report.Run
+	var targets []string
+	for _, runs := range r.Groups(model) {
+		if !slices.Contains(shown, runs[0].Scenario) {
+			continue
+		}
+		groups = append(groups, runs)
 		for _, run := range runs {
-			if cells[run.Target] == nil {
-				cells[run.Target] = make([]string, len(groups))
+			if !slices.Contains(targets, run.Target) && r.Target(run.Target).Kind != "empty" {
 				targets = append(targets, run.Target)
 			}
-			text := report.Quantity(run.Summary.Metric.Value.Value, run.Summary.Metric.Unit)
-			if !run.Verdict.Valid {
-				text += " (not to be used)"
-			}
-			cells[run.Target][at] = text
 		}
 	}
-	out.WriteString(head(columns...))
+	columns := []string{"scenario", ""}
 	for _, target := range targets {
-		line := []string{target}
 		if r.Target(target).Ours {
-			line[0] = "**" + target + "**"
+			target = "**" + target + "**"
 		}
-		for _, cell := range cells[target] {
-			if cell == "" {
-				cell = "-"
+		columns = append(columns, target)
+	}
+	out.WriteString(head(columns...))
+	for _, runs := range groups {
+		first := runs[0]
+		line := []string{first.Scenario, fmt.Sprintf("%s; %s", first.Summary.Metric.Name, &first.Parameters)}
+		for _, target := range targets {
+			cell := "-"
+			if at := slices.IndexFunc(runs, func(run *report.Run) bool { return run.Target == target }); at >= 0 {
+				m := runs[at].Summary.Metric
+				cell = report.Quantity(m.Value.Value, m.Unit)
+				if !runs[at].Verdict.Valid {
+					cell += " (not to be used)"
+				}
 			}
 			line = append(line, cell)
 		}

@@ -88,6 +88,42 @@ type record struct {
 	fate      Fate
 }
 
+// chunk is memory for records. It is used again, so that a load does not wait for new pages.
+type chunk [1 << 12]record
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// add adds a record.
+func (w *worker) add(r record) {
+	if n := len(w.records); n == 0 || w.last == len(chunk{}) {
+		w.records, w.last = append(w.records, chunks.Get().(*chunk)), 0
+	}
+	w.records[len(w.records)-1][w.last] = r
+	w.last++
+	w.made++
+}
+
+// each calls do for every record.
+func (w *worker) each(do func(r *record)) {
+	for i, c := range w.records {
+		n := len(c)
+		if i == len(w.records)-1 {
+			n = w.last
+		}
+		for k := range n {
+			do(&c[k])
+		}
+	}
+}
+
+// done gives the memory back.
+func (w *worker) done() {
+	for _, c := range w.records {
+		chunks.Put(c)
+	}
+	w.records, w.last = nil, 0
+}
+
 // windows is into how many parts a load is divided to see whether it has settled.
 const windows = 64
 
@@ -162,7 +198,11 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	if ended(); ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return p.measured(workers), nil
+	m := p.measured(workers)
+	for i := range workers {
+		workers[i].done()
+	}
+	return m, nil
 }
 
 // worker is one client's part.
@@ -171,7 +211,9 @@ type worker struct {
 	client  protocols.Client
 	random  *rand.Rand
 	start   time.Time
-	records []record
+	records []*chunk
+	last    int   // records in the last chunk
+	made    int   // in all
 	asked   int64 // where nothing is recorded
 
 	checked, wrong int64 // rows
@@ -185,7 +227,7 @@ func (p *Plan) end() time.Duration { return p.WarmUp + p.Duration }
 // closed asks again and again.
 func (w *worker) closed(ctx context.Context) error {
 	SleepUntil(w.start)
-	for len(w.records) < tooMany {
+	for w.made < tooMany {
 		others, err := w.untimed(ctx)
 		if err != nil {
 			if err := w.record(ctx, record{due: int64(time.Since(w.start)), back: int64(time.Since(w.start)), others: others}, err); err != nil {
@@ -254,7 +296,7 @@ func (w *worker) askOnly(ctx context.Context) error {
 // open takes one request after the other that is due next.
 func (w *worker) open(ctx context.Context, next *atomic.Int64) error {
 	ExactThread()
-	for len(w.records) < tooMany {
+	for w.made < tooMany {
 		n := int(next.Add(1)) - 1
 		if n >= len(w.Due) {
 			return nil
@@ -300,7 +342,7 @@ func (w *worker) record(ctx context.Context, r record, err error) error {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	w.records = append(w.records, r)
+	w.add(r)
 	return nil
 }
 
@@ -364,7 +406,7 @@ func (p *Plan) measured(workers []worker) *Measured {
 		m.Service = report.NewHistogram()
 	}
 	for i := range workers {
-		for _, r := range workers[i].records {
+		workers[i].each(func(r *record) {
 			// A closed load counts what is answered in time: then answers a second are those of a steady load. An open one counts
 			// what is due, however long it takes.
 			at := time.Duration(r.due)
@@ -372,7 +414,7 @@ func (p *Plan) measured(workers []worker) *Measured {
 				at = time.Duration(r.back)
 			}
 			if at < m.WarmUp || at >= p.end() {
-				continue
+				return
 			}
 			m.Counts.Sent += 1 + int64(r.others)
 			m.Counts.Answered += int64(r.others)
@@ -393,7 +435,7 @@ func (p *Plan) measured(workers []worker) *Measured {
 					m.Service.Record(time.Duration(r.back-r.due-int64(r.lateness)) - p.Clock)
 				}
 			}
-		}
+		})
 	}
 	if p.Due != nil {
 		m.SendLateP99 = lateness.Quantile(0.99)
@@ -413,11 +455,11 @@ func (p *Plan) settled(workers []worker) (time.Duration, bool) {
 	width := max(p.end()/windows, 1)
 	times := make([][]float64, windows)
 	for i := range workers {
-		for _, r := range workers[i].records {
+		workers[i].each(func(r *record) {
 			if n := time.Duration(r.due) / width; n < windows && r.fate == Answered {
 				times[n] = append(times[n], float64(r.back-r.due))
 			}
-		}
+		})
 	}
 	var series []float64
 	var begins []time.Duration

@@ -88,16 +88,19 @@ func TestMeasured(t *testing.T) {
 	var w [2]worker
 	// Warm-up: slow, and not counted.
 	for i := range 100 {
-		w[0].records = append(w[0].records, record{due: ms(float64(i)), back: ms(float64(i) + 500), fate: Answered})
+		w[0].add(record{due: ms(float64(i)), back: ms(float64(i) + 500), fate: Answered})
 	}
 	// 1000 requests that take 1.001, 1.002, ..., 2 ms from when they are due, of which 0.5 ms is lateness.
 	for i := range 1000 {
 		at := ms(100 + float64(i))
-		w[i%2].records = append(w[i%2].records, record{due: at, back: at + ms(1+float64(i+1)/1000), lateness: uint32(ms(0.5)), fate: Answered})
+		w[i%2].add(record{due: at, back: at + ms(1+float64(i+1)/1000), lateness: uint32(ms(0.5)), fate: Answered})
 	}
-	w[1].records = append(w[1].records,
-		record{due: ms(200), back: ms(201), fate: Refused}, record{due: ms(200), back: ms(900), fate: Late}, record{due: ms(200), back: ms(201), fate: Failed},
-		record{due: ms(1100), back: ms(1101), fate: Answered}) // beyond the end
+	for _, r := range []record{
+		{due: ms(200), back: ms(201), fate: Refused}, {due: ms(200), back: ms(900), fate: Late}, {due: ms(200), back: ms(201), fate: Failed},
+		{due: ms(1100), back: ms(1101), fate: Answered}, // beyond the end
+	} {
+		w[1].add(r)
+	}
 	w[0].checked, w[1].wrong = 3000, 3
 	m := p.measured(w[:])
 	if c := m.Counts; c.Sent != 1003 || c.Answered != 1000 || c.Rows != 3000 || c.Refused != 1 || c.Late != 1 || c.Failed != 1 || c.Checked != 3000 || c.Wrong != 3 {
@@ -132,7 +135,7 @@ func TestMeasured(t *testing.T) {
 		if i < 200 {
 			took = 5
 		}
-		slow.records = append(slow.records, record{due: ms(float64(i)), back: ms(float64(i) + took), fate: Answered})
+		slow.add(record{due: ms(float64(i)), back: ms(float64(i) + took), fate: Answered})
 	}
 	m = p.measured([]worker{slow})
 	if m.WarmUp < 180*time.Millisecond || m.WarmUp > 240*time.Millisecond || !m.Steady || m.WarmUp+m.Duration != p.end() {
@@ -140,7 +143,7 @@ func TestMeasured(t *testing.T) {
 	}
 	rising := worker{}
 	for i := range 1280 {
-		rising.records = append(rising.records, record{due: ms(float64(i)), back: ms(float64(i) + 1 + float64(i)/100), fate: Answered})
+		rising.add(record{due: ms(float64(i)), back: ms(float64(i) + 1 + float64(i)/100), fate: Answered})
 	}
 	if p.measured([]worker{rising}).Steady {
 		t.Error("latencies that rise to the end are steady")
@@ -166,6 +169,22 @@ func TestFates(t *testing.T) {
 	}
 	if !errors.Is(m.Wrong, protocols.ErrWrong) || m.Failed == nil || m.Failed.Error() != "broken" {
 		t.Errorf("the first wrong answer is %v, the first failure %v", m.Wrong, m.Failed)
+	}
+}
+
+// TestEvery counts the requests between those that are timed, and looks at their answers.
+func TestEvery(t *testing.T) {
+	t.Parallel()
+	c := &scripted{do: func(int) error { return nil }, wrong: func(n int) bool { return n == 3 }}
+	m, err := Run(t.Context(), Plan{Clients: []protocols.Client{c}, Rows: 1, Duration: 20 * time.Millisecond, Every: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Counts.Answered != 16*m.Latency.TotalCount() || m.Counts.Answered < 16 || m.Counts.Checked < m.Counts.Answered || m.Counts.Wrong != 1 {
+		t.Errorf("one in 16 is timed, %d of %+v", m.Latency.TotalCount(), m.Counts)
+	}
+	if m, err = Run(t.Context(), Plan{Clients: []protocols.Client{c}, Rows: 1, Duration: 5 * time.Millisecond, AskOnly: true}); err != nil || m.Counts.Answered < 64 || m.Latency != nil && m.Latency.TotalCount() != 0 {
+		t.Errorf("without clocks, %+v, %v", m, err)
 	}
 }
 

@@ -47,9 +47,11 @@ peer *peer_open_gtil(const char *library, const char *model, int64_t features, i
   int (*load)(const char *, const char *, void **), (*configure)(const char *, void **);
   size_t length = strlen(model);
   int lightgbm = length > 4 && strcmp(model + length - 4, ".txt") == 0;
+  int json = length > 5 && strcmp(model + length - 5, ".json") == 0;
+  const char *loader = lightgbm ? "TreeliteLoadLightGBMModel" : json ? "TreeliteLoadXGBoostModelJSON" : "TreeliteLoadXGBoostModelUBJSON";
   void *l = peer_library(library, problem);
   gtil *p = calloc(1, sizeof *p);
-  if (l == NULL || p == NULL || !peer_symbol(l, lightgbm ? "TreeliteLoadLightGBMModel" : "TreeliteLoadXGBoostModelUBJSON", &load, problem) ||
+  if (l == NULL || p == NULL || !peer_symbol(l, loader, &load, problem) ||
       !peer_symbol(l, "TreeliteGTILParseConfig", &configure, problem) || !peer_symbol(l, "TreeliteGTILPredict", &p->predict, problem) ||
       !peer_symbol(l, "TreeliteFreeModel", &p->release, problem) || !peer_symbol(l, "TreeliteGTILDeleteConfig", &p->release_config, problem) ||
       !peer_symbol(l, "TreeliteGetLastError", &p->last_error, problem)) {

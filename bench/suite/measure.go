@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/picket-ml/picket/bench/counters"
@@ -62,9 +63,14 @@ func (r *runner) measure(ctx context.Context, run *suites.Run) error {
 		}
 	}
 	for _, c := range cells {
-		if len(c.repetitions) > 0 && !broken[c] {
-			r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
+		if broken[c] {
+			continue
 		}
+		if len(c.repetitions) == 0 {
+			r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Rows: c.rows, Why: run.Scenario + ": " + strings.Join(c.why, "; ")})
+			continue
+		}
+		r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
 	}
 	r.Say(fmt.Sprintf("%s: %d cells, %d repetitions, %.0f s", run.Scenario, len(cells), run.Repetitions, time.Since(began).Seconds()))
 	return nil

@@ -131,6 +131,7 @@ func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
 	for i := range due {
 		due[i] = load.Poisson(random, c.Share*capacity/pipelines, c.Duration)
 	}
+	deadline := min(c.Deadline, c.Duration/4)
 	rep := report.Repetition{Turn: r.turn, Began: time.Now().UTC()}
 	r.turn++
 	cpu, err := c.cpu()
@@ -138,7 +139,7 @@ func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
 		return err
 	}
 	span := r.watch.Span()
-	all, err := load.OpenLoop(conns, due, c.Deadline)
+	all, err := load.OpenLoop(conns, due, deadline)
 	share := span()
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
 		rep.ServerCPUNS = int64(after - cpu)
 	}
 	rep.Steal, rep.Others = share.Steal(), share.Other()
-	m, unsent := overloaded(all, c.rows, c.Duration, c.Deadline)
+	m, unsent := overloaded(all, c.rows, c.Duration, deadline)
 	fill(&rep, m)
 	c.rates = append(c.rates, m.PerSecond()/capacity)
 	if float64(unsent) > 0.5*float64(m.Counts.Sent) {
@@ -157,14 +158,18 @@ func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
 	return nil
 }
 
-// overloaded counts what became of the requests of an overload. Late is what was answered after its deadline, not at all, or could
+// overloaded counts what became of the requests of an overload, but for those that were due before the first could be too late:
+// until then queues only fill. Late is what was answered after its deadline, not at all, or could
 // not be sent before it.
 func overloaded(all [][]load.Request, rows int, d, deadline time.Duration) (m *load.Measured, unsent int64) {
-	m = &load.Measured{Duration: d, Steady: true, Latency: report.NewHistogram()}
+	m = &load.Measured{WarmUp: deadline, Duration: d - deadline, Steady: true, Latency: report.NewHistogram()}
 	lateness := report.NewHistogram()
 	for _, requests := range all {
 		for i := range requests {
 			q := &requests[i]
+			if q.Due < deadline {
+				continue
+			}
 			m.Counts.Sent++
 			if q.Left > 0 {
 				lateness.Record(q.Left - q.Due)

@@ -107,6 +107,9 @@ func (c *cell) metric(s *report.Summary) report.Metric {
 	return report.Metric{Name: "rows a second", Unit: "rows/s", Higher: true, Value: s.Rows}
 }
 
+// total is the phase that is all others of the engine.
+const total = "total"
+
 // phasesOf is where the server says that the time of requests went, beside what clients saw.
 func (c *cell) phasesOf() []report.Phase {
 	if len(c.phases) == 0 || len(c.repetitions) == 0 {
@@ -121,7 +124,7 @@ func (c *cell) phasesOf() []report.Phase {
 	var phases []report.Phase
 	for _, name := range slices.Sorted(maps.Keys(c.phases)) {
 		p := c.phases[name]
-		if p.Count <= 0 || mean <= 0 {
+		if name == total || p.Count <= 0 || mean <= 0 {
 			continue
 		}
 		ns := 1e9 * p.Seconds / p.Count

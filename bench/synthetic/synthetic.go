@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 )
 
 // Model is full trees of XGBoost's form, which cost a kernel what trained ones of that size do. Equal models have equal trees.
@@ -40,24 +41,32 @@ func (m Model) Check() error {
 	return nil
 }
 
+// real is a number that XGBoost takes for one: it refuses 1 where it wants 1E+00.
+type real float32
+
+// MarshalJSON implements json.Marshaler.
+func (r real) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(r), 'E', -1, 32), nil
+}
+
 // tree is one tree of XGBoost's JSON.
 type tree struct {
-	BaseWeights     []float32 `json:"base_weights"`
-	Categories      []int     `json:"categories"`
-	CategoryNodes   []int     `json:"categories_nodes"`
-	CategorySegment []int     `json:"categories_segments"`
-	CategorySizes   []int     `json:"categories_sizes"`
-	DefaultLeft     []int     `json:"default_left"`
-	ID              int       `json:"id"`
-	Left            []int     `json:"left_children"`
-	LossChanges     []float32 `json:"loss_changes"`
-	Parents         []int     `json:"parents"`
-	Right           []int     `json:"right_children"`
-	Conditions      []float32 `json:"split_conditions"`
-	Indices         []int     `json:"split_indices"`
-	Types           []int     `json:"split_type"`
-	Hessian         []float32 `json:"sum_hessian"`
-	Parameters      any       `json:"tree_param"`
+	BaseWeights     []real `json:"base_weights"`
+	Categories      []int  `json:"categories"`
+	CategoryNodes   []int  `json:"categories_nodes"`
+	CategorySegment []int  `json:"categories_segments"`
+	CategorySizes   []int  `json:"categories_sizes"`
+	DefaultLeft     []int  `json:"default_left"`
+	ID              int    `json:"id"`
+	Left            []int  `json:"left_children"`
+	LossChanges     []real `json:"loss_changes"`
+	Parents         []int  `json:"parents"`
+	Right           []int  `json:"right_children"`
+	Conditions      []real `json:"split_conditions"`
+	Indices         []int  `json:"split_indices"`
+	Types           []int  `json:"split_type"`
+	Hessian         []real `json:"sum_hessian"`
+	Parameters      any    `json:"tree_param"`
 }
 
 // Write writes the model into dir and gives the path of its file, in XGBoost's JSON of version 2.1.
@@ -65,12 +74,9 @@ func (m Model) Write(dir string) (string, error) {
 	if err := m.Check(); err != nil {
 		return "", err
 	}
-	random := rand.New(rand.NewPCG(uint64(m.Trees)<<32|uint64(m.Features), uint64(m.Depth)))
-	trees := make([]tree, m.Trees)
 	info := make([]int, m.Trees)
 	steps := make([]int, m.Trees+1)
-	for i := range trees {
-		trees[i] = m.tree(i, random)
+	for i := range m.Trees {
 		steps[i+1] = i + 1
 	}
 	type object = map[string]any
@@ -82,7 +88,7 @@ func (m Model) Write(dir string) (string, error) {
 			"objective":           object{"name": "binary:logistic", "reg_loss_param": object{"scale_pos_weight": "1"}},
 			"gradient_booster": object{"name": "gbtree", "model": object{
 				"gbtree_model_param": object{"num_parallel_tree": "1", "num_trees": fmt.Sprint(m.Trees)},
-				"iteration_indptr":   steps, "tree_info": info, "trees": trees,
+				"iteration_indptr":   steps, "tree_info": info, "trees": m.trees(),
 			}},
 		},
 	})
@@ -99,6 +105,16 @@ func (m Model) Write(dir string) (string, error) {
 	return path, nil
 }
 
+// trees are the model's.
+func (m Model) trees() []tree {
+	random := rand.New(rand.NewPCG(uint64(m.Trees)<<32|uint64(m.Features), uint64(m.Depth)))
+	trees := make([]tree, m.Trees)
+	for i := range trees {
+		trees[i] = m.tree(i, random)
+	}
+	return trees
+}
+
 // noParent is what XGBoost has as the parent of a root.
 const noParent = math.MaxInt32
 
@@ -107,22 +123,22 @@ func (m Model) tree(id int, random *rand.Rand) tree {
 	inner := 1<<m.Depth - 1
 	nodes := 2*inner + 1
 	t := tree{
-		ID: id, BaseWeights: make([]float32, nodes), Categories: []int{}, CategoryNodes: []int{}, CategorySegment: []int{}, CategorySizes: []int{},
-		DefaultLeft: make([]int, nodes), Left: make([]int, nodes), LossChanges: make([]float32, nodes), Parents: make([]int, nodes), Right: make([]int, nodes),
-		Conditions: make([]float32, nodes), Indices: make([]int, nodes), Types: make([]int, nodes), Hessian: make([]float32, nodes),
+		ID: id, BaseWeights: make([]real, nodes), Categories: []int{}, CategoryNodes: []int{}, CategorySegment: []int{}, CategorySizes: []int{},
+		DefaultLeft: make([]int, nodes), Left: make([]int, nodes), LossChanges: make([]real, nodes), Parents: make([]int, nodes), Right: make([]int, nodes),
+		Conditions: make([]real, nodes), Indices: make([]int, nodes), Types: make([]int, nodes), Hessian: make([]real, nodes),
 		Parameters: map[string]string{"num_deleted": "0", "num_feature": fmt.Sprint(m.Features), "num_nodes": fmt.Sprint(nodes), "size_leaf_vector": "1"},
 	}
 	for n := range nodes {
 		t.Parents[n] = (n - 1) / 2
-		t.Hessian[n] = float32(nodes)
+		t.Hessian[n] = real(nodes)
 		if n < inner {
 			t.Left[n], t.Right[n] = 2*n+1, 2*n+2
 			t.Indices[n], t.DefaultLeft[n] = random.IntN(m.Features), random.IntN(2)
-			t.Conditions[n] = 0.25 + 0.5*random.Float32()
+			t.Conditions[n] = real(0.25 + 0.5*random.Float32())
 			t.LossChanges[n] = 1
 		} else {
 			t.Left[n], t.Right[n] = -1, -1
-			t.Conditions[n] = (random.Float32() - 0.5) / float32(math.Sqrt(float64(m.Trees)))
+			t.Conditions[n] = real((random.Float32() - 0.5) / float32(math.Sqrt(float64(m.Trees))))
 			t.BaseWeights[n] = t.Conditions[n]
 		}
 	}

@@ -9,6 +9,6 @@ func newBench() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchCompare(), newBenchReport(), newBenchCost(), newBenchRoofline())
+	c.AddCommand(newBenchRun(), newBenchCompare(), newBenchReport(), newBenchCost(), newBenchRoofline())
 	return c
 }

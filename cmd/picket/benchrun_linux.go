@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/backends"
+	"github.com/picket-ml/picket/bench/peers/targets"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/suite"
 	"github.com/picket-ml/picket/bench/suites"
@@ -128,7 +129,7 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 	result, err := suite.Run(ctx, suite.Options{
 		Suite: s, Family: b.family, Host: host, Mask: b.mask, Root: os.DirFS("/"), Scenarios: b.scenarios, Targets: b.targets, Model: b.model,
 		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit,
-		Starters: []target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, Profile: b.profile,
+		Starters: append([]target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, targets.Starters()...), Profile: b.profile,
 		Say: func(line string) { fmt.Fprintf(c.ErrOrStderr(), "picket bench: %s\n", line) },
 	})
 	if err != nil {

@@ -63,6 +63,7 @@ type daemon struct {
 	captures   *captures     // nil where nothing is captured
 	outgoing   *outgoing     // nil where what is captured stays
 	watch      *drift.Watch
+	gpus       *gpus
 	publisher  *cloudwatch.Publisher // nil while no metrics are sent, and once the last were
 	end        time.Time             // when what is left is given up, once the daemon is stopping
 	cutOff     bool                  // nothing is waited for any more
@@ -181,6 +182,7 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	go d.declared.keepTrying(d.ctx)
 	var following sync.WaitGroup
 	following.Go(func() { d.runFleet(d.ctx) })
+	following.Go(func() { d.gpus.run(d.ctx, d.engine, d.declared) })
 	defer following.Wait() // it keeps what it has found out
 	defer cancel()
 	return d.run(cancel, stopWatchdog, stop, reload, restart)
@@ -320,9 +322,10 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	if err != nil {
 		return err
 	}
+	d.gpus = newGPUs(c.GPU, host, d.log)
 	d.watch = newWatch(c.Drift, d.captures.engineTap(), d.log)
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(c, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
+		Host: host, Backends: chooseBackends(c, d.gpus.backend, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
 		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
 	})
 	if err != nil {

@@ -111,6 +111,29 @@ func (d *declared) load(ctx context.Context, m *declaredModel) error {
 	return err
 }
 
+// reopen has a model opened again in its own place, because where it runs is out of use.
+// If it is a declared one it stays so.
+func (d *declared) reopen(ctx context.Context, name string, generation uint64) error {
+	select {
+	case d.token <- struct{}{}:
+		defer func() { <-d.token }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	loaded, err := d.engine.Reopen(ctx, name)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.list {
+		if m.Name == name && m.generation == generation {
+			m.generation = loaded.Generation
+		}
+	}
+	return nil
+}
+
 // apply makes models what should be loaded: those that are new, whose settings have
 // changed, whose folder has, that failed, or that clients have unloaded or put others in
 // the place of are loaded, beside the ones that are served until then; those that are

@@ -141,7 +141,7 @@ func (d *daemon) closeMetrics() {
 
 // collectors are what /metrics has besides what the servers know.
 func (d *daemon) collectors() []prometheus.Collector {
-	all := []prometheus.Collector{drift.NewCollector(d.watch, d.engine.List)}
+	all := []prometheus.Collector{drift.NewCollector(d.watch, d.engine.List), d.gpus}
 	if d.publisher != nil {
 		all = append(all, d.publisher)
 	}

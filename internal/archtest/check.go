@@ -215,7 +215,7 @@ func (c *checker) checkImports(s source) {
 		}
 		switch {
 		case target == "C" && !r.native:
-			c.report(c.at(s, spec), `package %q must not import "C": native code is called in cdlr, internal/dl and backends only`, s.pkg)
+			c.report(c.at(s, spec), `package %q must not import "C": native code is called in cdlr, internal/dl, internal/cuda and backends only`, s.pkg)
 		case target == "unsafe" && !r.unsafe && !s.generated:
 			c.report(c.at(s, spec), "package %q must not import unsafe: use the views of package tensor", s.pkg)
 		}

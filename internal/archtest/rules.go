@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "internal/cuda", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -18,8 +18,12 @@ var moduleRules = []rule{
 	{pkg: "tensor/*", imports: []string{"tensor"}, unsafe: true},
 	{pkg: "cdlr", native: true, unsafe: true, tests: []string{"tensor"}},
 	{pkg: "internal/dl", native: true, unsafe: true},
+	// The CUDA driver, and a stand-in for it: C that tests compile.
+	{pkg: "internal/cuda/cudatest", imports: []string{"internal/testkit"}, support: true},
+	{pkg: "internal/cuda", imports: []string{"tensor", "internal/dl"}, tests: []string{"internal/testkit"}, native: true, unsafe: true},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
+	{pkg: "internal/gpu", tests: []string{"internal/testkit"}},
 	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},

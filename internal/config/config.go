@@ -32,6 +32,7 @@ type Config struct {
 	// when the number of bytes fits. Old clients need it off.
 	StrictTensors bool     `yaml:"strict_tensors"`
 	Backends      Backends `yaml:"backends"`
+	GPU           GPU      `yaml:"gpu"`
 	TCP           TCP      `yaml:"tcp"`
 	Limits        Limits   `yaml:"limits"`
 	Log           Log      `yaml:"log"`
@@ -183,6 +184,20 @@ type Backends struct {
 	ONNXRuntime string `yaml:"onnxruntime"`
 }
 
+// GPU is which GPUs models may run on, what they take of them, and how they are watched.
+type GPU struct {
+	// Devices are UUIDs of GPUs or MIG instances; empty for all that the driver shows.
+	Devices []string `yaml:"devices"`
+	// Library is the libcuda.so.1 to use, absolute; empty for the system's.
+	Library string `yaml:"library"`
+	// Memory and Pinned are what is taken at most of each device, and of main memory
+	// for its copies; 0 for no limit.
+	Memory Size `yaml:"memory"`
+	Pinned Size `yaml:"pinned"`
+	// Watch is how often the health of the GPUs is asked for; 0 for never.
+	Watch time.Duration `yaml:"watch"`
+}
+
 // TCP is where the Open Inference Protocol is served beside its Unix sockets, and
 // what clients may do there.
 type TCP struct {
@@ -262,6 +277,7 @@ func Default() *Config {
 		},
 		Trust:         Trust{Expired: "known"},
 		ModelDefaults: Run{ExpectedRows: 1, MaxQueue: 1024, Priority: "normal"},
+		GPU:           GPU{Pinned: 1 << 30, Watch: 10 * time.Second},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},

@@ -30,6 +30,7 @@ func TestExampleIsTheDefaultsAndComplete(t *testing.T) {
 	// The example shows empty lists as [], which a file without the key has as none.
 	want.Models, want.ModelRoots, want.Backends.Disable, want.TCP.Listen = []Model{}, []string{}, []string{}, []string{}
 	want.Trust = Trust{Keys: []string{}, Roots: []string{}, Names: []string{}, Packages: []string{}, Rollback: []string{}, Expired: "known"}
+	want.GPU.Devices = []string{}
 	want.Tracing.Resource, want.Tracing.Headers = []string{}, []string{}
 	want.Capture.Recipients, want.Capture.Format.Models, want.Capture.Upload.Windows = []string{}, []ModelFormat{}, []string{}
 	want.Capture.Residency.Destinations, want.Capture.Residency.Models = []AllowedDestination{}, []ModelResidency{}
@@ -96,6 +97,7 @@ model_roots: [/m]
 state_dir: /var/lib/picket
 unsigned: true
 backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB, onnxruntime: /opt/libonnxruntime.so}
+gpu: {devices: [GPU-a, MIG-b], library: /opt/libcuda.so.1, memory: 4GiB, pinned: 0B, watch: 1m}
 limits: {max_message: 100MB}
 log: {level: debug, format: json}
 host: {imds: false, instance_type: m5.4xlarge}
@@ -120,6 +122,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.ModelRoots, want.StateDir = []string{"/m"}, "/var/lib/picket"
 	want.Unsigned = true
 	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20, ONNXRuntime: "/opt/libonnxruntime.so"}
+	want.GPU = GPU{Devices: []string{"GPU-a", "MIG-b"}, Library: "/opt/libcuda.so.1", Memory: 4 << 30, Watch: time.Minute}
 	want.Limits.MaxMessage = 100_000_000
 	want.Log = Log{Level: slog.LevelDebug, Format: "json"}
 	want.Host = Host{InstanceType: "m5.4xlarge"}
@@ -195,6 +198,10 @@ func TestMistakes(t *testing.T) {
 		{"backends: {libdlr_pinned: 1MiB}", "line 1: backends.libdlr_pinned: needs backends.libdlr_aligned: true"},
 		{"backends: {libdlr_aligned: true, libdlr_pinned: 1024GiB}", "line 1: backends.libdlr_pinned: is 1024GiB, it must be from 0B to 16GiB"},
 		{"backends: {force: TVM!}", "line 1: backends.force: \"TVM!\" is not the name of a backend: `picket info` lists them"},
+		{"gpu: {devices: [0]}", `line 1: gpu.devices[0]: "0" is no UUID of a GPU or a MIG instance, such as nvidia-smi -L prints`},
+		{"gpu: {library: libcuda.so.1}", `line 1: gpu.library: "libcuda.so.1" must be an absolute path`},
+		{"gpu: {watch: 1ms}", "line 1: gpu.watch: is 1ms, it must be 0s or from 1s to 1h0m0s"},
+		{"gpu: {memory: 99999GiB}", "line 1: gpu.memory: is 99999GiB, it must be from 0B to 16384GiB"},
 		{"log: {level: loud}", `line 1: log.level: "loud" is not a log level: use debug, info, warn or error`},
 		{"log: {format: xml}", `line 1: log.format: "xml" is neither text nor json`},
 		{"log: &l {level: info}\nhost: *l", `line 2: host: aliases are not supported, write the value out`},

@@ -53,6 +53,12 @@ const (
 	minMessage = Size(64 << 10)
 	// maxPinned is far above what a libdlr model works in.
 	maxPinned = Size(16 << 30)
+	// maxGPUMemory is far above what any GPU has.
+	maxGPUMemory = Size(16 << 40)
+	// A GPU that is asked more often does little else; one that is asked less often is
+	// not watched.
+	minWatch = time.Second
+	maxWatch = time.Hour
 )
 
 // checker collects problems.
@@ -115,6 +121,7 @@ func (c *Config) problems() []problem {
 		k.absolute("state_dir", c.StateDir)
 	}
 	c.checkBackends(k)
+	c.checkGPU(k)
 	if c.Limits.MaxMessage < minMessage || c.Limits.MaxMessage > maxMessage {
 		k.add("limits.max_message", "%v is outside %v to %v", c.Limits.MaxMessage, minMessage, maxMessage)
 	}
@@ -332,6 +339,28 @@ func (c *Config) checkBackends(k *checker) {
 		k.add("backends.libdlr_pinned", "is %v, it must be from 0B to %v", pinned, maxPinned)
 	case pinned > 0 && !c.Backends.LibDLRAligned:
 		k.add("backends.libdlr_pinned", "needs backends.libdlr_aligned: true")
+	}
+}
+
+func (c *Config) checkGPU(k *checker) {
+	for i, uuid := range c.GPU.Devices {
+		if !strings.HasPrefix(uuid, "GPU-") && !strings.HasPrefix(uuid, "MIG-") {
+			k.add(fmt.Sprintf("gpu.devices[%d]", i), "%s is no UUID of a GPU or a MIG instance, such as nvidia-smi -L prints", quote(uuid))
+		}
+	}
+	if c.GPU.Library != "" {
+		k.absolute("gpu.library", c.GPU.Library)
+	}
+	for _, limit := range []struct {
+		path string
+		is   Size
+	}{{"gpu.memory", c.GPU.Memory}, {"gpu.pinned", c.GPU.Pinned}} {
+		if limit.is < 0 || limit.is > maxGPUMemory {
+			k.add(limit.path, "is %v, it must be from 0B to %v", limit.is, maxGPUMemory)
+		}
+	}
+	if w := c.GPU.Watch; w != 0 && (w < minWatch || w > maxWatch) {
+		k.add("gpu.watch", "is %v, it must be 0s or from %v to %v", w, minWatch, maxWatch)
 	}
 }
 

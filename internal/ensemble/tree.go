@@ -1,5 +1,7 @@
 package ensemble
 
+import "math"
+
 // Op is what a node does with a row.
 type Op uint8
 
@@ -59,4 +61,16 @@ type Tree struct {
 func (t *Tree) InSet(s int32, c uint32) bool {
 	words := t.Categories[s]
 	return int(c/32) < len(words) && words[c/32]>>(c%32)&1 == 1
+}
+
+// Above is the least float32 above t, so that x <= t is !(x >= Above(t)) for every float32 x; NaN where there is none.
+func Above(t float64) float32 {
+	down := float32(t)
+	if float64(down) > t {
+		down = math.Nextafter32(down, float32(math.Inf(-1)))
+	}
+	if math.IsInf(float64(down), 1) {
+		return float32(math.NaN())
+	}
+	return math.Nextafter32(down, float32(math.Inf(1)))
 }

@@ -144,7 +144,16 @@ type GPU struct {
 	ComputeCapability string `json:"compute_capability"` // "8.0"
 	Driver            string `json:"driver"`             // "550.54.15"
 	CUDA              string `json:"cuda"`               // highest CUDA version the driver supports, "12.4"
-	Reason            string `json:"reason,omitempty"`   // what could not be read about this GPU
+	// MIG are the instances that it was cut into, none where it was not.
+	MIG    []MIGInstance `json:"mig,omitempty"`
+	Reason string        `json:"reason,omitempty"` // what could not be read about this GPU
+}
+
+// MIGInstance is a part of a GPU that programs see as a device of its own.
+type MIGInstance struct {
+	Name   string `json:"name"`   // "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
+	UUID   string `json:"uuid"`   // "MIG-..."
+	Memory uint64 `json:"memory"` // bytes, 0 if unknown
 }
 
 // Instance is the EC2 instance this host is.

@@ -5,6 +5,7 @@ package hw
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -35,8 +36,14 @@ var nvmlSymbols = []string{
 	"nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion",
 }
 
-// maxGPUs bounds what a broken driver may claim.
-const maxGPUs = 64
+// migSymbols are those that only drivers since 450 have, for GPUs that were cut into instances.
+var migSymbols = []string{"nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetMigDeviceHandleByIndex"}
+
+// maxGPUs bounds what a broken driver may claim, maxMIG what it may of one GPU.
+const (
+	maxGPUs = 64
+	maxMIG  = 64
+)
 
 // askNVMLThrough asks lib. Whatever can be learnt is in the report; whatever
 // cannot has a reason, of the report or of the GPU.
@@ -128,7 +135,37 @@ func askDevice(lib nvml.Interface, index int) GPU {
 	} else {
 		note("its compute capability", ret)
 	}
+	if !slices.ContainsFunc(migSymbols, func(name string) bool { return lib.Extensions().LookupSymbol(name) != nil }) {
+		g.MIG = askMIG(device)
+	}
 	return g
+}
+
+// askMIG lists the instances of a GPU; none where it is not cut into any.
+func askMIG(device nvml.Device) (all []MIGInstance) {
+	if mode, _, ret := device.GetMigMode(); ret != nvml.SUCCESS || mode != nvml.DEVICE_MIG_ENABLE {
+		return nil
+	}
+	count, ret := device.GetMaxMigDeviceCount()
+	if ret != nvml.SUCCESS {
+		return nil
+	}
+	for i := range min(count, maxMIG) {
+		part, ret := device.GetMigDeviceHandleByIndex(i)
+		if ret != nvml.SUCCESS {
+			continue // this place is empty
+		}
+		var m MIGInstance
+		if m.UUID, ret = part.GetUUID(); ret != nvml.SUCCESS {
+			continue // nobody could ask for it
+		}
+		m.Name, _ = part.GetName()
+		if memory, ret := part.GetMemoryInfo(); ret == nvml.SUCCESS {
+			m.Memory = memory.Total
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 func describe(lib nvml.Interface, ret nvml.Return) string {

@@ -3,10 +3,12 @@
 package hw
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
 )
@@ -29,6 +31,33 @@ func TestNVMLOnDGXA100(t *testing.T) {
 			strings.Count(g.Driver, ".") < 1 || strings.Count(g.CUDA, ".") != 1 || g.Reason != "" {
 			t.Errorf("GPU %d = %+v", i, g)
 		}
+	}
+}
+
+func TestNVMLListsMIGInstances(t *testing.T) {
+	s := dgxa100.New()
+	cut := s.Devices[3].(*server.Device)
+	cut.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, nvml.DEVICE_MIG_ENABLE, nvml.SUCCESS }
+	cut.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 7, nvml.SUCCESS }
+	cut.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+		if i > 1 {
+			return nil, nvml.ERROR_NOT_FOUND
+		}
+		return &mock.Device{
+			GetUUIDFunc: func() (string, nvml.Return) { return "MIG-" + string(rune('a'+i)), nvml.SUCCESS },
+			GetNameFunc: func() (string, nvml.Return) { return "Mock MIG 1g.5gb", nvml.SUCCESS },
+			GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
+				if i == 1 {
+					return nvml.Memory{}, nvml.ERROR_NO_PERMISSION
+				}
+				return nvml.Memory{Total: 5 << 30}, nvml.SUCCESS
+			},
+		}, nvml.SUCCESS
+	}
+	r := askNVMLThrough(s)
+	want := []MIGInstance{{"Mock MIG 1g.5gb", "MIG-a", 5 << 30}, {"Mock MIG 1g.5gb", "MIG-b", 0}}
+	if len(r.GPUs) != 8 || !slices.Equal(r.GPUs[3].MIG, want) || r.GPUs[2].MIG != nil {
+		t.Errorf("GPUs %+v, want %+v on number 3", r.GPUs, want)
 	}
 }
 

@@ -70,6 +70,9 @@ func (h *Host) WriteTable(w io.Writer) error {
 	for _, g := range h.GPUs {
 		t.row("gpu "+strconv.Itoa(g.Index), fmt.Sprintf("%s, %s, compute capability %s, driver %s, CUDA %s, %s",
 			orUnknown(g.Name), size(g.Memory), orUnknown(g.ComputeCapability), orUnknown(g.Driver), orUnknown(g.CUDA), orUnknown(g.UUID)))
+		for _, m := range g.MIG {
+			t.row("", fmt.Sprintf("%s, %s, %s", orUnknown(m.Name), size(m.Memory), m.UUID))
+		}
 	}
 	if len(h.GPUs) == 0 {
 		t.row("gpus", "none: "+h.GPUReason)

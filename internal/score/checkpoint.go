@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 )
 
@@ -156,11 +157,22 @@ func (p *partial) keep(w work, at position) error {
 	})
 }
 
-// finish makes the output.
+// close closes the file. Closing it again does nothing.
+func (p *partial) close() error {
+	if err := p.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("writing the scores: %w", err)
+	}
+	return nil
+}
+
+// finish makes the output. The file is closed first where it is renamed or removed, which not every system allows otherwise.
 func (p *partial) finish(w writer) error {
 	if w.whole() {
 		if err := p.file.Sync(); err != nil {
 			return fmt.Errorf("writing the scores: %w", err)
+		}
+		if err := p.close(); err != nil {
+			return err
 		}
 		if err := os.Rename(partialPath(p.path), p.path); err != nil {
 			return fmt.Errorf("writing the scores: %w", err)
@@ -170,6 +182,9 @@ func (p *partial) finish(w writer) error {
 			return fmt.Errorf("reading the partial output: %w", err)
 		}
 		if err := replace(p.path, func(out io.Writer) error { return w.finish(p.file, out) }); err != nil {
+			return err
+		}
+		if err := p.close(); err != nil {
 			return err
 		}
 	}
@@ -219,8 +234,11 @@ func replace(path string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// syncFolder forces to disk that a file is called what it is.
+// syncFolder forces to disk that a file is called what it is. Windows, which has no such call, does that itself.
 func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("writing the scores: %w", err)

@@ -164,12 +164,16 @@ func (s *csvSource) skip(p position) error {
 	return nil
 }
 
-// next gives the next chunk of whole lines.
+// next gives the next chunk of whole lines: those that end within so many bytes of its start, whatever was read ahead, so that a
+// run that goes on cuts the rest as it would have been cut.
 func (s *csvSource) next(c *chunk) error {
 	c.text = append(c.text[:0], s.ahead...)
 	s.ahead = s.ahead[:0]
 	for !s.ended {
 		from, room := len(c.text), chunkBytes
+		if from < chunkBytes {
+			room -= from
+		}
 		c.text = slices.Grow(c.text, room)[:from+room]
 		n, err := s.f.ReadAt(c.text[from:], s.at+int64(from))
 		c.text = c.text[:from+n]

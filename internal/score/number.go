@@ -1,6 +1,10 @@
 package score
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
 
 // powers are those of ten that float64 holds exactly.
 var powers = [...]float64{
@@ -29,6 +33,10 @@ func decimal(text []byte) (v float64, n int) {
 	if n < len(text) && text[n] == '.' {
 		n++
 		from := n
+		if value, k := eight(text[n:]); k > 0 { // most numbers have most of their digits here
+			digits = digits*wholePowers[k] + value
+			n += k
+		}
 		for ; n < len(text); n++ {
 			d := text[n] - '0'
 			if d > 9 {
@@ -61,6 +69,30 @@ func decimal(text []byte) (v float64, n int) {
 		v = -v
 	}
 	return v, n
+}
+
+// wholePowers are those of ten up to that of eight digits.
+var wholePowers = [...]uint64{1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000}
+
+// eight reads the digits at the start of text, eight at the most, all at once: each is a byte of one word. It needs eight
+// bytes to look at, and says 0 digits where there are fewer.
+func eight(text []byte) (value uint64, n int) {
+	if len(text) < 8 {
+		return 0, 0
+	}
+	word := binary.LittleEndian.Uint64(text) ^ 0x3030303030303030 // digits are 0 to 9 now
+	// A byte above 9 has its highest bit set by adding 0x76, or has it anyway. What that carries goes to bytes behind it.
+	others := (word + 0x7676767676767676 | word) & 0x8080808080808080
+	if n = 8; others != 0 {
+		n = bits.TrailingZeros64(others) / 8
+	}
+	if n == 0 {
+		return 0, 0
+	}
+	word <<= 8 * (8 - n) // zeros come before the first digit, which is the lowest byte
+	word = word*10 + word>>8
+	const mask, ofFours, ofTwos = 0x000000ff000000ff, 100 + 1_000_000<<32, 1 + 10_000<<32
+	return ((word&mask)*ofFours + (word>>16&mask)*ofTwos) >> 32, n
 }
 
 // exponentAt reads an exponent of at most three digits, e at n, and adds it.

@@ -128,15 +128,18 @@ func Run(ctx context.Context, o Options) (_ Summary, err error) {
 	}
 	defer func() { err = errors.Join(err, src.close()) }()
 	j := &job{options: &o, model: m, source: src, work: w}
-	if err := j.open(left); err != nil {
-		return summary, err
-	}
 	defer func() {
-		err = errors.Join(err, j.partial.file.Close())
+		if j.partial == nil {
+			return
+		}
+		err = errors.Join(err, j.partial.close())
 		if errors.Is(err, ErrInput) {
 			err = errors.Join(err, discard(o.Output))
 		}
 	}()
+	if err := j.open(left); err != nil {
+		return summary, err
+	}
 	summary.Resumed = j.at.Rows
 	if err := j.run(ctx); err != nil {
 		return summary, err
@@ -167,6 +170,9 @@ func openInput(o *Options) (*os.File, int64, work, error) {
 	}
 	if err != nil {
 		return nil, 0, w, errors.Join(err, f.Close())
+	}
+	if out, statErr := os.Stat(o.Output); statErr == nil && os.SameFile(info, out) {
+		return nil, 0, w, errors.Join(badInput("%s is the input and cannot be the output too", o.Output), f.Close())
 	}
 	w.Size, w.Modified = info.Size(), info.ModTime().UTC()
 	return f, info.Size(), w, nil
@@ -222,10 +228,7 @@ func (j *job) open(left *checkpoint) (err error) {
 		return j.partial.append(j.writer.start())
 	}
 	j.at = left.Input
-	if err := j.source.skip(left.Input); err != nil {
-		return errors.Join(err, j.partial.file.Close())
-	}
-	return nil
+	return j.source.skip(left.Input)
 }
 
 // chunks is how many are under way for each worker.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -460,6 +462,63 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// The input is not overwritten.
+func TestOutputIsNotTheInput(t *testing.T) {
+	t.Parallel()
+	model, m := modelFolder(t)
+	path := filepath.Join(t.TempDir(), "rows.csv")
+	text := csvOf(testkit.Rows(10, m.Features), m.Features, true)
+	o := options(t, model, write(t, path, text), path)
+	o.IDs = []string{"id"}
+	if _, err := Run(t.Context(), o); !errors.Is(err, ErrInput) || !bytes.Equal(read(t, path), text) {
+		t.Errorf("%v, and %d bytes are left of %d", err, len(read(t, path)), len(text))
+	}
+}
+
+// Chunks are the same from any of their starts on.
+func TestChunksDependOnTheirStart(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	for i := 0; text.Len() < 5*chunkBytes; i++ {
+		text.WriteString(strings.Repeat("1", 1+i*7919%3000))
+		text.WriteString(",2\n")
+		if i == 400 { // a line that is longer than a chunk
+			text.WriteString(strings.Repeat("1", chunkBytes*3/2) + ",2\n")
+		}
+	}
+	f, err := os.Open(write(t, filepath.Join(t.TempDir(), "rows.csv"), text.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ends := func(from int64) (all []int64) {
+		s, err := openCSV(f, int64(text.Len()), &Options{Header: HeaderNo}, 2, tensor.FP32)
+		if err == nil {
+			err = s.skip(position{Bytes: from})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := new(chunk); ; {
+			if err := s.next(c); errors.Is(err, io.EOF) {
+				return all
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c.end)
+		}
+	}
+	whole := ends(0)
+	if len(whole) < 4 || whole[len(whole)-1] != int64(text.Len()) {
+		t.Fatalf("chunks end at %d of %d", whole, text.Len())
+	}
+	for i, end := range whole {
+		if rest := ends(end); !slices.Equal(rest, whole[i+1:]) {
+			t.Errorf("from %d on chunks end at %d, want %d", end, rest, whole[i+1:])
+		}
 	}
 }
 

@@ -5,7 +5,6 @@
 //	go run ./scripts/release sign --key PEM DIR
 //	go run ./scripts/release verify --key PEM DIR
 //	go run ./scripts/release glibc PROGRAM...
-//	go run ./scripts/release zip DIR FILE
 package main
 
 import (
@@ -27,7 +26,7 @@ func main() {
 
 func run(args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("say what is to be done: sbom, sign, verify, glibc or zip")
+		return errors.New("say what is to be done: sbom, sign, verify or glibc")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	switch args[0] {
@@ -59,17 +58,8 @@ func run(args []string, stdout io.Writer) error {
 		return verify(stdout, flags.Arg(0), *key)
 	case "glibc":
 		return glibc(stdout, args[1:])
-	case "zip":
-		if len(args) != 3 {
-			return errors.New("zip takes a directory and the file to write")
-		}
-		at, err := epoch()
-		if err != nil {
-			return fmt.Errorf("writing %s: %w", args[2], err)
-		}
-		return zipFolder(args[1], args[2], at)
 	}
-	return fmt.Errorf("there is no command %q: sbom, sign, verify, glibc and zip are", args[0])
+	return fmt.Errorf("there is no command %q: sbom, sign, verify and glibc are", args[0])
 }
 
 // epoch is the time that everything in a release has, $SOURCE_DATE_EPOCH: the same

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/zip"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -143,36 +142,6 @@ func TestContents(t *testing.T) {
 		if !ids[r.From] || !ids[r.To] {
 			t.Errorf("%s %s %s is about a part that is not there", r.From, r.Kind, r.To)
 		}
-	}
-}
-
-// What lies in a zip file does not depend on when its files were made.
-func TestZip(t *testing.T) {
-	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
-	var files [2][]byte
-	for i := range files {
-		dir := filepath.Join(t.TempDir(), "picket")
-		for _, name := range []string{"b", "a/c"} {
-			write(t, filepath.Join(dir, name), "content of "+name)
-		}
-		target := filepath.Join(t.TempDir(), "picket.zip")
-		if err := run([]string{"zip", dir, target}, nil); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if files[i], err = os.ReadFile(target); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !bytes.Equal(files[0], files[1]) {
-		t.Error("two zip files of the same folder differ")
-	}
-	r, err := zip.NewReader(bytes.NewReader(files[0]), int64(len(files[0])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(r.File) != 2 || r.File[0].Name != "picket/a/c" || r.File[1].Name != "picket/b" {
-		t.Errorf("the files are %v", r.File)
 	}
 }
 

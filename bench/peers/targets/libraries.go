@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/picket-ml/picket/bench/models"
@@ -100,9 +102,23 @@ func (t *library) Connect(s target.Served, rows int) (_ protocols.Client, err er
 	if c.rows, err = peers.NewRows(spec, values); err != nil {
 		return nil, err
 	}
-	c.instance, err = t.peer.Open(t.ctx, peers.Task{Model: spec, Rows: c.rows, Threads: 1})
-	return c, err
+	if c.instance, err = t.peer.Open(t.ctx, peers.Task{Model: spec, Rows: c.rows, Threads: 1}); err != nil {
+		return nil, &sentence{err}
+	}
+	return c, nil
 }
+
+// sentence is an error of a library without the time of day and the stack that some put into theirs: the same every time.
+type sentence struct{ error }
+
+var timeOfDay = regexp.MustCompile(`\[\d\d:\d\d:\d\d\] `)
+
+func (s *sentence) Error() string {
+	first, _, _ := strings.Cut(s.error.Error(), "\n")
+	return timeOfDay.ReplaceAllString(first, "")
+}
+
+func (s *sentence) Unwrap() error { return s.error }
 
 // libraryClient is a caller.
 type libraryClient struct {

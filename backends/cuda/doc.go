@@ -1,0 +1,36 @@
+// Package cuda is the backend that runs the file of a tree model on an NVIDIA GPU, for large batches.
+//
+// # What it opens
+//
+// What backend forest opens (XGBoost, LightGBM, ONNX trees, alone or beside the library that was compiled from them), where no tree has more
+// than 65,535 nodes and no split looks at a column behind the 16,383rd. It matches an artifact a little less well than forest does, so that
+// forest is what its answers are held against, and it is chosen where it is clearly faster with as many rows as requests are expected to have
+// (expected_rows), or asked for by name.
+//
+// # What it answers
+//
+// Margins equal the trainer's bit for bit, as those of forest do: a row's leaves are added by one thread, in the order of the trees, one
+// rounding each. Sigmoid, exponential and softmax are computed on the GPU in the steps of ensemble.Exp, with the same bits as everywhere; other
+// transforms on the host.
+//
+// # How it is fast
+//
+// The kernel (kernel/forest.cu says how) is PTX that is part of the program and that the driver compiles for the GPU it finds. Around it, what
+// there is to gain is that the copies do not wait for the kernel nor it for them:
+//
+//   - Many rows go in chunks of some megabytes through three slots, each a stream with memory of its own: while one chunk is
+//     computed, the next is copied in and the one before copied out. The GPU has engines of their own for both directions.
+//   - Requests have their tensors in pinned memory that the driver copies from and to directly (engine.Allocator), so that the host's
+//     processors touch the rows once, when they arrive. Other memory is copied through pinned memory, chunk by chunk, and overlaps the same.
+//   - Few rows are padded to one of four sizes, and copy, kernel and copy back of each size are a CUDA graph: one call into the driver
+//     instead of four, which is most of the time that so few rows take.
+//
+// A thread that waits for the GPU sleeps, because the processors are for other models.
+//
+// # When something is wrong
+//
+// Out of memory is engine.ErrMemory, at load or for one request, and nothing else happens. After errors that leave a context broken, the device
+// is lost for this process: the backend says so once (Options.Lost), opens nothing on it any more, and all runs on it fail with a sentence
+// until the daemon has opened the models again elsewhere. It is the same for a device that Drain has taken out of use, but that its models
+// go on running meanwhile.
+package cuda

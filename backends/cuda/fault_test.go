@@ -1,0 +1,297 @@
+//go:build cgo && linux
+
+package cuda
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/picket-ml/picket/backends/backendtest"
+	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// calls are those of the driver that opening and running a model makes and that can fail.
+var calls = []string{
+	"cuDevicePrimaryCtxRetain", "cuModuleLoadDataEx", "cuModuleGetFunction", "cuFuncSetAttribute", "cuMemAlloc_v2", "cuMemHostAlloc", "cuStreamCreate",
+	"cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiate_v2",
+	"cuGraphLaunch", "cuLaunchKernel",
+}
+
+// TestEveryCallFails has each of the driver's functions fail once with a lack of memory, at every place where it is called. What was being done
+// fails with one sentence or goes on in another way, nothing stays taken, and afterwards the same works.
+func TestEveryCallFails(t *testing.T) {
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	dir := alone(t, f.Files[0])
+	rows := testkit.Rows(fewRows+100, f.Features)
+	e, err := parse(t, f.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := predictions(t, e, rows)
+	use := func(b *Backend) error {
+		m, err := b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		i, err := m.NewInstance()
+		if err != nil {
+			return err
+		}
+		defer i.Close()
+		for _, n := range []int{100, 100, fewRows + 100} {
+			in, out := tensorOf(t, m.(*model), n, f.Features, false), tensorOf(t, m.(*model), n, 1, false)
+			defer in.Buffer.Release()
+			defer out.Buffer.Release()
+			copy(in.Bytes(), tensor.AsBytes(rows[:n*f.Features]))
+			if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); err != nil {
+				return err
+			}
+			if got, err := tensor.View[float32](out); err != nil || !slices.EqualFunc(got, want[:n], sameBits) {
+				t.Errorf("%d rows are answered differently, %v", n, err)
+			}
+		}
+		return nil
+	}
+	b := fake(t, Options{})
+	before := cuda.Live()
+	for _, call := range calls {
+		failed := 0
+		for n := 1; n <= 24; n++ {
+			cudatest.Fail(t, call, n, 2)
+			err := use(b)
+			if now := cuda.Live(); now != before {
+				t.Fatalf("after call %d of %s failed, %d things of the driver's are left", n, call, now-before)
+			}
+			if err == nil {
+				continue // it is not called as often, or can be done without
+			}
+			failed++
+			kinds := 0
+			for _, kind := range []error{engine.ErrArtifact, engine.ErrHost, engine.ErrMemory, engine.ErrUnsupported} {
+				if errors.Is(err, kind) {
+					kinds++
+				}
+			}
+			if kinds != 1 || !errors.Is(err, engine.ErrMemory) || strings.ContainsAny(err.Error(), "\n") {
+				t.Errorf("call %d of %s: %v", n, call, err)
+			}
+			if d := b.Devices()[0]; d.Out != "" || d.Models != 0 {
+				t.Errorf("call %d of %s: a lack of memory leaves the device %+v", n, call, d)
+			}
+		}
+		if canDoWithout := strings.Contains(call, "Capture") || call == "cuGraphInstantiate_v2"; (failed == 0) != canDoWithout {
+			t.Errorf("%s failed %d times", call, failed)
+		}
+		t.Setenv("FAKE_CUDA_FAIL", "")
+		if err := use(b); err != nil {
+			t.Errorf("after %s failed: %v", call, err)
+		}
+	}
+}
+
+// TestLostDevice breaks the context in the middle of a run: the run fails with a sentence, it is told once, what comes after fails too, and
+// the next model is opened on the other device.
+func TestLostDevice(t *testing.T) {
+	t.Setenv("FAKE_CUDA_DEVICES", "2")
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	dir := alone(t, f.Files[0])
+	var mu sync.Mutex
+	var lost []string
+	b := fake(t, Options{Lost: func(uuid, reason string) {
+		mu.Lock()
+		defer mu.Unlock()
+		lost = append(lost, uuid+" "+reason)
+	}})
+	first, second := backendtest.Open(t, b, dir), backendtest.Open(t, b, dir)
+	if a, z := first.Properties().Device, second.Properties().Device; a == z {
+		t.Errorf("two models are on one device of two, %s", a)
+	}
+	rows := testkit.Rows(fewRows+1, f.Features)
+	run := func(m engine.Model, n int) error {
+		i, err := m.NewInstance()
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := i.Close(); err != nil {
+				t.Errorf("closing an instance: %v", err)
+			}
+		}()
+		in, out := tensorOf(t, m.(*model), n, f.Features, true), tensorOf(t, m.(*model), n, 1, true)
+		defer in.Buffer.Release()
+		defer out.Buffer.Release()
+		copy(in.Bytes(), tensor.AsBytes(rows[:n*f.Features]))
+		return i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n)
+	}
+	// Made while the device is well, closed when it is not.
+	idle, err := first.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cudatest.Fail(t, "kernel", 1, 719)
+	err = run(first, len(rows)/f.Features)
+	if !errors.Is(err, engine.ErrHost) || !errors.Is(err, cuda.ErrLost) || !strings.Contains(err.Error(), "CUDA_ERROR_LAUNCH_FAILED") {
+		t.Errorf("a kernel that fails: %v", err)
+	}
+	t.Setenv("FAKE_CUDA_FAIL", "")
+	mu.Lock()
+	if len(lost) != 1 || !strings.HasPrefix(lost[0], first.Properties().Device+" ") {
+		t.Errorf("told of %q", lost)
+	}
+	mu.Unlock()
+	if err := idle.Close(); err != nil {
+		t.Errorf("closing an instance on a lost device: %v", err)
+	}
+	if err := run(second, 3); err != nil {
+		t.Errorf("the other device: %v", err)
+	}
+	for range 3 {
+		if m := backendtest.Open(t, b, dir); m.Properties().Device != second.Properties().Device {
+			t.Error("a model was opened on a lost device")
+		}
+	}
+	b.Drain(second.Properties().Device, "GPU has reported Xid 79")
+	_, err = b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "out of use: ") {
+		t.Errorf("with no device left: %v", err)
+	}
+	if err := run(second, 3); err != nil {
+		t.Errorf("a drained device does not run what is on it: %v", err)
+	}
+}
+
+// folders is a Source of folders.
+type folders struct{}
+
+func (folders) Open(_ context.Context, url string) (*engine.Artifact, error) {
+	root, err := os.OpenRoot(url)
+	if err != nil {
+		return nil, err
+	}
+	return engine.NewArtifact(url, root)
+}
+
+// slow is backend forest on a processor so slow that even a GPU that is none is faster.
+type slow struct{ *forest.Backend }
+
+type slowModel struct{ engine.Model }
+
+type slowInstance struct{ engine.Instance }
+
+func (s slow) Open(ctx context.Context, a *engine.Artifact, o engine.OpenOptions) (engine.Model, error) {
+	m, err := s.Backend.Open(ctx, a, o)
+	if err != nil {
+		return nil, err
+	}
+	return slowModel{m}, nil
+}
+
+func (m slowModel) NewInstance() (engine.Instance, error) {
+	i, err := m.Model.NewInstance()
+	if err != nil {
+		return nil, err
+	}
+	return slowInstance{i}, nil
+}
+
+func (i slowInstance) Run(in, out []tensor.Tensor, rows int) error {
+	time.Sleep(30 * time.Millisecond)
+	return i.Instance.Run(in, out, rows)
+}
+
+// TestEngineMovesModels serves a model on two fake GPUs in turn and then on the processor, as one after the other is lost: the engine chooses
+// the GPU because it is faster, gives its requests pinned memory, fails runs on a lost device with a sentence, and has the same answers after
+// each move. Other models do not notice.
+func TestEngineMovesModels(t *testing.T) {
+	t.Setenv("FAKE_CUDA_DEVICES", "2")
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	parsed, err := parse(t, f.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := alone(t, f.Files[0])
+	b := fake(t, Options{})
+	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: []engine.Backend{slow{forest.New()}, onFake{b}}, Source: folders{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	options := engine.ModelOptions{ExpectedRows: 64, Instances: 1, MaxBatchRows: 128}
+	loaded, err := e.Load(t.Context(), "fraud", dir, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loaded.Backend != "cuda" || loaded.Device == "" {
+		t.Fatalf("chosen is %s on %q: %+v", loaded.Backend, loaded.Device, loaded.Candidates)
+	}
+	const n = 64
+	rows := testkit.Rows(n, f.Features)
+	want := predictions(t, parsed, rows)
+	predict := func() (pinned bool, err error) {
+		s, err := e.Acquire("fraud")
+		if err != nil {
+			return false, err
+		}
+		defer s.Release()
+		r, err := s.NewRequest(n)
+		if err != nil {
+			return false, err
+		}
+		defer r.Release()
+		copy(r.Inputs[0].Bytes(), tensor.AsBytes(rows))
+		if err := r.Predict(t.Context()); err != nil {
+			return false, err
+		}
+		if got, err := tensor.View[float32](r.Outputs[0]); err != nil || !slices.EqualFunc(got, want, sameBits) {
+			t.Errorf("the answers differ, %v", err)
+		}
+		return r.Inputs[0].Buffer.Owner() != nil && r.Outputs[0].Buffer.Owner() != nil, nil
+	}
+	seen := map[string]bool{}
+	for range 2 {
+		if pinned, err := predict(); err != nil || !pinned {
+			t.Fatalf("on a GPU: pinned %v, %v", pinned, err)
+		}
+		device := loaded.Device
+		if seen[device] {
+			t.Fatalf("moved to %s again", device)
+		}
+		seen[device] = true
+		cudatest.Fail(t, "kernel", 1, 719)
+		if _, err := predict(); !errors.Is(err, engine.ErrRun) || !errors.Is(err, cuda.ErrLost) {
+			t.Errorf("on a device that is being lost: %v", err)
+		}
+		t.Setenv("FAKE_CUDA_FAIL", "")
+		if _, err := predict(); !errors.Is(err, engine.ErrRun) {
+			t.Errorf("on a lost device: %v", err)
+		}
+		if loaded, err = e.Reopen(t.Context(), "fraud"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if loaded.Backend != "forest" || loaded.Device != "" || loaded.Generation == 1 {
+		t.Errorf("with no GPU left it is %s on %q", loaded.Backend, loaded.Device)
+	}
+	if pinned, err := predict(); err != nil || pinned {
+		t.Errorf("on the processor: pinned %v, %v", pinned, err)
+	}
+	if _, err := e.Reopen(t.Context(), "nothing"); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("reopening what is not there: %v", err)
+	}
+}

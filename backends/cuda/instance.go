@@ -1,0 +1,252 @@
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/tensor"
+)
+
+// instance is one executor. It belongs to one goroutine.
+type instance struct {
+	model *model
+	slots []*slot
+	few   *few
+	row   []float64 // of the host's transforms
+}
+
+// slot is a stream and the memory of one chunk on its way.
+type slot struct {
+	stream *cuda.Stream
+	// in and margins are those of a chunk; out are predictions, where they do not lie in the place of margins.
+	in, margins, out *cuda.Memory
+	// Pinned memory for rows that come from, and results that go to, memory that is not. Nil until it is needed.
+	stageIn, stageOut *tensor.Buffer
+
+	// What is on its way; rows is 0 for nothing.
+	rows int
+	to   unsafe.Pointer // where the predictions go
+	// direct tells that they have been put there by the device.
+	direct bool
+	// run is the kernel's parameter, alone in its memory: C is shown nothing that leads on into the Go heap.
+	run *run
+}
+
+// NewInstance makes the streams and takes the memory of one executor.
+func (m *model) NewInstance() (engine.Instance, error) {
+	i := &instance{model: m, slots: make([]*slot, m.device.slots), row: make([]float64, m.groups)}
+	for n := range i.slots {
+		s, err := m.newSlot()
+		if err == nil {
+			i.slots[n] = s
+			continue
+		}
+		return nil, m.device.failed(and(err, i.free()))
+	}
+	var err error
+	if i.few, err = m.newFew(i.slots[0]); err != nil {
+		return nil, m.device.failed(and(err, i.free()))
+	}
+	return i, nil
+}
+
+func (m *model) newSlot() (s *slot, err error) {
+	s = &slot{}
+	defer func() {
+		if err != nil {
+			err = and(err, s.free(m.device.pool))
+		}
+	}()
+	if s.stream, err = m.device.context.NewStream(); err != nil {
+		return s, err
+	}
+	pool := m.device.pool
+	if s.in, err = pool.Alloc(4 * m.chunk * m.features); err != nil {
+		return s, err
+	}
+	if s.margins, err = pool.Alloc(m.valueBytes * m.chunk * m.groups); err != nil {
+		return s, err
+	}
+	parameter := m.run
+	s.run = &parameter
+	s.run.in, s.run.margins, s.run.out = s.in.At, s.margins.At, s.margins.At
+	if m.valueBytes == 8 && !m.onHost() {
+		if s.out, err = pool.Alloc(4 * m.chunk * m.outputs); err != nil {
+			return s, err
+		}
+		s.run.out = s.out.At
+	}
+	return s, nil
+}
+
+// free gives back all there is of a slot, of which nothing may be on its way.
+func (s *slot) free(pool *cuda.Pool) (err error) {
+	for _, memory := range []*cuda.Memory{s.in, s.margins, s.out} {
+		pool.Free(memory)
+	}
+	s.stageIn.Release()
+	s.stageOut.Release()
+	if s.stream != nil {
+		err = s.stream.Close()
+	}
+	return err
+}
+
+// launch puts the kernel on so many rows into the stream.
+func (m *model) launch(s *slot, rows int) error {
+	shape, _ := shapeFor(m.device.facts, m.views, rows, m.valueBytes, m.plain)
+	s.run.rows, s.run.blockRows, s.run.lanes = uint32(rows), uint32(shape.blockRows), uint32(shape.lanes)
+	s.run.staged, s.run.stride = flag(shape.staged), uint32(stride(m.views))
+	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
+}
+
+// result is where on the device what comes back lies.
+func (m *model) result(s *slot) cuda.Ptr {
+	if m.onHost() {
+		return s.margins.At
+	}
+	return s.run.out
+}
+
+// Run predicts the rows. See engine.Instance.
+func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
+	m := i.model
+	// The engine has seen to this; but what follows writes by address.
+	if len(in) != 1 || len(out) != 1 || rows < 1 || in[0].Size() != 4*rows*m.features || out[0].Size() != 4*rows*m.outputs {
+		return fmt.Errorf("%w: the tensors do not hold %d rows of the model", engine.ErrInvalidInput, rows)
+	}
+	if rows <= fewRows {
+		if err := i.runFew(tensor.Pointer(in[0]), tensor.Pointer(out[0]), rows); err != nil {
+			return m.device.failed(err)
+		}
+		return nil
+	}
+	if err := i.runChunks(in[0], out[0], rows); err != nil {
+		return m.device.failed(err)
+	}
+	return nil
+}
+
+// runChunks sends the rows through the slots, one after the other. Whatever happens, nothing is on its way when it returns: the tensors are
+// borrowed.
+func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
+	m := i.model
+	pool := m.device.pool
+	from, to := tensor.Pointer(in), tensor.Pointer(out)
+	pinnedIn, pinnedOut := pool.Has(in.Buffer), pool.Has(out.Buffer) && !m.onHost()
+	// Chunks of about the same size, so that the last one is not a short one that fills no GPU.
+	chunks := (rows + m.chunk - 1) / m.chunk
+	size := (rows + chunks - 1) / chunks
+	for at, n := 0, 0; at < rows && err == nil; n++ {
+		s := i.slots[n%len(i.slots)]
+		if err = i.finish(s); err != nil {
+			break
+		}
+		some := min(size, rows-at)
+		err = i.start(s, unsafe.Add(from, 4*at*m.features), unsafe.Add(to, 4*at*m.outputs), some, pinnedIn, pinnedOut)
+		at += some
+	}
+	for _, s := range i.slots {
+		if failed := i.finish(s); err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// start puts a chunk into its slot's stream: copy in, kernel, copy out.
+func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, pinnedOut bool) error {
+	m := i.model
+	bytes, back := 4*rows*m.features, rows*m.resultBytes()
+	if !pinnedIn {
+		if err := i.stage(&s.stageIn, 4*m.chunk*m.features); err != nil {
+			return err
+		}
+		copy(s.stageIn.Bytes(), unsafe.Slice((*byte)(from), bytes))
+		from = unsafe.Pointer(unsafe.SliceData(s.stageIn.Bytes()))
+	}
+	landing := to
+	if !pinnedOut {
+		if err := i.stage(&s.stageOut, m.chunk*m.resultBytes()); err != nil {
+			return err
+		}
+		landing = unsafe.Pointer(unsafe.SliceData(s.stageOut.Bytes()))
+	}
+	s.rows, s.to, s.direct = rows, to, pinnedOut // from here on something may be on its way
+	if err := s.stream.CopyIn(s.in.At, from, bytes); err != nil {
+		return err
+	}
+	if err := m.launch(s, rows); err != nil {
+		return err
+	}
+	return s.stream.CopyOut(landing, m.result(s), back)
+}
+
+func (i *instance) stage(b **tensor.Buffer, n int) (err error) {
+	if *b == nil {
+		*b, err = i.model.device.pool.Pinned(n)
+	}
+	return err
+}
+
+// finish waits for what is on its way in a slot, and puts the predictions where they belong. After an error it has waited all the same.
+func (i *instance) finish(s *slot) error {
+	if s.rows == 0 {
+		return nil
+	}
+	rows := s.rows
+	s.rows = 0
+	if err := s.stream.Synchronize(); err != nil {
+		return err
+	}
+	if !s.direct {
+		i.put(s.stageOut.Bytes(), s.to, rows)
+	}
+	return nil
+}
+
+// put turns what came back for the rows into predictions.
+func (i *instance) put(back []byte, to unsafe.Pointer, rows int) {
+	m := i.model
+	out := unsafe.Slice((*float32)(to), rows*m.outputs)
+	if !m.onHost() {
+		copy(unsafe.Slice((*byte)(to), 4*len(out)), back)
+		return
+	}
+	from := unsafe.Pointer(unsafe.SliceData(back))
+	for r := range rows {
+		if m.valueBytes == 8 {
+			copy(i.row, unsafe.Slice((*float64)(from), rows*m.groups)[r*m.groups:])
+		} else {
+			for g, x := range unsafe.Slice((*float32)(from), rows*m.groups)[r*m.groups : (r+1)*m.groups] {
+				i.row[g] = float64(x)
+			}
+		}
+		m.head.Transform(i.row, m.rounds)
+		for o := range m.outputs {
+			out[r*m.outputs+o] = float32(i.row[o])
+		}
+	}
+}
+
+// Close gives back streams and memory.
+func (i *instance) Close() error {
+	err := i.free()
+	if errors.Is(err, cuda.ErrLost) {
+		return nil // there is nothing to give back any more
+	}
+	return err
+}
+
+func (i *instance) free() (err error) {
+	err = i.few.free()
+	for _, s := range i.slots {
+		if s != nil {
+			err = errors.Join(err, s.free(i.model.device.pool))
+		}
+	}
+	return err
+}

@@ -1,0 +1,63 @@
+//go:build cgo && linux
+
+package main
+
+import (
+	"testing"
+
+	"github.com/picket-ml/picket/backends/cuda"
+	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/tensor"
+
+	driver "github.com/picket-ml/picket/internal/cuda"
+)
+
+func TestMain(m *testing.M) {
+	testkit.VerifyNoLeaks(m,
+		testkit.Handles{Name: "things of the CUDA driver", Open: driver.Live},
+		testkit.Handles{Name: "buffers", Open: func() int64 { return tensor.MemoryUsage().Live }})
+}
+
+// TestOnFakeDriver runs what the program does on a GPU on a driver without one, so that the one short time in which there is a GPU is not spent on
+// the program's own mistakes. The figures mean nothing.
+func TestOnFakeDriver(t *testing.T) {
+	host := hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true})
+	host.GPUs = []hw.GPU{{Name: "Fake GPU"}}
+	library := cudatest.Library(t)
+	s := &subjects{host: host, forest: forest.New(), gpu: cuda.New(cuda.Options{Library: library}), serial: cuda.New(cuda.Options{Library: library, Slots: 1})}
+	for _, b := range []*cuda.Backend{s.gpu, s.serial} {
+		if err := b.Probe(host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	for name, of := range map[string]madeUp{"small": {20, 5, 12}, "wide": {110, 5, 9000}} {
+		to, err := folder(dir, name, "", of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := 9001
+		if of.features > 1000 {
+			rows = 2100
+		}
+		if err := s.same(t.Context(), to, rows); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name != "small" {
+			continue
+		}
+		k, err := s.measure(t.Context(), to, []int{64, 2100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(k) != 8 || k.of("cuda", 2100) <= 0 || k.of("forest", 64) <= 0 {
+			t.Errorf("measured %+v", k)
+		}
+	}
+	if r, err := bandwidth(library); err != nil || r.in <= 0 || r.out <= 0 {
+		t.Errorf("the bus gives %+v, %v", r, err)
+	}
+}

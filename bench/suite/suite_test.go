@@ -1,0 +1,256 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/process"
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/suites"
+	"github.com/picket-ml/picket/bench/target"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
+
+// scripted is a target whose answers are as a script says.
+type scripted struct {
+	name   string
+	broken error
+	wrong  bool
+	// asked are the targets in the order in which they were connected to.
+	asked *[]string
+}
+
+func (s *scripted) Info() report.TargetInfo {
+	return report.TargetInfo{Name: s.name, Kind: "in process", Transport: "call", Version: "1"}
+}
+func (s *scripted) Variant(context.Context, target.Served) (string, error) { return "script", nil }
+func (s *scripted) Process() *process.Server                               { return nil }
+func (s *scripted) Connect(m target.Served, rows int) (protocols.Client, error) {
+	*s.asked = append(*s.asked, s.name)
+	return &scriptedClient{scripted: s, Ask: protocols.Ask{Rows: m.Model.Rows, Count: rows}}, s.broken
+}
+
+type scriptedClient struct {
+	*scripted
+	protocols.Ask
+	first int
+}
+
+func (c *scriptedClient) Prepare(random *rand.Rand) { c.first, _ = c.Choose(random) }
+func (c *scriptedClient) Do(context.Context) error  { return nil }
+func (c *scriptedClient) Close() error              { return nil }
+func (c *scriptedClient) Check() (int, error) {
+	answers := slices.Clone(c.Rows.Answers[c.first : c.first+c.Count])
+	if c.wrong {
+		answers[0] += 0.5
+	}
+	return 4, c.Rows.Check(c.first, c.Count, answers)
+}
+
+func options(t *testing.T, text string, targets ...*scripted) Options {
+	t.Helper()
+	s, err := suites.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{
+		Suite: s, Host: hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true}), Root: os.DirFS("/"), Seed: 1, Version: "v",
+		Starters: []target.Starter{target.StartEmpty("v"), func(context.Context, string, []target.Served, func(string) bool) (*target.Group, error) {
+			g := &target.Group{Close: func() error { return nil }}
+			for _, s := range targets {
+				g.Targets = append(g.Targets, s)
+			}
+			return g, nil
+		}},
+	}
+}
+
+const small = `name: small
+models: [{name: m, trees: 3, depth: 2, features: 4}]
+repetitions: 6
+duration: 4ms
+warm_up: 1ms
+runs:
+- {scenario: SingleStream, targets: [empty, peers]}
+- {scenario: Server, targets: [peers], bound: 1s, quantile: 0.9, outstanding: [4], repetitions: 2}
+`
+
+// TestRun runs a suite on scripted targets: all are measured, in turns and not one after the other; what is wrong is told, what
+// breaks is left out.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	good, wrong, broken := &scripted{name: "good", asked: &asked}, &scripted{name: "wrong", wrong: true, asked: &asked}, &scripted{name: "broken", broken: errors.New("no licence"), asked: &asked}
+	o := options(t, small, good, wrong, broken)
+	o.Quick, o.Family = false, "m5"
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byKey := map[string]*report.Run{}
+	for i := range r.Runs {
+		byKey[r.Runs[i].Scenario+" "+r.Runs[i].Target] = &r.Runs[i]
+	}
+	single := byKey["SingleStream good"]
+	if single == nil || len(single.Repetitions) != 6 || single.Summary.Metric.Value.N != 6 || single.Summary.P90.Confidence < 0.95 || single.Variant != "script" {
+		t.Fatalf("SingleStream of a good target is %+v", single)
+	}
+	for _, rep := range single.Repetitions {
+		if rep.Counts.Answered == 0 || rep.Counts.Checked < rep.Counts.Answered || rep.Counts.Wrong != 0 || rep.Latency.TotalCount() == 0 {
+			t.Errorf("a repetition is counted as %+v", rep.Counts)
+		}
+	}
+	if w := byKey["SingleStream wrong"]; w == nil || w.Verdict.Valid || !strings.Contains(w.Verdict.Why[0], "answered wrongly") {
+		t.Errorf("a target that answers wrongly is told of as %+v", w)
+	}
+	if byKey["SingleStream broken"] != nil || !slices.ContainsFunc(r.LeftOut, func(l report.LeftOut) bool { return l.Engine == "broken" && strings.Contains(l.Why, "no licence") }) {
+		t.Errorf("a target that breaks is left out with %v", r.LeftOut)
+	}
+	server := byKey["Server good"]
+	if server == nil || len(server.Curve) == 0 || server.Parameters.RatePerS <= 0 || server.Summary.Metric.Value.Value != server.Parameters.RatePerS {
+		t.Fatalf("Server of a good target is %+v", server)
+	}
+	if !slices.IsSortedFunc(server.Curve, func(a, b report.Point) int { return int(a.RatePerS - b.RatePerS) }) {
+		t.Error("a curve does not ascend")
+	}
+	// By chance that is one in 2^11 if they take turns in random order; the seed is fixed.
+	var order []string
+	for _, name := range asked {
+		if name == "good" || name == "wrong" {
+			order = append(order, name)
+		}
+	}
+	if turns := order[:12]; slices.Equal(turns, slices.Concat(slices.Repeat([]string{"good"}, 6), slices.Repeat([]string{"wrong"}, 6))) || slices.IsSorted(turns) {
+		t.Errorf("targets are measured one after the other: %v", turns)
+	}
+	seen := map[int]bool{}
+	for _, run := range r.Runs {
+		for _, rep := range run.Repetitions {
+			if seen[rep.Turn] {
+				t.Errorf("turn %d is there twice", rep.Turn)
+			}
+			seen[rep.Turn] = true
+		}
+	}
+	if len(r.Models) != 1 || r.Models[0].Trees != 3 || r.Suite.Digest == "" || !r.Suite.Forced || !slices.ContainsFunc(r.Marks, func(m string) bool { return strings.Contains(m, "family m5") }) {
+		t.Errorf("the result is of %+v, %+v, marked %q", r.Suite, r.Models, r.Marks)
+	}
+	if r.Overhead.GeneratorPerS <= 0 || r.Overhead.Headroom <= 0 {
+		t.Errorf("the overhead is %+v", r.Overhead)
+	}
+	var text strings.Builder
+	if err := r.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.ParseResult([]byte(text.String())); err != nil {
+		t.Errorf("the result cannot be read: %v", err)
+	}
+}
+
+// TestRunEnds leaves nothing when its caller gives up.
+func TestRunEnds(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	ctx, cancel := context.WithCancel(t.Context())
+	o := options(t, small, &scripted{name: "good", asked: &asked})
+	o.Say = func(string) { cancel() }
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("a suite that is given up ends with %v", err)
+	}
+	o = options(t, small)
+	o.Targets = []string{"nobody"}
+	o.Scenarios = []string{suites.Swap}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no run") {
+		t.Errorf("nothing to measure ends with %v", err)
+	}
+}
+
+// TestDifferences compares a host with what a suite expects.
+func TestDifferences(t *testing.T) {
+	t.Parallel()
+	s, err := suites.Of("m5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e report.Environment
+	e.CPU.Arch, e.CPU.Model, e.CPU.Level, e.CPU.Features, e.CPU.Threads, e.CPU.SMT = "amd64", "Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "x86-64-v4", []string{"avx512f", "avx512bw", "avx512vl"}, 16, "on"
+	e.Memory.TotalBytes, e.Memory.NUMANodes, e.Memory.TransparentHugePages, e.Instance.Family = 62<<30, 1, "madvise", "m5"
+	if d := differences(s, "", &e); len(d) != 0 {
+		t.Errorf("an m5.4xlarge differs from itself in %v", d)
+	}
+	e.CPU.Model, e.CPU.Level, e.CPU.Features, e.Instance.Family, e.Memory.TotalBytes = "AMD EPYC", "x86-64-v3", []string{"avx2"}, "", 128<<30
+	var what []string
+	for _, d := range differences(s, "", &e) {
+		what = append(what, d.What)
+	}
+	if want := []string{"instance family", "processor", "instruction set", "features", "memory for each logical processor"}; !slices.Equal(what, want) {
+		t.Errorf("another host differs in %q, want %q", what, want)
+	}
+	if d := differences(s, "m5", &e); len(d) != 4 {
+		t.Errorf("a host that is taken for an m5 differs in %v", d)
+	}
+}
+
+// TestOverloaded counts what becomes of an overload's requests.
+func TestOverloaded(t *testing.T) {
+	t.Parallel()
+	ms := time.Millisecond
+	all := [][]load.Request{{
+		{Due: 5 * ms, Left: 5 * ms, Back: 6 * ms, Fate: load.Answered}, // before the first could be late
+		{Due: 20 * ms, Left: 21 * ms, Back: 25 * ms, Fate: load.Answered},
+		{Due: 20 * ms, Left: 20 * ms, Back: 31 * ms, Fate: load.Answered}, // too late
+		{Due: 20 * ms, Left: 20 * ms, Back: 21 * ms, Fate: load.Refused},
+		{Due: 20 * ms, Left: 20 * ms, Back: 30 * ms, Fate: load.Late},
+		{Due: 20 * ms, Left: 31 * ms, Fate: load.Unsent},
+		{Due: 20 * ms, Left: 20 * ms},
+	}}
+	m, unsent := overloaded(all, 4, 110*ms, 10*ms)
+	if c := m.Counts; c.Sent != 6 || c.Answered != 1 || c.Rows != 4 || c.Refused != 1 || c.Late != 4 || unsent != 1 || m.Duration != 100*ms || m.PerSecond() != 10 {
+		t.Errorf("the requests are counted as %+v, %d unsent, %v a second", c, unsent, m.PerSecond())
+	}
+}
+
+// TestJudge says what speaks against a run.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	reps := func(n int, sent int64, steady bool, latency func(i int) time.Duration) []report.Repetition {
+		var all []report.Repetition
+		for i := range n {
+			rep := report.Repetition{Steady: steady, Counts: report.Counts{Sent: sent}, Latency: report.NewHistogram()}
+			rep.Latency.Record(latency(i))
+			all = append(all, rep)
+		}
+		return all
+	}
+	flat := func(int) time.Duration { return time.Millisecond }
+	for _, c := range []struct {
+		scenario string
+		reps     []report.Repetition
+		want     string
+	}{
+		{suites.SingleStream, reps(6, 1000, true, flat), ""},
+		{suites.SingleStream, reps(6, 1000, false, flat), "not steady in 6 of 6"},
+		{suites.SingleStream, reps(6, 63, true, flat), "fewer than 64"},
+		{suites.ColdStart, reps(6, 1, true, flat), ""},
+		{suites.Soak, reps(9, 1000, true, flat), ""},
+		{suites.Soak, reps(9, 1000, true, func(i int) time.Duration { return time.Duration(10+i) * time.Millisecond }), "rose from"},
+	} {
+		one := &cell{Run: &suites.Run{Scenario: c.scenario}, repetitions: c.reps}
+		one.judge()
+		if got := fmt.Sprint(one.why); (c.want == "") != (len(one.why) == 0) || !strings.Contains(got, c.want) {
+			t.Errorf("%s is judged %s, want %q", c.scenario, got, c.want)
+		}
+	}
+}
