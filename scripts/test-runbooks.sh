@@ -4,8 +4,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-[ -x bin/picketd ] && [ -x bin/picket ] || { echo "build bin/picketd and bin/picket first: make build" >&2; exit 1; }
+if [ ! -x bin/picketd ] || [ ! -x bin/picket ]; then
+	echo "build bin/picketd and bin/picket first: make build" >&2
+	exit 1
+fi
 programs=$(scripts/moto.sh)
-as=--mount
-[ "$(id -u)" -eq 0 ] || as="--mount --map-root-user"
-exec unshare $as --propagation private -- "$programs/python" scripts/test_runbooks.py "$programs" "$@"
+as=(--mount)
+[ "$(id -u)" -eq 0 ] || as+=(--map-root-user)
+exec unshare "${as[@]}" --propagation private -- "$programs/python" scripts/test_runbooks.py "$programs" "$@"

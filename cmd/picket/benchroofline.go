@@ -20,7 +20,8 @@ how many bytes and operations they need for a row. The first are measured, the
 last is counted from the layout of the model's tables, which the output says.
 With --output the result is written for picket bench report --roofline. It takes
 some ten seconds and means nothing on a machine that is busy.`,
-		Args: cobra.NoArgs,
+		Example: `  picket bench roofline -o roofline.json`,
+		Args:    cobra.NoArgs,
 	}
 	out := c.Flags().StringP("output", "o", "", "the `FILE` to write as JSON")
 	asJSON := jsonFlag(c)

@@ -59,7 +59,7 @@ var moduleRules = []rule{
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
 
 	// An installation of the Edge Manager agent becomes one of ours.
-	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "packaging"}, tests: realParts},
+	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "packaging"}, tests: []string{"internal/testkit"}},
 
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},

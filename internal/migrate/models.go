@@ -26,6 +26,9 @@ const (
 	maxEntries = 50_000
 )
 
+// maxName is the longest name of a model.
+const maxName = 63
+
 // Model is one that the old installation has.
 type Model struct {
 	// Name is what it is served as, Package and Version what it says of itself, where it does.
@@ -175,7 +178,6 @@ func nameModels(models []Model, given map[string]string) error {
 			return fmt.Errorf("there is no model in %s", path)
 		}
 	}
-	// Archives go before folders that were unpacked from them, for they are what was signed.
 	slices.SortStableFunc(models, func(a, b Model) int {
 		if c := strings.Compare(a.Package, b.Package); c != 0 {
 			return c
@@ -204,9 +206,14 @@ func nameModels(models []Model, given map[string]string) error {
 		}
 		name := asName(base)
 		for n := 1; taken[name]; n++ {
-			if name = asName(base + "-" + m.Version); n > 1 || m.Version == "" {
-				name = asName(fmt.Sprintf("%s-%s-%d", base, m.Version, n))
+			var behind string
+			if m.Version != "" {
+				behind = "-" + asName(m.Version[:min(len(m.Version), 30)])
 			}
+			if n > 1 || behind == "" {
+				behind += fmt.Sprintf("-%d", n)
+			}
+			name = asName(asName(base)[:min(len(asName(base)), maxName-len(behind))] + behind)
 		}
 		taken[name] = true
 		m.Name = name
@@ -233,7 +240,7 @@ func asName(text string) string {
 		}
 		return '-'
 	}, text), "-")
-	if name = strings.Trim(name[:min(len(name), 63)], "-"); name == "" {
+	if name = strings.Trim(name[:min(len(name), maxName)], "-"); name == "" {
 		return "model"
 	}
 	return name

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/spf13/pflag"
@@ -41,16 +42,8 @@ func readService(path string) (*service, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the unit: %w", err)
 		}
-		options, err := unit.DeserializeOptions(bytes.NewReader(text))
-		if err != nil {
+		if err := s.parse(text); err != nil {
 			return nil, fmt.Errorf("reading the unit %s: %w", file, err)
-		}
-		for _, o := range options {
-			if o.Section == "Service" {
-				if err := s.take(o.Name, o.Value); err != nil {
-					return nil, fmt.Errorf("reading the unit %s: %s: %w", file, o.Name, err)
-				}
-			}
 		}
 	}
 	if len(s.command) == 0 {
@@ -59,7 +52,32 @@ func readService(path string) (*service, error) {
 	return s, nil
 }
 
+// parse takes what a file of the unit says.
+func (s *service) parse(text []byte) error {
+	options, err := unit.DeserializeOptions(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	for _, o := range options {
+		if o.Section != "Service" {
+			continue
+		}
+		if strings.ContainsFunc(o.Value, func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' }) {
+			return fmt.Errorf("%s: it has characters that cannot be printed", o.Name)
+		}
+		if err := s.take(o.Name, o.Value); err != nil {
+			return fmt.Errorf("%s: %w", o.Name, err)
+		}
+	}
+	return nil
+}
+
 func (s *service) take(key, value string) error {
+	// A line that is continued on the next is one.
+	value = strings.TrimSpace(strings.ReplaceAll(strings.ReplaceAll(value, "\\\n", " "), "\n", " "))
+	if strings.HasSuffix(value, `\`) {
+		return errors.New("it ends in the middle of a line")
+	}
 	switch key {
 	case "User":
 		s.user = value
@@ -207,8 +225,8 @@ func (s *service) dropIn(c needs) string {
 	}
 	if s != nil {
 		for _, one := range s.environment {
-			if name, value, _ := strings.Cut(one, "="); takenOver(name) {
-				fmt.Fprintf(&b, "Environment=\"%s=%s\"\n", name, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value))
+			if name, _, _ := strings.Cut(one, "="); takenOver(name) {
+				fmt.Fprintf(&b, "Environment=\"%s\"\n", strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(one))
 			}
 		}
 		for _, file := range s.environments {
