@@ -197,7 +197,7 @@ test-web: build ## the pages of the fraud application in a real browser: Debian'
 test-bench-page: ## the page of benchmark results in a real browser: Debian's Chromium
 	PICKET_TEST_BROWSER=1 $(GO) test -count=1 -timeout 5m -run '^TestBrowser$$' ./bench/page
 
-web-picture: build ## the picture of the fraud application in the README, taken by the browser of test-web
+web-picture: build ## a picture of the fraud application in docs/fraud.png, taken by the browser of test-web
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./examples/fraud
 	PICKET_TEST_BROWSER=$(CURDIR)/bin PICKET_README_PICTURE=$(CURDIR)/docs/fraud.png $(GO) test -count=1 -timeout 5m -run '^TestBrowser' ./examples/fraud/web
 

@@ -80,7 +80,7 @@ func main() {
 	flag.Float64Var(&s.rate, "rate", 2000, "requests a second")
 	flag.Float64Var(&s.captured, "captured", 0.1, "the fraction of them that is captured")
 	flag.Float64Var(&s.hours, "hours", 72, "how long S3 was away")
-	flag.IntVar(&s.records, "records", 400_000, "the most records of the backlog; 0 is all of it")
+	flag.IntVar(&s.records, "records", 3_000_000, "the most records of the backlog; 0 is all of it")
 	flag.DurationVar(&s.phase, "for", 4*time.Second, "how long each measurement takes")
 	flag.IntVar(&s.rounds, "rounds", 3, "how often the store goes and comes")
 	flag.StringVar(&s.bandwidth, "bandwidth", "", "capture.upload.bandwidth; empty is no limit")
