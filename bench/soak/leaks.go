@@ -31,14 +31,19 @@ func leaks(ctx context.Context, s *soak) error {
 	}
 	data := filepath.Join(testkit.ModuleRoot(), "internal", "testkit", "testdata")
 	libdlr := filepath.Join(testkit.ModuleRoot(), ".cache", "libdlr", "1.6.0", "libdlr.so")
-	if _, err := os.Stat(libdlr); err != nil {
-		return fmt.Errorf("looking for libdlr: %w; make fixtures fetches it", err)
+	onnxRuntime := filepath.Join(testkit.ModuleRoot(), ".cache", "onnxruntime", testkit.ONNXRuntimeVersion, "libonnxruntime.so")
+	for _, library := range []string{libdlr, onnxRuntime} {
+		if _, err := os.Stat(library); err != nil {
+			return fmt.Errorf("looking for a library: %w; make fixtures fetches it", err)
+		}
 	}
-	config := fmt.Sprintf("backends: {libdlr: %q}\nmodels:\n- {name: fraud, path: %q}\n", libdlr, fraud)
+	config := fmt.Sprintf("backends: {libdlr: %q, onnxruntime: %q}\nmodels:\n- {name: fraud, path: %q}\n", libdlr, onnxRuntime, fraud)
 	cycled := []struct{ backend, folder string }{
 		{"forest", fraud},
 		{"treelite", filepath.Join(data, "treelite", "fraud-tl2.4.0")},
 		{"dlr", filepath.Join(data, "tvm", "mlp_b1-v3")},
+		{"tvm", filepath.Join(data, "tvm", "cnn-v3")},
+		{"onnx", filepath.Join(testkit.ModuleRoot(), "backends", "onnx", "testdata", "nets", "cnn")},
 	}
 	for _, c := range cycled {
 		config += fmt.Sprintf("- {name: %s, path: %q, backend: %s}\n", c.backend, c.folder, c.backend)
