@@ -868,7 +868,7 @@ static inline void picket_lane_free(struct picket_lane *lane)
 
 static inline void picket_lane_inference(const struct picket_lane *lane, char name[PICKET_LANE_INFERENCE])
 {
-	static const unsigned char none[sizeof(lane->asked_on)];
+	static const unsigned char none[sizeof(lane->asked_on)] = {0};
 	name[0] = 0;
 	if (lane->asked == 0 || memcmp(lane->asked_on, none, sizeof(none)) == 0)
 		return;
