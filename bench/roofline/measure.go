@@ -4,6 +4,7 @@ package roofline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -95,7 +96,7 @@ func (r *Report) kernels(ctx context.Context, host *hw.Host, m synthetic.Model, 
 	if err != nil {
 		return nil, "", fmt.Errorf("making a folder for a model: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if _, err := m.Write(dir); err != nil {
 		return nil, "", err
 	}
