@@ -20,7 +20,7 @@ func TestUsageErrors(t *testing.T) {
 		want []string
 	}{
 		"unknown command":      {[]string{"lod"}, []string{`"lod"`, "did you mean load", "see picket --help"}},
-		"command of tomorrow":  {[]string{"score", "rows.csv"}, []string{`"score"`, "see picket --help"}},
+		"command of tomorrow":  {[]string{"forecast", "rows.csv"}, []string{`"forecast"`, "see picket --help"}},
 		"unknown flag":         {[]string{"list", "--nothing"}, []string{"--nothing", "see picket list --help"}},
 		"missing argument":     {[]string{"load", "fraud"}, []string{"see picket load --help"}},
 		"too many arguments":   {[]string{"info", "x"}, []string{"see picket info --help"}},
