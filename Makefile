@@ -26,9 +26,10 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-neon test-sanitize test-generated fuzz
-# Those that wait more than they compute, for servers, installations and limits of time: one after the other, beside those above.
-BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-generated fuzz
+# Those that wait more than they compute, for servers, installations and limits of time, and two that keep one processor busy: one after the other, beside
+# those above.
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-neon test-sanitize
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
