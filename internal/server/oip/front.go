@@ -88,7 +88,7 @@ func (c *countedConn) Close() error {
 // serve returns nil once the front is closed.
 func (f *front) serve() error {
 	f.serving.Go(func() {
-		if err := f.server.grpc.Serve(f.grpc); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := f.server.grpc.Serve(f.grpc); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
 			f.server.log.Error("serving gRPC", "error", err)
 		}
 	})
