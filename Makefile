@@ -27,9 +27,9 @@ LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
 TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-generated fuzz
-# Those that wait more than they compute, for servers, installations and limits of time, and two that keep one processor busy: one after the other, beside
+# Those that wait more than they compute, for servers, installations and limits of time, and some that keep one processor busy: one after the other, beside
 # those above.
-BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-neon test-sanitize
+BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-compile test-neon test-sanitize
 
 # The parts of `make soak`.
 SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
@@ -116,14 +116,17 @@ lint: ## golangci-lint at its pinned version (the first time builds it: two minu
 archtest: ## the rules on imports, unsafe and names
 	$(GO) test ./internal/archtest
 
-race: test-race ## all tests under the race detector
+race: test-race test-compile ## all tests under the race detector
 
 # Nearly all that these do is C, which the race detector does not look into: under it in short, whole without it.
 MOSTLY_C := ./backends/forest ./backends/treelite ./backends/tvm
 # More packages at a time than processors, because many wait for servers.
 test-race:
-	$(GO) test -race -p 3 $$($(GO) list ./... | grep -vE '($(subst $(eval) ,|,$(MOSTLY_C:.%=%)))$$')
+	$(GO) test -race -p 3 $$($(GO) list ./... | grep -vE '($(subst $(eval) ,|,$(MOSTLY_C:.%=%))|/packaging/compile)$$')
 	$(GO) test -race -short $(MOSTLY_C)
+
+test-compile: ## what picket compile makes against the trainers: minutes of the C compiler
+	$(GO) test -race ./packaging/compile
 
 # The packages whose tests, such as counts of allocations, mean something else without the race detector.
 test-plain:
