@@ -62,13 +62,14 @@ func makeBucket(t *testing.T, client *awss3.Client) string {
 // A store whose certificate nobody here knows, or that has expired, gets nothing; the records wait, and leave for one that is trusted.
 func TestCertificates(t *testing.T) {
 	for name, c := range map[string]struct {
-		until time.Time
-		knows bool
-		says  string // empty where it is right
+		until  time.Time
+		knows  bool
+		reason string
+		says   string // empty where it is right
 	}{
-		"of a stranger": {time.Now().Add(time.Hour), false, "signed by nobody known here"},
-		"expired":       {time.Now().Add(-time.Hour), true, "certificate"},
-		"known":         {time.Now().Add(time.Hour), true, ""},
+		"of a stranger": {time.Now().Add(time.Hour), false, "network", "signed by nobody known here"},
+		"expired":       {time.Now().Add(-time.Hour), true, "clock", "certificate"},
+		"known":         {time.Now().Add(time.Hour), true, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			certificate, key := selfSigned(t, c.until)
@@ -96,7 +97,7 @@ func TestCertificates(t *testing.T) {
 				return
 			}
 			within(t, "a refusal", func() bool { return u.Stats().Phase == Retrying })
-			if err := u.Stats().Err; Reason(err) != "network" || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			if err := u.Stats().Err; Reason(err) != c.reason || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("the reason is %s: %v", Reason(err), err)
 			}
 			if st := s.Stats(); st.OnDisk != 2 || u.Stats().Objects != 0 {

@@ -51,6 +51,9 @@ func (g *gate) pass(ctx context.Context, try func(context.Context) error) error 
 			release()
 			return ctx.Err()
 		}
+		if !g.shut() { // over a connection on which nothing comes back this is all that is known for long
+			g.report(State{Phase: Sending})
+		}
 		err = try(ctx)
 		if err == nil {
 			g.succeeded()

@@ -40,7 +40,7 @@ func TestControl(t *testing.T) {
 	}
 	want := map[string]string{
 		"backend": "", "expected_rows": "1", "instances": "2", "threads": "2", "max_batch_rows": "64", "batch_delay": "0s", "max_queue": "1024",
-		"timeout": "0s", "pin": "false", "explain": "false", "priority": "normal", "cores": "",
+		"timeout": "0s", "pin": "false", "explain": "false", "priority": "normal", "cores": "", "provider": "",
 	}
 	if !maps.Equal(settings, want) {
 		t.Errorf("it is run with %v, want %v", settings, want)
