@@ -15,8 +15,8 @@ type rates struct{ in, out float64 }
 // busBytes is what is copied at a time: as much as the largest call of the benchmark.
 const busBytes = 128 << 20
 
-// bandwidth is what copies from and to pinned memory reach by themselves, by the device's own clock: the best of some.
-func bandwidth(library string) (r rates, err error) {
+// bandwidth is what copies from and to pinned memory reach by themselves, by the device's own clock: the best of so many.
+func bandwidth(library string, times int) (r rates, err error) {
 	driver, err := cuda.Open(library)
 	if err != nil {
 		return r, err
@@ -75,7 +75,7 @@ func bandwidth(library string) (r rates, err error) {
 		took, err := after.Since(before)
 		return busBytes / max(took.Seconds(), 1e-9) / 1e9, err
 	}
-	for range turns {
+	for range times {
 		in, err := time(func() error { return s.CopyIn(device.At, at, busBytes) })
 		if err != nil {
 			return r, err

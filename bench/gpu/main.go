@@ -114,7 +114,7 @@ func run(ctx context.Context, o options) (err error) {
 
 	r := report.New()
 	r.Host.Facts = host
-	bus, err := bandwidth(o.library)
+	bus, err := bandwidth(o.library, turns)
 	if err != nil {
 		return err
 	}

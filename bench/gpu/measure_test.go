@@ -34,7 +34,7 @@ func TestOnFakeDriver(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	for name, of := range map[string]madeUp{"small": {20, 5, 12}, "wide": {110, 5, 9000}} {
+	for name, of := range map[string]madeUp{"small": {20, 5, 12}, "wide": {60, 5, 3500}} {
 		to, err := folder(dir, name, "", of)
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestOnFakeDriver(t *testing.T) {
 			t.Errorf("measured %+v", k)
 		}
 	}
-	if r, err := bandwidth(library); err != nil || r.in <= 0 || r.out <= 0 {
+	if r, err := bandwidth(library, 1); err != nil || r.in <= 0 || r.out <= 0 {
 		t.Errorf("the bus gives %+v, %v", r, err)
 	}
 }
