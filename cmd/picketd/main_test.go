@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -45,6 +46,11 @@ func buildAndTest(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "building picketd:", err)
 		return 1
 	}
+	// Tests that are run under nohup would start daemons that ignore it, and wait in vain for them to reload. What a
+	// process listens for is not ignored by those that it starts.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	return m.Run()
 }
 
