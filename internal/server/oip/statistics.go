@@ -34,8 +34,10 @@ func (s *Server) statistics(name, version string) (*oipapi.ModelStatisticsRespon
 // modelStatistics are a model's counters under Triton's names. Its engine counts
 // how long requests took that succeeded together with those that failed, so that
 // the time of failures is in that of successes. compute_input is putting
-// requests together, which happens once a run; compute_output is from the end of a
-// run until the answer of a request is written.
+// requests together, which happens once a run as compute_infer does, and
+// compute_output from the end of a run until the answer of a request is written.
+// All three are counted in requests, as Triton does and perf_analyzer demands of any
+// two looks, so that the mean of the first two is a request's share of its runs.
 func modelStatistics(m *engine.Snapshot) *oipapi.ModelStatistics {
 	stats := m.Stats()
 	var failed uint64
@@ -48,6 +50,9 @@ func modelStatistics(m *engine.Snapshot) *oipapi.ModelStatistics {
 	none := func() *oipapi.StatisticDuration { return &oipapi.StatisticDuration{} }
 	// The counters move on while they are read, one after the other.
 	succeeded := stats.Requests - min(failed, stats.Requests)
+	shared := func(h *engine.Histogram) *oipapi.StatisticDuration {
+		return &oipapi.StatisticDuration{Count: succeeded, Ns: uint64(h.Sum)}
+	}
 	return &oipapi.ModelStatistics{
 		Name: m.Name(), Version: versionOf(m.Version()),
 		InferenceCount: stats.Rows, ExecutionCount: stats.Runs,
@@ -55,7 +60,7 @@ func modelStatistics(m *engine.Snapshot) *oipapi.ModelStatistics {
 			Success:      &oipapi.StatisticDuration{Count: succeeded, Ns: uint64(stats.Total.Sum)},
 			Fail:         &oipapi.StatisticDuration{Count: failed},
 			Queue:        took(&stats.Queue),
-			ComputeInput: took(&stats.Gather), ComputeInfer: took(&stats.Run), ComputeOutput: took(&stats.Reply),
+			ComputeInput: shared(&stats.Gather), ComputeInfer: shared(&stats.Run), ComputeOutput: shared(&stats.Reply),
 			CacheHit: none(), CacheMiss: none(),
 		},
 	}
