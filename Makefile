@@ -26,7 +26,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-generated fuzz
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-generated fuzz-short
 # Those that wait more than they compute, for servers, installations and limits of time, and some that keep one processor busy: one after the other, beside
 # those above.
 BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-compile test-neon test-sanitize
@@ -141,10 +141,9 @@ test-procs:
 
 # The twins of files with C in them, and the whole daemon with them.
 test-nocgo:
-	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test ./cmd/picketd $$(grep -lrE --include='*.go' --exclude-dir=.cache '^//go:build .*!cgo' . | xargs -rn1 dirname | sort -u)
 
-# The other machine we run on: its files must at least compile and vet here.
+# The other machine we run on: its files must at least compile and vet here, and with them those for builds without C.
 test-arm64:
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 
@@ -169,8 +168,9 @@ test-families:
 # and TestFlippedBits loads libraries of which it wants no more than that they end nothing but a process of their own.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 test-sanitize: ## the C files under the sanitizers for addresses and undefined behaviour
-	CGO_CFLAGS='$(CGO_CFLAGS) -O1 -fno-omit-frame-pointer $(SANITIZE)' CGO_LDFLAGS='$(SANITIZE)' \
-		$(GO) test -short -asan -vet=off -skip '^TestFlippedBits' ./backends/forest ./backends/treelite ./backends/tvm ./internal/dl
+	export CGO_CFLAGS='$(CGO_CFLAGS) -O1 -fno-omit-frame-pointer $(SANITIZE)' CGO_LDFLAGS='$(SANITIZE)'; \
+	$(GO) test -short -asan -vet=off -run 'Kernels|RandomForests|RowSlots|ManySmallTrees|Image|Finish|Threads' ./backends/forest; \
+	$(GO) test -short -asan -vet=off -skip '^TestFlippedBits' ./backends/treelite ./backends/tvm ./internal/dl
 
 # Generates into a copy and compares, so that a stale file is reported and not silently replaced.
 test-generated:
@@ -219,6 +219,10 @@ test-runbooks: build ## every runbook of docs/runbooks.md against a daemon with 
 
 fuzz: ## run every fuzz target, or those named FUZZ (a pattern), for FUZZTIME each (default 2s)
 	@FUZZ='$(FUZZ)' FUZZTIME='$(FUZZTIME)' GO='$(GO)' scripts/fuzz.sh
+
+# Building the targets takes longer than they do. All inputs that are committed are tried by test-race.
+fuzz-short: ## every third package's, with each commit others: a part of make test
+	@FUZZ_SHARE=3 GO='$(GO)' scripts/fuzz.sh
 
 # The reliability figures that take hours (docs/SPECIFICATION.md): a night with these defaults, nearly all of it fuzzing. Before a release
 # SOAK_FUZZTIME=24h, which is 24 hours for each target.
