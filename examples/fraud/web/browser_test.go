@@ -294,6 +294,7 @@ func TestBrowser(t *testing.T) {
 	b.until("decisions are shown", `document.querySelectorAll('.feed tbody tr').length > 3`)
 	b.expect("")
 	b.until("the stream is live", `document.querySelector('.connection.live')`)
+	b.until("the last minute is drawn in the colours of verdicts", `(c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i, all) => i % 4 === 1 && all[i + 2] > 200 && v - all[i - 1] > 60))(document.querySelector('canvas.timeline'))`)
 	b.until("statistics come", `parseFloat(document.querySelector('.figure strong').innerText) > 1`)
 	b.shot("live")
 	if path := os.Getenv("PICKET_README_PICTURE"); path != "" {

@@ -104,8 +104,13 @@ class Colours {
     const root = document.documentElement;
     const at = `${root.dataset["theme"] ?? ""}${matchMedia("(prefers-color-scheme: dark)").matches}`;
     if (at !== this.at) {
-      const style = getComputedStyle(root);
-      for (const name of ["approve", "challenge", "deny", "muted", "line"]) this.known[name] = style.getPropertyValue(`--${name}`).trim();
+      // A token is light-dark(…), which a canvas does not take; the colour of an element is what it comes to.
+      const probe = document.body.appendChild(document.createElement("span"));
+      for (const name of ["approve", "challenge", "deny", "muted", "line"]) {
+        probe.style.color = `var(--${name})`;
+        this.known[name] = getComputedStyle(probe).color;
+      }
+      probe.remove();
       this.at = at;
     }
     return this.known;
