@@ -26,8 +26,9 @@ need python3-pip python3 -m pip --version
 need openssl command -v openssl
 # The manual pages are read by it.
 need mandoc command -v mandoc
-# Runbooks rotate the keys of the spool, and user data is checked before a host runs it.
+# Runbooks rotate the keys of the spool and ask the daemon, and user data is checked before a host runs it.
 need age command -v age-keygen
+need curl command -v curl
 need shellcheck command -v shellcheck
 # perf_analyzer, which NVIDIA's tritonclient brings, is linked against it.
 need libb64-0d sh -c 'ldconfig -p | grep -q libb64.so.0d'
