@@ -40,20 +40,6 @@ type onFake struct{ *Backend }
 
 func (onFake) Probe(*hw.Host) error { return nil }
 
-// alone is a folder with nothing but the file.
-func alone(t testing.TB, file string) string {
-	t.Helper()
-	data, err := os.ReadFile(testkit.Path(t, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "model"+filepath.Ext(file)), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func parse(t testing.TB, file string) (*ensemble.Ensemble, error) {
 	t.Helper()
 	data, err := os.ReadFile(testkit.Path(t, file))
@@ -87,7 +73,7 @@ func TestConformance(t *testing.T) {
 				t.Fatal(err)
 			}
 			rows := testkit.Rows(300, f.Features)
-			dir := alone(t, f.Files[0])
+			dir := testkit.Alone(t, f.Files[0])
 			spec := func(name string, n int) []engine.TensorSpec {
 				return []engine.TensorSpec{{Name: name, DType: tensor.FP32, Dims: []int64{-1, int64(n)}}}
 			}
@@ -120,7 +106,7 @@ func TestTrainer(t *testing.T) {
 			}
 			t.Run(file, func(t *testing.T) {
 				rows := testkit.Rows(f.Rows, f.Features)
-				m := backendtest.Open(t, b, alone(t, file)).(*model)
+				m := backendtest.Open(t, b, testkit.Alone(t, file)).(*model)
 				r := backendtest.NewRunner(t, m)
 				got := r.Run(rows)
 				r.Close()
@@ -201,7 +187,7 @@ func TestBatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := backendtest.Open(t, b, alone(t, f.Files[0])).(*model)
+			m := backendtest.Open(t, b, testkit.Alone(t, f.Files[0])).(*model)
 			m.chunk = minChunk // so that few rows are many chunks
 			const most = 9000
 			rows := testkit.Rows(most, f.Features)
@@ -254,7 +240,7 @@ func tensorOf(t testing.TB, m *model, rows, columns int, pinned bool) tensor.Ten
 // slots.
 func TestOverlap(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	m := backendtest.Open(t, fake(t, Options{}), alone(t, f.Files[0])).(*model)
+	m := backendtest.Open(t, fake(t, Options{}), testkit.Alone(t, f.Files[0])).(*model)
 	m.chunk = minChunk
 	i, err := m.NewInstance()
 	if err != nil {
@@ -297,7 +283,7 @@ func TestOverlap(t *testing.T) {
 // TestFewRowsAreAGraph wants one call into the driver from the second time on, and no allocation, neither here nor in chunks.
 func TestFewRowsAreAGraph(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	m := backendtest.Open(t, fake(t, Options{}), alone(t, f.Files[0])).(*model)
+	m := backendtest.Open(t, fake(t, Options{}), testkit.Alone(t, f.Files[0])).(*model)
 	i, err := m.NewInstance()
 	if err != nil {
 		t.Fatal(err)

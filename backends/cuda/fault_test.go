@@ -32,7 +32,7 @@ var calls = []string{
 // fails with one sentence or goes on in another way, nothing stays taken, and afterwards the same works.
 func TestEveryCallFails(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	dir := alone(t, f.Files[0])
+	dir := testkit.Alone(t, f.Files[0])
 	rows := testkit.Rows(fewRows+100, f.Features)
 	e, err := parse(t, f.Files[0])
 	if err != nil {
@@ -106,7 +106,7 @@ func TestEveryCallFails(t *testing.T) {
 func TestLostDevice(t *testing.T) {
 	t.Setenv("FAKE_CUDA_DEVICES", "2")
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	dir := alone(t, f.Files[0])
+	dir := testkit.Alone(t, f.Files[0])
 	var mu sync.Mutex
 	var lost []string
 	b := fake(t, Options{Lost: func(uuid, reason string) {
@@ -221,7 +221,7 @@ func TestEngineMovesModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := alone(t, f.Files[0])
+	dir := testkit.Alone(t, f.Files[0])
 	b := fake(t, Options{})
 	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: []engine.Backend{slow{forest.New()}, onFake{b}}, Source: folders{}})
 	if err != nil {

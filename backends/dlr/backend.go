@@ -104,14 +104,8 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	case layout.Kind == neo.TVM && layout.Graph == "":
 		return nil, fmt.Errorf("%w: the folder holds %s without its graph, a .json%s", engine.ErrArtifact, layout.Kind, a.LeftOutText())
 	}
-	metadata, err := neo.ReadMetadata(a, layout)
+	metadata, err := neo.RunnableMetadata(a, layout, options.Host)
 	if err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckSupported(); err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckHost(options.Host); err != nil {
 		return nil, err
 	}
 	made, err := inspectLibrary(a, layout, metadata, options.Host, b.log)

@@ -74,7 +74,7 @@ func TestArtifact(t *testing.T) {
 func TestBatches(t *testing.T) {
 	for _, name := range promised {
 		f := testkit.ModelNamed(t, name)
-		dir := alone(t, f.Files[0])
+		dir := testkit.Alone(t, f.Files[0])
 		rows := testkit.Rows(700, f.Features)
 		t.Run(name, func(t *testing.T) {
 			m := backendtest.Open(t, New(), dir)
@@ -130,7 +130,7 @@ func checkAllocations(t *testing.T, m engine.Model) {
 // TestOpenGivesBack opens and closes, also in vain.
 func TestOpenGivesBack(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	dir := alone(t, f.Files[0])
+	dir := testkit.Alone(t, f.Files[0])
 	before := tensor.MemoryUsage().Live
 	for range 20 {
 		m, err := New().Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())

@@ -57,20 +57,6 @@ func parse(t testing.TB, file string) (*ensemble.Ensemble, error) {
 	return ensemble.Parse(data, ensemble.Limits{})
 }
 
-// alone is a folder with nothing but the file.
-func alone(t testing.TB, file string) string {
-	t.Helper()
-	data, err := os.ReadFile(testkit.Path(t, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "model"+filepath.Ext(file)), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // TestTrainer holds the margins of every kernel against those of the library that trained the model, bit for bit, for
 // every committed model, and the predictions of the backend against the slow ones of package ensemble.
 func TestTrainer(t *testing.T) {
@@ -102,7 +88,7 @@ func TestTrainer(t *testing.T) {
 					g.Close()
 				}
 				if e.Library != ensemble.ONNX {
-					checkPredictions(t, e, alone(t, file), f)
+					checkPredictions(t, e, testkit.Alone(t, file), f)
 				}
 			})
 		}

@@ -14,7 +14,7 @@ import (
 func TestSample(t *testing.T) {
 	const rows = 256
 	for _, name := range promised {
-		m := backendtest.Open(t, New(), alone(t, testkit.ModelNamed(t, name).Files[0]))
+		m := backendtest.Open(t, New(), testkit.Alone(t, testkit.ModelNamed(t, name).Files[0]))
 		sampler, ok := m.(engine.Sampler)
 		if !ok {
 			t.Fatal("the model is no engine.Sampler")

@@ -81,6 +81,19 @@ type tensorEntry struct {
 	Shape []int64 `json:"shape"`
 }
 
+// RunnableMetadata is ReadMetadata for who will run the artifact on the host: it
+// fails too where the metadata demands what is not supported, or another host.
+func RunnableMetadata(a *engine.Artifact, l Layout, host *hw.Host) (Metadata, error) {
+	m, err := ReadMetadata(a, l)
+	if err != nil {
+		return m, err
+	}
+	if err := m.CheckSupported(); err != nil {
+		return m, err
+	}
+	return m, m.CheckHost(host)
+}
+
 // ReadMetadata reads the metadata file of the layout. Without one, or with an
 // empty one, which the runtime takes for none, it is the zero Metadata. One that
 // is there and may not be read is an error, because without it the model could

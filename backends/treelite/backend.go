@@ -50,14 +50,8 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 	if layout.Kind != neo.Trees {
 		return nil, notTrees(layout.Kind)
 	}
-	metadata, err := neo.ReadMetadata(a, layout)
+	metadata, err := neo.RunnableMetadata(a, layout, options.Host)
 	if err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckSupported(); err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckHost(options.Host); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {

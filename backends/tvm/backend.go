@@ -55,14 +55,8 @@ func (*Backend) Open(ctx context.Context, a *engine.Artifact, options engine.Ope
 	case layout.Graph == "":
 		return nil, fmt.Errorf("%w: the folder holds %s without its graph, a .json%s", engine.ErrArtifact, layout.Kind, a.LeftOutText())
 	}
-	metadata, err := neo.ReadMetadata(a, layout)
+	metadata, err := neo.RunnableMetadata(a, layout, options.Host)
 	if err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckSupported(); err != nil {
-		return nil, err
-	}
-	if err := metadata.CheckHost(options.Host); err != nil {
 		return nil, err
 	}
 	graph, err := neo.ReadGraph(a, layout)

@@ -109,3 +109,18 @@ func copyTree(dst, src string) error {
 		return os.WriteFile(to, data, info.Mode().Perm()|0o200)
 	})
 }
+
+// Alone returns a new folder with nothing in it but a copy of a fixture, named model
+// with the fixture's extension.
+func Alone(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(Path(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "model"+filepath.Ext(name)), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
