@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // Options say what is to be read, and where the new files go.
@@ -358,22 +359,13 @@ func (f *File) put(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".migrate-*")
-	if err != nil {
-		return err
-	}
-	err = f.write(ctx, temporary)
-	err = errors.Join(err, temporary.Chmod(f.Mode), temporary.Sync(), temporary.Close())
-	if err == nil && f.Text != "" {
-		if old, readErr := readText(path); readErr == nil && string(old) != f.Text {
-			err = os.Rename(path, path+".old")
+	return durable.Replace(path, f.Mode, func(to *os.File) error {
+		if err := f.write(ctx, to); err != nil || f.Text == "" {
+			return err
 		}
-	}
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
-	}
-	return nil
+		if old, err := readText(path); err == nil && string(old) != f.Text {
+			return os.Rename(path, path+".old")
+		}
+		return nil
+	})
 }
