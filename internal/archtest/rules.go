@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/shap", "internal/cuda", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/onnxwire", "internal/shap", "internal/cuda", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -28,7 +28,8 @@ var moduleRules = []rule{
 	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
-	{pkg: "internal/ensemble"},
+	{pkg: "internal/onnxwire"},
+	{pkg: "internal/ensemble", imports: []string{"internal/onnxwire"}},
 	{pkg: "internal/shap", imports: []string{"internal/ensemble"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
