@@ -40,6 +40,7 @@ var moduleRules = []rule{
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
 	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/s3"}, realParts...)},
+	{pkg: "internal/parquetschema"}, // the order of a Parquet file's columns
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
 	{pkg: "internal/archtest"},
@@ -68,7 +69,7 @@ var moduleRules = []rule{
 	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/durable", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
 
 	// History is scored in one process, with no daemon.
-	{pkg: "internal/score", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "internal/rows"}, tests: append([]string{"internal/store", "internal/testkit"}, realParts...)},
+	{pkg: "internal/score", imports: []string{"engine", "tensor", "internal/parquetschema", "internal/durable", "internal/hw", "internal/rows"}, tests: append([]string{"internal/store", "internal/testkit"}, realParts...)},
 
 	// Traces, for the servers. The only package that knows the OpenTelemetry SDK.
 	{pkg: "internal/trace", imports: []string{"engine", "internal/server/failure"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit", "tensor", "internal/server/...", "internal/api/...", "lane"}},
@@ -80,7 +81,7 @@ var moduleRules = []rule{
 	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/durable", "internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
 
 	// What is captured, on its way from the engine to storage.
-	{pkg: "internal/capture/format", imports: []string{"internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/format", imports: []string{"internal/parquetschema", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
