@@ -222,7 +222,7 @@ func TestCloudOutage(t *testing.T) {
 		}
 		c.wait = nil // nobody waits any more
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, DirName, "*.gz"))
+	files, _ := filepath.Glob(filepath.Join(dir, dirName, "*.gz"))
 	if want := periods + 2; len(files) != want { // and the last of each
 		t.Errorf("%d batches are on disk, want %d", len(files), want)
 	}
