@@ -19,6 +19,8 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // Files of a folder of keys. Root keys are all that begin with root, and belong on a
@@ -158,7 +160,7 @@ func makeKey(path string) (*Key, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("making the key %s: something is there already", path)
 	}
-	if err := WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		return nil, fmt.Errorf("making the key %s: %w", path, err)
 	}
 	return readKey(path)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // The roles of a fleet's documents, beside those of TUF itself.
@@ -481,7 +483,7 @@ func (r *Reader) save(k kept) error {
 	data, err := json.Marshal(k)
 	if err == nil {
 		if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
-			err = WriteFile(r.file, data, 0o600)
+			err = durable.WriteFile(r.file, data, 0o600)
 		}
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/transfer"
 )
 
@@ -86,7 +87,7 @@ func (r *run) store(ctx context.Context, step string, f file, to location) error
 
 // storeBytes is store for what is no file yet.
 func (r *run) storeBytes(ctx context.Context, step, name string, data []byte, to location) error {
-	if err := replaceFile(r.journal.root, name, data); err != nil {
+	if err := durable.WriteFileIn(r.journal.root, name, data, 0o644); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	f := file{Path: name, from: r.path(name)}
