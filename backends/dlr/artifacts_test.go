@@ -3,12 +3,14 @@
 package dlr_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,30 @@ func signature(in, out string, inDims, outDims []int64) engine.Signature {
 	return engine.Signature{
 		Inputs:  []engine.TensorSpec{{Name: in, DType: tensor.FP32, Dims: inDims}},
 		Outputs: []engine.TensorSpec{{Name: out, DType: tensor.FP32, Dims: outDims}},
+	}
+}
+
+// TestMemoryThatIsNot: a graph that asks for more than there is is refused, and not by the end of the process.
+func TestMemoryThatIsNot(t *testing.T) {
+	b := newBackend(t)
+	for _, shape := range []string{"[1, 1099511627776]", "[1099511627776, 1]"} {
+		dir := testkit.CopyDir(t, testkit.Path(t, "tvm/mlp_b1-v3"))
+		path := filepath.Join(dir, "compiled_model.json")
+		graph, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(graph), "[1, 64]", shape, 1)
+		if changed == string(graph) {
+			t.Fatal("BUG: the graph has no such tensor")
+		}
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+		if !errors.Is(err, engine.ErrMemory) || m != nil {
+			t.Errorf("%s: %v, want %v", shape, err, engine.ErrMemory)
+		}
 	}
 }
 
