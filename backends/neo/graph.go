@@ -98,6 +98,9 @@ func parseGraph(data []byte) (*Graph, error) {
 	if err := checkDepth(data); err != nil {
 		return nil, err
 	}
+	if err := checkKeys(data); err != nil {
+		return nil, err
+	}
 	var d graphDocument
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, fmt.Errorf("it is not the JSON of a TVM graph: %w", err)
@@ -162,8 +165,11 @@ func (g *Graph) readNode(i int, d *graphDocument) error {
 		return fmt.Errorf("has the operation %q, and should have null or tvm_op", trim(from.Op))
 	}
 	attrs := from.Attrs
-	if attrs == nil {
+	switch {
+	case attrs == nil:
 		attrs = from.Attr
+	case from.Attr != nil:
+		return fmt.Errorf("has both attrs and attr, of which one would be overlooked")
 	}
 	var err error
 	if node.Function, err = attribute(attrs, "func_name"); err != nil {

@@ -142,6 +142,9 @@ func TestRefusesDamagedGraph(t *testing.T) {
 		"no output":               {"\"heads\": [\n    [\n      9, \n      0, \n      0\n    ]\n  ]", `"heads": []`, "gives 0 outputs"},
 		"an output not there":     {"9, \n      0, \n      0", "9, 1, 0", "its heads name output 1 of node 9, which has 1"},
 		"a node out of reach":     {"9, \n      0, \n      0", "10, 0, 0", "its heads name an output of node 10"},
+		"a key twice":             {`"heads":`, `"heads": [], "heads":`, `the key "heads" twice`},
+		"a key in two cases":      {`"shape": [`, `"Shape": [], "shape": [`, `the key "shape" twice`},
+		"an older spelling too":   {`"attrs": {`, `"attr": {"func_name": "other"}, "attrs": {`, "both attrs and attr"},
 		"a nest":                  {"[1, 30]", strings.Repeat("[", 1000), "nests more than"},
 	} {
 		damaged := strings.Replace(data, tc.old, tc.now, 1)

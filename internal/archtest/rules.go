@@ -23,7 +23,7 @@ var moduleRules = []rule{
 	{pkg: "internal/cuda", imports: []string{"tensor", "internal/dl"}, tests: []string{"internal/testkit"}, native: true, unsafe: true},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
-	{pkg: "internal/durable", tests: []string{"internal/testkit"}}, // files that are replaced whole, for whoever keeps state
+	{pkg: "internal/durable", tests: []string{"internal/testkit", "internal/testkit/disktrace"}}, // files that are replaced whole, for whoever keeps state
 	{pkg: "internal/gpu", tests: []string{"internal/testkit"}},
 	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
@@ -39,7 +39,7 @@ var moduleRules = []rule{
 	{pkg: "internal/fleet", imports: []string{"packaging", "internal/durable", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
-	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/s3"}, realParts...)},
+	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/*"}, realParts...)},
 	{pkg: "internal/parquetschema"}, // the order of a Parquet file's columns
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
@@ -59,7 +59,7 @@ var moduleRules = []rule{
 	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
 
 	// Where models are found on this machine: the engine's Source.
-	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "packaging", "packaging/signing"}, tests: realParts},
+	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "packaging", "packaging/signing"}, tests: append([]string{"internal/testkit/disktrace"}, realParts...)},
 
 	// An installation of the Edge Manager agent becomes one of ours.
 	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "internal/durable", "packaging"}, tests: []string{"internal/testkit"}},
@@ -82,11 +82,11 @@ var moduleRules = []rule{
 
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/parquetschema", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
-	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
-	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

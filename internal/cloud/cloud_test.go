@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -378,5 +380,80 @@ func TestRetry(t *testing.T) {
 	}
 	if cloud.Progress(nil) != nil {
 		t.Error("progress without an error is an error")
+	}
+}
+
+// A store, or whoever answers in its place, that never ends its answer is refused before it has taken much memory: errors and lists. The bytes of an object may
+// be any number.
+func TestEndlessAnswers(t *testing.T) {
+	for name, what := range map[string]struct {
+		status int
+		begin  string
+		again  string
+		ask    func(*awss3.Client) error
+	}{
+		"an error": {500, `<?xml version="1.0"?><Error><Code>Busy</Code><Message>`, strings.Repeat("busy ", 1000), func(c *awss3.Client) error {
+			_, err := c.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")})
+			return err
+		}},
+		"no object": {404, "", strings.Repeat("no ", 1000), func(c *awss3.Client) error {
+			_, err := c.GetObject(t.Context(), &awss3.GetObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+			return err
+		}},
+		"a list": {200, `<?xml version="1.0"?><ListBucketResult>`, strings.Repeat("<Contents><Key>k</Key></Contents>", 100), func(c *awss3.Client) error {
+			_, err := c.ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: aws.String("b")})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(what.status)
+				fmt.Fprint(w, what.begin)
+				for {
+					n, err := io.WriteString(w, what.again)
+					if err != nil {
+						return
+					}
+					if sent.Add(int64(n)) > 1<<30 {
+						t.Error("a gigabyte was taken")
+						return
+					}
+				}
+			}))
+			defer server.Close()
+			o := cloud.Options{Endpoint: server.URL, Region: "us-east-1", Credentials: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+			}))}
+			client, err := o.S3(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = what.ask(client)
+			if err == nil || !strings.Contains(cloud.Explain(err).Error(), "16 MiB") {
+				t.Errorf("%v, want that the answer is too long", err)
+			}
+		})
+	}
+}
+
+// What the other side says is shown to people, on one line and with nothing that moves a cursor.
+func TestStrangersTexts(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(400)
+		fmt.Fprint(w, "<Error><Code>Odd</Code><Message>one\ntwo&#x9b;2J\u202ethree &#x85;"+strings.Repeat("ä", 1000)+"</Message></Error>")
+	}))
+	defer server.Close()
+	o := cloud.Options{Endpoint: server.URL, Region: "us-east-1", Credentials: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+	}))}
+	client, err := o.S3(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")})
+	text := cloud.Explain(err).Error()
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(text, "one two") || len(text) > 400 || !utf8.ValidString(text) {
+		t.Errorf("%q", text)
 	}
 }

@@ -7,11 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-
-	"github.com/picket-ml/picket/internal/testkit"
 )
-
-func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }
 
 // ways are the two ways to replace a file in a folder.
 var ways = map[string]func(dir, name string, mode fs.FileMode, fill func(*os.File) error) error{

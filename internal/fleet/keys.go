@@ -169,7 +169,7 @@ func makeKey(path string) (*Key, error) {
 // MakeKeys makes the keys that a folder does not have: one root key, unless there are
 // some, the targets key and the online key. It says which it made.
 func MakeKeys(dir string) (k Keys, made []string, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return k, nil, fmt.Errorf("making the folder of keys: %w", err)
 	}
 	if k, err = ReadKeys(dir); err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -482,7 +481,7 @@ func (r *Reader) save(k kept) error {
 	}
 	data, err := json.Marshal(k)
 	if err == nil {
-		if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
+		if err = durable.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
 			err = durable.WriteFile(r.file, data, 0o600)
 		}
 	}

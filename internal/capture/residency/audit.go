@@ -68,7 +68,7 @@ func (a *Audit) locked(do func() error) error {
 		return errors.New("writing the audit log: it is closed")
 	}
 	if a.lock == nil {
-		if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		if err := durable.MkdirAll(a.dir, 0o700); err != nil {
 			return fmt.Errorf("making the directory of the audit log: %w", err)
 		}
 		lock, err := os.OpenFile(filepath.Join(a.dir, auditLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)

@@ -37,7 +37,7 @@ const forgotten = time.Hour
 // NewDirectory sends to dir, which is made where it is not there. What a crash left of
 // files that were not whole is removed.
 func NewDirectory(dir string) (Destination, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("making the directory of the destination: %w", err)
 	}
 	root, err := os.OpenRoot(dir)

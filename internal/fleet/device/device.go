@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
@@ -113,7 +114,7 @@ func New(o Options) (*Agent, error) {
 	if err := errors.Join(fleet.CheckName("device", o.Name), fleet.CheckName("fleet", o.Fleet), fleet.CheckName("group", o.Group)); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(o.Dir, packagesDir), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Join(o.Dir, packagesDir), 0o700); err != nil {
 		return nil, fmt.Errorf("making the fleet's folder of this device: %w", err)
 	}
 	var err error

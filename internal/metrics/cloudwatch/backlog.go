@@ -90,7 +90,7 @@ func (b *backlog) open() error {
 	if b.dir == "" || b.root != nil {
 		return nil
 	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+	if err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(b.dir)
