@@ -193,7 +193,7 @@ func TestDecimals(t *testing.T) {
 		if f.PSI == nil || f.Distance == nil {
 			t.Fatalf("%s was not compared", f.Name)
 		}
-		if drifts != (*f.PSI > 0.2) || drifts != (*f.Distance > 0.1) || !drifts && (*f.PSI > 0.001 || f.OutOfRange > 0) {
+		if drifts != (*f.PSI > 0.2) || drifts != (*f.Distance > 0.1) || !drifts && (*f.PSI > 0.01 || f.OutOfRange > 0) {
 			t.Errorf("%s: the index is %v, the distance %v, and %v is out of range", f.Name, *f.PSI, *f.Distance, f.OutOfRange)
 		}
 	}
