@@ -373,7 +373,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 			d.log.Info("backend is not usable", "backend", b.Name, "reason", b.Reason)
 		}
 	}
-	d.declared = newDeclared(d.engine, d.log, c.Models)
+	d.declared = newDeclared(d.engine, d.log, d.store.Locate, c.Models)
 	if d.fleet, err = d.openFleet(d.ctx); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func TestSickGPUIsDrained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	models := newDeclared(e, log, []config.Model{
+	models := newDeclared(e, log, from.Locate, []config.Model{
 		{Name: "one", Path: dir, Run: config.Run{Backend: "cuda"}}, {Name: "two", Path: dir, Run: config.Run{Backend: "cuda"}},
 		{Name: "beside", Path: dir, Run: config.Run{Backend: "forest"}},
 	})

@@ -85,7 +85,7 @@ func New(ctx context.Context, o Options) (*Plan, error) {
 			return nil, err
 		}
 	}
-	c, err := config.Resolve(config.Flags{Config: p.Config, StateDir: filepath.Join(o.State, "state"), MaxMessage: flags.maxMessage}, func(string) string { return "" })
+	c, err := config.Resolve(config.Flags{Config: p.Config, StateDir: o.State, MaxMessage: flags.maxMessage}, func(string) string { return "" })
 	if err != nil {
 		return nil, fmt.Errorf("reading the agent's configuration: %w", err)
 	}

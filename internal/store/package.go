@@ -290,7 +290,7 @@ func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, older
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", engine.ErrTrust, err)
+		return fmt.Errorf("%w: %w", engine.ErrTrust, s.ledger.doubt(known, err))
 	}
 	if err := known.check(p.Name, p.Version, p.Digest); err != nil {
 		if !older && !s.trust.allowsRollback(p.Name, p.Version) {
