@@ -7,6 +7,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -44,11 +45,11 @@ func (m *model) NewInstance() (engine.Instance, error) {
 			i.slots[n] = s
 			continue
 		}
-		return nil, m.device.failed(and(err, i.free()))
+		return nil, m.device.Failed(devices.And(err, i.free()))
 	}
 	var err error
 	if i.few, err = m.newFew(i.slots[0]); err != nil {
-		return nil, m.device.failed(and(err, i.free()))
+		return nil, m.device.Failed(devices.And(err, i.free()))
 	}
 	return i, nil
 }
@@ -57,13 +58,13 @@ func (m *model) newSlot() (s *slot, err error) {
 	s = &slot{}
 	defer func() {
 		if err != nil {
-			err = and(err, s.free(m.device.pool))
+			err = devices.And(err, s.free(m.lease.Pool))
 		}
 	}()
-	if s.stream, err = m.device.context.NewStream(); err != nil {
+	if s.stream, err = m.lease.Context.NewStream(); err != nil {
 		return s, err
 	}
-	pool := m.device.pool
+	pool := m.lease.Pool
 	if s.in, err = pool.Alloc(4 * m.chunk * m.features); err != nil {
 		return s, err
 	}
@@ -97,7 +98,7 @@ func (s *slot) free(pool *cuda.Pool) (err error) {
 
 // launch puts the kernel on so many rows into the stream.
 func (m *model) launch(s *slot, rows int) error {
-	shape, _ := shapeFor(m.device.facts, m.views, rows, m.valueBytes, m.plain)
+	shape, _ := shapeFor(m.device.Facts(), m.views, rows, m.valueBytes, m.plain)
 	s.run.rows, s.run.blockRows, s.run.lanes = uint32(rows), uint32(shape.blockRows), uint32(shape.lanes)
 	s.run.staged, s.run.stride = flag(shape.staged), uint32(stride(m.views))
 	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
@@ -120,12 +121,12 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 	}
 	if rows <= fewRows {
 		if err := i.runFew(tensor.Pointer(in[0]), tensor.Pointer(out[0]), rows); err != nil {
-			return m.device.failed(err)
+			return m.device.Failed(err)
 		}
 		return nil
 	}
 	if err := i.runChunks(in[0], out[0], rows); err != nil {
-		return m.device.failed(err)
+		return m.device.Failed(err)
 	}
 	return nil
 }
@@ -134,9 +135,8 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 // borrowed.
 func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
 	m := i.model
-	pool := m.device.pool
 	from, to := tensor.Pointer(in), tensor.Pointer(out)
-	pinnedIn, pinnedOut := pool.Has(in.Buffer), pool.Has(out.Buffer) && !m.onHost()
+	pinnedIn, pinnedOut := cuda.Pinned(in.Buffer), cuda.Pinned(out.Buffer) && !m.onHost()
 	// Chunks of about the same size, so that the last one is not a short one that fills no GPU.
 	chunks := (rows + m.chunk - 1) / m.chunk
 	size := (rows + chunks - 1) / chunks
@@ -187,7 +187,7 @@ func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, p
 
 func (i *instance) stage(b **tensor.Buffer, n int) (err error) {
 	if *b == nil {
-		*b, err = i.model.device.pool.Pinned(n)
+		*b, err = i.model.lease.Pool.Pinned(n)
 	}
 	return err
 }
@@ -245,7 +245,7 @@ func (i *instance) free() (err error) {
 	err = i.few.free()
 	for _, s := range i.slots {
 		if s != nil {
-			err = errors.Join(err, s.free(i.model.device.pool))
+			err = errors.Join(err, s.free(i.model.lease.Pool))
 		}
 	}
 	return err

@@ -23,6 +23,7 @@ import (
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -60,8 +61,9 @@ func run(ctx context.Context, o options) (err error) {
 		sizes = append(sizes, n)
 	}
 	host := hw.Detect(ctx, hw.Options{NoIMDS: true})
+	set := devices.New(devices.Options{Library: o.library})
 	make := func(slots int) (*cuda.Backend, error) {
-		b := cuda.New(cuda.Options{Library: o.library, Slots: slots})
+		b := cuda.New(cuda.Options{Devices: set, Slots: slots})
 		if err := b.Probe(host); err != nil {
 			return nil, fmt.Errorf("this host cannot show what a GPU does: %w", err)
 		}
@@ -75,15 +77,17 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, d := range gpu.Devices() {
-		fmt.Fprintf(os.Stderr, "device %s, %s\n", d.Name, d.UUID)
+	for _, d := range set.All() {
+		f := d.Facts()
+		fmt.Fprintf(os.Stderr, "device %s, %s\n", f.Name, f.UUID)
 	}
+	fmt.Fprintln(os.Stderr, "the first is tested and measured")
 	dir, err := os.MkdirTemp("", "picket-gpu")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s := &subjects{host: host, forest: forest.New(), gpu: gpu, serial: serial}
+	s := &subjects{host: host, forest: forest.New(), gpu: gpu, serial: serial, on: set.All()[0].Facts().UUID}
 	large, err := folder(dir, "large", o.model, madeUp{500, 6, 30})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -27,7 +28,8 @@ func TestOnFakeDriver(t *testing.T) {
 	host := hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true})
 	host.GPUs = []hw.GPU{{Name: "Fake GPU"}}
 	library := cudatest.Library(t)
-	s := &subjects{host: host, forest: forest.New(), gpu: cuda.New(cuda.Options{Library: library}), serial: cuda.New(cuda.Options{Library: library, Slots: 1})}
+	set := devices.New(devices.Options{Library: library})
+	s := &subjects{host: host, forest: forest.New(), gpu: cuda.New(cuda.Options{Devices: set}), serial: cuda.New(cuda.Options{Devices: set, Slots: 1})}
 	for _, b := range []*cuda.Backend{s.gpu, s.serial} {
 		if err := b.Probe(host); err != nil {
 			t.Fatal(err)
