@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
@@ -28,14 +29,25 @@ type Options struct {
 	// Slots is how many chunks of a large batch are on their way at once, 1 to 8: copied in, computed, copied out. With 1 nothing
 	// overlaps, which is for measuring what overlapping is worth. Default: 3.
 	Slots int
+	// Timeline is told of every chunk of a large batch, when it is done, on the thread that runs the batch: for showing what overlaps. Nil, the default,
+	// records nothing.
+	Timeline func(Chunk)
+}
+
+// Chunk is when a chunk of a large batch was where, by the device's clock, since its batch began.
+type Chunk struct {
+	Slot, Rows int
+	// Began is when its copy to the device could begin; Copied, Computed and Returned when it was there, was computed, and was back.
+	Began, Copied, Computed, Returned time.Duration
 }
 
 // Backend runs tree models on GPUs. It is safe for concurrent use.
 type Backend struct {
-	set    *devices.Set
-	slots  int
-	mu     sync.Mutex
-	usable map[*devices.Device]*device // those that can run the kernels, filled by Probe
+	set      *devices.Set
+	slots    int
+	timeline func(Chunk)
+	mu       sync.Mutex
+	usable   map[*devices.Device]*device // those that can run the kernels, filled by Probe
 }
 
 // New makes the backend. Nothing is opened before Probe.
@@ -46,7 +58,7 @@ func New(o Options) *Backend {
 	if o.Slots == 0 {
 		o.Slots = 3
 	}
-	return &Backend{set: o.Devices, slots: min(max(1, o.Slots), 8)}
+	return &Backend{set: o.Devices, slots: min(max(1, o.Slots), 8), timeline: o.Timeline}
 }
 
 // Name is "cuda".
@@ -67,7 +79,7 @@ func (b *Backend) Probe(host *hw.Host) error {
 			left = append(left, fmt.Sprintf("%s is of compute capability %s, and %d.0 is needed", f.UUID, f.ComputeCapability(), minMajor))
 			continue
 		}
-		usable[d] = &device{Device: d, slots: b.slots}
+		usable[d] = &device{Device: d, slots: b.slots, timeline: b.timeline}
 	}
 	if len(usable) == 0 {
 		return fmt.Errorf("no GPU can run the kernels: %s", strings.Join(left, "; "))

@@ -17,7 +17,8 @@ var kernels []byte
 // device is one that models can be opened on, with the kernels that are loaded there while there are models of this backend.
 type device struct {
 	*devices.Device
-	slots int // of an instance
+	slots    int         // of an instance
+	timeline func(Chunk) // nil for nobody
 
 	mu        sync.Mutex // held while that of the Device is taken, never the other way round
 	models    int

@@ -32,6 +32,7 @@ type options struct {
 	model, library string
 	rows           string
 	fil            string
+	timeline       string
 }
 
 func main() {
@@ -41,6 +42,7 @@ func main() {
 	flag.StringVar(&o.library, "library", "", "the driver's libcuda.so.1; default the system's")
 	flag.StringVar(&o.rows, "rows", "1024,4096,16384,65536,262144,1048576", "rows per call, separated by commas")
 	flag.StringVar(&o.fil, "fil", "", "a Python with cuML, to measure FIL with; default that of bench/gpu/fil.sh where it is there")
+	flag.StringVar(&o.timeline, "timeline", "", "write when each chunk of a large batch was copied in, computed and copied out to this `FILE`, for chrome://tracing or Perfetto")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -143,6 +145,22 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	most := sizes[len(sizes)-1]
 	r.Tell(fmt.Sprintf("times as fast as without overlapping, %d rows", most), kernels.of("cuda, nothing overlaps", most)/kernels.of("cuda", most), "ratio")
+	var told []cuda.Chunk
+	watched := cuda.New(cuda.Options{Devices: set, Timeline: func(c cuda.Chunk) { told = append(told, c) }})
+	if err := watched.Probe(host); err != nil {
+		return err
+	}
+	chunks, err := s.timeline(ctx, watched, &told, large, timelineRows)
+	if err != nil {
+		return err
+	}
+	showTimeline(chunks)
+	r.Tell(fmt.Sprintf("chunks on the device at once, on average, %d rows", timelineRows), atOnce(chunks), "chunks")
+	if o.timeline != "" {
+		if err := writeTimeline(o.timeline, chunks); err != nil {
+			return err
+		}
+	}
 	fil, err := measureFIL(ctx, o.fil, large, sizes)
 	if err != nil {
 		r.LeftOut = append(r.LeftOut, report.LeftOut{Model: "all", Engine: "cuML FIL", Why: err.Error()})
