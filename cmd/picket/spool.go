@@ -16,7 +16,6 @@ import (
 
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
-	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/durable"
 )
 
