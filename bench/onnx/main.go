@@ -24,6 +24,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
@@ -40,10 +41,7 @@ const (
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-onnx:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-onnx", run)
 }
 
 func run(ctx context.Context) error {
