@@ -45,8 +45,8 @@ type network struct {
 
 func main() {
 	program.Main("bench-tvm", func(ctx context.Context) error {
-		// libdlr's threads would compete with the other subject for the cores.
-		if err := os.Setenv("TVM_NUM_THREADS", "1"); err != nil {
+		// libdlr's threads would compete with the other subject for the cores, and it would bind both callers to the first of them.
+		if err := errors.Join(os.Setenv("TVM_NUM_THREADS", "1"), os.Setenv("TVM_BIND_THREADS", "0")); err != nil {
 			return fmt.Errorf("telling libdlr its threads: %w", err)
 		}
 		return run(ctx)
