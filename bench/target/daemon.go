@@ -20,7 +20,6 @@ import (
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
-	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 )
@@ -100,15 +99,15 @@ func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptio
 
 // begin waits until the process serves all models.
 func (d *Daemon) begin(ctx context.Context) (err error) {
+	// First of all the sockets are there: a gRPC connection that comes too early waits a second before it tries again.
+	if err := d.Answers(ctx, func(ctx context.Context) error {
+		return errors.Join(d.listens(ctx, "control"), d.listens(ctx, "oip"))
+	}); err != nil {
+		return fmt.Errorf("starting picketd: %w", err)
+	}
 	d.conn, err = grpc.NewClient("unix://"+d.socket("control"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return fmt.Errorf("preparing to ask picketd: %w", err)
-	}
-	if err := d.Answers(ctx, func(ctx context.Context) error {
-		_, err := agentapi.NewAgentClient(d.conn).ListModels(ctx, &agentapi.ListModelsRequest{}, grpc.WaitForReady(true))
-		return err
-	}); err != nil {
-		return fmt.Errorf("starting picketd: %w", err)
 	}
 	return d.await(ctx, d.served)
 }
@@ -149,6 +148,16 @@ func (d *Daemon) await(ctx context.Context, served []Served) error {
 		}
 	}
 	return nil
+}
+
+// listens reports whether anybody takes connections at a socket.
+func (d *Daemon) listens(ctx context.Context, name string) error {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "unix", d.socket(name))
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 func (d *Daemon) socket(name string) string { return filepath.Join(d.Dir, name+".sock") }
