@@ -435,6 +435,25 @@ func TestThreads(t *testing.T) {
 	closeAll(single)
 }
 
+// TestCancelledWhileLoadedAgain: a model that turns out to be worth more threads is loaded a second time, and Open may end there too.
+func TestCancelledWhileLoadedAgain(t *testing.T) {
+	const n, times = 1024, 64
+	slow := linear(n, weight("w", make([]float32, n*n), n, n))
+	slow.nodes = nil
+	for i := range times {
+		slow.nodes = append(slow.nodes, node("MatMul", []string{fmt.Sprint("x", i), "w"}, []string{fmt.Sprint("x", i+1)}))
+	}
+	slow.inputs, slow.outputs = []message{info("x0", float, -1, n)}, []message{info(fmt.Sprint("x", times), float, -1, n)}
+	dir := folder(t, map[string][]byte{"m.onnx": slow.bytes()})
+	o := backendtest.Options()
+	o.Threads = 1
+	once := backendtest.OpensCancelled(t, newBackend(t), dir, o)
+	o.Threads = 2
+	if twice := backendtest.OpensCancelled(t, newBackend(t), dir, o); twice != once+1 {
+		t.Errorf("Open looked at its context %d times, and %d times where the model was to be loaded again", once, twice)
+	}
+}
+
 // TestGivesMemoryBack: a run of many rows leaves nothing of what it took.
 func TestGivesMemoryBack(t *testing.T) {
 	const in, wide, rows = 4, 1 << 14, 1024

@@ -52,7 +52,7 @@ func (o *opening) model() (_ *model, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && o.session != nil { // there is none while another is loaded
 			o.session.close()
 		}
 	}()

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -46,8 +47,7 @@ func (s *fleetServer) said() string {
 // startFleetServer runs the program and waits until it listens.
 func startFleetServer(t *testing.T, args ...string) *fleetServer {
 	t.Helper()
-	s := &fleetServer{t: t, command: exec.Command(os.Args[0], append([]string{"fleet", "serve", "--interval", "200ms"}, args...)...)}
-	s.command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	s := &fleetServer{t: t, command: process(context.Background(), append([]string{"fleet", "serve", "--interval", "200ms"}, args...)...)}
 	s.command.Stderr = s
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)

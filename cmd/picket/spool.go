@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // defaultSpool is where a daemon with that state directory has it.
@@ -408,6 +410,10 @@ func drain(s *spool.Spool, to string, complain io.Writer) (moved int64, err erro
 		return 0, err
 	}
 	defer file.Close()
+	// A file that was just made is on disk when its folder is, too.
+	if err := durable.SyncFolder(filepath.Dir(to)); err != nil {
+		return 0, fmt.Errorf("making %s durable: %w", to, err)
+	}
 	before := s.Stats().Uploaded
 	for _, g := range s.Segments() {
 		if _, err := writeRecords(s, g, file, complain); err != nil {

@@ -86,6 +86,18 @@ func (d *declared) count() (loaded, all int) {
 	return loaded, all
 }
 
+// has tells whether a model is declared, and fails with why it could not be loaded.
+func (d *declared) has(name string) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.list {
+		if m.Name == name {
+			return true, m.err
+		}
+	}
+	return false, nil
+}
+
 // models is the list; who holds the token may use its entries.
 func (d *declared) models() []*declaredModel {
 	d.mu.Lock()

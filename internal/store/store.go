@@ -228,7 +228,7 @@ func (s *Store) open(ctx context.Context, url string) (*engine.Artifact, error) 
 	if whole, err := isPackage(found.root); err != nil {
 		return nil, err
 	} else if whole && (s.trust != nil || s.unpacked != nil) {
-		return s.openUnpackedByOthers(ctx, url, found.root)
+		return s.openUnpackedByOthers(ctx, url, found)
 	}
 	return s.openBare(url, found)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/packaging"
 )
 
@@ -67,7 +68,7 @@ func openUnpacked(state string, log *slog.Logger) (*unpacked, error) {
 
 // openPrivate opens a folder into which nobody else can put anything, and makes it if it is not there.
 func openPrivate(dir string) (*os.Root, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)

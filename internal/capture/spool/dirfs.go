@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // dirFS is a directory of the file system. Links cannot lead out of it.
@@ -28,7 +29,7 @@ const lockName = "lock"
 // would be theirs to make.
 func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 	if !readOnly {
-		if err := makeDir(path); err != nil {
+		if err := durable.MkdirAll(path, 0o700); err != nil {
 			return nil, fmt.Errorf("making the directory of the capture spool: %w", err)
 		}
 	}
@@ -57,27 +58,6 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 		}
 	}
 	return d, nil
-}
-
-// makeDir makes a directory, and its parents, with durable names.
-func makeDir(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	dir, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Lock implements FS.
