@@ -44,7 +44,11 @@ or with --json an object on a line of its own.
   QUEUE, GATHER, RUN, REPLY, TOTAL
              how long requests waited, were put together, the model ran, answers
              were taken, and requests took in all: half of them at most the first,
-             99 in 100 the second time`,
+             99 in 100 the second time
+
+Above the table there is a line for each GPU: whether models may be put on it, how
+many are on it, how busy it is, its memory, temperature and power, and what slows it
+down (docs/gpu.md).`,
 		Example: `  picket top
   picket top --json`,
 		Args: cobra.NoArgs,

@@ -354,7 +354,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	d.gpus = newGPUs(c.GPU, host, d.log)
 	d.watch = newWatch(c.Drift, d.captures.engineTap(), d.log)
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(c, d.gpus.backend, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
+		Host: host, Backends: chooseBackends(c, d.gpus.devices, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
 		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
 	})
 	if err != nil {
@@ -413,7 +413,7 @@ func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
 		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Explain: r.Explain, Priority: priorities[r.Priority], Cores: r.Cores,
-		Provider: r.Provider,
+		Provider: r.Provider, GPUs: r.GPUs,
 	}
 }
 

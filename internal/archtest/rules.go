@@ -3,7 +3,7 @@ package archtest
 // Groups that several lines of the table share.
 var (
 	everything = []string{"..."}
-	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/onnxwire", "internal/shap", "internal/cuda", "cdlr", "backends/neo"}
+	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/onnxwire", "internal/shap", "internal/cuda", "internal/cuda/devices", "cdlr", "backends/neo"}
 	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
@@ -21,6 +21,7 @@ var moduleRules = []rule{
 	// The CUDA driver, and a stand-in for it: C that tests compile.
 	{pkg: "internal/cuda/cudatest", imports: []string{"internal/testkit"}, support: true},
 	{pkg: "internal/cuda", imports: []string{"tensor", "internal/dl"}, tests: []string{"internal/testkit"}, native: true, unsafe: true},
+	{pkg: "internal/cuda/devices", imports: []string{"engine", "tensor", "internal/hw", "internal/cuda"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
 	{pkg: "internal/durable", tests: []string{"internal/testkit", "internal/testkit/disktrace"}}, // files that are replaced whole, for whoever keeps state
@@ -54,6 +55,7 @@ var moduleRules = []rule{
 	{pkg: "backends", imports: append([]string{"backends/*"}, backend...)},
 	{pkg: "backends/backendtest", imports: append([]string{"internal/testkit"}, backend...), tests: realParts, support: true},
 	{pkg: "backends/neo", imports: []string{"engine", "tensor", "internal/dl", "internal/hw", "internal/ensemble"}, tests: realParts},
+	{pkg: "backends/onnx/onnxtest", imports: []string{"internal/testkit"}, support: true},
 	{pkg: "backends/*", imports: backend, tests: realParts, native: true, unsafe: true},
 
 	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
