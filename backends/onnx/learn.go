@@ -60,7 +60,7 @@ func (o *opening) model() (_ *model, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil { // there is no session while another is loaded
 			o.session.end(o.lease)
 		}
 	}()

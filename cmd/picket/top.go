@@ -70,21 +70,24 @@ down (docs/gpu.md).`,
 		defer s.close()
 		t := &top{scraper: s, interval: *interval, busiest: *busiest}
 		out := c.OutOrStdout()
-		write := func(v *view) error { return writeTable(out, v) }
+		write := func(v *view) error { return writeTable(out, v, 0) }
 		if *asJSON {
 			encoder := json.NewEncoder(out)
 			write = func(v *view) error { return encoder.Encode(v) }
 		} else if screen := newScreen(c.InOrStdin(), out, os.Getenv); screen != nil && !*once {
 			return t.live(ctx, screen)
+		} else if screen != nil {
+			width, _ := screen.size()
+			write = func(v *view) error { return writeTable(out, v, width) }
 		}
 		return t.stream(ctx, *once, write)
 	})
 	return c
 }
 
-// writeTable writes the whole of v, as wide as it is, and an empty line.
-func writeTable(w io.Writer, v *view) error {
-	for _, line := range v.lines(0) {
+// writeTable writes v, with the columns that fit into width, 0 for all of them, and an empty line.
+func writeTable(w io.Writer, v *view, width int) error {
+	for _, line := range v.lines(width) {
 		if _, err := fmt.Fprintln(w, line.text); err != nil {
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,8 +38,7 @@ func serveSums(t *testing.T) (sockets, input string, rows int) {
 // code.
 func startTop(t *testing.T, args ...string) (stdout *bufio.Reader, end func(os.Signal) int) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{"top"}, args...)...)
-	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	command := process(t.Context(), append([]string{"top"}, args...)...)
 	pipe, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +147,7 @@ func TestTopInAPipe(t *testing.T) {
 
 func TestTopOfADaemonThatEnds(t *testing.T) {
 	sockets, stop := startDaemon(t)
-	command := exec.CommandContext(t.Context(), os.Args[0], "top", "--interval", "50ms", "--sockets", sockets)
-	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	command := process(t.Context(), "top", "--interval", "50ms", "--sockets", sockets)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdout, err := command.StdoutPipe()

@@ -55,7 +55,7 @@ func TestSickGPUIsDrained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	models := newDeclared(e, log, []config.Model{
+	models := newDeclared(e, log, from.Locate, []config.Model{
 		{Name: "one", Path: dir, Run: config.Run{Backend: "cuda"}}, {Name: "two", Path: dir, Run: config.Run{Backend: "cuda"}},
 		{Name: "net", Path: network, Run: config.Run{Backend: "onnx", Provider: "cuda"}},
 		{Name: "beside", Path: dir, Run: config.Run{Backend: "forest"}},

@@ -45,8 +45,8 @@ type Control struct {
 	daemon Daemon
 }
 
-// NewControl makes the control service of an engine.
-func NewControl(e *engine.Engine, d Daemon) *Control { return &Control{engine: e, daemon: d} }
+// newControl makes the control service of an engine.
+func newControl(e *engine.Engine, d Daemon) *Control { return &Control{engine: e, daemon: d} }
 
 // Explain implements controlapi.ControlServer.
 func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*controlapi.ExplainResponse, error) {
