@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/internal/assemble"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/serve"
 )
@@ -175,11 +176,13 @@ and a device follows from one to the next, however long it was away.`,
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, _ *openedFleet, p *fleet.Publisher, args []string) error {
 		root, err := p.Rotate(ctx, f.keys, args[0], *which)
+		if root != nil { // it counts, even where what comes after it failed
+			if writing := durable.WriteFile(f.rootFile(), root, 0o644); writing != nil {
+				err = errors.Join(err, fmt.Errorf("writing the root document %s: %w", f.rootFile(), writing))
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("replacing the %s key: %w", args[0], err)
-		}
-		if err := fleet.WriteFile(f.rootFile(), root, 0o644); err != nil {
-			return errors.Join(fmt.Errorf("writing the root document %s", f.rootFile()), err)
 		}
 		return say(c, *asJSON, map[string]string{"role": args[0], "root": f.rootFile()}, "the %s key is a new one; new devices need %s as it is now", args[0], f.rootFile())
 	})
