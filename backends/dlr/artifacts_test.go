@@ -4,12 +4,16 @@ package dlr_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/backends/dlr"
@@ -234,6 +238,39 @@ func TestAgreesWithTVM(t *testing.T) {
 		if !slices.Equal(answers[0], answers[1]) {
 			t.Errorf("%s: the answers differ", name)
 		}
+	}
+}
+
+// TestThreadKeepsItsProcessors: TVM binds the thread that runs a graph to the first processor, if nobody forbids it.
+func TestThreadKeepsItsProcessors(t *testing.T) {
+	m := backendtest.Open(t, newBackend(t), testkit.Path(t, "tvm/mlp_b1-v3"))
+	i, err := m.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := m.Signature()
+	in, out := made(t, s.Inputs), made(t, s.Outputs)
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: what became of the thread ends with it
+		var before, after unix.CPUSet
+		err := unix.SchedGetaffinity(0, &before)
+		if err == nil {
+			err = i.Run(in, out, 1)
+		}
+		if err == nil {
+			err = unix.SchedGetaffinity(0, &after)
+		}
+		if err == nil && before != after {
+			err = fmt.Errorf("a thread that could run on %d processors is bound to %d of them", before.Count(), after.Count())
+		}
+		ended <- err
+	}()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

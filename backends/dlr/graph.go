@@ -17,7 +17,7 @@ func checkGraph(a *engine.Artifact, l neo.Layout, memory *hw.Memory) error {
 	if err != nil {
 		return err
 	}
-	if err := roomFor(g, memory); err != nil {
+	if err := affordable(g, memory); err != nil {
 		return err
 	}
 	_, file, err := neo.OpenParams(a, l)
@@ -27,9 +27,9 @@ func checkGraph(a *engine.Artifact, l neo.Layout, memory *hw.Memory) error {
 	return file.Close()
 }
 
-// roomFor refuses a graph whose tensors take more than the machine has or the process
+// affordable refuses a graph whose tensors take more than the machine has or the process
 // may use, storage by storage, as libdlr takes it.
-func roomFor(g *neo.Graph, memory *hw.Memory) error {
+func affordable(g *neo.Graph, memory *hw.Memory) error {
 	limit := memory.Total
 	if group := memory.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
 		limit = group.Bytes

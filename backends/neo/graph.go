@@ -80,18 +80,18 @@ func ReadGraph(a *engine.Artifact, l Layout) (*Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := ParseGraph(data)
+	g, err := parseGraph(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, l.Graph, err)
 	}
 	return g, nil
 }
 
-// ParseGraph reads the content of a compiled_model.json, which is not trusted.
+// parseGraph reads the content of a compiled_model.json, which is not trusted.
 // What it returns can be run in the order of its nodes: each takes what is there
 // by then, no tensor's memory is written to while its content is still to be read,
 // and no size overflows.
-func ParseGraph(data []byte) (*Graph, error) {
+func parseGraph(data []byte) (*Graph, error) {
 	if len(data) > maxGraphBytes {
 		return nil, fmt.Errorf("it has %d bytes, the limit is %d", len(data), maxGraphBytes)
 	}

@@ -19,7 +19,7 @@ func realGraph(t testing.TB) []byte {
 }
 
 func TestParseGraph(t *testing.T) {
-	g, err := ParseGraph(realGraph(t))
+	g, err := parseGraph(realGraph(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestFollowsStorage(t *testing.T) {
 		"an odd function":     {[]node{{}, {"f g", []int{0}, 1, nil}}, "which is no name of a function"},
 		"an input with input": {[]node{{}, {"", []int{0}, 1, nil}}, "is to be filled by the caller, and has 1 inputs"},
 	} {
-		g, err := ParseGraph(madeUp(tc.nodes...))
+		g, err := parseGraph(madeUp(tc.nodes...))
 		switch {
 		case tc.says == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -151,7 +151,7 @@ func TestRefusesDamagedGraph(t *testing.T) {
 		if damaged == data {
 			t.Errorf("BUG: %s changes nothing", name)
 		}
-		if _, err := ParseGraph([]byte(damaged)); err == nil || !strings.Contains(err.Error(), tc.says) {
+		if _, err := parseGraph([]byte(damaged)); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: want an error that says %q, got %v", name, tc.says, err)
 		}
 	}
@@ -162,7 +162,7 @@ func FuzzGraph(f *testing.F) {
 	f.Add(realGraph(f))
 	f.Add(madeUp(node{}, node{"f", []int{0}, 1, nil}, node{Nop, []int{1}, 1, []int64{4}}, node{"g", []int{2}, 2, nil}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := ParseGraph(data)
+		g, err := parseGraph(data)
 		if err != nil {
 			if g != nil {
 				t.Fatal("an error and a value")

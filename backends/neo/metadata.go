@@ -111,16 +111,16 @@ func ReadMetadata(a *engine.Artifact, l Layout) (Metadata, error) {
 	if err != nil {
 		return Metadata{}, err
 	}
-	m, err := ParseMetadata(data)
+	m, err := parseMetadata(data)
 	if err != nil {
 		return Metadata{}, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, l.Metadata, err)
 	}
 	return m, nil
 }
 
-// ParseMetadata reads the content of a compiled.meta, which is not trusted: its
+// parseMetadata reads the content of a compiled.meta, which is not trusted: its
 // size, depth, number of tensors and names are bounded.
-func ParseMetadata(data []byte) (Metadata, error) {
+func parseMetadata(data []byte) (Metadata, error) {
 	if len(data) > maxMetadataBytes {
 		return Metadata{}, fmt.Errorf("it has %d bytes, the limit is %d", len(data), maxMetadataBytes)
 	}

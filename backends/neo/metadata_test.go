@@ -37,7 +37,7 @@ func TestParseMetadata(t *testing.T) {
 		"brackets in text": {`{"note": "` + strings.Repeat(`[\"`, 1000) + `"}`, Metadata{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := ParseMetadata([]byte(tc.text))
+			got, err := parseMetadata([]byte(tc.text))
 			if err != nil || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, tc.want)
 			}
@@ -79,7 +79,7 @@ func TestParseMetadataRefuses(t *testing.T) {
 		"an evil device":       {`{"Requirements": {"TargetDeviceType": "\u0000"}}`, "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := ParseMetadata([]byte(tc.text))
+			got, err := parseMetadata([]byte(tc.text))
 			if err == nil || !strings.Contains(err.Error(), tc.say) || len(err.Error()) > 1000 {
 				t.Errorf("the error does not say %q: %v", tc.say, err)
 			}
@@ -160,7 +160,7 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add([]byte(`[[[[`))
 	f.Add([]byte(`"\`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := ParseMetadata(data)
+		m, err := parseMetadata(data)
 		if err != nil {
 			if !reflect.DeepEqual(m, Metadata{}) {
 				t.Fatalf("an error and a value: %v, %+v", err, m)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -176,13 +175,11 @@ and a device follows from one to the next, however long it was away.`,
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, _ *openedFleet, p *fleet.Publisher, args []string) error {
 		root, err := p.Rotate(ctx, f.keys, args[0], *which)
-		if root != nil { // it counts, even where what comes after it failed
-			if writing := durable.WriteFile(f.rootFile(), root, 0o644); writing != nil {
-				err = errors.Join(err, fmt.Errorf("writing the root document %s: %w", f.rootFile(), writing))
-			}
-		}
 		if err != nil {
 			return fmt.Errorf("replacing the %s key: %w", args[0], err)
+		}
+		if err := durable.WriteFile(f.rootFile(), root, 0o644); err != nil {
+			return fmt.Errorf("writing the root document %s: %w", f.rootFile(), err)
 		}
 		return say(c, *asJSON, map[string]string{"role": args[0], "root": f.rootFile()}, "the %s key is a new one; new devices need %s as it is now", args[0], f.rootFile())
 	})

@@ -357,8 +357,8 @@ func signed[T metadata.Roles](m *metadata.Metadata[T], keys ...Key) ([]byte, err
 // Rotate replaces the key of a role by a new one, which it writes beside the old; the
 // old is renamed. role is "root", "targets" or "online"; of root, old says which file. The
 // root keys must be here. Devices follow whenever they look the next time, however
-// long they were away. The new root document is returned with an error, too, where it was
-// written and what comes after it was not.
+// long they were away. After an error the caller goes on with the root document that it
+// has: a change of keys that ended half-way is brought to its end from there.
 func (p *Publisher) Rotate(ctx context.Context, dir, role, old string) (rootData []byte, err error) {
 	e, err := p.begin(ctx)
 	if err != nil {
@@ -390,7 +390,7 @@ func (p *Publisher) Rotate(ctx context.Context, dir, role, old string) (rootData
 	}
 	// From here on the new key is the one: it must not be lost.
 	if err := r.keep(dir, next); err != nil {
-		return rootData, err
+		return nil, err
 	}
 	switch role {
 	case "targets":
@@ -405,11 +405,11 @@ func (p *Publisher) Rotate(ctx context.Context, dir, role, old string) (rootData
 	e.newTargets = role == "targets"
 	if role == "online" {
 		if err := e.delegate(); err != nil {
-			return rootData, err
+			return nil, err
 		}
 	}
 	if err := e.commit(ctx); err != nil {
-		return rootData, fmt.Errorf("signing the fleet's documents with the new key: %w; run picket fleet refresh", err)
+		return nil, fmt.Errorf("signing the fleet's documents with the new key: %w; run picket fleet refresh", err)
 	}
 	return rootData, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/packaging"
+	"github.com/picket-ml/picket/packaging/signing"
 )
 
 const (
@@ -104,6 +105,16 @@ func (l *ledger) time(c ledgerContent) time.Time {
 		return now
 	}
 	return c.Clock
+}
+
+// doubt says by which clock a certificate was judged, where it was not the host's.
+func (l *ledger) doubt(c ledgerContent, err error) error {
+	now := l.now()
+	if !errors.As(err, new(*signing.ValidityError)) || !now.Before(c.Clock) {
+		return err
+	}
+	return fmt.Errorf("%w; that time is the clock in %s, the latest at which a certificate was found valid, and the clock of this host says %s: if that is right, it was ahead then, and the one in the file may be corrected",
+		err, ledgerInWords, now.UTC().Format("2006-01-02 15:04 MST"))
 }
 
 // check fails where the package is one that the host may not go back to.

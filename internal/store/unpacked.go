@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	// unpackedFolder is where they lie in the state directory.
-	unpackedFolder = "packages"
+	// unpackedFolder is where they lie in the state directory. Not "packages": that is what an operator calls the folder of archives, which may lie there too
+	// and belong to somebody else.
+	unpackedFolder = "unpacked"
 	// keepUnpacked is how many stay; those that were not loaded for longest go.
 	keepUnpacked = 32
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -357,6 +358,9 @@ func (a *Audit) Close() error {
 // auditFiles are the names of a log's files, the oldest first.
 func auditFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the audit log: there is no folder %s: nothing was sent from here yet, or the log is elsewhere: %w", dir, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory of the audit log: %w", err)
 	}

@@ -50,8 +50,11 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && !readOnly {
-		if s.Uid != 0 && int(s.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d with mode %04o, so others can write to it: chown and chmod it to 0700", path, s.Uid, info.Mode().Perm())
+		switch {
+		case s.Uid != 0 && int(s.Uid) != os.Geteuid():
+			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d, and this runs as user %d: run it as the user whose spool it is", path, s.Uid, os.Geteuid())
+		case info.Mode().Perm()&0o022 != 0:
+			return nil, fmt.Errorf("opening the capture spool: others can write to %s, which has mode %04o: chmod it to 0700", path, info.Mode().Perm())
 		}
 	}
 	return d, nil
