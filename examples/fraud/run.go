@@ -236,7 +236,7 @@ capture:
     version: demonstration
     destinations: [{%s}]
     models:
-      - {model: "*", samples: true, otherwise: allow, outputs: allow, ids: allow}
+      - {model: "*", samples: true, otherwise: allow, outputs: allow, truth: allow, ids: allow}
 %s`, filepath.Join(dir, "state"), destination, to, aws)
 }
 

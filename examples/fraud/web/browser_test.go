@@ -348,6 +348,7 @@ func TestBrowser(t *testing.T) {
 	b.do(chromedp.Navigate(base + "/#/site"))
 	b.until("Picket is told the outcomes", `Number(document.querySelector('.counters > div:nth-child(5) dd')?.innerText.replaceAll(',', '')) > 0`)
 	b.until("capture is on, and something went home", `Number(document.querySelector('.counters > div:nth-child(2) dd')?.innerText.replaceAll(',', '')) > 0`)
+	b.until("nothing that was captured is dropped, outcomes neither", `document.querySelector('.counters > div:nth-child(4) dd')?.innerText.trim() === '0'`)
 	b.click(".switch")
 	b.until("the line is cut", `document.querySelector('.switch').ariaChecked === 'false'`)
 	const number = `Number(document.querySelector('.counters > div:nth-child(%d) dd').innerText.split(' ')[0].replaceAll(',', ''))`

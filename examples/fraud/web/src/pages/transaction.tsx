@@ -114,7 +114,11 @@ export function TransactionPage({ id }: { id: string }) {
             <p class="muted small">To the right is what speaks for fraud, to the left what speaks against it, in log-odds: exact contributions of the features.</p>
           </>
         ) : (
-          d.source === "model" && <p class="muted">The model was loaded without explanations, so there are no reasons.</p>
+          d.source === "model" && (
+            <p class="muted">
+              {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "The model was loaded without explanations, so there are no reasons."}
+            </p>
+          )
         )}
       </section>
 
