@@ -5,10 +5,12 @@
 # It comes from the Python wheel onnxruntime, which is only an archive to us: nothing of it is installed. pip checks the
 # wheel against the hash below, this script checks the library itself, and nothing appears under its final name
 # before both have passed. Nothing is done when the library is already there.
+#
+#   scripts/fetch-onnxruntime.sh [x86_64|aarch64]        # that of another machine goes into a folder of its own, 1.32.0-MACHINE
 set -eu
 
 version=1.32.0
-machine=$(uname -m)
+machine=${1:-$(uname -m)}
 
 fail() {
 	echo "fetch-onnxruntime: $1" >&2
@@ -28,7 +30,9 @@ Linux/aarch64)
 esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-folder=$root/.cache/onnxruntime/$version
+folder=$version
+[ "$machine" = "$(uname -m)" ] || folder=$version-$machine
+folder=$root/.cache/onnxruntime/$folder
 library=$folder/libonnxruntime.so
 
 matches() {
@@ -66,4 +70,4 @@ PYTHON
 
 matches "$work/libonnxruntime.so" || fail "the wheel of onnxruntime $version holds another library than the pinned one"
 mv "$work/libonnxruntime.so" "$library"
-echo "fetch-onnxruntime: ONNX Runtime $version is in .cache/onnxruntime/$version"
+echo "fetch-onnxruntime: ONNX Runtime $version is in $folder"

@@ -5,12 +5,17 @@
 #
 #   scripts/images.sh [cpu] [onnxruntime] [tool] [gpu] [arm64]        # all but arm64 without any
 #
+# The images for arm64 are cross-compiled, put into one manifest list with those for amd64, and tried in the same way, emulated (scripts/arm64).
+#
 # It needs root, a Debian machine, and Debian's packages over the network. There is no registry here: the base images are made by
 # debootstrap under their names, where there are none of these names already, so that the Dockerfiles are used as they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 parts=("${@:-all}")
+# The script starts itself where arm64 is emulated, with what it is to try there.
+emulated=
+if [ "${parts[0]}" = --emulated ]; then emulated=yes parts=(none); fi
 wanted() { [[ " ${parts[*]} " == *" $1 "* || ( " ${parts[*]} " == *' all '* && $1 != arm64 ) ]]; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -19,6 +24,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 missing=()
 for need in buildah podman runc debootstrap; do command -v $need >/dev/null || missing+=($need); done
+if wanted arm64 && ! command -v qemu-aarch64-static >/dev/null; then missing+=(qemu-user-static); fi
 if [ ${#missing[@]} -gt 0 ]; then
 	echo "installing ${missing[*]}"
 	apt-get update -qq
@@ -198,18 +204,38 @@ compare() {
 		END { if (rows != 300 || wrong) { printf "  %d answers, %d of them not XGBoost'"'"'s\n", rows, wrong > "/dev/stderr"; exit 1 } printf "  all %d predictions are XGBoost'"'"'s\n", rows }'
 }
 
-# The image for arm64 is not started where the kernel cannot run its programs, but its loader is: what it holds is complete.
-emulate() { # emulate TAG
-	local container root
-	command -v qemu-aarch64 >/dev/null || { echo "  qemu-aarch64 is missing: apt-get install qemu-user" >&2; exit 1; }
-	container=$(buildah from --pull-never "$1")
-	root=$(buildah mount "$container")
-	qemu-aarch64 -L "$root" "$root/usr/bin/picketd" --version | sed 's/^/  emulated: /'
-	buildah rm "$container" >/dev/null
+# One name for the images of both architectures: who pulls it gets that for the machine. What is pushed is looked at, not what was meant.
+list() { # list NAME IMAGE-FOR-AMD64 IMAGE-FOR-ARM64
+	buildah manifest rm "$1" >/dev/null 2>&1 || true
+	buildah manifest create "$1" "$2" "$3" >/dev/null
+	buildah manifest push -q --all "$1" "oci:$work/list:all" >/dev/null
+	python3 - "$work/list" <<-'PYTHON'
+		import json, pathlib, sys
+
+		root = pathlib.Path(sys.argv[1])
+		blob = lambda digest: json.loads((root / "blobs" / digest.replace(":", "/")).read_text())
+		listed = blob(json.loads((root / "index.json").read_text())["manifests"][0]["digest"])["manifests"]
+		found = {}
+		for entry in listed:
+		    config = blob(blob(entry["digest"])["config"]["digest"])
+		    said = entry["platform"]["os"] + "/" + entry["platform"]["architecture"]
+		    if said != config["os"] + "/" + config["architecture"]:
+		        sys.exit(f"  the list says {said} of an image for {config['os']}/{config['architecture']}")
+		    found[said] = entry["digest"]
+		if sorted(found) != ["linux/amd64", "linux/arm64"]:
+		    sys.exit(f"  the list has images for {', '.join(found)}")
+		for platform, digest in sorted(found.items()):
+		    print(f"  {platform}: {digest}")
+	PYTHON
 }
 
 cpu=localhost/picketd:$version tool=localhost/picket:$version onnx=localhost/picketd:$version-onnxruntime gpu=localhost/picketd:$version-gpu
 model
+if [ -n "$emulated" ]; then
+	tool=$tool-arm64
+	try "$cpu-arm64" arm64
+	exit
+fi
 build Dockerfile.cpu tool "$tool"
 if wanted tool; then measure "$tool" 60; fi
 if wanted cpu; then
@@ -234,9 +260,14 @@ if wanted gpu; then
 	echo "  its log: ${reason#*msg=}"
 fi
 if wanted arm64; then
+	wanted cpu || build Dockerfile.cpu picketd "$cpu"
+	build Dockerfile.cpu tool "$tool-arm64" linux/arm64
+	measure "$tool-arm64" 60
 	build Dockerfile.cpu picketd "$cpu-arm64" linux/arm64
 	measure "$cpu-arm64" 60
-	emulate "$cpu-arm64"
+	echo "listing both as $cpu-all"
+	list "$cpu-all" "$cpu" "$cpu-arm64"
+	go run ./scripts/arm64 exec scripts/images.sh --emulated
 fi
 if [ $failed -ne 0 ]; then exit 1; fi
 echo "the images are in this machine's storage of containers: podman images"
