@@ -68,6 +68,9 @@ func inside(qemu string, command []string) (int, error) {
 	if err := offerLibraries(); err != nil {
 		return 0, err
 	}
+	if err := describeProcessor(); err != nil {
+		return 0, err
+	}
 	c := exec.Command(command[0], command[1:]...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := c.Start(); err != nil {
@@ -121,6 +124,26 @@ func offerLibraries() error {
 		return fmt.Errorf("unmounting %s: %w", layer, err)
 	}
 	return os.Remove(layer)
+}
+
+// describeProcessor puts the processors that qemu emulates into /proc/cpuinfo. Debian 12's qemu would show those of the machine, in whose description ONNX
+// Runtime does not find what every arm64 one has, and crashes.
+func describeProcessor() error {
+	file, err := os.CreateTemp("", "picket-arm64-cpuinfo-")
+	if err != nil {
+		return err
+	}
+	for n := range runtime.NumCPU() {
+		fmt.Fprintf(file, "processor\t: %d\nBogoMIPS\t: 100.00\nFeatures\t: %s\nCPU implementer\t: 0x00\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0x051\nCPU revision\t: 0\n\n",
+			n, "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 asimddp sha512 sve asimdfhm")
+	}
+	if err := errors.Join(file.Chmod(0o444), file.Close()); err != nil {
+		return err
+	}
+	if err := syscall.Mount(file.Name(), "/proc/cpuinfo", "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("putting %s to where /proc/cpuinfo is: %w", file.Name(), err)
+	}
+	return os.Remove(file.Name()) // the mount keeps it
 }
 
 // status is what a shell has in $? for it.

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/build"
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -34,11 +36,12 @@ const (
 
 // testPackage is a package that has tests.
 type testPackage struct {
-	name   string // below the module
-	dir    string // where its tests run
-	binary string // its compiled tests
-	err    error  // why they could not be compiled
-	output []byte // what the compiler said to that
+	name   string   // below the module
+	dir    string   // where its tests run
+	binary string   // its compiled tests
+	others []string // files of tests that are for amd64 alone
+	err    error    // why they could not be compiled
+	output []byte   // what the compiler said to that
 }
 
 // outcome is what became of the tests of one package. Parts of tests are not counted.
@@ -78,6 +81,9 @@ func runSuite(ctx context.Context, stdout io.Writer, args []string) (int, error)
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(s.work) }()
+	if err := os.Chmod(s.work, 0o755); err != nil { // some tests start themselves as another user
+		return 0, err
+	}
 	if err := s.environment(); err != nil {
 		return 0, err
 	}
@@ -145,7 +151,8 @@ func (s *suite) list(ctx context.Context, patterns []string) ([]testPackage, err
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
 	}
-	c := exec.CommandContext(ctx, "go", append([]string{"list", "-f", `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}} {{.Module.Path}}{{end}}`}, patterns...)...)
+	const format = `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}} {{.Module.Path}}{{range .IgnoredGoFiles}} {{.}}{{end}}{{end}}`
+	c := exec.CommandContext(ctx, "go", append([]string{"list", "-f", format}, patterns...)...)
 	c.Env, c.Stderr = s.env, os.Stderr
 	out, err := c.Output()
 	if err != nil {
@@ -156,7 +163,17 @@ func (s *suite) list(ctx context.Context, patterns []string) ([]testPackage, err
 		fields := strings.Fields(line)
 		s.module = fields[2]
 		name := strings.TrimPrefix(fields[0], s.module+"/")
-		packages = append(packages, testPackage{name: name, dir: fields[1], binary: filepath.Join(s.work, strings.ReplaceAll(name, "/", "-")+".test")})
+		p := testPackage{name: name, dir: fields[1], binary: filepath.Join(s.work, strings.ReplaceAll(name, "/", "-")+".test")}
+		for _, file := range fields[3:] {
+			there, err := forAMD64(filepath.Join(p.dir, file))
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				p.others = append(p.others, path.Join(name, file))
+			}
+		}
+		packages = append(packages, p)
 	}
 	if len(packages) == 0 {
 		return nil, errors.New("none of these packages has tests")
@@ -171,6 +188,16 @@ func (s *suite) list(ctx context.Context, patterns []string) ([]testPackage, err
 	}
 	slices.SortStableFunc(packages, func(a, b testPackage) int { return rank(a) - rank(b) })
 	return packages, nil
+}
+
+// forAMD64 reports whether a file that is not compiled for arm64 has tests, and would be compiled for amd64.
+func forAMD64(file string) (bool, error) {
+	if !strings.HasSuffix(file, "_test.go") {
+		return false, nil
+	}
+	context := build.Default
+	context.GOARCH, context.CgoEnabled = "amd64", true
+	return context.MatchFile(filepath.Split(file))
 }
 
 // all tries the packages one after the other, while the next is compiled.
@@ -204,6 +231,11 @@ func (s *suite) all(ctx context.Context, packages []testPackage) (int, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, errors.New("ended before all was tried")
+	}
+	for _, p := range packages {
+		for _, file := range p.others {
+			fmt.Fprintf(s.stdout, "for amd64 alone: %s\n", file)
+		}
 	}
 	for _, skip := range total.skipped {
 		fmt.Fprintf(s.stdout, "skipped itself: %s\n", skip)
