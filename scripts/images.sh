@@ -15,8 +15,8 @@ cd "$(dirname "$0")/.."
 parts=("${@:-all}")
 # The script starts itself where arm64 is emulated, with what it is to try there. In a user namespace containers can only be without a network, which they do
 # not need, or have one of their own.
-emulated='' network=host
-if [ "${parts[0]}" = --emulated ]; then emulated=yes network=none parts=(none); fi
+emulated='' network=host platform=linux/$(dpkg --print-architecture)
+if [ "${parts[0]}" = --emulated ]; then emulated=yes network=none platform=linux/arm64 parts=(none); fi
 wanted() { [[ " ${parts[*]} " == *" $1 "* || ( " ${parts[*]} " == *' all '* && $1 != arm64 ) ]]; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -93,9 +93,9 @@ version=${VERSION:-$(scripts/version.sh)} commit=$(scripts/version.sh --commit) 
 build() { # build FILE TARGET TAG [PLATFORM]
 	local start=$SECONDS
 	echo "building $3 (the first time compiles everything)"
-	buildah bud -q --format docker --layers --network host --pull-never --platform "${4:-linux/$(dpkg --print-architecture)}" \
+	buildah bud -q --format docker --layers --network host --pull-never --platform "${4:-$platform}" \
 		-f "$1" ${2:+--target "$2"} -t "$3" --timestamp "$epoch" \
-		--build-arg BUILDPLATFORM="linux/$(dpkg --print-architecture)" --build-arg PICKETD_IMAGE="$cpu" --build-arg GO_IMAGE="$go_image" --build-arg DEBIAN_IMAGE="$debian_image" --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
+		--build-arg BUILDPLATFORM="$platform" --build-arg PICKETD_IMAGE="$cpu" --build-arg GO_IMAGE="$go_image" --build-arg DEBIAN_IMAGE="$debian_image" --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
 		--build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg CREATED="$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)" . >"$work/log" 2>&1 ||
 		{ tail -n 50 "$work/log" >&2; exit 1; }
 	echo "  $((SECONDS - start)) s"
@@ -161,7 +161,7 @@ try() { # try TAG ROLE
 	echo "trying $1"
 	volume=picket-sockets-$$
 	podman_ volume create "$volume" >/dev/null
-	local run=(run -d --network $network --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=1024:1024
+	local run=(run -d --platform "$platform" --network $network --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=1024:1024
 		-e PICKET_IMDS=off -v "$volume:/run/picket" -v "$work/etc:/etc/picket:ro" -v "$work/data:/models:ro")
 	# Without a model: how long a container takes to be ready.
 	began=$(now)
@@ -181,7 +181,7 @@ try() { # try TAG ROLE
 	echo "  ready with a signed model after $(($(now) - began)) ms"
 	podman_ healthcheck run "$container" >"$work/health" 2>&1 || { echo "  the health check fails:" >&2; cat "$work/health" >&2; podman_ logs "$container" >&2; exit 1; }
 	echo "  healthy"
-	podman_ run --rm -i --network $network --read-only --cap-drop all --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -v "$volume:/run/picket" "$tool" \
+	podman_ run --rm -i --platform "$platform" --network $network --read-only --cap-drop all --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -v "$volume:/run/picket" "$tool" \
 		predict fraud --json --input - <examples/demo/transactions.csv >"$work/answers"
 	compare "$work/answers"
 	began=$(now)
