@@ -17,9 +17,9 @@ import (
 const format = `:qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:` +
 	`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:%s:PF`
 
-// mappedIDs is how many users and groups there are inside, those of the outside: enough for Debian's. With all that there are, container runtimes would take
-// themselves to be outside, and make devices.
-const mappedIDs = 65536
+// mappedIDs is how many users and groups there are inside, those of the outside. With all that there are, container runtimes would take themselves to be
+// outside, and make devices.
+const mappedIDs = 1 << 20
 
 // emulate runs a command, and all that it starts, where the kernel runs programs for arm64 by qemu. Nobody else on the machine sees a change: since Linux 6.7
 // a user namespace has formats of its own. All processes that are left end with the command. It returns what the command ended with.
@@ -36,7 +36,8 @@ func emulate(command []string) (int, error) {
 		}
 		argv = append([]string{"/proc/self/exe", "inside", qemu}, command...)
 		ids := []syscall.SysProcIDMap{{Size: mappedIDs}}
-		attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
+		// Segments of shared memory of its own, because root may read those of others only where it owns the namespace.
+		attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC
 		attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = ids, ids, true
 	}
 	runtime.LockOSThread() // the child dies with the thread that started it
