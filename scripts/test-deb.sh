@@ -28,12 +28,13 @@ fi
 work=$(mktemp -d)
 root=$work/root
 daemon=
+devices=(null zero random urandom)
 end() {
 	status=$?
 	trap - EXIT
 	if [ -n "$daemon" ]; then kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; fi
 	[ $status -eq 0 ] || [ ! -s "$work/log" ] || { echo "the daemon's log:" >&2; tail -n 20 "$work/log" >&2; }
-	for mounted in proc dev/null; do mountpoint -q "$root/$mounted" && umount "$root/$mounted"; done
+	for mounted in proc "${devices[@]/#/dev/}"; do mountpoint -q "$root/$mounted" && umount "$root/$mounted"; done
 	rm -rf --one-file-system "$work"
 	exit $status
 }
@@ -48,15 +49,17 @@ if ! [ -s "$base" ]; then
 		debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
 		tar -C "$work/base" -cf "$base.$$" --exclude='./var/cache/apt/archives/*.deb' .
 	else # in a user namespace, which debootstrap does not know
-		mmdebstrap --mode=root --arch="$arch" --variant=minbase --skip=check/qemu bookworm "$base.$$" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
+		mmdebstrap --mode=root --arch="$arch" --variant=minbase --skip=check/qemu,output/dev bookworm "$base.$$" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
 	fi
 	mv "$base.$$" "$base"
 fi
 mkdir "$root"
-tar -C "$root" -xf "$base"
+tar -C "$root" -xf "$base" --exclude='./dev/*'
 mount -t proc proc "$root/proc"
-[ -e "$root/dev/null" ] || touch "$root/dev/null"
-mount --bind /dev/null "$root/dev/null"
+for device in "${devices[@]}"; do
+	touch "$root/dev/$device"
+	mount --bind "/dev/$device" "$root/dev/$device"
+done
 
 for version in v0.0.1 v0.0.2; do
 	mkdir -p "$work/$version"
