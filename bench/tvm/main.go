@@ -43,8 +43,8 @@ type network struct {
 }
 
 func main() {
-	// libdlr's threads would compete with the other subject for the cores.
-	err := os.Setenv("TVM_NUM_THREADS", "1")
+	// libdlr's threads would compete with the other subject for the cores, and it would bind both callers to the first of them.
+	err := errors.Join(os.Setenv("TVM_NUM_THREADS", "1"), os.Setenv("TVM_BIND_THREADS", "0"))
 	if err == nil {
 		err = run(context.Background())
 	}

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // dirFS is a directory of the file system. Links cannot lead out of it.
@@ -28,7 +29,7 @@ const lockName = "lock"
 // would be theirs to make.
 func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 	if !readOnly {
-		if err := makeDir(path); err != nil {
+		if err := durable.MkdirAll(path, 0o700); err != nil {
 			return nil, fmt.Errorf("making the directory of the capture spool: %w", err)
 		}
 	}
@@ -49,32 +50,14 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && !readOnly {
-		if s.Uid != 0 && int(s.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d with mode %04o, so others can write to it: chown and chmod it to 0700", path, s.Uid, info.Mode().Perm())
+		switch {
+		case s.Uid != 0 && int(s.Uid) != os.Geteuid():
+			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d, and this runs as user %d: run it as the user whose spool it is", path, s.Uid, os.Geteuid())
+		case info.Mode().Perm()&0o022 != 0:
+			return nil, fmt.Errorf("opening the capture spool: others can write to %s, which has mode %04o: chmod it to 0700", path, info.Mode().Perm())
 		}
 	}
 	return d, nil
-}
-
-// makeDir makes a directory, and its parents, with durable names.
-func makeDir(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	dir, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Lock implements FS.
