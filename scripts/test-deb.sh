@@ -20,6 +20,7 @@ if [ "$arch" = "$host" ]; then
 else
 	bin=.cache/deb/$arch
 	[ "$arch" = arm64 ] || fail "$arch is not emulated, arm64 is"
+	export DEB_COMPRESSION=gzip # unpacking xz, emulated, would take longer than all the rest
 	for need in mmdebstrap qemu-aarch64-static; do command -v $need >/dev/null || fail "$need is missing: apt-get install mmdebstrap qemu-user-static"; done
 	[ "${2:-}" = --emulated ] || exec go run ./scripts/arm64 exec scripts/test-deb.sh "$arch" --emulated
 fi
