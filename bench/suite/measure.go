@@ -173,12 +173,24 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 func (r *runner) findCapacity(ctx context.Context, c *cell, seed uint64) error {
 	p := r.plan(c, seed)
 	p.Duration, p.Settle = min(p.Duration, 500*time.Millisecond), false
-	m, err := r.run(ctx, c, c.served, p)
-	if err != nil {
-		return err
+	// A machine that has much else to do may answer nothing in a short time.
+	var m *load.Measured
+	for _, longer := range []time.Duration{1, 4, 4} {
+		p.Duration *= longer
+		var err error
+		if m, err = r.run(ctx, c, c.served, p); err != nil {
+			return err
+		}
+		if m.Counts.Answered > 0 {
+			break
+		}
 	}
 	if m.Counts.Answered == 0 {
-		return fmt.Errorf("no request was answered within %v: %w", p.Duration, m.Failed)
+		err := fmt.Errorf("no request was answered within %v", p.Duration)
+		if m.Failed != nil {
+			err = fmt.Errorf("%w: %w", err, m.Failed)
+		}
+		return err
 	}
 	c.capacity = m.PerSecond()
 	return nil
