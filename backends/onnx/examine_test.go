@@ -67,7 +67,7 @@ func TestExamine(t *testing.T) {
 func deep(n int) file {
 	inner := node("Identity", []string{"x"}, []string{"y"})
 	for range n {
-		inner = node("If", nil, nil, graphAttribute("then_branch", message(nil).part(1, inner)))
+		inner = node("If", nil, nil, graphAttribute("then_branch", message(nil).Part(1, inner)))
 	}
 	return file{nodes: []message{inner}}
 }

@@ -14,14 +14,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
@@ -43,14 +42,7 @@ func main() {
 	flag.StringVar(&o.rows, "rows", "1024,4096,16384,65536,262144,1048576", "rows per call, separated by commas")
 	flag.StringVar(&o.fil, "fil", "", "a Python with cuML, to measure FIL with; default that of bench/gpu/fil.sh where it is there")
 	flag.StringVar(&o.timeline, "timeline", "", "write when each chunk of a large batch was copied in, computed and copied out to this `FILE`, for chrome://tracing or Perfetto")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-gpu:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
-	}
+	program.Main("bench-gpu", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) (err error) {

@@ -28,6 +28,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda/devices"
@@ -57,16 +58,13 @@ type setting struct {
 func main() {
 	library := flag.String("library", models.ONNXRuntime(), "the libonnxruntime.so to measure")
 	onGPU := flag.Bool("cuda", false, "run on the first GPU; -library is to be a build with CUDA, as in the wheel onnxruntime-gpu")
-	flag.Parse()
-	ctx := context.Background()
-	s := setting{library: *library, peer: native.ONNXRuntime, provider: "cpu", rows: []int{1, 16, 64}, host: hw.Detect(ctx, hw.Options{NoGPU: !*onGPU, NoIMDS: true}), gpus: devices.New(devices.Options{})}
-	if *onGPU {
-		s.peer, s.provider, s.rows = native.ONNXRuntimeCUDA, "cuda:0", []int{1, 16, 256}
-	}
-	if err := run(ctx, s); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-onnx:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-onnx", func(ctx context.Context) error {
+		s := setting{library: *library, peer: native.ONNXRuntime, provider: "cpu", rows: []int{1, 16, 64}, host: hw.Detect(ctx, hw.Options{NoGPU: !*onGPU, NoIMDS: true}), gpus: devices.New(devices.Options{})}
+		if *onGPU {
+			s.peer, s.provider, s.rows = native.ONNXRuntimeCUDA, "cuda:0", []int{1, 16, 256}
+		}
+		return run(ctx, s)
+	})
 }
 
 func run(ctx context.Context, s setting) error {

@@ -17,18 +17,17 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/process"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
@@ -67,26 +66,21 @@ func main() {
 	flag.StringVar(&o.servers, "servers", "", "measure only the servers of others that this `LIST` of folders names, separated by commas; \"none\" for none")
 	flag.IntVar(&o.turns, "turns", 8, "how often each target has its turn with each load")
 	flag.DurationVar(&o.window, "window", 250*time.Millisecond, "how long calls are counted in a turn")
-	flag.Parse()
-	if o.quick {
-		o.turns = 2
-	}
-	if err := start(o, flag.Args()); err != nil {
-		fmt.Fprintf(os.Stderr, "bench-serving: %v\n", err)
-		os.Exit(1)
-	}
+	program.Main("bench-serving", o.start)
 }
 
 // start is the empty server where the arguments say so, else the benchmark; SIGTERM ends either.
-func start(o options, arguments []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func (o *options) start(ctx context.Context) error {
+	arguments := flag.Args()
+	if o.quick {
+		o.turns = 2
+	}
 	if len(arguments) > 0 && arguments[0] == emptyServer {
 		return serveEmpty(ctx, arguments[1:])
 	}
 	// The clients' own collections of garbage are to be rare: they would be waited for as if the server were slow.
 	debug.SetGCPercent(1000)
-	return run(ctx, o)
+	return run(ctx, *o)
 }
 
 // benchmark is one run.
