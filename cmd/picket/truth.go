@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // maxTruthFile is what the daemon takes at once by default.
@@ -98,10 +98,13 @@ func truthBody(c *cobra.Command, args []string, input string) (body []byte, kind
 func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byte, kind string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	socket := filepath.Join(flags.sockets, "oip.sock")
+	place, err := commandline.PlaceOf(flags.sockets, "oip.sock")
+	if err != nil {
+		return 0, err
+	}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var dialer net.Dialer
-		return dialer.DialContext(ctx, "unix", socket)
+		return dialer.DialContext(ctx, place.Network, place.Address)
 	}}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://picketd/v2/models/"+url.PathEscape(model)+"/truth", bytes.NewReader(body))
@@ -111,7 +114,7 @@ func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byt
 	request.Header.Set("Content-Type", kind)
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: the daemon cannot be reached at %s: %w", socket, err)}
+		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: the daemon cannot be reached at %s: %w", place.Address, err)}
 	}
 	defer response.Body.Close()
 	const enough = 64 << 10

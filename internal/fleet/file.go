@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // WriteFile replaces a file as a whole and forces it to disk: after a crash it is the
@@ -44,7 +46,7 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return osfile.SyncDir(d)
 }
 
 // readFile reads a small file.

@@ -9,8 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // checkpointVersion is that of the form of the file.
@@ -234,17 +235,14 @@ func replace(path string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// syncFolder forces to disk that a file is called what it is. Windows, which has no such call, does that itself.
+// syncFolder forces to disk that a file is called what it is.
 func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("writing the scores: %w", err)
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := osfile.SyncDir(d); err != nil {
 		return fmt.Errorf("writing the scores: %w", err)
 	}
 	return nil

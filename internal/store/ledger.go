@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/picket-ml/picket/internal/osfile"
 	"github.com/picket-ml/picket/packaging"
 )
 
@@ -128,7 +129,7 @@ func (l *ledger) accept(name, version, digest string, at time.Time, dated bool) 
 		return fmt.Errorf("recording that the package is run: %w", because(err))
 	}
 	defer lock.Close() // and with it the lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(lock); err != nil {
 		return fmt.Errorf("recording that the package is run: locking %s: %w", ledgerLock, err)
 	}
 	c, err := l.read()
@@ -197,5 +198,5 @@ func (l *ledger) replace(data []byte) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	return osfile.SyncDir(dir)
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // dirFS is a directory of the file system. Links cannot lead out of it.
@@ -48,9 +48,9 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && !readOnly {
-		if s.Uid != 0 && int(s.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d with mode %04o, so others can write to it: chown and chmod it to 0700", path, s.Uid, info.Mode().Perm())
+	if uid, known := osfile.Owner(info); known && !readOnly {
+		if uid != 0 && int(uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d with mode %04o, so others can write to it: chown and chmod it to 0700", path, uid, info.Mode().Perm())
 		}
 	}
 	return d, nil
@@ -74,7 +74,7 @@ func makeDir(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return errors.Join(osfile.SyncDir(dir), dir.Close())
 }
 
 // Lock implements FS.
@@ -83,9 +83,9 @@ func (d *dirFS) Lock() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := osfile.TryLock(f); err != nil {
 		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, osfile.ErrLocked) {
 			return ErrOwned
 		}
 		return err
@@ -150,7 +150,7 @@ func (d *dirFS) Remove(name string) error {
 func (d *dirFS) Rename(from, to string) error { return d.root.Rename(from, to) }
 
 // Sync implements FS.
-func (d *dirFS) Sync() error { return d.dir.Sync() }
+func (d *dirFS) Sync() error { return osfile.SyncDir(d.dir) }
 
 // Close implements FS. The lock goes with its file.
 func (d *dirFS) Close() error {
@@ -180,6 +180,9 @@ func (f *osFile) Close() error {
 	}
 	return err
 }
+
+// Sync implements File.
+func (f *osFile) Sync() error { return osfile.SyncData(f.File) }
 
 // Size implements File.
 func (f *osFile) Size() (int64, error) {

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // disk is a Destination: the same tree as in S3, below a directory.
@@ -141,7 +143,7 @@ func (d *disk) syncFolder(name string) error {
 		return err
 	}
 	defer f.Close()
-	return f.Sync()
+	return osfile.SyncDir(f)
 }
 
 // same tells whether the file is there with the item's bytes; with others it is an error.

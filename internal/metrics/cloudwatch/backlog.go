@@ -14,8 +14,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Of how old, and of how far ahead, CloudWatch takes metrics, with some room for
@@ -100,7 +101,7 @@ func (b *backlog) open() error {
 		_ = root.Close() // nothing was written
 		return err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := osfile.TryLock(lock); err != nil {
 		_, _ = lock.Close(), root.Close() // nothing was written
 		return errOwned
 	}
@@ -211,7 +212,7 @@ func (b *backlog) syncDir() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(osfile.SyncDir(d), d.Close())
 }
 
 // shrink drops the oldest while there are more bytes than there may be.
