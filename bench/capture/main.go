@@ -88,11 +88,12 @@ func run() (err error) {
 	out := report.New()
 	var results []report.Serving
 	for _, captured := range captures[1:] {
-		for _, load := range []struct{ clients, window int }{{1, 1}, {2, 128}} {
+		// So many calls that a hundred of a hundred thousand are above p99, in turns that each hold several writes of the spool.
+		for _, load := range []struct{ clients, window, turn, calls int }{{1, 1, 5000, 100_000}, {2, 128, 500, 10_000}} {
 			off, on := ask, ask
 			off.Address, on.Address = sockets["off"], sockets[captured]
 			measured, err := versus.Comparison{
-				Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients},
+				Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients}, Turn: load.turn, Calls: load.calls,
 				Targets: [2]versus.Target{
 					{Name: "capture off", Connect: versus.Timed(off.Lane(load.window))},
 					{Name: "capture " + captured, Connect: versus.Timed(on.Lane(load.window))},

@@ -17,9 +17,6 @@ import (
 	"github.com/picket-ml/picket/bench/versus"
 )
 
-// busyTurn is how many calls are made to one side before the other has its turn.
-const busyTurn = 200
-
 // mostRingP50 is what is promised of one row in a ring, times the ping-pong.
 const mostRingP50 = 1.5
 
@@ -41,7 +38,7 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 	for _, load := range []struct{ rows, turn int }{{1, busyTurn}, {64, busyTurn}, {1, 1}} {
 		ask.Count = load.rows
 		measured, err := versus.Comparison{
-			Protocol: "ring", Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn,
+			Protocol: "ring", Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn, Calls: callsOf(load.turn),
 			Targets: [2]versus.Target{
 				{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
 				{Name: "picketd", Connect: versus.Timed(ask.Ring)},

@@ -53,7 +53,7 @@ var fixed = fixedcost.Cost{Run: 2 * time.Millisecond, Row: 10 * time.Microsecond
 const (
 	fixedRows = 8 // max_batch_rows
 	fixedName = "fixed"
-	realRows  = 16 // of a request to the real model
+	realRows  = 64 // of a request to the real model
 )
 
 type settings struct {

@@ -2,7 +2,7 @@
 // same store, a versitygw on this machine: from the start of the program to its end, in turns whose order is drawn anew
 // each time. JSON goes to standard output.
 //
-// picket computes the SHA-256 of what comes, reserves the room and forces the file to disk; the others do none of these. The store
+// picket computes the digest of what comes, reserves the room and forces the file to disk; the others do none of these. The store
 // shares the processors with them. Files go to a file system in memory where there is one, so that the disk is not what is
 // measured, and the results say of which kind it is.
 package main

@@ -18,8 +18,8 @@ import (
 
 const (
 	warmUpCalls = 200  // per client and target, not counted
-	callsEach   = 4000 // per client and target, at most
-	measureTime = 12 * time.Second
+	callsEach   = 4000 // per client and target, unless a Comparison says otherwise
+	measureTime = 30 * time.Second
 	// A server that has ended would be waited for without end.
 	patience = time.Minute
 )
@@ -63,6 +63,8 @@ type Comparison struct {
 	// Turn is how many calls each client makes to one target before all change over;
 	// 0 is 1 where there is one client, else 40.
 	Turn int
+	// Calls is how many calls each client makes to each target; 0 is 4,000. It makes fewer where they take too long.
+	Calls int
 }
 
 // client is one caller with a connection of its own to each target.
@@ -143,7 +145,11 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var busy [2]time.Duration
 	deadline := time.Now().Add(measureTime)
-	for calls := 0; calls < callsEach && time.Now().Before(deadline); calls += callsATurn {
+	callsInAll := m.Calls
+	if callsInAll == 0 {
+		callsInAll = callsEach
+	}
+	for calls := 0; calls < callsInAll && time.Now().Before(deadline); calls += callsATurn {
 		for _, i := range random.Perm(len(m.Targets)) {
 			took, err := turn(i, callsATurn)
 			if err != nil {

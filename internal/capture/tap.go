@@ -276,13 +276,14 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 }
 
 // The writer looks every pause, so that callers seldom have to wake it: only where so much waits that more would fall out of the
-// processor's cache, or where it has found nothing so many times and sleeps. A pause is long enough that fewer than one request in a
-// hundred finds the writer on its processor, and short beside the spool's own.
+// processor's cache, or where it has found nothing so many times and sleeps. A pause is as long as the spool's own: the writer not only
+// takes a processor from a request in a thousand then, it also parts a client and its connection that the system had put on one
+// processor, and until they find together again each request costs more.
 const (
-	pause       = 25 * time.Millisecond
+	pause       = 100 * time.Millisecond
 	patience    = 20
 	mostBytes   = 256 << 10
-	mostWaiting = 256
+	mostWaiting = 1024
 )
 
 // run is the writer.

@@ -30,6 +30,8 @@ type download struct {
 	have []atomic.Int64 // of each part, how many of its first bytes are in the file
 	got  atomic.Int64   // their sum
 
+	writing sync.Mutex // held by the worker that writes: a file has one writer at a time, and in the kernel the others would spin
+
 	mu     sync.Mutex
 	next   int  // the part that is looked at next
 	failed bool // the round ends
@@ -205,7 +207,7 @@ func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err
 	for from < to {
 		filled, failed := io.ReadFull(body, buffer[:min(int64(len(buffer)), to-from)])
 		if filled > 0 {
-			if _, err := d.o.write(d.part, buffer[:filled], from); err != nil {
+			if err := d.write(buffer[:filled], from); err != nil {
 				return n, err
 			}
 			if d.tree != nil {
@@ -231,6 +233,14 @@ func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err
 	// A hint: begin to write, so that there is less to wait for at the end.
 	osfile.BeginSync(d.part, from-n, n)
 	return n, nil
+}
+
+// write writes what one worker has.
+func (d *download) write(b []byte, at int64) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	_, err := d.o.write(d.part, b, at)
+	return err
 }
 
 // hash reads the file behind the workers.

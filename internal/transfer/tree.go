@@ -2,11 +2,12 @@ package transfer
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"github.com/zeebo/blake3"
 )
 
 // leafBytes is the unit of the tree digest, and of the parts of a download.
@@ -15,21 +16,24 @@ const leafBytes = 64 << 10
 // maxTree is the largest object of which leaves are kept, half a thousandth of it in memory.
 const maxTree = 64 << 30
 
-// treeKey is the name, in an object's metadata, of the tree digest of its bytes: the SHA-256, in hexadecimal, of the
-// SHA-256 of each 64 KiB of them, one after the other. It says what the SHA-256 of the whole says, but can be computed by
-// those who each have a part of the bytes.
-const treeKey = "picket-sha256-64k"
+// treeKey is the name, in an object's metadata, of the tree digest of its bytes: the BLAKE3, in hexadecimal, of the BLAKE3
+// of each 64 KiB of them, one after the other. It binds the bytes as their SHA-256 does, but can be computed by those who
+// each have a part of them, and takes a third of the time.
+const treeKey = "picket-blake3-64k"
+
+// leafSum is the digest of a leaf.
+type leafSum = [32]byte
 
 // tree collects the digests of leaves. Many may add at once, each other leaves.
 type tree struct {
 	size   int64
-	leaves [][sha256.Size]byte
+	leaves []leafSum
 	known  []bool
 }
 
 func newTree(size int64) *tree {
 	count := (size + leafBytes - 1) / leafBytes
-	return &tree{size: size, leaves: make([][sha256.Size]byte, count), known: make([]bool, count)}
+	return &tree{size: size, leaves: make([]leafSum, count), known: make([]bool, count)}
 }
 
 // add takes bytes that begin at the offset from, which lie in file too. A leaf of which they have the end is known then.
@@ -41,7 +45,7 @@ func (t *tree) add(file *os.File, from int64, b []byte) error {
 		switch {
 		case from+n < end: // the rest of the leaf is still to come
 		case from == start:
-			t.leaves[i], t.known[i] = sha256.Sum256(b[:n]), true
+			t.leaves[i], t.known[i] = blake3.Sum256(b[:n]), true
 		default:
 			if err := t.read(file, i); err != nil {
 				return err
@@ -59,7 +63,7 @@ func (t *tree) read(file *os.File, i int64) error {
 	if _, err := file.ReadAt(buffer, start); err != nil {
 		return err
 	}
-	t.leaves[i], t.known[i] = sha256.Sum256(buffer), true
+	t.leaves[i], t.known[i] = blake3.Sum256(buffer), true
 	return nil
 }
 
@@ -93,7 +97,7 @@ func (t *tree) complete(ctx context.Context, file *os.File, parallel int) error 
 
 // hex is the digest, once all leaves are known.
 func (t *tree) hex() string {
-	whole := sha256.New()
+	whole := blake3.New()
 	for i := range t.leaves {
 		_, _ = whole.Write(t.leaves[i][:]) // it never fails
 	}
@@ -102,7 +106,7 @@ func (t *tree) hex() string {
 
 // treeWriter computes the digest of bytes in their order.
 type treeWriter struct {
-	whole [][sha256.Size]byte
+	whole []leafSum
 	leaf  []byte
 }
 
@@ -119,7 +123,7 @@ func (w *treeWriter) Write(b []byte) (int, error) {
 }
 
 func (w *treeWriter) flush() {
-	w.whole, w.leaf = append(w.whole, sha256.Sum256(w.leaf)), w.leaf[:0]
+	w.whole, w.leaf = append(w.whole, blake3.Sum256(w.leaf)), w.leaf[:0]
 }
 
 func (w *treeWriter) hex() string {

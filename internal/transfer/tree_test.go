@@ -1,12 +1,13 @@
 package transfer
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/zeebo/blake3"
 )
 
 // The digest is what it is said to be, in whatever pieces and order the bytes come.
@@ -16,10 +17,10 @@ func TestTree(t *testing.T) {
 		body := random(size)
 		var leaves []byte
 		for from := 0; from < size; from += leafBytes {
-			sum := sha256.Sum256(body[from:min(from+leafBytes, size)])
+			sum := blake3.Sum256(body[from:min(from+leafBytes, size)])
 			leaves = append(leaves, sum[:]...)
 		}
-		sum := sha256.Sum256(leaves)
+		sum := blake3.Sum256(leaves)
 		want := hex.EncodeToString(sum[:])
 		w := &treeWriter{}
 		for from := 0; from < size; {
