@@ -115,7 +115,7 @@ func (i *installation) install() (err error) {
 		return usageError{err}
 	}
 	s, err := manager.CreateService(serviceName, self, mgr.Config{
-		StartType: mgr.StartAutomatic, ErrorControl: mgr.ErrorNormal, ServiceStartName: i.account, SidType: windows.SERVICE_SID_TYPE_UNRESTRICTED,
+		StartType: mgr.StartAutomatic, ErrorControl: mgr.ErrorNormal, ServiceStartName: i.account,
 		DisplayName: "Picket inference daemon", Description: "Loads compiled models and answers predictions on this machine.",
 	}, "--config", i.config(), "--state", i.state())
 	if err != nil {
@@ -129,8 +129,10 @@ func (i *installation) install() (err error) {
 	}()
 	const dayInSeconds = 24 * 60 * 60
 	again := []mgr.RecoveryAction{{Type: mgr.ServiceRestart, Delay: 5 * time.Second}, {Type: mgr.ServiceRestart, Delay: time.Minute}}
-	if err := errors.Join(s.SetRecoveryActions(again, dayInSeconds), s.SetRecoveryActionsOnNonCrashFailures(true)); err != nil {
-		return fmt.Errorf("having it started again when it fails: %w", err)
+	for _, err := range []error{s.SetRecoveryActions(again, dayInSeconds), s.SetRecoveryActionsOnNonCrashFailures(true)} {
+		if err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) { // as Wine's service manager says, which does not know of it
+			return fmt.Errorf("having it started again when it fails: %w", err)
+		}
 	}
 	if err := i.protect(); err != nil {
 		return fmt.Errorf("keeping others out of %s: %w", i.home, err)
