@@ -32,7 +32,7 @@ TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs te
 BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-compile test-neon test-sanitize
 
 # The parts of `make soak`.
-SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-overload soak-capture soak-upload soak-fuzz
+SOAK_PARTS := soak-slow soak-leaks soak-shm soak-change soak-artifacts soak-noise soak-overload soak-capture soak-upload soak-faults soak-fuzz
 
 # Every target is a task and none a file.
 .PHONY: $(shell sed -nE 's/^([a-z][a-z0-9 -]*):.*/\1/p' Makefile)
@@ -247,8 +247,8 @@ soak-short: ## the same for minutes, as a part of make test
 	$(GO) run ./bench/soak -short $(SOAKFLAGS)
 
 # 1,000 slow clients and 200 that do not read, on each protocol; 10 million requests and 1,000 loads with each backend; 10,000 clients of each kind that
-# die with shared memory; 1,000 replacements under load.
-soak-slow soak-leaks soak-shm: soak-%:
+# die with shared memory; a thousand malformed artifacts; 20,000 noisy clients on each protocol; 1,000 replacements under load.
+soak-slow soak-leaks soak-shm soak-artifacts soak-noise: soak-%:
 	$(GO) run ./bench/soak $(SOAKFLAGS) $*
 
 # 1,000 replacements and 100 restarts under load.
@@ -266,6 +266,10 @@ soak-capture:
 # Captured records: a thousand processes killed on the way to the store.
 soak-upload:
 	PICKET_TEST_KILLS=1000 $(GO) test -count=1 -v -timeout 1h -run '^TestKills$$' ./internal/capture/upload
+
+# An hour of a network that fails in each way, between a real store and records that do not cease.
+soak-faults:
+	PICKET_TEST_FAULTS_FOR=1h $(GO) test -count=1 -v -timeout 2h -run '^TestFaultsOnEnd$$' ./internal/capture/upload
 
 soak-fuzz:
 	$(GO) run ./bench/soak parsers

@@ -9,29 +9,31 @@ import (
 	"github.com/picket-ml/picket/backends/treelite"
 	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 )
 
 // Options are what the backends are made with.
 type Options struct {
 	DLR  dlr.Options
 	ONNX onnx.Options
-	// CUDA is the backend of GPUs, made by whoever drains their devices; nil for one
-	// with the defaults.
-	CUDA *cuda.Backend
+	// GPUs are the devices that backends share, made by whoever drains them; nil for all
+	// that there are.
+	GPUs *devices.Set
 }
 
 // All gives every backend, in the order in which a tie between them is decided:
 // those that run artifacts and model files directly before those that go
 // through a library.
 func All(options Options) []engine.Backend {
-	gpu := options.CUDA
-	if gpu == nil {
-		gpu = cuda.New(cuda.Options{})
+	gpus := options.GPUs
+	if gpus == nil {
+		gpus = devices.New(devices.Options{})
 	}
+	options.ONNX.GPUs = gpus
 	return []engine.Backend{
 		treelite.New(),
 		forest.New(),
-		gpu,
+		cuda.New(cuda.Options{Devices: gpus}),
 		tvm.New(),
 		onnx.New(options.ONNX),
 		dlr.New(options.DLR),

@@ -283,14 +283,15 @@ func TestRealFailures(t *testing.T) {
 // childEnv names the test that runs in a process of its own, because what it does to the process cannot be undone.
 const childEnv = "PICKET_CDLR_CHILD"
 
-// inChild runs the calling test again in a child process, and returns its output and error; or false in the child itself.
+// inChild runs the calling test again in a child process, and returns its output and error; or false in the child itself. What the
+// child makes lies in a folder of the parent's, because it may end without tidying up.
 func inChild(t *testing.T) (output string, err error, parent bool) {
 	t.Helper()
 	if os.Getenv(childEnv) == t.Name() {
 		return "", nil, false
 	}
 	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	command.Env = append(os.Environ(), childEnv+"="+t.Name())
+	command.Env = append(os.Environ(), childEnv+"="+t.Name(), "TMPDIR="+t.TempDir())
 	text, err := command.CombinedOutput()
 	return string(text), err, true
 }

@@ -67,6 +67,10 @@ type OpenOptions struct {
 	// such as "cpu" and "cuda:0" of ONNX Runtime's; empty for the backend's choice. A backend
 	// that knows but one need not look at it.
 	Provider string
+	// GPUs says on which GPUs a backend that runs models on them puts this one: "all" that
+	// are in use, or those of these UUIDs, separated by commas, with an instance on one after
+	// the other; empty for the one that has the fewest models.
+	GPUs string
 }
 
 // Model is one opened artifact. Its methods may be called by many goroutines at
@@ -136,15 +140,19 @@ type Properties struct {
 	// requests are run in parts.
 	MaxRows int
 	// BatchRows is up to how many rows a Run's cost for a row falls, which is how many
-	// are gathered into one where the options do not say it; 0 where it is not known.
+	// are gathered into one where the options do not say it; 0 where it is not known. Of
+	// a model on GPUs it is the most, and the engine measures how many are worth it.
 	BatchRows int
+	// Instances is how many are worth having where the options do not say it; 0 where that
+	// is not known.
+	Instances int
 	// Variant says which build of the model this is, such as "x86-64-v3"; it
 	// may be empty.
 	Variant string
 	// Version is the model's own version if the artifact tells one.
 	Version string
-	// Device is the UUID of the GPU that runs the model; empty for the processor.
-	Device string
+	// Devices are the UUIDs of the GPUs that run the model; none for the processor.
+	Devices []string
 	// Notes is what an operator should know of the model's answers. The engine
 	// logs each with the name of the model, and adds it to the reason of the
 	// chosen Candidate.

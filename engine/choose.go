@@ -95,7 +95,7 @@ func (c *choice) open(ctx context.Context, i int) (m Model, err error) {
 	defer contain(c.engine.log, c.name, &err)
 	m, err = c.engine.backends[i].Open(ctx, c.artifact, OpenOptions{
 		Host: c.engine.host, Threads: c.options.Threads, Pin: c.options.Pin, Explain: c.options.Explain, Bind: c.cores.binder(c.engine.log),
-		Provider: c.options.Provider,
+		Provider: c.options.Provider, GPUs: c.options.GPUs,
 	})
 	if err == nil && c.options.Explain && m.Signature().Contributions == nil {
 		closing(c.engine.log, "model", c.name, c.candidates[i].Backend, m)
@@ -132,7 +132,7 @@ func (c *choice) startFirst(ctx context.Context, order []int) (*Snapshot, error)
 		if c.options.Backend != "" {
 			reason = "chosen: it was asked for"
 		}
-		return c.start(i, model, reason)
+		return c.start(ctx, i, model, reason)
 	}
 	return nil, c.noneCan()
 }
@@ -156,7 +156,7 @@ func (c *choice) startRemembered(ctx context.Context, key string) (*Snapshot, er
 	}
 	var s *Snapshot
 	if err == nil {
-		s, err = c.start(chosen, model, c.candidates[chosen].Reason)
+		s, err = c.start(ctx, chosen, model, c.candidates[chosen].Reason)
 	}
 	if err == nil {
 		return s, nil
@@ -178,7 +178,7 @@ func (c *choice) startFastest(ctx context.Context, key string) (*Snapshot, error
 		return nil, err
 	}
 	c.remember(key, fastest.index)
-	return c.start(fastest.index, fastest.model, c.candidates[fastest.index].Reason)
+	return c.start(ctx, fastest.index, fastest.model, c.candidates[fastest.index].Reason)
 }
 
 // findFastest opens the candidates and times them where there are several. All
@@ -242,10 +242,18 @@ func (c *choice) openTrials(ctx context.Context) (trials []*trial, err error) {
 }
 
 // start starts the model of backend i, which it takes over.
-func (c *choice) start(i int, model Model, reason string) (*Snapshot, error) {
+func (c *choice) start(ctx context.Context, i int, model Model, reason string) (*Snapshot, error) {
 	c.candidates[i].Chosen, c.candidates[i].Reason = true, reason
+	options, found, err := c.tune(ctx, i, model)
+	if err != nil {
+		closing(c.engine.log, "model", c.name, c.candidates[i].Backend, model)
+		return nil, c.starting(i, err)
+	}
+	if found != "" {
+		c.candidates[i].Reason += "; " + found
+	}
 	d := Description{Name: c.name, URL: c.artifact.URL, Package: c.artifact.Package, Backend: c.candidates[i].Backend, Candidates: c.candidates}
-	s, err := startSnapshot(model, d, c.options, c.cores, c.engine.host, c.engine.log)
+	s, err := startSnapshot(model, d, options, c.cores, c.engine.host, c.engine.log)
 	if err != nil {
 		return nil, c.starting(i, err)
 	}

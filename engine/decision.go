@@ -73,8 +73,8 @@ func (c *choice) key(ctx context.Context) string {
 		return ""
 	}
 	digest := sha256.New()
-	fmt.Fprintf(digest, "decision %q %s %d %d %t %t %q\n", c.engine.version, c.engine.host.Fingerprint(), c.options.ExpectedRows, c.options.Threads, c.options.Pin, c.options.Explain,
-		c.options.Provider)
+	fmt.Fprintf(digest, "decision %q %s %d %d %t %t %q %q\n", c.engine.version, c.engine.host.Fingerprint(), c.options.ExpectedRows, c.options.Threads, c.options.Pin, c.options.Explain,
+		c.options.Provider, c.options.GPUs)
 	for _, name := range c.betterNames() {
 		fmt.Fprintf(digest, "backend %q\n", name)
 	}

@@ -153,6 +153,27 @@ func (g *gate) run(rows int) error {
 	return nil
 }
 
+// crowd asks the model "m" for one row, n times: the first is in the gate when it returns, and the others wait. answered waits for all
+// of them, which must be answered once the gate is open.
+func (g *gate) crowd(t *testing.T, e *engine.Engine, n int) (answered func()) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		r := newRequest(t, e, "m", 1, 1)
+		wg.Go(func() {
+			defer r.Release()
+			if err := r.Predict(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			<-g.entered
+		}
+	}
+	eventually(t, "the others wait", func() bool { return stats(t, e, "m").WaitingRequests == n-1 })
+	return wg.Wait
+}
+
 func TestPredict(t *testing.T) {
 	for name, p := range map[string]engine.Properties{"inline": inline, "queued": {}, "in parts": {MaxRows: 7}, "inline in parts": {Inline: true, MaxRows: 7}} {
 		t.Run(name, func(t *testing.T) {
@@ -350,27 +371,14 @@ func TestAdmission(t *testing.T) {
 		b := enginetest.New(enginetest.Script{OnRun: g.run})
 		e := newEngine(t, engine.Options{}, b)
 		load(t, e, "m", engine.ModelOptions{Instances: 1, MaxQueue: 3})
-		var wg sync.WaitGroup
-		for i := range 4 {
-			r := newRequest(t, e, "m", 1, 1)
-			wg.Go(func() {
-				defer r.Release()
-				if err := r.Predict(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-			if i == 0 {
-				<-g.entered
-			}
-		}
-		eventually(t, "the queue is full", func() bool { return stats(t, e, "m").WaitingRequests == 3 })
+		answered := g.crowd(t, e, 4)
 		r := newRequest(t, e, "m", 1, 1)
 		if err := r.Predict(t.Context()); !errors.Is(err, engine.ErrBusy) {
 			t.Errorf("got %v, want busy", err)
 		}
 		r.Release()
 		close(g.open)
-		wg.Wait()
+		answered()
 		predict(t, e, "m", 1, 5, 0)
 	})
 	t.Run("deadline that cannot be met", func(t *testing.T) {
@@ -389,20 +397,7 @@ func TestAdmission(t *testing.T) {
 		predict(t, e, "m", 1, 1, 0)
 		// observed when the instance asks for more
 		slow.Store(false)
-		var wg sync.WaitGroup
-		for i := range 5 {
-			r := newRequest(t, e, "m", 1, 1)
-			wg.Go(func() {
-				defer r.Release()
-				if err := r.Predict(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-			if i == 0 {
-				<-g.entered
-			}
-		}
-		eventually(t, "four wait", func() bool { return stats(t, e, "m").WaitingRequests == 4 })
+		answered := g.crowd(t, e, 5)
 		r := newRequest(t, e, "m", 1, 1)
 		r.Deadline = time.Now().Add(50 * time.Millisecond) // 5 rows of 20 ms are ahead
 		if err := r.Predict(t.Context()); !errors.Is(err, engine.ErrBusy) {
@@ -410,7 +405,7 @@ func TestAdmission(t *testing.T) {
 		}
 		r.Release()
 		close(g.open)
-		wg.Wait()
+		answered()
 	})
 }
 
@@ -689,20 +684,7 @@ func TestClose(t *testing.T) {
 	b := enginetest.New(enginetest.Script{OnRun: g.run})
 	e := newEngine(t, engine.Options{}, b)
 	load(t, e, "m", engine.ModelOptions{Instances: 1})
-	var wg sync.WaitGroup
-	for i := range 3 {
-		r := newRequest(t, e, "m", 1, 1)
-		wg.Go(func() {
-			defer r.Release()
-			if err := r.Predict(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		if i == 0 {
-			<-g.entered
-		}
-	}
-	eventually(t, "two wait", func() bool { return stats(t, e, "m").WaitingRequests == 2 })
+	answered := g.crowd(t, e, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := e.Close(ctx); !errors.Is(err, context.Canceled) {
@@ -715,7 +697,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("loading after Close: %v", err)
 	}
 	close(g.open)
-	wg.Wait() // those under way are answered
+	answered() // those under way
 	if err := e.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

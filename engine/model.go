@@ -53,8 +53,8 @@ type Description struct {
 	URL string
 	// Backend and Variant are what was chosen, Version the artifact's own.
 	Backend, Variant, Version string
-	// Device is the UUID of the GPU that runs it; empty for the processor.
-	Device    string
+	// Devices are the UUIDs of the GPUs that run it; none for the processor.
+	Devices   []string
 	Inline    bool
 	Signature Signature
 	Options   ModelOptions
@@ -139,7 +139,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 		s.properties.Version = p.Version
 	}
 	s.description.Variant, s.description.Version, s.description.Inline = s.properties.Variant, s.properties.Version, s.properties.Inline
-	s.description.Device = s.properties.Device
+	s.description.Devices = s.properties.Devices
 	for i := range s.description.Candidates {
 		if c := &s.description.Candidates[i]; c.Chosen {
 			c.Variant = s.properties.Variant
@@ -163,7 +163,7 @@ func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Ho
 		return o, fmt.Errorf("%w: %w", ErrArtifact, err)
 	}
 	if o.Instances == 0 {
-		o.Instances = 1
+		o.Instances = min(cmp.Or(p.Instances, max(1, len(p.Devices))), maxInstances)
 		if p.Inline {
 			o.Instances = min(max(1, int(math.Ceil(host.CPU.CoresAllowed))), maxInstances)
 			if cores != nil {

@@ -45,14 +45,15 @@ type ModelOptions struct {
 	// timed with requests of that size. Default 1.
 	ExpectedRows int
 	// Instances is how many executors run in parallel. Default: the number of
-	// cores the process may use for inline models, else 1.
+	// cores the process may use for inline models, else the model's
+	// Properties.Instances, or one for each GPU that it is on, or 1.
 	Instances int
 	// Threads is how many threads one Run may use; see OpenOptions.Threads.
 	// Default: the number of whole cores the process may use.
 	Threads int
 	// MaxBatchRows is the largest number of rows that requests are put together
-	// to; a single larger request is still served. Default: the model's
-	// Properties.BatchRows, or 64.
+	// to; a single larger request is still served. Default: of a model on GPUs what
+	// was measured when it was loaded (see tune), else its Properties.BatchRows, or 64.
 	MaxBatchRows int
 	// BatchDelay is how long an idle instance waits for more requests to join a
 	// batch; less when a request's deadline leaves no room for it. Default 0: an
@@ -81,6 +82,9 @@ type ModelOptions struct {
 	// Provider is what a backend that knows several runs the model on; see
 	// OpenOptions.Provider. Default: the backend's choice.
 	Provider string
+	// GPUs are those that a model which runs on GPUs is on; see OpenOptions.GPUs.
+	// Default: the one with the fewest models.
+	GPUs string
 }
 
 // or fills o's zero fields from d.
@@ -118,6 +122,9 @@ func (o ModelOptions) or(d ModelOptions) ModelOptions {
 	if o.Provider == "" {
 		o.Provider = d.Provider
 	}
+	if o.GPUs == "" {
+		o.GPUs = d.GPUs
+	}
 	o.Pin = o.Pin || d.Pin
 	o.Explain = o.Explain || d.Explain
 	return o
@@ -133,7 +140,7 @@ func (o ModelOptions) Settings() []Setting {
 		{"backend", o.Backend}, number("expected_rows", o.ExpectedRows), number("instances", o.Instances), number("threads", o.Threads),
 		number("max_batch_rows", o.MaxBatchRows), {"batch_delay", o.BatchDelay.String()}, number("max_queue", o.MaxQueue),
 		{"timeout", o.Timeout.String()}, {"pin", strconv.FormatBool(o.Pin)}, {"explain", strconv.FormatBool(o.Explain)}, {"priority", o.Priority.String()}, {"cores", o.Cores},
-		{"provider", o.Provider},
+		{"provider", o.Provider}, {"gpus", o.GPUs},
 	}
 }
 

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -39,7 +40,14 @@ type panickyModel struct {
 	panicky
 }
 
-func (m panickyModel) Signature() engine.Signature { m.at("signature"); return m.Model.Signature() }
+func (m panickyModel) Signature() engine.Signature {
+	m.at("signature")
+	s := m.Model.Signature()
+	if m.in == "explain" {
+		s.Contributions = &engine.TensorSpec{Name: "contributions", DType: tensor.FP32, Dims: []int64{engine.Variable, enginetest.Columns + 1}}
+	}
+	return s
+}
 
 func (m panickyModel) Properties() engine.Properties {
 	m.at("properties")
@@ -69,6 +77,11 @@ func (i *panickyInstance) Run(in, out []tensor.Tensor, rows int) error {
 		i.at("timing")
 	}
 	return i.Instance.Run(in, out, rows)
+}
+
+func (i *panickyInstance) Explain([]tensor.Tensor, tensor.Tensor, int) error {
+	i.at("explain")
+	return nil
 }
 
 func (i *panickyInstance) Close() error {
@@ -113,5 +126,29 @@ func TestBackendPanicWhileClosing(t *testing.T) {
 				t.Errorf("%d models and %d instances are open", models, instances)
 			}
 		})
+	}
+}
+
+// A request whose explanation panics has failed in the model, and took no longer than it did.
+func TestPanicWhileExplaining(t *testing.T) {
+	b := enginetest.New(enginetest.Script{})
+	e := newEngine(t, engine.Options{Backends: []engine.Backend{panicky{b, "explain"}}}, b)
+	load(t, e, "m", engine.ModelOptions{Backend: "panics-in-explain", Explain: true})
+	s, err := e.Acquire("m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	r, err := s.NewRequest(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	r.Explain = true
+	if err := r.Predict(t.Context()); !errors.Is(err, engine.ErrRun) {
+		t.Errorf("predicting: %v", err)
+	}
+	if st := s.Stats(); st.Failed["run"] != 1 || st.Run.Sum <= 0 {
+		t.Errorf("counted as %v, which took %v", st.Failed, st.Run.Sum)
 	}
 }

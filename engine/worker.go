@@ -153,11 +153,16 @@ func (w *worker) runOne(r *Request) error {
 // explain fills the last of r's outputs, and returns the clock after it. What it takes is not counted among what
 // runs take, by which requests are admitted: most are not explained.
 func (w *worker) explain(r *Request) (end int64, err error) {
-	defer contain(w.snapshot.log, w.snapshot.name, &err)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %w", ErrRun, panicked(w.snapshot.log, w.snapshot.name, p))
+		}
+		end = clock()
+	}()
 	if err := w.instance.(Explainer).Explain(r.Inputs, r.Outputs[len(w.viewOut)], r.Rows); err != nil {
-		return clock(), fmt.Errorf("%w: %w", ErrRun, err)
+		return 0, fmt.Errorf("%w: %w", ErrRun, err)
 	}
-	return clock(), nil
+	return 0, nil
 }
 
 // runTogether gathers the batch into one, runs it, and scatters the answers.

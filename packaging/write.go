@@ -139,7 +139,7 @@ func vacant(out string, replace bool) error {
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is there and is no file; name another", out)
 	case !replace:
-		return fmt.Errorf("%s is there already; name another, or force its replacement", out)
+		return fmt.Errorf("%s is there already; name another, or have it replaced with --force", out)
 	}
 	return nil
 }

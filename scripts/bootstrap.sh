@@ -24,6 +24,8 @@ need python3-venv python3 -c 'import venv, ensurepip'
 need python3-pip python3 -m pip --version
 # Keys and certificates to sign packages with.
 need openssl command -v openssl
+# What is said to be on disk is looked for in the calls of the system that it writes down.
+need strace command -v strace
 # The manual pages are read by it.
 need mandoc command -v mandoc
 # Runbooks rotate the keys of the spool and ask the daemon, and user data is checked before a host runs it.

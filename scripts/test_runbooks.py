@@ -42,9 +42,11 @@ show) pids | head -n 1 ;;
 daemon-reload) ;;
 kill) kill -USR2 "$(pids | head -n 1)" ;;
 stop) for p in $(pids); do kill "$p"; done; while [ -n "$(pids)" ]; do sleep 0.02; done ;;
-restart) "$0" stop; "$0" start ;;
+restart)
+	if [ "${1-}" = "$NTP" ]; then touch "$HOST/clock-is-set"; exit; fi
+	"$0" stop; "$0" start ;;
 start)
-	setsid "$HOST/usr/bin/picketd" --config "$HOST/etc/picket/picketd.yaml" >>"$HOST/log" 2>&1 &
+	STATE_DIRECTORY="$HOST/var/lib/picket" setsid "$HOST/usr/bin/picketd" --config "$HOST/etc/picket/picketd.yaml" >>"$HOST/log" 2>&1 &
 	main=$!
 	for _ in $(seq 1000); do
 		picket list >/dev/null 2>&1 && exit 0
@@ -58,6 +60,10 @@ esac
 JOURNALCTL = """#!/bin/bash
 while [ $# -gt 0 ]; do [ "$1" = -n ] && lines=$2; shift; done
 tail -n "${lines:-1000}" "$HOST/log"
+"""
+# The clock of this machine is everybody's, so it is the world that differs from it: until the second that the file right names.
+TIMEDATECTL = """#!/bin/bash
+if [ -e "$HOST/clock-is-set" ] && [ "$(date +%s)" -ge "$(cat "$HOST/right")" ]; then echo yes; else echo no; fi
 """
 
 
@@ -160,11 +166,11 @@ class Host:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="h", dir=work))
         self.moto, self.line, self.mounts, self.closers = moto, line, [], []
         self.port = free_port()
-        for d in ("etc/picket", "var/lib/picket/packages", "var/lib/picket/state", "run/picket", "srv", "usr/bin"):
+        for d in ("etc/picket", "var/lib/picket/packages", "run/picket", "srv", "usr/bin"):
             (self.dir / d).mkdir(parents=True)
         for name in ("picket", "picketd"):
             os.link(made / name, self.dir / "usr/bin" / name)
-        for name, text in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
+        for name, text in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL), ("timedatectl", TIMEDATECTL)):
             path = self.dir / "usr/bin" / name
             path.write_text(text)
             path.chmod(0o755)
@@ -172,7 +178,7 @@ class Host:
             shutil.copy(package, self.dir / "var/lib/picket/packages")
         shutil.copy(made / "public.pem", self.dir / "etc/picket")
         self.config = {
-            "packages": self.path("/var/lib/picket/packages"), "state_dir": self.path("/var/lib/picket/state"),
+            "packages": self.path("/var/lib/picket/packages"),
             "trust": {"keys": [self.path("/etc/picket/public.pem")]}, "host": {"imds": False}, "sockets": {"dir": self.path("/run/picket")},
             "models": [{"name": "fraud", "path": "fraud@3"}],
             "aws": {"region": "us-west-2", "endpoint": f"http://127.0.0.1:{line.port}", "path_style": True}, "packages_from": "s3://models/packages",
@@ -180,7 +186,7 @@ class Host:
         self.env = {
             **os.environ, "HOST": str(self.dir), "PATH": f"{self.dir}/usr/bin:{os.environ['PATH']}", "PICKET_SOCKETS": self.path("/run/picket"), "MODEL": "fraud",
             "METRICS": f"curl -s --unix-socket {self.path('/run/picket/oip.sock')} http://picket/metrics", "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": "/dev/null", "PICKET_IMDS": "off", "NO_PROXY": "127.0.0.1",
+            "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": "/dev/null", "PICKET_IMDS": "off", "NO_PROXY": "127.0.0.1", "NTP": "systemd-timesyncd",
         }
 
     def path(self, path):
@@ -479,7 +485,7 @@ def stuck(h):
 
 @fault("disk-full")
 def disk_full(h):
-    spool = h.path("/var/lib/picket/state/capture")
+    spool = h.path("/var/lib/picket/capture")
     os.mkdir(spool, 0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", spool], check=True)
     h.mounts.append(spool)
@@ -532,6 +538,100 @@ def expired(h):
     wait("the new certificate", reach)
 
 
+class SkewedStore(http.server.BaseHTTPRequestHandler):
+    """What S3 answers a host whose clock is an hour behind, whatever it asks."""
+
+    def do_PUT(self):  # noqa: N802: the name is the library's
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the current time is too large.</Message></Error>"
+        self.send_response_only(403)
+        for header, value in (("Date", self.date_time_string(time.time() + 3600)), ("Content-Type", "application/xml"), ("Content-Length", str(len(body)))):
+            self.send_header(header, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT  # noqa: N815: the names are the library's
+
+    def log_message(self, *_):
+        pass
+
+
+def sign_with_certificate(h, begins, ends):
+    """Has the package signed by somebody whose certificate is valid from a second to another, and trusts the root."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    at = lambda second: datetime.datetime.fromtimestamp(int(second), datetime.timezone.utc)  # noqa: E731
+    keys, made, issuer = [], [], None
+    for name, authority, begin, end in (("Root", True, time.time() - 86400, time.time() + 10 * 365 * 86400), ("Model signing", False, begins, ends)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        use = x509.KeyUsage(digital_signature=not authority, key_cert_sign=authority, crl_sign=authority, content_commitment=False, key_encipherment=False,
+                            data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False)
+        c = (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+             .not_valid_before(at(begin)).not_valid_after(at(end)).add_extension(x509.BasicConstraints(ca=authority, path_length=None), True).add_extension(use, True))
+        if not authority:
+            c = c.add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CODE_SIGNING]), False)
+        keys.append(key)
+        made.append(c.sign(keys[0], hashes.SHA256()))
+        issuer = issuer or subject
+    for file, data in (("/etc/picket/root.pem", made[0].public_bytes(serialization.Encoding.PEM)), ("/srv/chain.pem", b"".join(c.public_bytes(serialization.Encoding.PEM) for c in made[::-1])),
+                       ("/srv/leaf.pem", keys[1].private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))):
+        pathlib.Path(h.path(file)).write_bytes(data)
+    h.run(f"picket package sign {h.path('/var/lib/picket/packages/fraud-3.tar.gz')} --key {h.path('/srv/leaf.pem')} --certificate-chain {h.path('/srv/chain.pem')}")
+    h.write(trust={"keys": [], "roots": [h.path("/etc/picket/root.pem")], "names": ["Model signing"]})
+
+
+@fault("clock-behind")
+def clock_behind(h):
+    """A signer's certificate begins later than now, and the store is an hour ahead, until the clock is set."""
+    right = int(time.time()) + 15
+    pathlib.Path(h.path("/right")).write_text(str(right))
+    sign_with_certificate(h, right, right + 86400)
+    store = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SkewedStore)
+    threading.Thread(target=store.serve_forever, daemon=True).start()
+    h.closers += [store.shutdown, store.server_close]
+    h.line.to = store.server_port
+    # The model whose records wait is of before: with the key's signature.
+    shutil.copy(h.path("/var/lib/picket/packages/fraud-4.tar.gz"), h.path("/srv/old.tar.gz"))
+    h.write(trust={"keys": [h.path("/etc/picket/public.pem")]}, models=[{"name": "fraud", "path": "fraud@3"}, {"name": "old", "path": h.path("/srv/old.tar.gz")}])
+    captures(h, destination={"bucket": "captured"}, residency={"destinations": [{"bucket": "captured"}], "models": [
+        {"model": "*", "samples": True, "otherwise": "allow", "outputs": "allow", "ids": "allow"}]})
+    listed = h.run("picket list")
+    assert "fraud is declared and not loaded" in listed and "set the clock" in listed, listed
+    h.predict()  # the one model that is there
+    wait("records that are stuck", lambda: h.metric("picket_upload_failures_total", reason="clock") > 0)
+    assert "this host's clock is wrong by 1h" in h.log(), h.log()
+
+    def set_right():
+        while not pathlib.Path(h.path("/clock-is-set")).exists():
+            time.sleep(0.05)
+        h.line.to = h.moto
+    threading.Thread(target=set_right, daemon=True).start()
+    yield
+    assert "not loaded" not in h.run("picket list")
+    wait("records that left", lambda: h.metric("picket_capture_on_disk_records") == 0 and h.metric("picket_upload_records_total") >= 1, 90)
+
+
+@fault("clock-ahead")
+def clock_ahead(h):
+    """The clock was two months ahead when a certificate that was valid then was last believed; the signer's of today is good for a month."""
+    sign_with_certificate(h, time.time() - 86400, time.time() + 30 * 86400)
+    ahead = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=60)
+    pathlib.Path(h.path("/var/lib/picket/accepted.json")).write_text(
+        f'{{\n  "picket_accepted": 1,\n  "clock": "{ahead:%Y-%m-%dT%H:%M:%SZ}",\n  "highest": {{"fraud": {{"version": "3", "digest": "{digest(h)}"}}}},\n  "accepted": {{}}\n}}\n')
+    h.run("systemctl start picketd")
+    listed = h.run("picket list")
+    assert "not loaded" in listed and "the clock in accepted.json" in listed, listed
+    yield
+    h.predict()
+
+
+def digest(h):
+    return re.search(r"digest +(sha256:[0-9a-f]{64})", h.run(f"picket package show {h.path('/var/lib/picket/packages/fraud-3.tar.gz')}"))[1]
+
+
 @fault("upgrade")
 def upgrade(h):
     h.start()
@@ -569,7 +669,7 @@ def age(h):
     wait("a record", lambda: h.metric("picket_capture_accepted_records_total") >= 1)
     yield
     h.predict()
-    spool, new = h.path("/var/lib/picket/state/capture"), h.path("/etc/picket/age-new.key")
+    spool, new = h.path("/var/lib/picket/capture"), h.path("/etc/picket/age-new.key")
     wait("a record for both keys", lambda: h.metric("picket_capture_accepted_records_total") >= 2)
     h.run(f"systemctl stop picketd; picket spool drain {spool} --identity {h.path('/etc/picket/age-both.key')} --to $HOST/records; test $(wc -l <$HOST/records) = 2; systemctl start picketd")
     h.predict()

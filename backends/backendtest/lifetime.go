@@ -6,23 +6,53 @@ import (
 	"os"
 	"testing"
 
+	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/dl"
 	"github.com/picket-ml/picket/tensor"
 )
 
+// opensCancelled ends the context before Open, and then each time that Open looks at it.
 func opensCancelled(t *testing.T, c Case) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	before := takeStock(t)
-	m, err := c.Backend.Open(ctx, Artifact(t, c.Dir), Options())
-	if err == nil {
-		t.Error("Open ignores that its context was cancelled; the model was closed with", m.Close())
-		return
+	if looks := OpensCancelled(t, c.Backend, c.Dir, Options()); looks == 0 {
+		t.Error("Open ignores that its context was cancelled")
 	}
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("Open on a cancelled context fails with %v", err)
+}
+
+// OpensCancelled has the context of Open end the first time that Open looks at it, then the second time, and so on, until Open
+// looks no more and succeeds. Each time before it must fail with the context's error and hold nothing. It tells how often Open
+// looked.
+func OpensCancelled(t *testing.T, b engine.Backend, dir string, o engine.OpenOptions) (looks int) {
+	t.Helper()
+	a := Artifact(t, dir)
+	for ; ; looks++ {
+		before := takeStock(t)
+		m, err := b.Open(&ending{t.Context(), looks}, a, o)
+		if err == nil {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+			return looks
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Open on a context that is cancelled after %d looks fails with %v", looks, err)
+		}
+		before.compare(t, 1)
 	}
-	before.compare(t, 1)
+}
+
+// ending is a context that has ended when it was looked at so often. It is looked at by one goroutine.
+type ending struct {
+	context.Context
+	looks int
+}
+
+// Err implements context.Context.
+func (e *ending) Err() error {
+	if e.looks == 0 {
+		return context.Canceled
+	}
+	e.looks--
+	return nil
 }
 
 func givesBack(t *testing.T, c Case) {

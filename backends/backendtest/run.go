@@ -19,7 +19,7 @@ var scenarios = []struct {
 	{"takes tensors at any element", takesAnyOffset},
 	{"runs instances side by side", runsSideBySide},
 	{"opens twice", opensTwice},
-	{"opens on a cancelled context", opensCancelled},
+	{"opens on a context that ends", opensCancelled},
 	{"gives back what it took", givesBack},
 	{"refuses damaged files", refusesDamagedFiles},
 	{"refuses foreign libraries", refusesForeignLibraries},

@@ -15,6 +15,7 @@ import (
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
@@ -25,10 +26,10 @@ import (
 var withGPU = &hw.Host{GPUs: []hw.GPU{{Name: "Fake GPU"}}}
 
 // fake is the backend over a driver without a GPU.
-func fake(t testing.TB, o Options) *Backend {
+func fake(t testing.TB, o devices.Options) *Backend {
 	t.Helper()
 	o.Library = cudatest.Library(t)
-	b := New(o)
+	b := New(Options{Devices: devices.New(o)})
 	if err := b.Probe(withGPU); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestConformance(t *testing.T) {
 				return []engine.TensorSpec{{Name: name, DType: tensor.FP32, Dims: []int64{-1, int64(n)}}}
 			}
 			backendtest.Run(t, backendtest.Case{
-				Backend: onFake{fake(t, Options{})}, Dir: dir, Model: "model" + filepath.Ext(f.Files[0]),
+				Backend: onFake{fake(t, devices.Options{})}, Dir: dir, Model: "model" + filepath.Ext(f.Files[0]),
 				Signature: engine.Signature{Inputs: spec("data", f.Features), Outputs: spec("output", f.Outputs)},
 				Input:     rows, Expected: predictions(t, e, rows), NaNIsMissing: true, Cycles: 20,
 			})
@@ -89,7 +90,7 @@ func TestConformance(t *testing.T) {
 // TestTrainer holds margins against those of the library that trained the model, bit for bit, for every committed model, and
 // predictions against those of package ensemble. The kernels are the GPU's, compiled for the processor.
 func TestTrainer(t *testing.T) {
-	b := fake(t, Options{})
+	b := fake(t, devices.Options{})
 	read, sets, wide := 0, 0, 0
 	for _, f := range testkit.Models(t) {
 		for _, file := range f.Files {
@@ -179,7 +180,7 @@ func checkMargins(t *testing.T, m *model, rows []float32, f testkit.Model) {
 // TestBatches holds batches of all the ways in which rows are sent against package ensemble: padded, in one chunk, in several, from pinned
 // memory and from other.
 func TestBatches(t *testing.T) {
-	b := fake(t, Options{})
+	b := fake(t, devices.Options{})
 	for _, name := range []string{"binary-3.2.0", "multi-softprob-3.2.0", "multi-softmax-1.7.6"} {
 		t.Run(name, func(t *testing.T) {
 			f := testkit.ModelNamed(t, name)
@@ -240,7 +241,7 @@ func tensorOf(t testing.TB, m *model, rows, columns int, pinned bool) tensor.Ten
 // slots.
 func TestOverlap(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	m := backendtest.Open(t, fake(t, Options{}), testkit.Alone(t, f.Files[0])).(*model)
+	m := backendtest.Open(t, fake(t, devices.Options{}), testkit.Alone(t, f.Files[0])).(*model)
 	m.chunk = minChunk
 	i, err := m.NewInstance()
 	if err != nil {
@@ -283,7 +284,7 @@ func TestOverlap(t *testing.T) {
 // TestFewRowsAreAGraph wants one call into the driver from the second time on, and no allocation, neither here nor in chunks.
 func TestFewRowsAreAGraph(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
-	m := backendtest.Open(t, fake(t, Options{}), testkit.Alone(t, f.Files[0])).(*model)
+	m := backendtest.Open(t, fake(t, devices.Options{}), testkit.Alone(t, f.Files[0])).(*model)
 	i, err := m.NewInstance()
 	if err != nil {
 		t.Fatal(err)
@@ -323,19 +324,19 @@ func TestProbeSaysWhyNot(t *testing.T) {
 	library := cudatest.Library(t)
 	for name, c := range map[string]struct {
 		host *hw.Host
-		o    Options
+		o    devices.Options
 		set  func(t *testing.T)
 		want string
 	}{
-		"no GPU":           {&hw.Host{GPUReason: "no NVIDIA driver is loaded"}, Options{}, func(*testing.T) {}, "there is no GPU: no NVIDIA driver is loaded"},
-		"no library":       {withGPU, Options{Library: "/nowhere/libcuda.so.1"}, func(*testing.T) {}, "install the driver's libraries"},
-		"none shown":       {withGPU, Options{Library: library}, func(t *testing.T) { t.Setenv("FAKE_CUDA_DEVICES", "0") }, "CUDA_VISIBLE_DEVICES"},
-		"none configured":  {withGPU, Options{Library: library, Devices: []string{"GPU-x"}}, func(*testing.T) {}, "is not among the configured ones"},
-		"they do not tell": {withGPU, Options{Library: library}, func(t *testing.T) { cudatest.Fail(t, "cuDeviceGetCount", 1, 999) }, "counting devices"},
+		"no GPU":           {&hw.Host{GPUReason: "no NVIDIA driver is loaded"}, devices.Options{}, func(*testing.T) {}, "there is no GPU: no NVIDIA driver is loaded"},
+		"no library":       {withGPU, devices.Options{Library: "/nowhere/libcuda.so.1"}, func(*testing.T) {}, "install the driver's libraries"},
+		"none shown":       {withGPU, devices.Options{Library: library}, func(t *testing.T) { t.Setenv("FAKE_CUDA_DEVICES", "0") }, "CUDA_VISIBLE_DEVICES"},
+		"none configured":  {withGPU, devices.Options{Library: library, Use: []string{"GPU-x"}}, func(*testing.T) {}, "is not among the configured ones"},
+		"they do not tell": {withGPU, devices.Options{Library: library}, func(t *testing.T) { cudatest.Fail(t, "cuDeviceGetCount", 1, 999) }, "counting devices"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.set(t)
-			if err := New(c.o).Probe(c.host); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := New(Options{Devices: devices.New(c.o)}).Probe(c.host); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Probe gives %v, want %q", err, c.want)
 			}
 		})
@@ -344,8 +345,8 @@ func TestProbeSaysWhyNot(t *testing.T) {
 
 // TestShapes wants every division of work to fit what the device has, and to have a thread for every row.
 func TestShapes(t *testing.T) {
-	b := fake(t, Options{})
-	facts := b.devices[0].facts
+	b := fake(t, devices.Options{})
+	facts := b.set.All()[0].Facts()
 	for _, views := range []int{1, 30, 31, 200, 1000, 3000, 12000} {
 		for _, rows := range []int{1, 32, 2048, 100000} {
 			for _, value := range []int{4, 8} {

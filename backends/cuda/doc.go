@@ -30,7 +30,11 @@
 // # When something is wrong
 //
 // Out of memory is engine.ErrMemory, at load or for one request, and nothing else happens. After errors that leave a context broken, the device
-// is lost for this process: the backend says so once (Options.Lost), opens nothing on it any more, and all runs on it fail with a sentence
-// until the daemon has opened the models again elsewhere. It is the same for a device that Drain has taken out of use, but that its models
-// go on running meanwhile.
+// is lost for this process: the set of devices says so once, nothing is opened on it any more, and all runs on it fail with a sentence until the
+// daemon has opened the models again elsewhere. It is the same for a device that was taken out of use (devices.Set.Drain), but that its models go
+// on running meanwhile.
+//
+// # Several devices
+//
+// Which device a model is on, or which, package devices decides (engine.OpenOptions.GPUs). Each has all of it.
 package cuda

@@ -17,6 +17,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda"
 	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -64,7 +65,7 @@ func TestEveryCallFails(t *testing.T) {
 		}
 		return nil
 	}
-	b := fake(t, Options{})
+	b := fake(t, devices.Options{})
 	before := cuda.Live()
 	for _, call := range calls {
 		failed := 0
@@ -87,7 +88,7 @@ func TestEveryCallFails(t *testing.T) {
 			if kinds != 1 || !errors.Is(err, engine.ErrMemory) || strings.ContainsAny(err.Error(), "\n") {
 				t.Errorf("call %d of %s: %v", n, call, err)
 			}
-			if d := b.Devices()[0]; d.Out != "" || d.Models != 0 {
+			if d := b.set.All()[0].State(); d.Out != "" || d.Models != 0 {
 				t.Errorf("call %d of %s: a lack of memory leaves the device %+v", n, call, d)
 			}
 		}
@@ -109,13 +110,13 @@ func TestLostDevice(t *testing.T) {
 	dir := testkit.Alone(t, f.Files[0])
 	var mu sync.Mutex
 	var lost []string
-	b := fake(t, Options{Lost: func(uuid, reason string) {
+	b := fake(t, devices.Options{Lost: func(uuid, reason string) {
 		mu.Lock()
 		defer mu.Unlock()
 		lost = append(lost, uuid+" "+reason)
 	}})
 	first, second := backendtest.Open(t, b, dir), backendtest.Open(t, b, dir)
-	if a, z := first.Properties().Device, second.Properties().Device; a == z {
+	if a, z := deviceOf(first), deviceOf(second); a == z {
 		t.Errorf("two models are on one device of two, %s", a)
 	}
 	rows := testkit.Rows(fewRows+1, f.Features)
@@ -147,7 +148,7 @@ func TestLostDevice(t *testing.T) {
 	}
 	t.Setenv("FAKE_CUDA_FAIL", "")
 	mu.Lock()
-	if len(lost) != 1 || !strings.HasPrefix(lost[0], first.Properties().Device+" ") {
+	if len(lost) != 1 || !strings.HasPrefix(lost[0], deviceOf(first)+" ") {
 		t.Errorf("told of %q", lost)
 	}
 	mu.Unlock()
@@ -158,11 +159,11 @@ func TestLostDevice(t *testing.T) {
 		t.Errorf("the other device: %v", err)
 	}
 	for range 3 {
-		if m := backendtest.Open(t, b, dir); m.Properties().Device != second.Properties().Device {
+		if m := backendtest.Open(t, b, dir); deviceOf(m) != deviceOf(second) {
 			t.Error("a model was opened on a lost device")
 		}
 	}
-	b.Drain(second.Properties().Device, "GPU has reported Xid 79")
+	b.set.Drain(deviceOf(second), "GPU has reported Xid 79")
 	_, err = b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
 	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "out of use: ") {
 		t.Errorf("with no device left: %v", err)
@@ -171,6 +172,9 @@ func TestLostDevice(t *testing.T) {
 		t.Errorf("a drained device does not run what is on it: %v", err)
 	}
 }
+
+// deviceOf is the only device of a model.
+func deviceOf(m engine.Model) string { return strings.Join(m.Properties().Devices, " ") }
 
 // folders is a Source of folders.
 type folders struct{}
@@ -222,7 +226,7 @@ func TestEngineMovesModels(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := testkit.Alone(t, f.Files[0])
-	b := fake(t, Options{})
+	b := fake(t, devices.Options{})
 	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: []engine.Backend{slow{forest.New()}, onFake{b}}, Source: folders{}})
 	if err != nil {
 		t.Fatal(err)
@@ -237,8 +241,8 @@ func TestEngineMovesModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if loaded.Backend != "cuda" || loaded.Device == "" {
-		t.Fatalf("chosen is %s on %q: %+v", loaded.Backend, loaded.Device, loaded.Candidates)
+	if loaded.Backend != "cuda" || len(loaded.Devices) != 1 {
+		t.Fatalf("chosen is %s on %q: %+v", loaded.Backend, loaded.Devices, loaded.Candidates)
 	}
 	const n = 64
 	rows := testkit.Rows(n, f.Features)
@@ -268,7 +272,7 @@ func TestEngineMovesModels(t *testing.T) {
 		if pinned, err := predict(); err != nil || !pinned {
 			t.Fatalf("on a GPU: pinned %v, %v", pinned, err)
 		}
-		device := loaded.Device
+		device := loaded.Devices[0]
 		if seen[device] {
 			t.Fatalf("moved to %s again", device)
 		}
@@ -285,8 +289,8 @@ func TestEngineMovesModels(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if loaded.Backend != "forest" || loaded.Device != "" || loaded.Generation == 1 {
-		t.Errorf("with no GPU left it is %s on %q", loaded.Backend, loaded.Device)
+	if loaded.Backend != "forest" || len(loaded.Devices) != 0 || loaded.Generation == 1 {
+		t.Errorf("with no GPU left it is %s on %q", loaded.Backend, loaded.Devices)
 	}
 	if pinned, err := predict(); err != nil || pinned {
 		t.Errorf("on the processor: pinned %v, %v", pinned, err)
@@ -294,4 +298,120 @@ func TestEngineMovesModels(t *testing.T) {
 	if _, err := e.Reopen(t.Context(), "nothing"); !errors.Is(err, engine.ErrNotFound) {
 		t.Errorf("reopening what is not there: %v", err)
 	}
+}
+
+// TestOneModelOnSeveralDevices: its instances are on one device after the other, take memory that is pinned for any, and when one device is lost those
+// of the other go on; opened again, the model is where there is a device left.
+func TestOneModelOnSeveralDevices(t *testing.T) {
+	t.Setenv("FAKE_CUDA_DEVICES", "3")
+	f := testkit.ModelNamed(t, "binary-3.2.0")
+	parsed, err := parse(t, f.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := testkit.Alone(t, f.Files[0])
+	b := fake(t, devices.Options{})
+	all := b.set.All()
+	first, third := all[0].Facts().UUID, all[2].Facts().UUID
+	open := func(gpus string) (engine.Model, error) {
+		o := backendtest.Options()
+		o.GPUs = gpus
+		return b.Open(t.Context(), backendtest.Artifact(t, dir), o)
+	}
+	m, err := open(third + "," + first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if got := m.Properties().Devices; !slices.Equal(got, []string{third, first}) {
+		t.Fatalf("it is on %v", got)
+	}
+	rows := testkit.Rows(fewRows+100, f.Features)
+	want := predictions(t, parsed, rows)
+	n := len(want)
+	in, out := pinnedBy(t, m, n*f.Features), pinnedBy(t, m, n)
+	defer in.Buffer.Release()
+	defer out.Buffer.Release()
+	copy(in.Bytes(), tensor.AsBytes(rows))
+	in.Shape, out.Shape = tensor.MustShape(int64(n), int64(f.Features)), tensor.MustShape(int64(n), 1)
+	var instances []engine.Instance
+	defer func() {
+		for _, i := range instances {
+			if err := i.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	used := func() (devices []int64) {
+		for _, d := range all {
+			devices = append(devices, d.State().Memory.InUse)
+		}
+		return devices
+	}
+	before := used()
+	for range 4 {
+		i, err := m.NewInstance()
+		if err != nil {
+			t.Fatal(err)
+		}
+		instances = append(instances, i)
+		clear(out.Bytes())
+		if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tensor.View[float32](out); err != nil || !slices.EqualFunc(got, want, sameBits) {
+			t.Errorf("instance %d answers differently, %v", len(instances), err)
+		}
+	}
+	after := used()
+	if after[0] <= before[0] || after[0] != after[2] || after[1] != 0 {
+		t.Errorf("the devices have %v and then %v bytes in use", before, after)
+	}
+	cudatest.Fail(t, "kernel", 1, 719)
+	if err := instances[0].Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); !errors.Is(err, cuda.ErrLost) {
+		t.Errorf("on a device that is being lost: %v", err)
+	}
+	t.Setenv("FAKE_CUDA_FAIL", "")
+	for k, i := range instances {
+		if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); errors.Is(err, cuda.ErrLost) != (k%2 == 0) {
+			t.Errorf("instance %d, after the first device was lost: %v", k, err)
+		}
+	}
+	for gpus, want := range map[string][]string{devices.Every: {all[1].Facts().UUID, first}, third + "," + first: {first}} {
+		next, err := open(gpus)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := next.Properties()
+		if !slices.Equal(p.Devices, want) || len(p.Notes) != 1 || !strings.Contains(p.Notes[0].Text, "it is not on "+third) {
+			t.Errorf("%s: it is on %v, %+v", gpus, p.Devices, p.Notes)
+		}
+		if err := next.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := open(third); !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "is out of use: ") {
+		t.Errorf("on the lost device alone: %v", err)
+	}
+	if _, err := open("GPU-of-somebody"); !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "gpus names GPU-of-somebody") {
+		t.Errorf("on a device that is not there: %v", err)
+	}
+}
+
+// pinnedBy is a tensor of so many values in the model's own memory.
+func pinnedBy(t *testing.T, m engine.Model, values int) tensor.Tensor {
+	t.Helper()
+	b, err := m.(engine.Allocator).Allocate(4 * values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := tensor.In("x", tensor.FP32, tensor.MustShape(int64(values), 1), b, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
 }

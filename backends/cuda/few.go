@@ -26,10 +26,10 @@ type few struct {
 
 func (m *model) newFew(s *slot) (f *few, err error) {
 	f = &few{slot: s}
-	if f.in, err = m.device.pool.Pinned(4 * fewRows * m.features); err != nil {
+	if f.in, err = m.lease.Pool.Pinned(4 * fewRows * m.features); err != nil {
 		return nil, err
 	}
-	if f.out, err = m.device.pool.Pinned(fewRows * m.resultBytes()); err != nil {
+	if f.out, err = m.lease.Pool.Pinned(fewRows * m.resultBytes()); err != nil {
 		f.in.Release()
 		return nil, err
 	}

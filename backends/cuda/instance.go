@@ -3,10 +3,13 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -16,6 +19,8 @@ type instance struct {
 	slots []*slot
 	few   *few
 	row   []float64 // of the host's transforms
+	// began is the start of a large batch, where somebody is told of chunks; else nil.
+	began *cuda.Event
 }
 
 // slot is a stream and the memory of one chunk on its way.
@@ -31,6 +36,8 @@ type slot struct {
 	to   unsafe.Pointer // where the predictions go
 	// direct tells that they have been put there by the device.
 	direct bool
+	// marks are when a chunk began, was copied in, computed and copied out, where somebody is told; else there are none.
+	marks []*cuda.Event
 	// run is the kernel's parameter, alone in its memory: C is shown nothing that leads on into the Go heap.
 	run *run
 }
@@ -44,11 +51,16 @@ func (m *model) NewInstance() (engine.Instance, error) {
 			i.slots[n] = s
 			continue
 		}
-		return nil, m.device.failed(and(err, i.free()))
+		return nil, m.device.Failed(devices.And(err, i.free()))
 	}
 	var err error
+	if m.device.timeline != nil {
+		if i.began, err = m.lease.Context.NewEvent(true); err != nil {
+			return nil, m.device.Failed(devices.And(err, i.free()))
+		}
+	}
 	if i.few, err = m.newFew(i.slots[0]); err != nil {
-		return nil, m.device.failed(and(err, i.free()))
+		return nil, m.device.Failed(devices.And(err, i.free()))
 	}
 	return i, nil
 }
@@ -57,13 +69,13 @@ func (m *model) newSlot() (s *slot, err error) {
 	s = &slot{}
 	defer func() {
 		if err != nil {
-			err = and(err, s.free(m.device.pool))
+			err = devices.And(err, s.free(m.lease.Pool))
 		}
 	}()
-	if s.stream, err = m.device.context.NewStream(); err != nil {
+	if s.stream, err = m.lease.Context.NewStream(); err != nil {
 		return s, err
 	}
-	pool := m.device.pool
+	pool := m.lease.Pool
 	if s.in, err = pool.Alloc(4 * m.chunk * m.features); err != nil {
 		return s, err
 	}
@@ -73,6 +85,13 @@ func (m *model) newSlot() (s *slot, err error) {
 	parameter := m.run
 	s.run = &parameter
 	s.run.in, s.run.margins, s.run.out = s.in.At, s.margins.At, s.margins.At
+	for m.device.timeline != nil && len(s.marks) < 4 {
+		e, err := m.lease.Context.NewEvent(true)
+		if err != nil {
+			return s, err
+		}
+		s.marks = append(s.marks, e)
+	}
 	if m.valueBytes == 8 && !m.onHost() {
 		if s.out, err = pool.Alloc(4 * m.chunk * m.outputs); err != nil {
 			return s, err
@@ -89,15 +108,39 @@ func (s *slot) free(pool *cuda.Pool) (err error) {
 	}
 	s.stageIn.Release()
 	s.stageOut.Release()
+	for _, e := range s.marks {
+		err = errors.Join(err, e.Close())
+	}
 	if s.stream != nil {
-		err = s.stream.Close()
+		err = errors.Join(err, s.stream.Close())
 	}
 	return err
 }
 
+// mark records where a chunk is, if somebody is told.
+func (s *slot) mark(n int) error {
+	if s.marks == nil {
+		return nil
+	}
+	return s.stream.Record(s.marks[n])
+}
+
+// tell tells of the chunk that was done in the slot.
+func (i *instance) tell(s *slot, rows int) error {
+	c := Chunk{Slot: slices.Index(i.slots, s), Rows: rows}
+	for n, at := range []*time.Duration{&c.Began, &c.Copied, &c.Computed, &c.Returned} {
+		var err error
+		if *at, err = s.marks[n].Since(i.began); err != nil {
+			return err
+		}
+	}
+	i.model.device.timeline(c)
+	return nil
+}
+
 // launch puts the kernel on so many rows into the stream.
 func (m *model) launch(s *slot, rows int) error {
-	shape, _ := shapeFor(m.device.facts, m.views, rows, m.valueBytes, m.plain)
+	shape, _ := shapeFor(m.device.Facts(), m.views, rows, m.valueBytes, m.plain)
 	s.run.rows, s.run.blockRows, s.run.lanes = uint32(rows), uint32(shape.blockRows), uint32(shape.lanes)
 	s.run.staged, s.run.stride = flag(shape.staged), uint32(stride(m.views))
 	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
@@ -120,12 +163,12 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 	}
 	if rows <= fewRows {
 		if err := i.runFew(tensor.Pointer(in[0]), tensor.Pointer(out[0]), rows); err != nil {
-			return m.device.failed(err)
+			return m.device.Failed(err)
 		}
 		return nil
 	}
 	if err := i.runChunks(in[0], out[0], rows); err != nil {
-		return m.device.failed(err)
+		return m.device.Failed(err)
 	}
 	return nil
 }
@@ -134,10 +177,14 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 // borrowed.
 func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
 	m := i.model
-	pool := m.device.pool
 	from, to := tensor.Pointer(in), tensor.Pointer(out)
-	pinnedIn, pinnedOut := pool.Has(in.Buffer), pool.Has(out.Buffer) && !m.onHost()
+	pinnedIn, pinnedOut := cuda.Pinned(in.Buffer), cuda.Pinned(out.Buffer) && !m.onHost()
 	// Chunks of about the same size, so that the last one is not a short one that fills no GPU.
+	if i.began != nil {
+		if err := i.slots[0].stream.Record(i.began); err != nil {
+			return err
+		}
+	}
 	chunks := (rows + m.chunk - 1) / m.chunk
 	size := (rows + chunks - 1) / chunks
 	for at, n := 0, 0; at < rows && err == nil; n++ {
@@ -176,18 +223,30 @@ func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, p
 		landing = unsafe.Pointer(unsafe.SliceData(s.stageOut.Bytes()))
 	}
 	s.rows, s.to, s.direct = rows, to, pinnedOut // from here on something may be on its way
+	if err := s.mark(0); err != nil {
+		return err
+	}
 	if err := s.stream.CopyIn(s.in.At, from, bytes); err != nil {
+		return err
+	}
+	if err := s.mark(1); err != nil {
 		return err
 	}
 	if err := m.launch(s, rows); err != nil {
 		return err
 	}
-	return s.stream.CopyOut(landing, m.result(s), back)
+	if err := s.mark(2); err != nil {
+		return err
+	}
+	if err := s.stream.CopyOut(landing, m.result(s), back); err != nil {
+		return err
+	}
+	return s.mark(3)
 }
 
 func (i *instance) stage(b **tensor.Buffer, n int) (err error) {
 	if *b == nil {
-		*b, err = i.model.device.pool.Pinned(n)
+		*b, err = i.model.lease.Pool.Pinned(n)
 	}
 	return err
 }
@@ -204,6 +263,9 @@ func (i *instance) finish(s *slot) error {
 	}
 	if !s.direct {
 		i.put(s.stageOut.Bytes(), s.to, rows)
+	}
+	if s.marks != nil {
+		return i.tell(s, rows)
 	}
 	return nil
 }
@@ -243,9 +305,12 @@ func (i *instance) Close() error {
 
 func (i *instance) free() (err error) {
 	err = i.few.free()
+	if i.began != nil {
+		err = errors.Join(err, i.began.Close())
+	}
 	for _, s := range i.slots {
 		if s != nil {
-			err = errors.Join(err, s.free(i.model.device.pool))
+			err = errors.Join(err, s.free(i.model.lease.Pool))
 		}
 	}
 	return err

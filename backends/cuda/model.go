@@ -6,6 +6,7 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -23,6 +24,7 @@ type run struct {
 // model is an opened model file on a device, of which it counts as a user. It owns its tables; its instances only run it.
 type model struct {
 	device    *device
+	lease     *devices.Lease // on the device
 	signature engine.Signature
 	head      ensemble.Ensemble // without its trees: what the transform of margins depends on
 	rounds    int
@@ -47,13 +49,13 @@ const (
 	maxChunk = 128 << 10
 )
 
-// batchRows is how many rows are worth being gathered: about as many as a GPU has threads for at once.
+// batchRows is how many rows can be worth being gathered: about as many as a GPU has threads for at once. How many are, the engine measures.
 const batchRows = 16 << 10
 
 // newModel puts the model's tables on the device.
-func newModel(e *ensemble.Ensemble, t *tables, signature engine.Signature, d *device) (*model, error) {
+func newModel(e *ensemble.Ensemble, t *tables, signature engine.Signature, d *device, l *devices.Lease) (*model, error) {
 	m := &model{
-		device: d, signature: signature, head: *e, rounds: e.Rounds(),
+		device: d, lease: l, signature: signature, head: *e, rounds: e.Rounds(),
 		features: e.NumFeature, groups: e.Groups, outputs: e.Outputs(), views: len(t.views), plain: t.plain, valueBytes: 4,
 	}
 	m.head.Trees = nil
@@ -69,16 +71,16 @@ func newModel(e *ensemble.Ensemble, t *tables, signature engine.Signature, d *de
 	}
 	m.function = d.functions[name]
 	m.chunk = min(maxChunk, max(minChunk, chunkBytes/(4*m.features)/threads*threads))
-	if _, ok := shapeFor(d.facts, m.views, m.chunk, m.valueBytes, m.plain); !ok {
-		return nil, fmt.Errorf("%w on a GPU: its splits look at %d columns in ways of their own, more than the shared memory of %s holds", engine.ErrUnsupported, m.views, d.facts.Name)
+	if _, ok := shapeFor(d.Facts(), m.views, m.chunk, m.valueBytes, m.plain); !ok {
+		return nil, fmt.Errorf("%w on a GPU: its splits look at %d columns in ways of their own, more than the shared memory of %s holds", engine.ErrUnsupported, m.views, d.Facts().Name)
 	}
 	data, at := t.bytes()
 	var err error
-	if m.tables, err = d.pool.Alloc(at.size); err != nil {
+	if m.tables, err = l.Pool.Alloc(at.size); err != nil {
 		return nil, err
 	}
 	if err := m.load(data); err != nil {
-		d.pool.Free(m.tables)
+		l.Pool.Free(m.tables)
 		return nil, err
 	}
 	base := m.tables.At
@@ -107,7 +109,7 @@ func (m *model) load(data []byte) error {
 	}
 	defer b.Release()
 	copy(b.Bytes(), data)
-	s, err := m.device.context.NewStream()
+	s, err := m.lease.Context.NewStream()
 	if err != nil {
 		return err
 	}
@@ -137,17 +139,17 @@ func (m *model) Signature() engine.Signature { return m.signature }
 
 // Properties says which device it is on.
 func (m *model) Properties() engine.Properties {
-	d := m.device.facts
+	d := m.device.Facts()
 	return engine.Properties{
-		BatchRows: batchRows, Variant: fmt.Sprintf("%s, compute capability %s", d.Name, d.ComputeCapability()), Version: m.head.Version, Device: d.UUID,
+		BatchRows: batchRows, Variant: fmt.Sprintf("%s, compute capability %s", d.Name, d.ComputeCapability()), Version: m.head.Version, Devices: []string{d.UUID},
 	}
 }
 
 // Allocate lends pinned memory, which the device copies by itself. See engine.Allocator.
-func (m *model) Allocate(n int) (*tensor.Buffer, error) { return m.device.pool.Pinned(n) }
+func (m *model) Allocate(n int) (*tensor.Buffer, error) { return m.lease.Pool.Pinned(n) }
 
 // Close gives back the tables, and with the last model of a device all that is held of it. The engine has released every Buffer by then.
 func (m *model) Close() error {
-	m.device.pool.Free(m.tables)
-	return m.device.leave()
+	m.lease.Pool.Free(m.tables)
+	return m.device.leave(m.lease)
 }

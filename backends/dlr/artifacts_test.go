@@ -3,11 +3,17 @@
 package dlr_test
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/backends/backendtest"
 	"github.com/picket-ml/picket/backends/dlr"
@@ -35,6 +41,30 @@ func signature(in, out string, inDims, outDims []int64) engine.Signature {
 	return engine.Signature{
 		Inputs:  []engine.TensorSpec{{Name: in, DType: tensor.FP32, Dims: inDims}},
 		Outputs: []engine.TensorSpec{{Name: out, DType: tensor.FP32, Dims: outDims}},
+	}
+}
+
+// TestMemoryThatIsNot: a graph that asks for more than there is is refused, and not by the end of the process.
+func TestMemoryThatIsNot(t *testing.T) {
+	b := newBackend(t)
+	for _, shape := range []string{"[1, 1099511627776]", "[1099511627776, 1]"} {
+		dir := testkit.CopyDir(t, testkit.Path(t, "tvm/mlp_b1-v3"))
+		path := filepath.Join(dir, "compiled_model.json")
+		graph, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(graph), "[1, 64]", shape, 1)
+		if changed == string(graph) {
+			t.Fatal("BUG: the graph has no such tensor")
+		}
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Open(t.Context(), backendtest.Artifact(t, dir), backendtest.Options())
+		if !errors.Is(err, engine.ErrMemory) || m != nil {
+			t.Errorf("%s: %v, want %v", shape, err, engine.ErrMemory)
+		}
 	}
 }
 
@@ -208,6 +238,39 @@ func TestAgreesWithTVM(t *testing.T) {
 		if !slices.Equal(answers[0], answers[1]) {
 			t.Errorf("%s: the answers differ", name)
 		}
+	}
+}
+
+// TestThreadKeepsItsProcessors: TVM binds the thread that runs a graph to the first processor, if nobody forbids it.
+func TestThreadKeepsItsProcessors(t *testing.T) {
+	m := backendtest.Open(t, newBackend(t), testkit.Path(t, "tvm/mlp_b1-v3"))
+	i, err := m.NewInstance()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := m.Signature()
+	in, out := made(t, s.Inputs), made(t, s.Outputs)
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: what became of the thread ends with it
+		var before, after unix.CPUSet
+		err := unix.SchedGetaffinity(0, &before)
+		if err == nil {
+			err = i.Run(in, out, 1)
+		}
+		if err == nil {
+			err = unix.SchedGetaffinity(0, &after)
+		}
+		if err == nil && before != after {
+			err = fmt.Errorf("a thread that could run on %d processors is bound to %d of them", before.Count(), after.Count())
+		}
+		ended <- err
+	}()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -36,8 +36,10 @@
 //     meanwhile.
 //   - The number of threads is a setting of the process, read from
 //     OMP_NUM_THREADS (trees) and TVM_NUM_THREADS (graphs). The backend sets
-//     both from Options.Threads before it opens its first library, but leaves
-//     alone what the environment already says.
+//     both from Options.Threads before it opens its first library, and
+//     TVM_BIND_THREADS to 0, without which a graph binds each thread that runs
+//     it to the first processor, so that two instances are no faster than one.
+//     It leaves alone what the environment already says.
 //   - 1.6 loses some 50 bytes with every tensor set, and where it was allowed
 //     more than one thread, threads with every model deleted. A tree model is
 //     better served by the treelite backend.

@@ -6,21 +6,25 @@ import (
 	"sync"
 )
 
-// The variables from which libdlr takes its number of threads: for trees when a
-// model is made, for graphs when a thread first runs one.
-var threadVariables = []string{"OMP_NUM_THREADS", "TVM_NUM_THREADS"}
+// threadVariables are the variables from which libdlr takes what it does with threads: how many it uses for trees, read
+// when a model is made, and for graphs, read when a thread first runs one; and whether TVM binds that thread, which is
+// not its own, to the first processor. It would share it with every other instance's, and with the threads that Go
+// makes from there.
+func threadVariables(threads int) [][2]string {
+	return [][2]string{{"OMP_NUM_THREADS", strconv.Itoa(threads)}, {"TVM_NUM_THREADS", strconv.Itoa(threads)}, {"TVM_BIND_THREADS", "0"}}
+}
 
 // threadsOnce guards the environment, which is the process's too: changing it
 // while C code reads it would be a race.
 var threadsOnce sync.Once
 
-// limitThreads tells libdlr how many threads to use, before one is loaded, where
+// limitThreads tells libdlr what to do with threads, before one is loaded, where
 // the environment does not. Only the first call of the process has an effect.
 func limitThreads(n int) (err error) {
 	threadsOnce.Do(func() {
-		for _, name := range threadVariables {
-			if _, set := os.LookupEnv(name); !set && err == nil {
-				err = os.Setenv(name, strconv.Itoa(n))
+		for _, v := range threadVariables(n) {
+			if _, set := os.LookupEnv(v[0]); !set && err == nil {
+				err = os.Setenv(v[0], v[1])
 			}
 		}
 	})

@@ -68,7 +68,7 @@ func inspectLibrary(a *engine.Artifact, layout neo.Layout, metadata neo.Metadata
 		return m, err
 	}
 	if layout.Kind == neo.TVM {
-		return m, checkGraph(a, layout)
+		return m, checkGraph(a, layout, &host.Memory)
 	}
 	return m, nil
 }

@@ -80,22 +80,25 @@ func ReadGraph(a *engine.Artifact, l Layout) (*Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := ParseGraph(data)
+	g, err := parseGraph(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, l.Graph, err)
 	}
 	return g, nil
 }
 
-// ParseGraph reads the content of a compiled_model.json, which is not trusted.
+// parseGraph reads the content of a compiled_model.json, which is not trusted.
 // What it returns can be run in the order of its nodes: each takes what is there
 // by then, no tensor's memory is written to while its content is still to be read,
 // and no size overflows.
-func ParseGraph(data []byte) (*Graph, error) {
+func parseGraph(data []byte) (*Graph, error) {
 	if len(data) > maxGraphBytes {
 		return nil, fmt.Errorf("it has %d bytes, the limit is %d", len(data), maxGraphBytes)
 	}
 	if err := checkDepth(data); err != nil {
+		return nil, err
+	}
+	if err := checkKeys(data); err != nil {
 		return nil, err
 	}
 	var d graphDocument
@@ -162,8 +165,11 @@ func (g *Graph) readNode(i int, d *graphDocument) error {
 		return fmt.Errorf("has the operation %q, and should have null or tvm_op", trim(from.Op))
 	}
 	attrs := from.Attrs
-	if attrs == nil {
+	switch {
+	case attrs == nil:
 		attrs = from.Attr
+	case from.Attr != nil:
+		return fmt.Errorf("has both attrs and attr, of which one would be overlooked")
 	}
 	var err error
 	if node.Function, err = attribute(attrs, "func_name"); err != nil {

@@ -19,7 +19,7 @@ func realGraph(t testing.TB) []byte {
 }
 
 func TestParseGraph(t *testing.T) {
-	g, err := ParseGraph(realGraph(t))
+	g, err := parseGraph(realGraph(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestFollowsStorage(t *testing.T) {
 		"an odd function":     {[]node{{}, {"f g", []int{0}, 1, nil}}, "which is no name of a function"},
 		"an input with input": {[]node{{}, {"", []int{0}, 1, nil}}, "is to be filled by the caller, and has 1 inputs"},
 	} {
-		g, err := ParseGraph(madeUp(tc.nodes...))
+		g, err := parseGraph(madeUp(tc.nodes...))
 		switch {
 		case tc.says == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -142,13 +142,16 @@ func TestRefusesDamagedGraph(t *testing.T) {
 		"no output":               {"\"heads\": [\n    [\n      9, \n      0, \n      0\n    ]\n  ]", `"heads": []`, "gives 0 outputs"},
 		"an output not there":     {"9, \n      0, \n      0", "9, 1, 0", "its heads name output 1 of node 9, which has 1"},
 		"a node out of reach":     {"9, \n      0, \n      0", "10, 0, 0", "its heads name an output of node 10"},
+		"a key twice":             {`"heads":`, `"heads": [], "heads":`, `the key "heads" twice`},
+		"a key in two cases":      {`"shape": [`, `"Shape": [], "shape": [`, `the key "shape" twice`},
+		"an older spelling too":   {`"attrs": {`, `"attr": {"func_name": "other"}, "attrs": {`, "both attrs and attr"},
 		"a nest":                  {"[1, 30]", strings.Repeat("[", 1000), "nests more than"},
 	} {
 		damaged := strings.Replace(data, tc.old, tc.now, 1)
 		if damaged == data {
 			t.Errorf("BUG: %s changes nothing", name)
 		}
-		if _, err := ParseGraph([]byte(damaged)); err == nil || !strings.Contains(err.Error(), tc.says) {
+		if _, err := parseGraph([]byte(damaged)); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: want an error that says %q, got %v", name, tc.says, err)
 		}
 	}
@@ -159,7 +162,7 @@ func FuzzGraph(f *testing.F) {
 	f.Add(realGraph(f))
 	f.Add(madeUp(node{}, node{"f", []int{0}, 1, nil}, node{Nop, []int{1}, 1, []int64{4}}, node{"g", []int{2}, 2, nil}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := ParseGraph(data)
+		g, err := parseGraph(data)
 		if err != nil {
 			if g != nil {
 				t.Fatal("an error and a value")

@@ -25,7 +25,7 @@ const (
 // Metadata is what compiled.meta says of a model.
 type Metadata struct {
 	// Inputs and Outputs are empty where the file does not list them. Dims hold
-	// what the file says: any of them may be negative for "not fixed".
+	// what the file says: any of them may be -1 for "not fixed".
 	Inputs, Outputs []engine.TensorSpec
 	// SparseInput tells that an exact zero in the input of a tree model stands
 	// for a missing value.
@@ -111,16 +111,16 @@ func ReadMetadata(a *engine.Artifact, l Layout) (Metadata, error) {
 	if err != nil {
 		return Metadata{}, err
 	}
-	m, err := ParseMetadata(data)
+	m, err := parseMetadata(data)
 	if err != nil {
 		return Metadata{}, fmt.Errorf("%w: reading %s: %w", engine.ErrArtifact, l.Metadata, err)
 	}
 	return m, nil
 }
 
-// ParseMetadata reads the content of a compiled.meta, which is not trusted: its
+// parseMetadata reads the content of a compiled.meta, which is not trusted: its
 // size, depth, number of tensors and names are bounded.
-func ParseMetadata(data []byte) (Metadata, error) {
+func parseMetadata(data []byte) (Metadata, error) {
 	if len(data) > maxMetadataBytes {
 		return Metadata{}, fmt.Errorf("it has %d bytes, the limit is %d", len(data), maxMetadataBytes)
 	}
@@ -128,6 +128,9 @@ func ParseMetadata(data []byte) (Metadata, error) {
 		return Metadata{}, nil
 	}
 	if err := checkDepth(data); err != nil {
+		return Metadata{}, err
+	}
+	if err := checkKeys(data); err != nil {
 		return Metadata{}, err
 	}
 	if err := checkKinds(data); err != nil {
@@ -189,6 +192,11 @@ func specs(list string, entries []tensorEntry) ([]engine.TensorSpec, error) {
 		if slices.ContainsFunc(out, func(o engine.TensorSpec) bool { return o.Name == e.Name }) {
 			return nil, fmt.Errorf("%s: another tensor is named %q too", where, e.Name)
 		}
+		for _, size := range e.Shape {
+			if size < -1 || size == 0 {
+				return nil, fmt.Errorf("%s has a dimension of %d, and should have 1 or more, or -1 where it is not fixed", where, size)
+			}
+		}
 		out = append(out, engine.TensorSpec{Name: e.Name, DType: d, Dims: e.Shape})
 	}
 	return out, nil
@@ -237,6 +245,46 @@ func checkDepth(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// checkKeys refuses JSON in which two readers could see two things: an object with a key that is there twice, in whatever case. The package encoding/json takes the
+// last of them and any case, and the runtimes, which read the same bytes once they have passed here, take others. The depth was checked before; what is no JSON
+// is left to whoever decodes it.
+func checkKeys(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var twice error
+	var value func() bool // tells whether to go on
+	value = func() bool {
+		token, err := d.Token()
+		open, nested := token.(json.Delim)
+		if err != nil || !nested {
+			return err == nil
+		}
+		seen := map[string]bool{}
+		for d.More() {
+			if open == '{' {
+				token, err := d.Token()
+				key, isText := token.(string)
+				if err != nil || !isText {
+					return false
+				}
+				folded := strings.ToLower(strings.ToUpper(key))
+				if seen[folded] {
+					twice = fmt.Errorf("it has the key %q twice in one place, and not all would read the same", trim(key))
+					return false
+				}
+				seen[folded] = true
+			}
+			if !value() {
+				return false
+			}
+		}
+		_, err = d.Token()
+		return err == nil
+	}
+	value()
+	return twice
 }
 
 // checkKinds refuses, among the keys that libdlr reads, values of other kinds

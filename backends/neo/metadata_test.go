@@ -37,7 +37,7 @@ func TestParseMetadata(t *testing.T) {
 		"brackets in text": {`{"note": "` + strings.Repeat(`[\"`, 1000) + `"}`, Metadata{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := ParseMetadata([]byte(tc.text))
+			got, err := parseMetadata([]byte(tc.text))
 			if err != nil || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, tc.want)
 			}
@@ -48,35 +48,38 @@ func TestParseMetadata(t *testing.T) {
 func TestParseMetadataRefuses(t *testing.T) {
 	input := func(entry string) string { return `{"Model": {"Inputs": [` + entry + `]}}` }
 	for name, tc := range map[string]struct{ text, say string }{
-		"too long":          {strings.Repeat(" ", maxMetadataBytes+1), "the limit is"},
-		"too deep":          {strings.Repeat(`{"a":`, maxDepth+1), "levels deep"},
-		"no object":         {`[]`, "it is not a JSON object"},
-		"null requirements": {`{"Requirements": null}`, "its Requirements is not a JSON object"},
-		"null device":       {`{"Requirements": {"TargetDeviceType": null}}`, "its Requirements.TargetDeviceType is not a string"},
-		"a list of models":  {`{"Model": []}`, "its Model is not a JSON object"},
-		"cut off":           {`{"Model": {`, "not the JSON"},
-		"wrong type":        {`{"Model": {"SparseInput": 1}}`, "SparseInput"},
-		"no name":           {input(`{"dtype": "float32"}`), "no name"},
-		"a long name":       {input(`{"name": "` + strings.Repeat("x", 300) + `", "dtype": "float32"}`), "300 bytes"},
-		"an evil name":      {input(`{"name": "a\nb", "dtype": "float32"}`), "control character"},
-		"an unknown type":   {input(`{"name": "a", "dtype": "` + strings.Repeat("x", 300) + `"}`), "unknown element type"},
-		"many dimensions":   {input(`{"name": "a", "dtype": "float32", "shape": [1,1,1,1,1,1,1,1,1]}`), "9 dimensions"},
-		"half dimensions":   {input(`{"name": "a", "dtype": "float32", "shape": [1.5]}`), "not the JSON"},
-		"huge dimensions":   {input(`{"name": "a", "dtype": "float32", "shape": [99999999999999999999]}`), "not the JSON"},
-		"twins":             {input(`{"name": "a", "dtype": "int8"}, {"name": "a", "dtype": "int8"}`), "named"},
-		"many tensors":      {input(strings.TrimSuffix(strings.Repeat(`{},`, maxTensors+1), ",")), "257 tensors"},
-		"a source":          {`{"Picket": {"SourceSHA256": "0a"}}`, "its Picket.SourceSHA256 is not a SHA-256 digest"},
-		"a null source":     {`{"Picket": {"SourceSHA256": null}}`, "its Picket.SourceSHA256 is not a string"},
-		"no digest":         {`{"Picket": {"LibrarySHA256": ""}}`, "its Picket.LibrarySHA256 is not a SHA-256 digest"},
-		"a null digest":     {`{"Picket": {"LibrarySHA256": null}}`, "its Picket.LibrarySHA256 is not a string"},
-		"a number":          {`{"Picket": {"LibrarySHA256": 5}}`, "its Picket.LibrarySHA256 is not a string"},
-		"a short digest":    {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 63) + `"}}`, "which is 64 hexadecimal digits"},
-		"a long digest":     {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 66) + `"}}`, "which is 64 hexadecimal digits"},
-		"other digits":      {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("g", 64) + `"}}`, "which is 64 hexadecimal digits"},
-		"an evil device":    {`{"Requirements": {"TargetDeviceType": "\u0000"}}`, "control character"},
+		"too long":             {strings.Repeat(" ", maxMetadataBytes+1), "the limit is"},
+		"too deep":             {strings.Repeat(`{"a":`, maxDepth+1), "levels deep"},
+		"no object":            {`[]`, "it is not a JSON object"},
+		"null requirements":    {`{"Requirements": null}`, "its Requirements is not a JSON object"},
+		"null device":          {`{"Requirements": {"TargetDeviceType": null}}`, "its Requirements.TargetDeviceType is not a string"},
+		"a list of models":     {`{"Model": []}`, "its Model is not a JSON object"},
+		"cut off":              {`{"Model": {`, "not the JSON"},
+		"wrong type":           {`{"Model": {"SparseInput": 1}}`, "SparseInput"},
+		"no name":              {input(`{"dtype": "float32"}`), "no name"},
+		"a long name":          {input(`{"name": "` + strings.Repeat("x", 300) + `", "dtype": "float32"}`), "300 bytes"},
+		"an evil name":         {input(`{"name": "a\nb", "dtype": "float32"}`), "control character"},
+		"an unknown type":      {input(`{"name": "a", "dtype": "` + strings.Repeat("x", 300) + `"}`), "unknown element type"},
+		"many dimensions":      {input(`{"name": "a", "dtype": "float32", "shape": [1,1,1,1,1,1,1,1,1]}`), "9 dimensions"},
+		"half dimensions":      {input(`{"name": "a", "dtype": "float32", "shape": [1.5]}`), "not the JSON"},
+		"huge dimensions":      {input(`{"name": "a", "dtype": "float32", "shape": [99999999999999999999]}`), "not the JSON"},
+		"a negative dimension": {input(`{"name": "a", "dtype": "float32", "shape": [-2, 30]}`), "a dimension of -2"},
+		"no dimension":         {input(`{"name": "a", "dtype": "float32", "shape": [0, 30]}`), "a dimension of 0"},
+		"two devices":          {`{"Requirements": {"TargetDeviceType": "gpu"}, "requirements": {"TargetDeviceType": "cpu"}}`, `the key "requirements" twice`},
+		"twins":                {input(`{"name": "a", "dtype": "int8"}, {"name": "a", "dtype": "int8"}`), "named"},
+		"many tensors":         {input(strings.TrimSuffix(strings.Repeat(`{},`, maxTensors+1), ",")), "257 tensors"},
+		"a source":             {`{"Picket": {"SourceSHA256": "0a"}}`, "its Picket.SourceSHA256 is not a SHA-256 digest"},
+		"a null source":        {`{"Picket": {"SourceSHA256": null}}`, "its Picket.SourceSHA256 is not a string"},
+		"no digest":            {`{"Picket": {"LibrarySHA256": ""}}`, "its Picket.LibrarySHA256 is not a SHA-256 digest"},
+		"a null digest":        {`{"Picket": {"LibrarySHA256": null}}`, "its Picket.LibrarySHA256 is not a string"},
+		"a number":             {`{"Picket": {"LibrarySHA256": 5}}`, "its Picket.LibrarySHA256 is not a string"},
+		"a short digest":       {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 63) + `"}}`, "which is 64 hexadecimal digits"},
+		"a long digest":        {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("0", 66) + `"}}`, "which is 64 hexadecimal digits"},
+		"other digits":         {`{"Picket": {"LibrarySHA256": "` + strings.Repeat("g", 64) + `"}}`, "which is 64 hexadecimal digits"},
+		"an evil device":       {`{"Requirements": {"TargetDeviceType": "\u0000"}}`, "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := ParseMetadata([]byte(tc.text))
+			got, err := parseMetadata([]byte(tc.text))
 			if err == nil || !strings.Contains(err.Error(), tc.say) || len(err.Error()) > 1000 {
 				t.Errorf("the error does not say %q: %v", tc.say, err)
 			}
@@ -157,7 +160,7 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add([]byte(`[[[[`))
 	f.Add([]byte(`"\`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := ParseMetadata(data)
+		m, err := parseMetadata(data)
 		if err != nil {
 			if !reflect.DeepEqual(m, Metadata{}) {
 				t.Fatalf("an error and a value: %v, %+v", err, m)

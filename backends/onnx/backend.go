@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/dl"
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -57,6 +57,9 @@ type Backend struct {
 // New gives a backend that has opened nothing yet.
 func New(options Options) *Backend {
 	options.LibraryPath = cmp.Or(options.LibraryPath, os.Getenv(LibraryVariable))
+	if options.GPUs == nil {
+		options.GPUs = devices.New(devices.Options{})
+	}
 	return &Backend{options: options, log: cmp.Or(options.Log, slog.Default())}
 }
 
@@ -240,10 +243,13 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
 	}
+	if at.onGPU() && at.device != anyGPU && options.GPUs != "" {
+		return nil, fmt.Errorf("%w: provider %s names a GPU, and so does gpus: leave the number out", engine.ErrInvalidInput, at)
+	}
 	reason := ""
 	if auto {
-		at, reason = choosePlace(l, options.Host)
-	} else if err := at.check(l, options.Host); err != nil {
+		at, reason = choosePlace(l, options.Host, b.options.GPUs)
+	} else if err := at.check(l, options.Host, b.options.GPUs); err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrHost, err)
 	}
 	c, err := f.read(a, usableMemory(&options.Host.Memory))
@@ -251,21 +257,21 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 		return nil, err
 	}
 	defer c.release()
-	o := &opening{ctx: ctx, library: l, content: c, name: f.name, options: options, place: at}
-	m, err := o.model()
-	if err != nil && auto && at.provider != cpu && ctx.Err() == nil {
+	o := opening{ctx: ctx, library: l, content: c, name: f.name, options: options, place: at, metadata: metadata, beside: f.beside, memory: b.options.GPUs.Limits().Device}
+	if at.onGPU() {
+		m, err := o.onGPUs(b.options.GPUs)
+		if err == nil || !auto || ctx.Err() != nil {
+			return m, err
+		}
 		reason = fmt.Sprintf("provider %s cannot run it: %v", at, err)
 		o.place = place{}
-		m, err = o.model()
 	}
+	m, err := o.open()
 	if err != nil {
 		return nil, err
 	}
 	if reason != "" {
 		m.properties.Notes = append(m.properties.Notes, engine.Note{Level: slog.LevelInfo, Text: "it runs on the processor: " + reason})
-	}
-	if err := m.rename(metadata, f.beside); err != nil {
-		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }

@@ -111,6 +111,42 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+// TestHalvesAndBytes: networks compute in float16 and int8, as quantisation makes them, and the numbers are those that come of it by hand.
+func TestHalvesAndBytes(t *testing.T) {
+	// float16 in and out: twice x and 1, all of which it can hold. 0x3c00 is 1, 0x4000 is 2.
+	constant := func(name string, element int64, data ...byte) message {
+		return message(nil).number(2, element).text(8, name).part(9, data)
+	}
+	m := open(t, map[string][]byte{"m.onnx": file{
+		nodes:        []message{node("Mul", []string{"x", "two"}, []string{"v"}), node("Add", []string{"v", "one"}, []string{"y"})},
+		inputs:       []message{info("x", half, -1, 2)},
+		outputs:      []message{info("y", half, -1, 2)},
+		initializers: []message{constant("two", half, 0, 0x40), constant("one", half, 0, 0x3c)},
+	}.bytes()})
+	// 1, 2, -0.5 and 100 become 3, 5, 0 and 201.
+	out := call(t, m, 2, []byte{0, 0x3c, 0, 0x40, 0, 0xb8, 0x40, 0x56})
+	if want := []byte{0, 0x42, 0, 0x45, 0, 0, 0x48, 0x5a}; !bytes.Equal(out[0], want) {
+		t.Errorf("float16: got % x, want % x", out[0], want)
+	}
+	// int8 in, a product in int32, quantised to int8 again: 3 rows by [[1, -2], [3, 4]], divided by 2.
+	m = open(t, map[string][]byte{"m.onnx": file{
+		nodes: []message{
+			node("MatMulInteger", []string{"x", "w"}, []string{"v"}), node("Cast", []string{"v"}, []string{"f"}, whole("to", float)),
+			node("QuantizeLinear", []string{"f", "scale", "zero"}, []string{"y"}),
+		},
+		inputs:  []message{info("x", int8s, -1, 2)},
+		outputs: []message{info("y", int8s, -1, 2)},
+		initializers: []message{
+			message(nil).number(1, 2).number(1, 2).number(2, int8s).text(8, "w").part(9, []byte{1, 0xfe, 3, 4}), constant("scale", float, 0, 0, 0, 0x40), constant("zero", int8s, 0),
+		},
+	}.bytes()})
+	// [2, 4] gives 14 and 12, [-10, 2] gives -4 and 28, [100, 100] gives 400 and 200, of which half of the first is more than an int8 holds.
+	out = call(t, m, 3, []byte{2, 4, 0xf6, 2, 100, 100})
+	if want := []byte{7, 6, 0xfe, 14, 127, 100}; !bytes.Equal(out[0], want) {
+		t.Errorf("int8: got %v, want %v", out[0], want)
+	}
+}
+
 // TestSeveralTensors: two inputs and two outputs go by their own names and types.
 func TestSeveralTensors(t *testing.T) {
 	m := open(t, map[string][]byte{"m.onnx": file{
@@ -214,9 +250,9 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	twice := func(m message) message {
-		return m.part(13, message(nil).text(1, "location").text(2, "data"))
+		return m.Part(13, message(nil).Text(1, "location").Text(2, "data"))
 	}
-	inside := message(nil).part(1, node("Constant", nil, []string{"c"}, tensorAttribute("value", outside("c", "data", 0, 16, n, n)))).text(2, "branch").part(12, info("c", float, n, n))
+	inside := message(nil).Part(1, node("Constant", nil, []string{"c"}, tensorAttribute("value", outside("c", "data", 0, 16, n, n)))).Text(2, "branch").Part(12, info("c", float, n, n))
 	for name, c := range map[string]struct {
 		file []byte
 		kind error
@@ -235,7 +271,7 @@ func TestRefuses(t *testing.T) {
 		"fewer weights than it says":       {linear(n, outside("w", "data", 0, 8, n, n)).bytes(), engine.ErrArtifact, "ONNX Runtime 1.32.0 refuses m.onnx"},
 		"a constant outside":               {file{nodes: []message{node("Constant", nil, []string{"w"}, tensorAttribute("value", outside("w", "data", 0, 16, n, n))), sound.nodes[0]}, inputs: sound.inputs, outputs: sound.outputs}.bytes(), engine.ErrUnsupported, "only weights of the main graph may"},
 		"a branch with weights outside":    {file{nodes: append([]message{node("If", []string{"b"}, []string{"w"}, graphAttribute("then_branch", inside), graphAttribute("else_branch", inside))}, sound.nodes...), inputs: append([]message{info("b", boolean)}, sound.inputs...), outputs: sound.outputs}.bytes(), engine.ErrUnsupported, "only weights of the main graph may"},
-		"a function with them":             {file{nodes: sound.nodes, inputs: sound.inputs, outputs: sound.outputs, initializers: sound.initializers, functions: []message{message(nil).text(1, "f").part(7, node("Constant", nil, []string{"c"}, tensorAttribute("value", outside("c", "/etc/passwd", 0, 16, n, n))))}}.bytes(), engine.ErrUnsupported, "only weights of the main graph may"},
+		"a function with them":             {file{nodes: sound.nodes, inputs: sound.inputs, outputs: sound.outputs, initializers: sound.initializers, functions: []message{message(nil).Text(1, "f").Part(7, node("Constant", nil, []string{"c"}, tensorAttribute("value", outside("c", "/etc/passwd", 0, 16, n, n))))}}.bytes(), engine.ErrUnsupported, "only weights of the main graph may"},
 		"a compiled part":                  {one("EPContext", info("x", float, -1, n), info("y", float, -1, n)).bytes(), engine.ErrUnsupported, "compiled for one accelerator"},
 		"two graphs":                       {file{nodes: sound.nodes, inputs: sound.inputs, outputs: sound.outputs, initializers: sound.initializers, graphs: 2}.bytes(), engine.ErrArtifact, "it holds 2 graphs"},
 		"no operators":                     {file{inputs: sound.inputs, outputs: sound.outputs}.bytes(), engine.ErrArtifact, "no operator at all"},
@@ -253,7 +289,7 @@ func TestRefuses(t *testing.T) {
 		"rows in another place":            {one("Transpose", info("x", float, -1, n), info("y", float, n, -1)).bytes(), engine.ErrUnsupported, "depends on more than the number of rows"},
 		"no number of rows but one":        {file{nodes: []message{node("Concat", []string{"x", "w"}, []string{"y"}, whole("axis", 1))}, inputs: sound.inputs, outputs: []message{info("y", float, -1, -1)}, initializers: []message{weight("w", values, 1, 4)}}.bytes(), engine.ErrUnsupported, "cannot run 3 made-up rows"},
 		"weights of the wrong size":        {linear(n, weight("w", values[:3], n, n)).bytes(), engine.ErrArtifact, "ONNX Runtime 1.32.0 refuses m.onnx"},
-		"a weight that takes all there is": {linear(n, message(nil).number(1, 1<<40).number(1, 1<<40).number(2, float).text(8, "w").part(9, data)).bytes(), engine.ErrArtifact, "ONNX Runtime 1.32.0 refuses m.onnx"},
+		"a weight that takes all there is": {linear(n, message(nil).Number(1, 1<<40).Number(1, 1<<40).Number(2, float).Text(8, "w").Part(9, data)).bytes(), engine.ErrArtifact, "ONNX Runtime 1.32.0 refuses m.onnx"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBackend(t)
@@ -433,6 +469,25 @@ func TestThreads(t *testing.T) {
 		t.Errorf("three models of one thread took %d", n)
 	}
 	closeAll(single)
+}
+
+// TestCancelledWhileLoadedAgain: a model that turns out to be worth more threads is loaded a second time, and Open may end there too.
+func TestCancelledWhileLoadedAgain(t *testing.T) {
+	const n, times = 1024, 64
+	slow := linear(n, weight("w", make([]float32, n*n), n, n))
+	slow.nodes = nil
+	for i := range times {
+		slow.nodes = append(slow.nodes, node("MatMul", []string{fmt.Sprint("x", i), "w"}, []string{fmt.Sprint("x", i+1)}))
+	}
+	slow.inputs, slow.outputs = []message{info("x0", float, -1, n)}, []message{info(fmt.Sprint("x", times), float, -1, n)}
+	dir := folder(t, map[string][]byte{"m.onnx": slow.bytes()})
+	o := backendtest.Options()
+	o.Threads = 1
+	once := backendtest.OpensCancelled(t, newBackend(t), dir, o)
+	o.Threads = 2
+	if twice := backendtest.OpensCancelled(t, newBackend(t), dir, o); twice != once+1 {
+		t.Errorf("Open looked at its context %d times, and %d times where the model was to be loaded again", once, twice)
+	}
 }
 
 // TestGivesMemoryBack: a run of many rows leaves nothing of what it took.

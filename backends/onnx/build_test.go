@@ -1,11 +1,9 @@
 package onnx_test
 
 import (
-	"encoding/binary"
-	"math"
 	"strconv"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"github.com/picket-ml/picket/internal/testkit/onnxfile"
 )
 
 // ONNX's numbers of element types.
@@ -13,20 +11,17 @@ const (
 	float, uint8s, int8s, uint16s, int16s, int32s, int64s, text, boolean, half, double, uint32s, uint64s, complex64s, bhalf = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16
 )
 
-// message is a protocol buffers message in the making.
-type message []byte
+// The words of these tests for parts of ONNX files.
+type message = onnxfile.Message
 
-func (m message) text(number protowire.Number, s string) message {
-	return protowire.AppendString(protowire.AppendTag(m, number, protowire.BytesType), s)
-}
-
-func (m message) part(number protowire.Number, b []byte) message {
-	return protowire.AppendBytes(protowire.AppendTag(m, number, protowire.BytesType), b)
-}
-
-func (m message) number(number protowire.Number, v int64) message {
-	return protowire.AppendVarint(protowire.AppendTag(m, number, protowire.VarintType), uint64(v))
-}
+var (
+	node   = onnxfile.Node
+	whole  = onnxfile.Whole
+	wholes = onnxfile.Wholes
+	info   = onnxfile.Info
+	weight = onnxfile.Weight
+	raw    = onnxfile.Raw
+)
 
 // file is an ONNX file as tests write them. Zero fields take what makes a sound file.
 type file struct {
@@ -42,17 +37,17 @@ type file struct {
 func (f file) bytes() []byte {
 	graph := message(nil)
 	for _, n := range f.nodes {
-		graph = graph.part(1, n)
+		graph = graph.Part(1, n)
 	}
-	graph = graph.text(2, "graph")
+	graph = graph.Text(2, "graph")
 	for _, v := range f.initializers {
-		graph = graph.part(5, v)
+		graph = graph.Part(5, v)
 	}
 	for _, v := range f.inputs {
-		graph = graph.part(11, v)
+		graph = graph.Part(11, v)
 	}
 	for _, v := range f.outputs {
-		graph = graph.part(12, v)
+		graph = graph.Part(12, v)
 	}
 	ir, opset := f.ir, f.opset
 	if ir == 0 {
@@ -61,99 +56,37 @@ func (f file) bytes() []byte {
 	if opset == 0 {
 		opset = 17
 	}
-	m := message(nil).number(1, ir).text(2, "test").number(5, 7)
+	m := message(nil).Number(1, ir).Text(2, "test").Number(5, 7)
 	for range max(1, f.graphs) {
-		m = m.part(7, graph)
+		m = m.Part(7, graph)
 	}
-	m = m.part(8, message(nil).text(1, "").number(2, opset)).part(8, message(nil).text(1, "ai.onnx.ml").number(2, 3))
+	m = m.Part(8, message(nil).Text(1, "").Number(2, opset)).Part(8, message(nil).Text(1, "ai.onnx.ml").Number(2, 3))
 	for _, fn := range f.functions {
-		m = m.part(25, fn)
+		m = m.Part(25, fn)
 	}
 	return m
 }
 
-// node is an operator; attributes are messages.
-func node(operator string, inputs, outputs []string, attributes ...message) message {
-	m := message(nil)
-	for _, s := range inputs {
-		m = m.text(1, s)
-	}
-	for _, s := range outputs {
-		m = m.text(2, s)
-	}
-	m = m.text(4, operator)
-	for _, a := range attributes {
-		m = m.part(5, a)
-	}
-	return m
-}
-
-// whole is an attribute that is a number; tensorAttribute and graphAttribute are others.
-func whole(name string, v int64) message {
-	return message(nil).text(1, name).number(3, v).number(20, 2)
-}
-
-func wholes(name string, v ...int64) message {
-	m := message(nil).text(1, name)
-	for _, x := range v {
-		m = m.number(8, x)
-	}
-	return m.number(20, 7)
-}
-
+// tensorAttribute and graphAttribute are attributes that are those.
 func tensorAttribute(name string, t message) message {
-	return message(nil).text(1, name).part(5, t).number(20, 4)
+	return message(nil).Text(1, name).Part(5, t).Number(20, 4)
 }
 
 func graphAttribute(name string, g message) message {
-	return message(nil).text(1, name).part(6, g).number(20, 5)
-}
-
-// info is an input or output; a dimension of -1 is left open, -2 left out altogether with the shape.
-func info(name string, element int64, dims ...int64) message {
-	shape := message(nil)
-	for i, d := range dims {
-		if d < 0 {
-			shape = shape.part(1, message(nil).text(2, "d"+strconv.Itoa(i)))
-		} else {
-			shape = shape.part(1, message(nil).number(1, d))
-		}
-	}
-	t := message(nil).number(1, element)
-	if len(dims) == 0 || dims[0] != -2 {
-		t = t.part(2, shape)
-	}
-	return message(nil).text(1, name).part(2, message(nil).part(1, t))
-}
-
-// weight is an initializer of float32.
-func weight(name string, values []float32, dims ...int64) message {
-	m := message(nil)
-	for _, d := range dims {
-		m = m.number(1, d)
-	}
-	return m.number(2, float).text(8, name).part(9, raw(values))
+	return message(nil).Text(1, name).Part(6, g).Number(20, 5)
 }
 
 // outside is an initializer whose numbers are in a file.
 func outside(name, location string, offset, length int64, dims ...int64) message {
 	m := message(nil)
 	for _, d := range dims {
-		m = m.number(1, d)
+		m = m.Number(1, d)
 	}
-	m = m.number(2, float).text(8, name)
+	m = m.Number(2, float).Text(8, name)
 	for _, e := range [][2]string{{"location", location}, {"offset", strconv.FormatInt(offset, 10)}, {"length", strconv.FormatInt(length, 10)}} {
-		m = m.part(13, message(nil).text(1, e[0]).text(2, e[1]))
+		m = m.Part(13, message(nil).Text(1, e[0]).Text(2, e[1]))
 	}
-	return m.number(14, 1)
-}
-
-func raw(values []float32) []byte {
-	b := make([]byte, 0, 4*len(values))
-	for _, v := range values {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-	}
-	return b
+	return m.Number(14, 1)
 }
 
 // linear is a model that multiplies rows of n by the weight w, an initializer of n by n.

@@ -34,4 +34,11 @@
 // that calls, and has no other. One that takes longer shares the pool of the process, which has a thread for every core,
 // unless the engine gives it fewer threads or cores of its own: then it has as many, on those. No thread spins. A run of
 // many rows gives the memory that it took back when it ends, everything else when the model is closed.
+//
+// # GPUs
+//
+// A model on a GPU holds a lease on it (package devices), which says which GPU that is, has pinned memory for requests, and is where the backend tells
+// that the GPU is lost: because the library gives a number of CUDA's that says so, or because the driver does when it is asked after a run that
+// failed. The session of a lost GPU is not closed, because the library's destructors throw where CUDA does not answer. How much the library takes of a
+// GPU its own arena decides, up to the limit that the set of devices has.
 package onnx

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/picket-ml/picket/internal/onnxwire"
 )
 
 // Numbers of the fields of ONNX's messages that the walk looks at; all others are skipped.
@@ -31,17 +33,12 @@ const (
 	compiledOperator = "EPContext"
 	// maxDepth bounds graphs within graphs, which are the branches of conditions and the bodies of loops.
 	maxDepth = 32
-	// maxNameBytes bounds names.
-	maxNameBytes = 4096
 	// maxExternalTensors is far above what the largest models have.
 	maxExternalTensors = 1 << 16
 )
 
 // errUnsupported marks what a sound model asks for and does not get.
 var errUnsupported = errors.New("not supported")
-
-// errWire says that the file is no message at all.
-var errWire = errors.New("it is no valid protocol buffers message: the file is cut short or damaged")
 
 // facts are what the walk finds in a model.
 type facts struct {
@@ -74,23 +71,23 @@ type walk struct {
 func examine(data []byte) (facts, error) {
 	w := &walk{}
 	producer, version := "", ""
-	err := fields(data, func(f field) (err error) {
-		switch f.number {
+	err := onnxwire.Fields(data, func(f onnxwire.Field) (err error) {
+		switch f.Number {
 		case modelIR:
-			w.ir, err = f.integer()
+			w.ir, err = f.Integer()
 		case modelVersion:
-			w.version, err = f.integer()
+			w.version, err = f.Integer()
 		case modelProducer:
-			producer, err = f.text()
+			producer, err = f.Text()
 		case modelProducerVersion:
-			version, err = f.text()
+			version, err = f.Text()
 		case modelGraph:
 			w.graphs++
-			err = f.each(func(b []byte) error { return w.graph(b, 0, true) })
+			err = f.Each(func(b []byte) error { return w.graph(b, 0, true) })
 		case modelFunction:
-			err = f.each(func(b []byte) error { return w.function(b) })
+			err = f.Each(func(b []byte) error { return w.function(b) })
 		case modelTraining:
-			err = f.each(func(b []byte) error { return w.training(b) })
+			err = f.Each(func(b []byte) error { return w.training(b) })
 		}
 		return err
 	})
@@ -116,17 +113,17 @@ func (w *walk) graph(b []byte, depth int, main bool) error {
 	if depth > maxDepth {
 		return fmt.Errorf("its graphs are nested deeper than %d", maxDepth)
 	}
-	return fields(b, func(f field) error {
-		switch f.number {
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case graphNode:
-			return f.each(func(b []byte) error { return w.node(b, depth) })
+			return f.Each(func(b []byte) error { return w.node(b, depth) })
 		case graphInitializer:
-			return f.each(func(b []byte) error { return w.tensor(b, main) })
+			return f.Each(func(b []byte) error { return w.tensor(b, main) })
 		case graphSparse:
-			return f.each(func(b []byte) error { return w.sparse(b) })
+			return f.Each(func(b []byte) error { return w.sparse(b) })
 		case graphInput:
 			if main {
-				return f.each(w.input)
+				return f.Each(w.input)
 			}
 		}
 		return nil
@@ -138,18 +135,18 @@ func (w *walk) input(b []byte) error {
 	shaped := false
 	within := func(number protowire.Number, visit func([]byte) error) func([]byte) error {
 		return func(b []byte) error {
-			return fields(b, func(f field) error {
-				if f.number != number {
+			return onnxwire.Fields(b, func(f onnxwire.Field) error {
+				if f.Number != number {
 					return nil
 				}
-				return f.each(visit)
+				return f.Each(visit)
 			})
 		}
 	}
 	dimension := func(b []byte) error {
 		given := false
-		err := fields(b, func(f field) error {
-			given = given || f.number == dimensionNumber
+		err := onnxwire.Fields(b, func(f onnxwire.Field) error {
+			given = given || f.Number == dimensionNumber
 			return nil
 		})
 		w.open = w.open || !given
@@ -166,60 +163,60 @@ func (w *walk) input(b []byte) error {
 
 func (w *walk) node(b []byte, depth int) error {
 	w.operators++
-	return fields(b, func(f field) error {
-		switch f.number {
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case nodeOperator:
-			name, err := f.text()
+			name, err := f.Text()
 			if err == nil && name == compiledOperator {
 				err = fmt.Errorf("%w: it was compiled for one accelerator (operator %s), by code that only that one has", errUnsupported, compiledOperator)
 			}
 			return err
 		case nodeAttribute:
-			return f.each(func(b []byte) error { return w.attribute(b, depth) })
+			return f.Each(func(b []byte) error { return w.attribute(b, depth) })
 		}
 		return nil
 	})
 }
 
 func (w *walk) attribute(b []byte, depth int) error {
-	return fields(b, func(f field) error {
-		switch f.number {
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case attributeTensor, attributeTensors:
-			return f.each(func(b []byte) error { return w.tensor(b, false) })
+			return f.Each(func(b []byte) error { return w.tensor(b, false) })
 		case attributeGraph, attributeGraphs:
-			return f.each(func(b []byte) error { return w.graph(b, depth+1, false) })
+			return f.Each(func(b []byte) error { return w.graph(b, depth+1, false) })
 		case attributeSparse, attributeSparses:
-			return f.each(func(b []byte) error { return w.sparse(b) })
+			return f.Each(func(b []byte) error { return w.sparse(b) })
 		}
 		return nil
 	})
 }
 
 func (w *walk) sparse(b []byte) error {
-	return fields(b, func(f field) error {
-		if f.number == sparseValues || f.number == sparseIndices {
-			return f.each(func(b []byte) error { return w.tensor(b, false) })
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		if f.Number == sparseValues || f.Number == sparseIndices {
+			return f.Each(func(b []byte) error { return w.tensor(b, false) })
 		}
 		return nil
 	})
 }
 
 func (w *walk) function(b []byte) error {
-	return fields(b, func(f field) error {
-		switch f.number {
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case functionNode:
-			return f.each(func(b []byte) error { return w.node(b, 1) })
+			return f.Each(func(b []byte) error { return w.node(b, 1) })
 		case functionAttribute:
-			return f.each(func(b []byte) error { return w.attribute(b, 1) })
+			return f.Each(func(b []byte) error { return w.attribute(b, 1) })
 		}
 		return nil
 	})
 }
 
 func (w *walk) training(b []byte) error {
-	return fields(b, func(f field) error {
-		if f.number == trainingInitialization || f.number == trainingAlgorithm {
-			return f.each(func(b []byte) error { return w.graph(b, 1, false) })
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		if f.Number == trainingInitialization || f.Number == trainingAlgorithm {
+			return f.Each(func(b []byte) error { return w.graph(b, 1, false) })
 		}
 		return nil
 	})
@@ -231,19 +228,18 @@ func (w *walk) tensor(b []byte, mayLeave bool) error {
 	e := external{length: -1}
 	outside, where := false, false
 	keys := map[string]bool{}
-	err := fields(b, func(f field) (err error) {
-		switch f.number {
+	err := onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
+		switch f.Number {
 		case tensorName:
-			e.tensor, err = f.text()
+			e.tensor, err = f.Text()
 		case tensorWhere:
-			if f.kind != protowire.VarintType {
-				return errWire
-			}
+			var place int64
+			place, err = f.Integer()
 			where = true
-			outside = outside || f.bits != 0
+			outside = outside || place != 0
 		case tensorExternal:
 			outside = true
-			err = f.each(func(b []byte) error { return e.entry(b, keys) })
+			err = f.Each(func(b []byte) error { return e.entry(b, keys) })
 		}
 		return err
 	})
@@ -264,12 +260,12 @@ func (w *walk) tensor(b []byte, mayLeave bool) error {
 // entry reads one key and value of where a tensor lies.
 func (e *external) entry(b []byte, seen map[string]bool) error {
 	var key, value string
-	err := fields(b, func(f field) (err error) {
-		switch f.number {
+	err := onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
+		switch f.Number {
 		case entryKey:
-			key, err = f.text()
+			key, err = f.Text()
 		case entryValue:
-			value, err = f.text()
+			value, err = f.Text()
 		}
 		return err
 	})
@@ -334,70 +330,4 @@ func (f *facts) checkExternal(sizes map[string]int64) error {
 		return fmt.Errorf("its weights outside take %d bytes, the files have %d: tensors lie over each other", asked, all)
 	}
 	return nil
-}
-
-// field is one field of a message: the bits of a number, or the bytes of a text or a message, which are the file's.
-type field struct {
-	number protowire.Number
-	kind   protowire.Type
-	bits   uint64
-	bytes  []byte
-}
-
-// fields calls visit for every field of the message b, in order. Nothing nests: a message in a message is given as bytes.
-func fields(b []byte, visit func(field) error) error {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		f := field{number: number, kind: kind}
-		switch kind {
-		case protowire.VarintType:
-			f.bits, n = protowire.ConsumeVarint(b)
-		case protowire.Fixed32Type:
-			_, n = protowire.ConsumeFixed32(b)
-		case protowire.Fixed64Type:
-			_, n = protowire.ConsumeFixed64(b)
-		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
-		default: // groups, which ONNX does not have
-			return errWire
-		}
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		if err := visit(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// each visits the bytes of f.
-func (f field) each(visit func([]byte) error) error {
-	if f.kind != protowire.BytesType {
-		return errWire
-	}
-	return visit(f.bytes)
-}
-
-// text is a name, which is short in every honest file.
-func (f field) text() (string, error) {
-	if f.kind != protowire.BytesType {
-		return "", errWire
-	}
-	if len(f.bytes) > maxNameBytes {
-		return "", fmt.Errorf("a name has %d characters", len(f.bytes))
-	}
-	return string(f.bytes), nil
-}
-
-func (f field) integer() (int64, error) {
-	if f.kind != protowire.VarintType {
-		return 0, errWire
-	}
-	return int64(f.bits), nil
 }

@@ -15,6 +15,9 @@ var (
 	Shorten      = shorten
 )
 
+// Kept is how many libraries stay for as long as the process, because a session was abandoned.
+func Kept() int { return int(keptLibraries.Load()) }
+
 // Search looks for the library among these names and folders alone.
 func Search(names, folders []string) error {
 	l, err := search(names, folders)

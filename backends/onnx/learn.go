@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -23,6 +26,11 @@ type opening struct {
 	name    string // of the model's file
 	options engine.OpenOptions
 	place   place
+	lease   *devices.Lease // of the GPU; nil elsewhere
+	memory  int64          // the most that may be taken of a GPU, in bytes; 0 for no limit
+	// What compiled.meta says, and whether it is of another model beside this one.
+	metadata neo.Metadata
+	beside   bool
 
 	session *session
 	in, out []engine.TensorSpec
@@ -52,8 +60,8 @@ func (o *opening) model() (_ *model, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
-			o.session.close()
+		if err != nil { // there is no session while another is loaded
+			o.session.end(o.lease)
 		}
 	}()
 	if err := o.learn(); err != nil {
@@ -70,11 +78,16 @@ func (o *opening) model() (_ *model, err error) {
 			return nil, err
 		}
 	}
-	m := &model{session: o.session, signature: engine.Signature{Inputs: o.in, Outputs: o.out}, batch: o.batch}
+	m := &model{session: o.session, signature: engine.Signature{Inputs: o.in, Outputs: o.out}, batch: o.batch, lease: o.lease}
 	m.properties = engine.Properties{
 		Inline:  o.place.provider == cpu && took <= inlineTime,
 		MaxRows: maxRows, BatchRows: o.batch,
 		Variant: fmt.Sprintf("ONNX Runtime %s, %s", o.library.version, o.place),
+	}
+	if o.lease != nil {
+		m.properties.Devices = []string{o.lease.Facts().UUID}
+		m.properties.Instances = gpuInstances
+		m.properties.BatchRows = cmp.Or(o.batch, maxRows)
 	}
 	if o.content.facts.version > 0 {
 		m.properties.Version = fmt.Sprint(o.content.facts.version)
@@ -87,6 +100,9 @@ func (o *opening) model() (_ *model, err error) {
 	return m, nil
 }
 
+// gpuInstances is how many instances have a GPU compute while rows and answers of others are copied, each on a stream of its own.
+const gpuInstances = 2
+
 // maxRows bounds one run, whose intermediate results may take thousands of times what its rows do.
 const maxRows = 1024
 
@@ -95,7 +111,7 @@ func (o *opening) load(pooled bool) (err error) {
 	if err := o.ctx.Err(); err != nil {
 		return err
 	}
-	s := sessionOptions{threads: 1, variable: o.content.facts.open, place: o.place}
+	s := sessionOptions{threads: 1, variable: o.content.facts.open, place: o.place, memory: o.memory}
 	if pooled {
 		s.threads = o.options.Threads
 		if o.options.Bind == nil && s.threads >= poolSize(o.options.Host) {
@@ -116,10 +132,10 @@ func (o *opening) load(pooled bool) (err error) {
 	text := err.Error()
 	kind := engine.ErrArtifact
 	switch {
-	case o.place.provider != cpu:
-		return fmt.Errorf("%w: provider %s of ONNX Runtime %s: %s: %w", engine.ErrHost, o.place, o.library.version, o.name, err)
-	case strings.Contains(text, "Failed to allocate memory") || strings.Contains(text, "bad_alloc"):
+	case outOfMemory(err):
 		kind = engine.ErrMemory
+	case o.place.provider != cpu:
+		return fmt.Errorf("%w: provider %s of ONNX Runtime %s: %s: %w", engine.ErrHost, o.place, o.library.version, o.name, o.lostBy(err))
 	case slices.ContainsFunc(newer, func(words string) bool { return strings.Contains(text, words) }):
 		kind = engine.ErrUnsupported
 	}
@@ -255,7 +271,7 @@ func (o *opening) try(c *call, rows int) ([]value, error) {
 	defer releaseAll(in)
 	out, err := c.try(in)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: ONNX Runtime cannot run %d made-up rows: %w", engine.ErrUnsupported, o.name, rows, err)
+		return nil, fmt.Errorf("%w: %s: ONNX Runtime cannot run %d made-up rows: %w", o.runKind(err), o.name, rows, o.lostBy(err))
 	}
 	return out, nil
 }
@@ -312,7 +328,7 @@ func (o *opening) together(c *call) (bool, error) {
 		err = c.run(rowsOf(in, row, row+1), rowsOf(alone, row, row+1), false)
 	}
 	if err != nil {
-		return false, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", engine.ErrUnsupported, o.name, err)
+		return false, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", o.runKind(err), o.name, o.lostBy(err))
 	}
 	return alike(all, alone), nil
 }
@@ -373,7 +389,7 @@ func (o *opening) shifts(c *call, n int) (bool, error) {
 	}
 	for i := 0; i < len(sets); i += 2 {
 		if err := c.run(sets[i], sets[i+1], false); err != nil {
-			return false, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", engine.ErrUnsupported, o.name, err)
+			return false, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", o.runKind(err), o.name, o.lostBy(err))
 		}
 	}
 	return alike(rowsOf(sets[1], 0, n-1), rowsOf(sets[3], 1, n)), nil
@@ -473,7 +489,7 @@ func (o *opening) time() (time.Duration, error) {
 	for i := 0; i < timingRuns && time.Since(began) < timingTime; i++ {
 		start := time.Now()
 		if err := c.run(in, out, false); err != nil {
-			return 0, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", engine.ErrUnsupported, o.name, err)
+			return 0, fmt.Errorf("%w: %s: ONNX Runtime cannot run made-up rows: %w", o.runKind(err), o.name, o.lostBy(err))
 		}
 		best = min(best, time.Since(start))
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/picket-ml/picket/backends/neo"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -16,6 +17,8 @@ type model struct {
 	properties engine.Properties
 	// batch is the number of rows that the session takes at once where that is fixed; 0 where it varies or there are none.
 	batch int
+	// lease is the model's place on a GPU, which it owns; nil elsewhere.
+	lease *devices.Lease
 }
 
 // Signature is what the model takes and gives.
@@ -39,10 +42,13 @@ func (m *model) NewInstance() (engine.Instance, error) {
 	return i, nil
 }
 
-// Close closes the session.
+// Close closes the session, and gives the place on the GPU back.
 func (m *model) Close() error {
-	m.session.close()
-	return nil
+	m.session.end(m.lease)
+	if m.lease == nil {
+		return nil
+	}
+	return m.lease.Close()
 }
 
 // rename gives the tensors the names and dimensions that compiled.meta lists, which are those that clients know, and which
@@ -143,7 +149,14 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 
 func (i *instance) run(in, out []tensor.Tensor, shrink bool) error {
 	if err := i.call.run(in, out, shrink); err != nil {
-		return fmt.Errorf("%w: ONNX Runtime: %w", engine.ErrRun, err)
+		kind := engine.ErrRun
+		if outOfMemory(err) {
+			kind = engine.ErrMemory
+		}
+		if i.model.lease != nil {
+			err = i.model.lease.Suspect(driverError(err))
+		}
+		return fmt.Errorf("%w: ONNX Runtime: %w", kind, err)
 	}
 	return nil
 }

@@ -180,13 +180,15 @@ static char *add_nvidia(picket_ort *o, void *options, const char *device, int cr
   return problem;
 }
 
-static char *add_cuda(picket_ort *o, void *options, const char *device) {
+static char *add_cuda(picket_ort *o, void *options, const char *device, uint64_t memory) {
+  char limit[24];
+  snprintf(limit, sizeof limit, "%llu", (unsigned long long)memory);
   // As much as is asked for and no more, because models share the device's memory.
-  const char *keys[] = {"arena_extend_strategy"}, *values[] = {"kSameAsRequested"};
-  return add_nvidia(o, options, device, create_cuda_options, update_cuda_options, append_cuda, release_cuda_options, 1, keys, values);
+  const char *keys[] = {"arena_extend_strategy", "gpu_mem_limit"}, *values[] = {"kSameAsRequested", limit};
+  return add_nvidia(o, options, device, create_cuda_options, update_cuda_options, append_cuda, release_cuda_options, memory > 0 ? 2 : 1, keys, values);
 }
 
-static char *add_provider(picket_ort *o, void *options, int provider, int device) {
+static char *add_provider(picket_ort *o, void *options, int provider, int device, uint64_t memory) {
   char number[16];
   snprintf(number, sizeof number, "%d", device);
   char *problem = NULL;
@@ -194,9 +196,9 @@ static char *add_provider(picket_ort *o, void *options, int provider, int device
   case picket_ort_tensorrt:
     problem = add_nvidia(o, options, number, create_tensorrt_options, update_tensorrt_options, append_tensorrt, release_tensorrt_options, 0, NULL, NULL);
     // What TensorRT cannot run, CUDA does.
-    return problem != NULL ? problem : add_cuda(o, options, number);
+    return problem != NULL ? problem : add_cuda(o, options, number, memory);
   case picket_ort_cuda:
-    return add_cuda(o, options, number);
+    return add_cuda(o, options, number, memory);
   case picket_ort_openvino: {
     const char *keys[] = {"device_type"}, *values[] = {"CPU"};
     return told(o, CALL(o, append_provider, void *, const char *, const char *const *, const char *const *, size_t)(
@@ -301,7 +303,7 @@ char *picket_ort_session_open(picket_ort *o, const void *model, size_t size, con
   // The library would keep a plan of its memory for every number of rows that it ever saw.
   if (given->variable && (problem = told(o, CALL(o, disable_mem_pattern, void *)(options))) != NULL)
     goto end;
-  if ((problem = add_provider(o, options, given->provider, given->device)) != NULL || (problem = add_files(o, options, given->files, given->file_count)) != NULL ||
+  if ((problem = add_provider(o, options, given->provider, given->device, given->memory)) != NULL || (problem = add_files(o, options, given->files, given->file_count)) != NULL ||
     (problem = told(o, CALL(o, default_allocator, void **)(&allocator))) != NULL ||
     (problem = told(o, CALL(o, create_session_from_array, const void *, const void *, size_t, const void *, void **)(
                  o->env, model, size, options, &s->session))) != NULL ||

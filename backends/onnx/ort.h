@@ -29,6 +29,7 @@ typedef struct {
   int threads; // of this session alone; 0 to share the process's pool
   int variable; // sizes of the model's tensors vary from run to run
   int provider, device;
+  uint64_t memory; // the most that CUDA's arena may have; 0 for no limit
   const picket_ort_file *files;
   size_t file_count;
 } picket_ort_options;

@@ -2,9 +2,11 @@ package onnx
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -29,12 +31,18 @@ var providers = [...]struct{ name, library string }{
 // place is where a model runs.
 type place struct {
 	provider provider
-	device   int // of those that the provider has; 0 for the processor
+	device   int // the driver's number of the GPU, or anyGPU; 0 for others
 }
 
-// String is the place as the configuration has it: "cpu", "cuda:1".
+// anyGPU leaves it open which.
+const anyGPU = -1
+
+// onGPU tells whether the place is a GPU, or any.
+func (p place) onGPU() bool { return p.provider == cuda || p.provider == tensorRT }
+
+// String is the place as the configuration has it: "cpu", "cuda", "cuda:1".
 func (p place) String() string {
-	if p.provider == cuda || p.provider == tensorRT {
+	if p.onGPU() && p.device != anyGPU {
 		return fmt.Sprintf("%s:%d", providers[p.provider].name, p.device)
 	}
 	return providers[p.provider].name
@@ -55,10 +63,13 @@ func parsePlace(text string) (p place, auto bool, err error) {
 		}
 		p.provider = provider(i)
 		if !numbered {
+			if p.onGPU() {
+				p.device = anyGPU
+			}
 			return p, false, nil
 		}
 		p.device, err = strconv.Atoi(device)
-		if err != nil || p.device < 0 || p.device > maxDevice || p.provider == cpu || p.provider == openVINO {
+		if err != nil || p.device < 0 || p.device > maxDevice || !p.onGPU() {
 			break
 		}
 		return p, false, nil
@@ -67,21 +78,25 @@ func parsePlace(text string) (p place, auto bool, err error) {
 }
 
 // check says why the library or the host cannot run models at p, or nothing.
-func (p place) check(l *library, host *hw.Host) error {
+func (p place) check(l *library, host *hw.Host, gpus *devices.Set) error {
 	if !l.has(providers[p.provider].library) {
 		return fmt.Errorf("provider %s is not in this host's ONNX Runtime %s, which has %s; install a build with it", providers[p.provider].name, l.version, l.names())
 	}
-	if p.provider != cuda && p.provider != tensorRT {
+	if !p.onGPU() {
 		return nil
 	}
-	if len(host.GPUs) == 0 {
-		return fmt.Errorf("provider %s needs an NVIDIA GPU, and there is none: %s", providers[p.provider].name, host.GPUReason)
+	if err := gpus.Open(host); err != nil {
+		return fmt.Errorf("provider %s needs an NVIDIA GPU, and cannot use one: %w", providers[p.provider].name, err)
 	}
-	if p.device >= len(host.GPUs) {
-		return fmt.Errorf("provider %s asks for a GPU that is not there: this host has %d", p, len(host.GPUs))
+	all := gpus.All()
+	if p.device != anyGPU && !slices.ContainsFunc(all, p.is) {
+		return fmt.Errorf("provider %s asks for a GPU that may not be used or is not there: there are %d", p, len(all))
 	}
 	return nil
 }
+
+// is tells whether p is on the device.
+func (p place) is(d *devices.Device) bool { return p.device == anyGPU || p.device == d.Facts().Ordinal }
 
 // names are the providers of the library as people call them.
 func (l *library) names() string {
@@ -96,13 +111,13 @@ func (l *library) names() string {
 
 // choosePlace is where the backend runs a model that names no place: on a GPU where the library and the host have one.
 // reason says why it is not, where the library could.
-func choosePlace(l *library, host *hw.Host) (p place, reason string) {
-	first := place{provider: cuda}
+func choosePlace(l *library, host *hw.Host, gpus *devices.Set) (p place, reason string) {
+	some := place{cuda, anyGPU}
 	if !l.has(providers[cuda].library) {
 		return place{}, ""
 	}
-	if err := first.check(l, host); err != nil {
+	if err := some.check(l, host, gpus); err != nil {
 		return place{}, err.Error()
 	}
-	return first, ""
+	return some, ""
 }

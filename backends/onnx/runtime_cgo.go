@@ -24,6 +24,9 @@ var openSessions atomic.Int64
 // OpenSessions is how many sessions of the library are open in this process.
 func OpenSessions() int { return int(openSessions.Load()) }
 
+// keptLibraries counts those that stay for as long as the process.
+var keptLibraries atomic.Int64
+
 // library is an opened ONNX Runtime with its environment. Its methods may be called by many goroutines at once, but close
 // only when every session is closed.
 type library struct {
@@ -34,6 +37,7 @@ type library struct {
 	file *dl.Library
 	base unsafe.Pointer // its OrtGetApiBase
 	c    *C.picket_ort  // in C's memory; nil until it is started
+	kept atomic.Bool    // a session of it was abandoned
 }
 
 // openLibrary opens the library at path, or what the loader finds under that name. Before it is asked for anything, it has to
@@ -97,8 +101,11 @@ func (l *library) release() {
 	l.c = nil
 }
 
-// close gives the library back.
+// close gives the library back, unless a session of it was abandoned.
 func (l *library) close() error {
+	if l.kept.Load() {
+		return nil
+	}
 	if l.started() {
 		l.release()
 	}
@@ -114,7 +121,7 @@ type session struct {
 
 // newSession makes a session of a model's bytes and of the files of weights beside it, which are borrowed for the call.
 func (l *library) newSession(data *tensor.Buffer, files []weights, o sessionOptions) (*session, error) {
-	given := C.picket_ort_options{threads: C.int(o.threads), provider: C.int(o.place.provider), device: C.int(o.place.device)}
+	given := C.picket_ort_options{threads: C.int(o.threads), provider: C.int(o.place.provider), device: C.int(o.place.device), memory: C.uint64_t(o.memory)}
 	if o.variable {
 		given.variable = 1
 	}
@@ -152,6 +159,15 @@ func (l *library) newSession(data *tensor.Buffer, files []weights, o sessionOpti
 func (s *session) close() {
 	C.picket_ort_session_close(s.library.c, s.c)
 	C.free(unsafe.Pointer(s.c))
+	openSessions.Add(-1)
+}
+
+// abandon leaves the session as it is, for as long as the process, and the library with it: its destructors throw where CUDA does not
+// answer any more, which would end the process.
+func (s *session) abandon() {
+	if !s.library.kept.Swap(true) {
+		keptLibraries.Add(1)
+	}
 	openSessions.Add(-1)
 }
 

@@ -3,12 +3,16 @@
 package onnx
 
 import (
+	"sync/atomic"
+
 	"github.com/picket-ml/picket/internal/dl"
 	"github.com/picket-ml/picket/tensor"
 )
 
 // OpenSessions is 0: nothing can be opened.
 func OpenSessions() int { return 0 }
+
+var keptLibraries atomic.Int64 // none
 
 // library cannot exist in this build: openLibrary always fails.
 type library struct {
@@ -33,6 +37,7 @@ type session struct {
 }
 
 func (*session) close()                  {}
+func (*session) abandon()                {}
 func (*session) newCall() (*call, error) { return nil, dl.Probe() }
 
 // call cannot exist either.

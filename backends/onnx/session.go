@@ -57,6 +57,8 @@ type sessionOptions struct {
 	// variable tells that sizes of tensors vary from one run to the next.
 	variable bool
 	place    place
+	// memory is the most that the session takes of a GPU, in bytes; 0 for no limit.
+	memory int64
 }
 
 // runtimeError is what the library says went wrong, as a part of a sentence.
@@ -66,7 +68,7 @@ func (e runtimeError) Error() string { return string(e) }
 
 // noise is what the library says of itself in a message: files and lines of its own source, functions with their arguments, and
 // the numbers of its errors.
-var noise = regexp.MustCompile(`\S*\.(?:cc|cpp|h|cu|cuh):\d+ (?:\S+?\(.*?\)(?: const)?|\w+)\s*:?\s*|\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : `)
+var noise = regexp.MustCompile(`\S*\.(?:cc|cpp|h|cu|cuh):\d+ (?:\S+?\(.*?\)(?: const)?|\w+)\s*:?\s*|\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : | ?; (?:GPU|hostname|file|line|expr)=[^;]*`)
 
 // maxReason keeps a sentence readable: the library adds whole lists of shapes to some.
 const maxReason = 300

@@ -18,16 +18,15 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/fixedcost"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
@@ -67,14 +66,7 @@ func main() {
 	flag.DurationVar(&s.turn, "turn", 400*time.Millisecond, "how long a turn at saturation takes")
 	flag.IntVar(&s.turns, "turns", 10, "how many turns there are, with batching and without")
 	flag.StringVar(&s.serve, "serve", "", "be the server, on this socket")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := s.main(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-batching:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-batching", s.main)
 }
 
 func (s *settings) main(ctx context.Context) (err error) {

@@ -238,20 +238,35 @@ func (l *Line) demand(r *report.Result, scale float64, d *Demand) {
 	l.HostsPerHour = float64(l.Hosts) * l.Host.PerHour
 }
 
-// capacity is the highest rate up to which every rate that was tried was answered, and within the bound. Rates between those
-// that were tried are not guessed at.
+// capacity is the highest rate that was answered, within the bound, below the rate that parts the tries that met it from those that
+// did not: the one with the fewest on the wrong side, of equals the lowest. What disturbs a machine for a moment fails a low rate now
+// and then, and is not to say that nothing is possible. Rates between those that were tried are not guessed at.
 func capacity(curve []report.Point, d *Demand) float64 {
-	highest := 0.0
-	for _, p := range curve {
+	met := func(p *report.Point) bool {
 		at := map[float64]int64{0.5: p.P50NS, 0.9: p.P90NS, 0.99: p.P99NS, 0.999: p.P999NS}[d.Quantile]
 		// Random arrivals are not exactly as many as asked for.
-		if answered := p.AchievedPerS >= 0.95*p.RatePerS; !answered || at <= 0 || float64(at) > d.BoundNS {
-			break
-		}
-		highest = max(highest, p.AchievedPerS)
+		return p.AchievedPerS >= 0.95*p.RatePerS && at > 0 && float64(at) <= d.BoundNS
 	}
-	if math.IsInf(highest, 0) {
+	above := 0 // tries that met the bound, not counted below yet
+	for i := range curve {
+		if met(&curve[i]) {
+			above++
+		}
+	}
+	fewest, failed, highest, found := above, 0, 0.0, 0.0
+	for i := range curve {
+		if p := &curve[i]; met(p) {
+			above--
+			highest = max(highest, p.AchievedPerS)
+		} else {
+			failed++
+		}
+		if failed+above < fewest {
+			fewest, found = failed+above, highest
+		}
+	}
+	if math.IsInf(found, 0) {
 		return 0
 	}
-	return highest
+	return found
 }

@@ -87,6 +87,33 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// One low rate that failed, among many that passed, is not the end; one of two is.
+func TestDisturbedCapacity(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		p99  []int64 // ms, of rates 1000, 2000 and so on
+		want float64
+	}{
+		"nothing":                  {nil, 0},
+		"all meet it":              {[]int64{1, 2, 3}, 3000},
+		"none does":                {[]int64{6, 7, 8}, 0},
+		"disturbed at the lowest":  {[]int64{9, 1, 2, 3, 8, 9}, 4000},
+		"one met by chance":        {[]int64{1, 1, 2, 8, 4, 9, 9}, 3000},
+		"as much for as against":   {[]int64{9, 1, 9}, 0},
+		"disturbed in the middle":  {[]int64{1, 2, 9, 3, 4, 9, 9}, 5000},
+		"from where on is unclear": {[]int64{1, 9, 2, 9, 9}, 1000},
+	} {
+		var curve []report.Point
+		for i, p99 := range c.p99 {
+			rate := float64(1000 * (i + 1))
+			curve = append(curve, report.Point{RatePerS: rate, AchievedPerS: rate, P99NS: p99 * 1e6})
+		}
+		if got := capacity(curve, &Demand{BoundNS: 5e6, Quantile: 0.99}); got != c.want {
+			t.Errorf("%s: the capacity is %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A host that has no price is told, as is a file of prices that is none.
 func TestRefused(t *testing.T) {
 	t.Parallel()

@@ -16,17 +16,27 @@ import (
 // Values are what was counted.
 type Values struct{ Instructions, Cycles, CacheMisses, BranchMisses uint64 }
 
-// events are in the order of the fields of Values.
-var events = []uint64{unix.PERF_COUNT_HW_INSTRUCTIONS, unix.PERF_COUNT_HW_CPU_CYCLES, unix.PERF_COUNT_HW_CACHE_MISSES, unix.PERF_COUNT_HW_BRANCH_MISSES}
+// event is what one counter counts.
+type event struct{ kind, what uint64 }
+
+// processors are in the order of the fields of Values.
+var processors = [4]event{
+	{unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_INSTRUCTIONS}, {unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_CPU_CYCLES},
+	{unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_CACHE_MISSES}, {unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_BRANCH_MISSES},
+}
 
 // Set counts for a process from Open to Close. One goroutine uses it.
 type Set struct {
-	files [4][]int // by event
+	// UserOnly says that what the kernel did for the process is not in the counts: this user may not see it.
+	UserOnly bool
+	files    [4][]int // by event
 }
 
 // Open begins to count for all threads of a process and those that they start; 0 is this process. The error says in one sentence
 // why that cannot be: the hypervisor hides the counters, or the kernel forbids them.
-func Open(pid int) (_ *Set, err error) {
+func Open(pid int) (*Set, error) { return open(pid, processors) }
+
+func open(pid int, events [4]event) (_ *Set, err error) {
 	if pid == 0 {
 		pid = os.Getpid()
 	}
@@ -45,20 +55,14 @@ func Open(pid int) (_ *Set, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", thread, err)
 		}
-		for i, event := range events {
-			attributes := unix.PerfEventAttr{
-				Type: unix.PERF_TYPE_HARDWARE, Config: event, Size: unix.PERF_ATTR_SIZE_VER0, // the fields below are all within
-				// With their times, as there may be fewer counters than events.
-				Read_format: unix.PERF_FORMAT_TOTAL_TIME_ENABLED | unix.PERF_FORMAT_TOTAL_TIME_RUNNING,
-				Bits:        unix.PerfBitInherit | unix.PerfBitExcludeHv,
-			}
-			fd, err := unix.PerfEventOpen(&attributes, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		for i, e := range events {
+			fd, err := s.count(tid, e)
 			switch {
 			case errors.Is(err, unix.ESRCH): // the thread has ended
 			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENODEV):
 				return nil, errors.New("the processor's counters are not there: a hypervisor hides them")
-			case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-				return nil, fmt.Errorf("the kernel does not let this user read the processor's counters (kernel.perf_event_paranoid is %s); run as root, or set it to 1", paranoid())
+			case forbidden(err):
+				return nil, fmt.Errorf("the kernel does not let this user read the processor's counters (kernel.perf_event_paranoid is %s); run as root, or set it to 1", Paranoid())
 			case err != nil:
 				return nil, fmt.Errorf("opening a counter of the processor: %w", err)
 			default:
@@ -69,7 +73,29 @@ func Open(pid int) (_ *Set, err error) {
 	return s, nil
 }
 
-func paranoid() string {
+// count opens one counter of a thread, of the program alone where the kernel's part is forbidden. What the first one may, all may.
+func (s *Set) count(tid int, e event) (fd int, err error) {
+	attributes := unix.PerfEventAttr{
+		Type: uint32(e.kind), Config: e.what, Size: unix.PERF_ATTR_SIZE_VER0, // the fields below are all within
+		// With their times, as there may be fewer counters than events.
+		Read_format: unix.PERF_FORMAT_TOTAL_TIME_ENABLED | unix.PERF_FORMAT_TOTAL_TIME_RUNNING,
+		Bits:        unix.PerfBitInherit | unix.PerfBitExcludeHv,
+	}
+	if s.UserOnly {
+		attributes.Bits |= unix.PerfBitExcludeKernel
+	}
+	fd, err = unix.PerfEventOpen(&attributes, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if forbidden(err) && !s.UserOnly && len(s.files[0]) == 0 {
+		s.UserOnly = true
+		return s.count(tid, e)
+	}
+	return fd, err
+}
+
+func forbidden(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
+
+// Paranoid is what the kernel's setting perf_event_paranoid is, of who may look at what.
+func Paranoid() string {
 	text, err := os.ReadFile("/proc/sys/kernel/perf_event_paranoid")
 	if err != nil {
 		return "unknown"

@@ -2,7 +2,10 @@ package counters
 
 import (
 	"os"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestScaled(t *testing.T) {
@@ -47,5 +50,51 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open(1 << 30); err == nil {
 		t.Error("a process that is not there is counted")
+	}
+}
+
+// TestCount counts what the kernel counts itself, which a virtual machine has too: the pages that a thread of this process touches for
+// the first time. Where that is forbidden, it is said.
+func TestCount(t *testing.T) {
+	t.Parallel()
+	faults := event{unix.PERF_TYPE_SOFTWARE, unix.PERF_COUNT_SW_PAGE_FAULTS}
+	s, err := open(0, [4]event{faults, faults, faults, faults})
+	if err != nil {
+		if !strings.Contains(err.Error(), "does not let this user") {
+			t.Error(err)
+		}
+		return
+	}
+	before, err := s.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pages = 2000
+	touched := make(chan error)
+	go func() {
+		memory, err := unix.Mmap(-1, 0, pages*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err == nil {
+			err = unix.Madvise(memory, unix.MADV_NOHUGEPAGE)
+		}
+		if err == nil {
+			for i := 0; i < len(memory); i += os.Getpagesize() {
+				memory[i] = 1
+			}
+			err = unix.Munmap(memory)
+		}
+		touched <- err
+	}()
+	if err := <-touched; err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Instructions < before.Instructions+pages || after.BranchMisses < before.BranchMisses+pages {
+		t.Errorf("%d pages were touched, and %+v, then %+v counted", pages, before, after)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

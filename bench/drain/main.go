@@ -20,11 +20,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,6 +31,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/testrows"
@@ -84,14 +83,7 @@ func main() {
 	flag.DurationVar(&s.phase, "for", 4*time.Second, "how long each measurement takes")
 	flag.IntVar(&s.rounds, "rounds", 3, "how often the store goes and comes")
 	flag.StringVar(&s.bandwidth, "bandwidth", "", "capture.upload.bandwidth; empty is no limit")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := s.run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "bench-drain: %v\n", err)
-		os.Exit(1)
-	}
+	program.Main("bench-drain", s.run)
 }
 
 func (s *settings) run(ctx context.Context) (err error) {
@@ -366,10 +358,17 @@ func (d *drain) phase(ctx context.Context, where string, random *rand.Rand) (*ph
 
 // ask asks for as long, at random times. Each time is counted from when the request was due.
 func (d *drain) ask(ctx context.Context, random *rand.Rand, long time.Duration) ([]time.Duration, error) {
+	alarm, err := load.NewAlarm()
+	if err != nil {
+		return nil, err
+	}
+	defer alarm.Close()
 	var took []time.Duration
 	began := time.Now()
 	for due := time.Duration(0); due < long; due += time.Duration(random.ExpFloat64() / d.rate * float64(time.Second)) {
-		load.SleepUntil(began.Add(due))
+		if err := alarm.Wait(began.Add(due)); err != nil {
+			return nil, err
+		}
 		late := max(0, time.Since(began)-due)
 		answered, _, err := d.call(ctx, random)
 		if err != nil {

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/engine"
@@ -37,10 +37,7 @@ import (
 const callRows = 100
 
 func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-engine:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-engine", run)
 }
 
 func run(ctx context.Context) error {

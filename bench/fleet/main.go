@@ -19,7 +19,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +29,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/device"
@@ -84,18 +84,12 @@ func main() {
 	flag.DurationVar(&s.interval, "interval", 10*time.Second, "how often each looks")
 	flag.IntVar(&s.size, "size", 256<<10, "bytes of a package")
 	flag.DurationVar(&s.patience, "patience", 10*time.Minute, "how long a rollout may take")
-	flag.Parse()
-	if err := measure(s); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/fleet:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-fleet", s.measure)
 }
 
 // measure runs and writes the report.
-func measure(s settings) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	r, err := run(ctx, s)
+func (s *settings) measure(ctx context.Context) error {
+	r, err := run(ctx, *s)
 	if err != nil {
 		return err
 	}

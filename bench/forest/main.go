@@ -11,16 +11,15 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/peers"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 )
 
@@ -45,15 +44,8 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "a third of the repetitions")
 	flag.BoolVar(&o.ready, "ready", false, "leave out what would first have to be trained, compiled or converted")
 	flag.DurationVar(&o.limit, "limit", 2500*time.Millisecond, "leave a peer out of calls that would take longer")
-	flag.Parse()
 	// Interrupted, it tells what it has measured.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-forest:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
-	}
+	program.Main("bench-forest", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) error {

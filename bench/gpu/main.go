@@ -14,15 +14,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/forest"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -31,6 +31,7 @@ type options struct {
 	model, library string
 	rows           string
 	fil            string
+	timeline       string
 }
 
 func main() {
@@ -40,14 +41,8 @@ func main() {
 	flag.StringVar(&o.library, "library", "", "the driver's libcuda.so.1; default the system's")
 	flag.StringVar(&o.rows, "rows", "1024,4096,16384,65536,262144,1048576", "rows per call, separated by commas")
 	flag.StringVar(&o.fil, "fil", "", "a Python with cuML, to measure FIL with; default that of bench/gpu/fil.sh where it is there")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-gpu:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
-	}
+	flag.StringVar(&o.timeline, "timeline", "", "write when each chunk of a large batch was copied in, computed and copied out to this `FILE`, for chrome://tracing or Perfetto")
+	program.Main("bench-gpu", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -60,8 +55,9 @@ func run(ctx context.Context, o options) (err error) {
 		sizes = append(sizes, n)
 	}
 	host := hw.Detect(ctx, hw.Options{NoIMDS: true})
+	set := devices.New(devices.Options{Library: o.library})
 	make := func(slots int) (*cuda.Backend, error) {
-		b := cuda.New(cuda.Options{Library: o.library, Slots: slots})
+		b := cuda.New(cuda.Options{Devices: set, Slots: slots})
 		if err := b.Probe(host); err != nil {
 			return nil, fmt.Errorf("this host cannot show what a GPU does: %w", err)
 		}
@@ -75,15 +71,17 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, d := range gpu.Devices() {
-		fmt.Fprintf(os.Stderr, "device %s, %s\n", d.Name, d.UUID)
+	for _, d := range set.All() {
+		f := d.Facts()
+		fmt.Fprintf(os.Stderr, "device %s, %s\n", f.Name, f.UUID)
 	}
+	fmt.Fprintln(os.Stderr, "the first is tested and measured")
 	dir, err := os.MkdirTemp("", "picket-gpu")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s := &subjects{host: host, forest: forest.New(), gpu: gpu, serial: serial}
+	s := &subjects{host: host, forest: forest.New(), gpu: gpu, serial: serial, on: set.All()[0].Facts().UUID}
 	large, err := folder(dir, "large", o.model, madeUp{500, 6, 30})
 	if err != nil {
 		return err
@@ -139,6 +137,22 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	most := sizes[len(sizes)-1]
 	r.Tell(fmt.Sprintf("times as fast as without overlapping, %d rows", most), kernels.of("cuda, nothing overlaps", most)/kernels.of("cuda", most), "ratio")
+	var told []cuda.Chunk
+	watched := cuda.New(cuda.Options{Devices: set, Timeline: func(c cuda.Chunk) { told = append(told, c) }})
+	if err := watched.Probe(host); err != nil {
+		return err
+	}
+	chunks, err := s.timeline(ctx, watched, &told, large, timelineRows)
+	if err != nil {
+		return err
+	}
+	showTimeline(chunks)
+	r.Tell(fmt.Sprintf("chunks on the device at once, on average, %d rows", timelineRows), atOnce(chunks), "chunks")
+	if o.timeline != "" {
+		if err := writeTimeline(o.timeline, chunks); err != nil {
+			return err
+		}
+	}
 	fil, err := measureFIL(ctx, o.fil, large, sizes)
 	if err != nil {
 		r.LeftOut = append(r.LeftOut, report.LeftOut{Model: "all", Engine: "cuML FIL", Why: err.Error()})

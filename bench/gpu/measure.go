@@ -27,6 +27,7 @@ type subjects struct {
 	host        *hw.Host
 	forest      engine.Backend
 	gpu, serial *backend.Backend
+	on          string // the UUID of the GPU that is measured, of several; empty for any
 }
 
 // opened is a model with one instance.
@@ -46,7 +47,7 @@ func (s *subjects) open(ctx context.Context, b engine.Backend, dir string) (*ope
 		return nil, err
 	}
 	defer a.Close()
-	m, err := b.Open(ctx, a, engine.OpenOptions{Host: s.host, Threads: max(1, int(s.host.CPU.CoresAllowed))})
+	m, err := b.Open(ctx, a, engine.OpenOptions{Host: s.host, Threads: max(1, int(s.host.CPU.CoresAllowed)), GPUs: s.on})
 	if err != nil {
 		return nil, fmt.Errorf("opening the model with %s: %w", b.Name(), err)
 	}

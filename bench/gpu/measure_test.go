@@ -3,11 +3,15 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/forest"
 	"github.com/picket-ml/picket/internal/cuda/cudatest"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -27,7 +31,8 @@ func TestOnFakeDriver(t *testing.T) {
 	host := hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true})
 	host.GPUs = []hw.GPU{{Name: "Fake GPU"}}
 	library := cudatest.Library(t)
-	s := &subjects{host: host, forest: forest.New(), gpu: cuda.New(cuda.Options{Library: library}), serial: cuda.New(cuda.Options{Library: library, Slots: 1})}
+	set := devices.New(devices.Options{Library: library})
+	s := &subjects{host: host, forest: forest.New(), gpu: cuda.New(cuda.Options{Devices: set}), serial: cuda.New(cuda.Options{Devices: set, Slots: 1})}
 	for _, b := range []*cuda.Backend{s.gpu, s.serial} {
 		if err := b.Probe(host); err != nil {
 			t.Fatal(err)
@@ -55,6 +60,35 @@ func TestOnFakeDriver(t *testing.T) {
 		}
 		if len(k) != 8 || k.of("cuda", 2100) <= 0 || k.of("forest", 64) <= 0 {
 			t.Errorf("measured %+v", k)
+		}
+		var told []cuda.Chunk
+		watched := cuda.New(cuda.Options{Devices: set, Timeline: func(c cuda.Chunk) { told = append(told, c) }})
+		if err := watched.Probe(host); err != nil {
+			t.Fatal(err)
+		}
+		const chunked = 300_000
+		chunks, err := s.timeline(t.Context(), watched, &told, to, chunked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = 0
+		for n, c := range chunks {
+			rows += c.Rows
+			if c.Slot != n%3 || c.Began < 0 || c.Copied < c.Began || c.Computed < c.Copied || c.Returned < c.Computed {
+				t.Errorf("chunk %d: %+v", n, c)
+			}
+		}
+		if len(chunks) != 4 || rows != chunked || atOnce(chunks) <= 0 {
+			t.Errorf("%d chunks of %d rows, %v at once", len(chunks), rows, atOnce(chunks))
+		}
+		showTimeline(chunks)
+		name := filepath.Join(t.TempDir(), "timeline.json")
+		if err := writeTimeline(name, chunks); err != nil {
+			t.Fatal(err)
+		}
+		var written struct{ TraceEvents []traceEvent }
+		if data, err := os.ReadFile(name); err != nil || json.Unmarshal(data, &written) != nil || len(written.TraceEvents) != 12 || written.TraceEvents[1].Name != "kernel" {
+			t.Errorf("the file has %+v, %v", written, err)
 		}
 	}
 	if r, err := bandwidth(library, 1); err != nil || r.in <= 0 || r.out <= 0 {

@@ -7,10 +7,7 @@ package load
 
 import (
 	"math/rand/v2"
-	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Arrivals is when requests are to be sent, from the beginning of a load, ascending.
@@ -39,25 +36,4 @@ func Bursts(random *rand.Rand, perSecond float64, d time.Duration) Arrivals {
 		a[i] = at + at.Truncate(BurstTime)
 	}
 	return a
-}
-
-// SleepUntil returns at t, as exactly as the kernel wakes: Go's own timers may be a
-// millisecond late.
-func SleepUntil(t time.Time) {
-	for {
-		d := time.Until(t)
-		if d <= 0 {
-			return
-		}
-		left := unix.NsecToTimespec(int64(d))
-		_ = unix.Nanosleep(&left, nil) // interrupted is too early, which is seen
-	}
-}
-
-// ExactThread locks the goroutine to a thread that the kernel wakes without the slack of 50 us that it allows itself otherwise.
-// The goroutine does not unlock it, so that the thread ends with it.
-func ExactThread() {
-	runtime.LockOSThread()
-	// Without, it is only later.
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +36,8 @@ type Plan struct {
 	Deadline time.Duration
 	// Settle cuts off more than the warm-up where latencies have not settled by then.
 	Settle bool
-	// Every says that in a closed load only every so many requests are timed, so that the clock stays a small part of the
-	// fastest; all are counted, and all answers looked at. 0 is 1.
+	// Every says that in a closed load one of so many requests is timed, at random, so that the clock stays a small part of the
+	// fastest; all are counted, and all answers looked at. 0 is 1, and MostEvery the most.
 	Every int
 	// Clock is what reading the clock adds to a time; see ClockCost.
 	Clock time.Duration
@@ -133,17 +132,6 @@ const patience = 30 * time.Second
 // tooMany ends a load early: a record takes 24 bytes, and a client makes no more in a minute.
 const tooMany = 50_000_000
 
-// Places makes place in Go's scheduler for so many clients of an open load, and gives what takes it back. Each of them waits in
-// the kernel for its time, and a thread that does keeps its place for a while: what is ready to run meanwhile needs another.
-func Places(clients int) (back func()) {
-	before := runtime.GOMAXPROCS(0)
-	if clients+8 <= before {
-		return func() {}
-	}
-	runtime.GOMAXPROCS(clients + 8)
-	return func() { runtime.GOMAXPROCS(before) }
-}
-
 // ClockCost is what reading the clock adds to the time of a request that takes none.
 func ClockCost() time.Duration {
 	costs := make([]float64, 20_000)
@@ -160,6 +148,9 @@ func ClockCost() time.Duration {
 func Run(ctx context.Context, p Plan) (*Measured, error) {
 	if len(p.Clients) == 0 {
 		return nil, errors.New("a load needs a client")
+	}
+	if p.Every > MostEvery {
+		return nil, fmt.Errorf("of %d requests one would be timed, at least one of %d has to be", p.Every, MostEvery)
 	}
 	ctx, enough := context.WithTimeoutCause(ctx, p.end()+patience, fmt.Errorf("a request had no answer %v after the end of the load", patience))
 	defer enough()
@@ -180,16 +171,7 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 		w := &workers[i]
 		w.Plan, w.client, w.random, w.start = &p, p.Clients[i], rand.New(rand.NewPCG(p.Seed, uint64(i))), start
 		wg.Go(func() {
-			var err error
-			switch {
-			case p.AskOnly:
-				err = w.askOnly(ctx)
-			case p.Due != nil:
-				err = w.open(ctx, &next)
-			default:
-				err = w.closed(ctx)
-			}
-			if err != nil {
+			if err := w.work(ctx, &next); err != nil {
 				cancel(err) // the first is the cause
 			}
 		})
@@ -212,9 +194,11 @@ type worker struct {
 	random  *rand.Rand
 	start   time.Time
 	records []*chunk
-	last    int   // records in the last chunk
-	made    int   // in all
-	asked   int64 // where nothing is recorded
+	last    int // records in the last chunk
+	made    int // in all
+	// Where nothing is recorded, how many requests there were, and in what time.
+	asked int64
+	took  time.Duration
 
 	checked, wrong int64 // rows
 	wrongWhy       error
@@ -224,9 +208,27 @@ type worker struct {
 // end is when the load ends, from its beginning.
 func (p *Plan) end() time.Duration { return p.WarmUp + p.Duration }
 
+// work does the worker's part, from the load's beginning on.
+func (w *worker) work(ctx context.Context, next *atomic.Int64) (err error) {
+	alarm, err := NewAlarm()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alarm.Close()) }()
+	if err := alarm.Wait(w.start); err != nil {
+		return err
+	}
+	switch {
+	case w.AskOnly:
+		return w.askOnly(ctx)
+	case w.Due != nil:
+		return w.open(ctx, alarm, next)
+	}
+	return w.closed(ctx)
+}
+
 // closed asks again and again.
 func (w *worker) closed(ctx context.Context) error {
-	SleepUntil(w.start)
 	for w.made < tooMany {
 		others, err := w.untimed(ctx)
 		if err != nil {
@@ -249,9 +251,13 @@ func (w *worker) closed(ctx context.Context) error {
 	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
 }
 
-// untimed makes the requests between two that are timed, up to one that fails.
+// untimed makes the requests between two that are timed, up to one that fails: a random number of them, so that nothing that
+// comes round in a target, a slot of a ring or a collection of garbage, falls into step with what is timed.
 func (w *worker) untimed(ctx context.Context) (answered uint16, err error) {
-	for range w.Every - 1 {
+	if w.Every <= 1 {
+		return 0, nil
+	}
+	for range w.random.IntN(2*w.Every - 1) {
 		w.client.Prepare(w.random)
 		if err := w.do(ctx, 0); err != nil {
 			return answered, err
@@ -273,11 +279,13 @@ func (w *worker) look() {
 	}
 }
 
-// askOnly is closed without a clock for each request.
+// MostEvery bounds how many requests go untimed between two that are timed.
+const MostEvery = 1 << 12
+
+// askOnly is closed without a clock for each request: it looks at one after 1, 2, 4 and more of them, up to 64.
 func (w *worker) askOnly(ctx context.Context) error {
-	SleepUntil(w.start)
-	for {
-		for range 64 {
+	for n := 1; ; n = min(2*n, 64) {
+		for range n {
 			w.client.Prepare(w.random)
 			if err := w.client.Do(ctx); err != nil {
 				return err
@@ -287,15 +295,14 @@ func (w *worker) askOnly(ctx context.Context) error {
 			}
 			w.asked++
 		}
-		if time.Since(w.start) >= w.end() {
+		if w.took = time.Since(w.start); w.took >= w.end() {
 			return nil
 		}
 	}
 }
 
 // open takes one request after the other that is due next.
-func (w *worker) open(ctx context.Context, next *atomic.Int64) error {
-	ExactThread()
+func (w *worker) open(ctx context.Context, alarm *Alarm, next *atomic.Int64) error {
 	for w.made < tooMany {
 		n := int(next.Add(1)) - 1
 		if n >= len(w.Due) {
@@ -303,7 +310,9 @@ func (w *worker) open(ctx context.Context, next *atomic.Int64) error {
 		}
 		due := w.Due[n]
 		w.client.Prepare(w.random)
-		SleepUntil(w.start.Add(due))
+		if err := alarm.Wait(w.start.Add(due)); err != nil {
+			return err
+		}
 		sent := time.Since(w.start)
 		r := record{due: int64(due), lateness: uint32(min(sent-due, 4*time.Second))}
 		err := w.do(ctx, due)
@@ -390,7 +399,9 @@ func (p *Plan) measured(workers []worker) *Measured {
 		m.Counts.Answered += w.asked
 	}
 	if p.AskOnly {
-		m.Duration = p.end()
+		for i := range workers {
+			m.Duration = max(m.Duration, workers[i].took)
+		}
 		m.Counts.Sent, m.Counts.Rows = m.Counts.Answered, m.Counts.Answered*int64(p.Rows)
 		return m
 	}

@@ -123,24 +123,7 @@ func OpenLoop(conns []*Pipeline, due []Arrivals, deadline time.Duration) ([][]Re
 			return nil, err
 		}
 		var mu sync.Mutex // guards Fate and Back of the requests
-		wg.Go(func() {
-			ExactThread()
-			for n := range requests {
-				r := &requests[n]
-				SleepUntil(start.Add(r.Due))
-				r.Left = time.Since(start)
-				within := deadline - (r.Left - r.Due)
-				if within < time.Microsecond {
-					mu.Lock()
-					r.Fate = Unsent
-					mu.Unlock()
-					continue
-				}
-				if errs[2*i] = c.send(uint64(n), within); errs[2*i] != nil {
-					return
-				}
-			}
-		})
+		wg.Go(func() { errs[2*i] = c.sendWhenDue(start, requests, deadline, &mu) })
 		wg.Go(func() {
 			left := len(requests)
 			errs[2*i+1] = c.receive(func(id uint64, f Fate) bool {
@@ -157,6 +140,33 @@ func OpenLoop(conns []*Pipeline, due []Arrivals, deadline time.Duration) ([][]Re
 	}
 	wg.Wait()
 	return all, errors.Join(errs...)
+}
+
+// sendWhenDue sends each request when it is due, but for those whose deadline has passed by then.
+func (c *Pipeline) sendWhenDue(start time.Time, requests []Request, deadline time.Duration, mu *sync.Mutex) (err error) {
+	alarm, err := NewAlarm()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alarm.Close()) }()
+	for n := range requests {
+		r := &requests[n]
+		if err := alarm.Wait(start.Add(r.Due)); err != nil {
+			return err
+		}
+		r.Left = time.Since(start)
+		within := deadline - (r.Left - r.Due)
+		if within < time.Microsecond {
+			mu.Lock()
+			r.Fate = Unsent
+			mu.Unlock()
+			continue
+		}
+		if err := c.send(uint64(n), within); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ClosedLoop has every connection keep so many requests outstanding for so long,

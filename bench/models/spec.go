@@ -18,6 +18,7 @@ import (
 const (
 	XGBoost  = "xgboost"
 	LightGBM = "lightgbm"
+	ONNX     = "onnx" // of those that need not be trained: a forest that was converted
 )
 
 // Spec says how a model is trained.

@@ -41,6 +41,9 @@ enum {
   release_type_info = 98,
   release_tensor_info = 99,
   release_session_options = 100,
+  append_cuda = 204,
+  create_cuda_options = 205,
+  release_cuda_options = 208,
 };
 enum { api_version = 16, element_float = 1, all_optimizations = 99, log_errors = 3 };
 
@@ -127,7 +130,17 @@ static int described(onnxruntime *p, char *problem) {
   return !bad;
 }
 
-peer *peer_open_onnxruntime(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
+// Has the first GPU run what it can, with the options that the library has by default.
+static int on_gpu(onnxruntime *p, char *problem) {
+  void *cuda = NULL;
+  if (failed(p, CALL(p, create_cuda_options, status (*)(void **))(&cuda), problem))
+    return 0;
+  int bad = failed(p, CALL(p, append_cuda, status (*)(void *, const void *))(p->options, cuda), problem);
+  CALL(p, release_cuda_options, void (*)(void *))(cuda);
+  return !bad;
+}
+
+static peer *opened(const char *library, const char *model, int64_t features, int64_t outputs, int threads, int cuda, char *problem) {
   const api_base *(*get_base)(void);
   void *l = peer_library(library, problem);
   onnxruntime *p = calloc(1, sizeof *p);
@@ -141,10 +154,19 @@ peer *peer_open_onnxruntime(const char *library, const char *model, int64_t feat
       failed(p, CALL(p, set_intra_threads, status (*)(void *, int))(p->options, threads), problem) ||
       failed(p, CALL(p, set_optimization, status (*)(void *, int))(p->options, all_optimizations), problem) ||
       failed(p, CALL(p, set_log_severity, status (*)(void *, int))(p->options, log_errors), problem) ||
+      (cuda && !on_gpu(p, problem)) ||
       failed(p, CALL(p, create_session, status (*)(void *, const char *, void *, void **))(p->env, model, p->options, &p->session), problem) ||
       failed(p, CALL(p, create_cpu_memory_info, status (*)(int, int, void **))(0, 0, &p->memory), problem) || !described(p, problem)) {
     peer_close(&p->base);
     return NULL;
   }
   return &p->base;
+}
+
+peer *peer_open_onnxruntime(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
+  return opened(library, model, features, outputs, threads, 0, problem);
+}
+
+peer *peer_open_onnxruntime_cuda(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
+  return opened(library, model, features, outputs, threads, 1, problem);
 }

@@ -9,7 +9,8 @@ package native
 // // In the order of the constants in Go.
 // static peer *bench_open(int kind, const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
 //   static peer_opener *const openers[] = {peer_open_xgboost, peer_open_lightgbm, peer_open_onnxruntime, peer_open_gtil,
-//                                          peer_open_lleaves, peer_open_tl2cgen, peer_open_treelite};
+//                                          peer_open_lleaves, peer_open_tl2cgen, peer_open_treelite,
+//                                          peer_open_onnxruntime_cuda};
 //   return openers[kind](library, model, features, outputs, threads, problem);
 // }
 // static int64_t bench_run(peer *p, const float *single, const double *wide, int64_t rows, float *out) {
@@ -32,17 +33,18 @@ type Kind int
 
 // The kinds. Each opens the library named and, beside the compilers' own output, the model file.
 const (
-	XGBoost     Kind = iota // libxgboost.so, model .ubj
-	LightGBM                // lib_lightgbm.so, model .txt
-	ONNXRuntime             // libonnxruntime.so, model .onnx with one input, whose last output counts
-	GTIL                    // libtreelite.so of version 4, model .ubj or .txt
-	Lleaves                 // a library that lleaves compiled, in double precision
-	TL2cgen                 // a library that TL2cgen compiled
-	Treelite                // a library with Treelite's predict or predict_multiclass, of float32
+	XGBoost         Kind = iota // libxgboost.so, model .ubj
+	LightGBM                    // lib_lightgbm.so, model .txt
+	ONNXRuntime                 // libonnxruntime.so, model .onnx with one input, whose last output counts
+	GTIL                        // libtreelite.so of version 4, model .ubj or .txt
+	Lleaves                     // a library that lleaves compiled, in double precision
+	TL2cgen                     // a library that TL2cgen compiled
+	Treelite                    // a library with Treelite's predict or predict_multiclass, of float32
+	ONNXRuntimeCUDA             // ONNXRuntime on the first GPU
 )
 
 func (k Kind) String() string {
-	return [...]string{"XGBoost", "LightGBM", "ONNX Runtime", "GTIL", "lleaves", "TL2cgen", "Treelite"}[k]
+	return [...]string{"XGBoost", "LightGBM", "ONNX Runtime", "GTIL", "lleaves", "TL2cgen", "Treelite", "ONNX Runtime on a GPU"}[k]
 }
 
 // Peer is one library with one model. It is used by one goroutine at a time, and its owner calls Close.

@@ -7,25 +7,31 @@
 // the rows, Run makes the output, and only the library's own calls are timed. The backend is called from Go, as the engine does: rows
 // are copied into a Buffer that comes back from call to call, which is in its time, and answers are written into another. Over the lane, a client in this process asks a server in this process over a socket, and waits
 // for the answer: what two processes on the same cores would do. All have one thread and take turns.
+//
+// With -cuda all run on the first GPU; the C API is given ordinary memory, as its examples do, the backend the memory that it asks for.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/picket-ml/picket/backends/onnx"
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
 	lanes "github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/local"
@@ -39,14 +45,29 @@ const (
 	mostBackend, mostLane = 1.05, 1.05
 )
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-onnx:", err)
-		os.Exit(1)
-	}
+// setting is where the networks run.
+type setting struct {
+	library  string
+	peer     native.Kind
+	provider string
+	rows     []int // of a call
+	host     *hw.Host
+	gpus     *devices.Set
 }
 
-func run(ctx context.Context) error {
+func main() {
+	library := flag.String("library", models.ONNXRuntime(), "the libonnxruntime.so to measure")
+	onGPU := flag.Bool("cuda", false, "run on the first GPU; -library is to be a build with CUDA, as in the wheel onnxruntime-gpu")
+	program.Main("bench-onnx", func(ctx context.Context) error {
+		s := setting{library: *library, peer: native.ONNXRuntime, provider: "cpu", rows: []int{1, 16, 64}, host: hw.Detect(ctx, hw.Options{NoGPU: !*onGPU, NoIMDS: true}), gpus: devices.New(devices.Options{})}
+		if *onGPU {
+			s.peer, s.provider, s.rows = native.ONNXRuntimeCUDA, "cuda:0", []int{1, 16, 256}
+		}
+		return run(ctx, s)
+	})
+}
+
+func run(ctx context.Context, s setting) error {
 	dir, err := os.MkdirTemp("", "bench-onnx")
 	if err != nil {
 		return fmt.Errorf("making a folder: %w", err)
@@ -62,7 +83,7 @@ func run(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(folder, "model.onnx"), n.file(), 0o600); err != nil {
 			return fmt.Errorf("writing a model: %w", err)
 		}
-		measured, err := measure(ctx, folder, n, out)
+		measured, err := measure(ctx, s, folder, n, out)
 		if err != nil {
 			return fmt.Errorf("measuring %s: %w", n.name, err)
 		}
@@ -84,15 +105,14 @@ func (folders) Open(_ context.Context, dir string) (*engine.Artifact, error) {
 }
 
 // serve has a server of the lane answer for the model, and gives a client's view of it.
-func serve(ctx context.Context, folder, socket string) (_ *lane.Model, stop func() error, err error) {
-	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true})
-	backend := onnx.New(onnx.Options{LibraryPath: models.ONNXRuntime()})
-	e, err := engine.New(engine.Options{Host: host, Backends: []engine.Backend{backend}, Source: folders{}})
+func serve(ctx context.Context, s setting, folder, socket string) (_ *lane.Model, stop func() error, err error) {
+	backend := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
+	e, err := engine.New(engine.Options{Host: s.host, Backends: []engine.Backend{backend}, Source: folders{}})
 	if err != nil {
 		return nil, nil, err
 	}
 	stop = func() error { return errors.Join(e.Close(ctx), backend.Close()) }
-	if _, err := e.Load(ctx, "network", folder, engine.ModelOptions{Threads: 1}); err != nil {
+	if _, err := e.Load(ctx, "network", folder, engine.ModelOptions{Threads: 1, Provider: s.provider}); err != nil {
 		return nil, stop, err
 	}
 	server, err := lanes.New(lanes.Options{Engine: e})
@@ -117,22 +137,81 @@ func serve(ctx context.Context, folder, socket string) (_ *lane.Model, stop func
 	return model, stop, err
 }
 
-func measure(ctx context.Context, folder string, n *network, out *report.Report) (results []report.Kernel, err error) {
-	dims := append([]int64{testRows}, n.input...)
-	rows, err := tensor.New("input", tensor.FP32, tensor.MustShape(dims...))
+// open makes an instance of the network with the backend, and a tensor for its input where it wants it.
+func open(ctx context.Context, s setting, backend *onnx.Backend, folder string, shape tensor.Shape) (i engine.Instance, in tensor.Tensor, stop func() error, err error) {
+	a, err := folders{}.Open(ctx, folder)
 	if err != nil {
-		return nil, err
+		return nil, in, nil, err
 	}
-	defer rows.Buffer.Release()
-	own, err := tensor.New("input", tensor.FP32, tensor.MustShape(dims...))
+	defer a.Close()
+	m, err := backend.Open(ctx, a, engine.OpenOptions{Host: s.host, Threads: 1, Provider: s.provider})
 	if err != nil {
-		return nil, err
+		return nil, in, nil, err
 	}
-	defer own.Buffer.Release()
+	n, err := shape.ByteSize(tensor.FP32)
+	if err != nil {
+		return nil, in, nil, errors.Join(err, m.Close())
+	}
+	memory := tensor.Alloc
+	if own, is := m.(engine.Allocator); is {
+		memory = own.Allocate
+	}
+	b, err := memory(n)
+	if err == nil {
+		if in, err = tensor.In("input", tensor.FP32, shape, b, 0); err == nil {
+			i, err = m.NewInstance()
+		}
+		if err != nil {
+			b.Release()
+		}
+	}
+	if err != nil {
+		return nil, in, nil, errors.Join(err, m.Close())
+	}
+	return i, in, func() error {
+		closed := i.Close()
+		b.Release()
+		return errors.Join(closed, m.Close())
+	}, nil
+}
+
+// measured is one network in all the ways in which it is measured.
+type measured struct {
+	subjects []interleave.Subject
+	failed   error // of a call of one of them
+	stops    []func() error
+}
+
+// stop ends it, the last that was started first.
+func (m *measured) stop() (err error) {
+	for _, stop := range slices.Backward(m.stops) {
+		err = errors.Join(err, stop())
+	}
+	return err
+}
+
+// start makes the subjects and has them answer the same. After an error nothing is left.
+func start(ctx context.Context, s setting, folder string, n *network) (m *measured, err error) {
+	m = &measured{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.stop())
+			m = nil
+		}
+	}()
+	shape := tensor.MustShape(append([]int64{testRows}, n.input...)...)
+	rows, err := tensor.New("input", tensor.FP32, shape)
+	if err != nil {
+		return m, err
+	}
+	release := func(t tensor.Tensor) {
+		m.stops = append(m.stops, func() error { t.Buffer.Release(); return nil })
+	}
+	release(rows)
 	random := rand.New(rand.NewPCG(3, 4))
 	values, err := tensor.View[float32](rows)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
 	for i := range values {
 		values[i] = float32(random.NormFloat64())
@@ -140,41 +219,39 @@ func measure(ctx context.Context, folder string, n *network, out *report.Report)
 	var answers [3]tensor.Tensor
 	for i := range answers {
 		if answers[i], err = tensor.New("output", tensor.FP32, tensor.MustShape(testRows, n.outputs)); err != nil {
-			return nil, err
+			return m, err
 		}
-		defer answers[i].Buffer.Release()
+		release(answers[i])
 	}
-
-	peer, err := native.OpenPeer(native.ONNXRuntime, native.Task{
-		Library: models.ONNXRuntime(), Model: filepath.Join(folder, "model.onnx"), Features: rows.Size() / 4 / testRows, Outputs: int(n.outputs), Threads: 1,
+	peer, err := native.OpenPeer(s.peer, native.Task{
+		Library: s.library, Model: filepath.Join(folder, "model.onnx"), Features: rows.Size() / 4 / testRows, Outputs: int(n.outputs), Threads: 1,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w (make fixtures fetches the library)", err)
+		return m, fmt.Errorf("%w (make fixtures fetches the library for the processor)", err)
 	}
-	defer func() { err = errors.Join(err, peer.Close()) }()
-	backend := onnx.New(onnx.Options{LibraryPath: models.ONNXRuntime()})
-	instance, closeInstance, err := models.Open(ctx, backend, folder, "", 1)
+	m.stops = append(m.stops, peer.Close)
+	backend := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
+	m.stops = append(m.stops, backend.Close)
+	instance, own, closeInstance, err := open(ctx, s, backend, folder, shape)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	defer func() { err = errors.Join(err, closeInstance(), backend.Close()) }()
-	model, stop, err := serve(ctx, folder, filepath.Join(folder, "lane.sock"))
+	m.stops = append(m.stops, closeInstance)
+	model, stop, err := serve(ctx, s, folder, filepath.Join(folder, "lane.sock"))
 	if stop != nil {
-		defer func() { err = errors.Join(err, stop()) }()
+		m.stops = append(m.stops, stop)
 	}
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-
-	var failed error
 	note := func(err error) {
 		if err != nil {
-			failed = err
+			m.failed = err
 		}
 	}
 	in, given := make([]tensor.Tensor, 1), make([]tensor.Tensor, 1)
 	sent, received := make([][]byte, 1), make([][]byte, 1)
-	subjects := []interleave.Subject{
+	m.subjects = []interleave.Subject{
 		{Name: "C API", Run: func(from, count int) time.Duration {
 			took, err := peer.Run(rows.Rows(from, from+count), tensor.Tensor{}, answers[0].Rows(from, from+count))
 			note(err)
@@ -192,35 +269,65 @@ func measure(ctx context.Context, folder string, n *network, out *report.Report)
 			return 0
 		}},
 	}
-	for _, s := range subjects {
+	for _, s := range m.subjects {
 		s.Run(0, testRows)
 	}
-	if failed != nil {
-		return nil, failed
+	if m.failed != nil {
+		return m, m.failed
 	}
 	for i, a := range answers[1:] {
-		if string(a.Bytes()) != string(answers[0].Bytes()) {
-			return nil, fmt.Errorf("the answers of %s differ from those of the C API", subjects[i+1].Name)
+		if err := same(a, answers[0], s.provider == "cpu"); err != nil {
+			return m, fmt.Errorf("the answers of %s differ from those of the C API: %w", m.subjects[i+1].Name, err)
 		}
 	}
+	return m, nil
+}
 
-	for _, count := range []int{1, 16, 64} {
+// same compares answers: bit for bit, or within what the choice of an algorithm for a GPU changes.
+func same(a, b tensor.Tensor, exact bool) error {
+	x, err := tensor.View[float32](a)
+	if err != nil {
+		return err
+	}
+	y, err := tensor.View[float32](b)
+	if err != nil {
+		return err
+	}
+	for i := range x {
+		if exact && math.Float32bits(x[i]) != math.Float32bits(y[i]) || !(math.Abs(float64(x[i]-y[i])) <= 1e-3*max(1, math.Abs(float64(y[i])))) { // nor NaN
+			return fmt.Errorf("number %d is %v, not %v", i, x[i], y[i])
+		}
+	}
+	return nil
+}
+
+func measure(ctx context.Context, s setting, folder string, n *network, out *report.Report) (results []report.Kernel, err error) {
+	m, err := start(ctx, s, folder, n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.stop()) }()
+	where := ""
+	if s.provider != "cpu" {
+		where = "on a GPU, "
+	}
+	for _, count := range s.rows {
 		plan := interleave.Plan{TestRows: testRows, Rows: count, Rounds: 15, Turn: 40 * time.Millisecond, Calls: 300 + 2000/count, Seed: 1, Budget: 3 * time.Second}
 		for _, c := range interleave.Conditions() {
 			var us [3]float64
-			for i, d := range c.Measure(subjects, plan) {
+			for i, d := range c.Measure(m.subjects, plan) {
 				us[i] = float64(d.Nanoseconds()) / 1e3 / float64(count)
-				results = append(results, report.Kernel{Model: n.name, Engine: subjects[i].Name, Condition: c.Name, Rows: count, Cores: 1, USPerRow: us[i]})
+				results = append(results, report.Kernel{Model: n.name, Engine: m.subjects[i].Name, Condition: c.Name, Rows: count, Cores: 1, USPerRow: us[i]})
 			}
-			what := fmt.Sprintf("to ONNX Runtime's C API, %s, %d rows, %s (%.2f us a row)", n.name, count, c.Name, us[0])
+			what := fmt.Sprintf("to ONNX Runtime's C API, %s%s, %d rows, %s (%.2f us a row)", where, n.name, count, c.Name, us[0])
 			round := func(x float64) float64 { return math.Round(1000*x) / 1000 }
 			out.Promise("onnx "+what, round(us[1]/us[0]), "ratio", mostBackend)
 			if len(n.input) > 1 && count > 1 {
 				out.Promise("over the lane "+what, round(us[2]/us[0]), "ratio", mostLane)
 			} else {
-				out.Tell(fmt.Sprintf("what the lane adds to a call, %s, %d rows, %s", n.name, count, c.Name), float64(count)*(us[2]-us[1]), "us")
+				out.Tell(fmt.Sprintf("what the lane adds to a call, %s%s, %d rows, %s", where, n.name, count, c.Name), float64(count)*(us[2]-us[1]), "us")
 			}
 		}
 	}
-	return results, failed
+	return results, m.failed
 }

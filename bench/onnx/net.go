@@ -3,33 +3,17 @@
 package main
 
 import (
-	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"strconv"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"github.com/picket-ml/picket/internal/testkit/onnxfile"
 )
 
-// message is a protocol buffers message in the making.
-type message []byte
-
-func (m message) text(number protowire.Number, s string) message {
-	return protowire.AppendString(protowire.AppendTag(m, number, protowire.BytesType), s)
-}
-
-func (m message) part(number protowire.Number, b []byte) message {
-	return protowire.AppendBytes(protowire.AppendTag(m, number, protowire.BytesType), b)
-}
-
-func (m message) number(number protowire.Number, v int64) message {
-	return protowire.AppendVarint(protowire.AppendTag(m, number, protowire.VarintType), uint64(v))
-}
-
-// network is an ONNX model in the making: layers one after the other. The numbers are those of the fields in onnx.proto.
+// network is an ONNX model in the making: layers one after the other.
 type network struct {
 	name    string
-	graph   message
+	graph   onnxfile.Message
 	random  *rand.Rand
 	last    string // the name of what the layers so far give
 	layers  int
@@ -44,45 +28,29 @@ func newNetwork(name string, input ...int64) *network {
 // weight adds random weights, whose scale keeps what comes of so many inputs at the size of one.
 func (n *network) weight(inputs int64, dims ...int64) string {
 	name := "w" + strconv.Itoa(n.layers) + "x" + strconv.Itoa(len(dims))
-	m, count := message(nil), int64(1)
+	count := int64(1)
 	for _, d := range dims {
-		m, count = m.number(1, d), count*d
+		count *= d
 	}
-	raw := make([]byte, 0, 4*count)
-	for range count {
-		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(float32(n.random.NormFloat64()/math.Sqrt(float64(inputs)))))
+	values := make([]float32, count)
+	for i := range values {
+		values[i] = float32(n.random.NormFloat64() / math.Sqrt(float64(inputs)))
 	}
-	n.graph = n.graph.part(5, m.number(2, 1).text(8, name).part(9, raw))
+	n.graph = n.graph.Part(5, onnxfile.Weight(name, values, dims...))
 	return name
 }
 
 // layer adds an operator.
-func (n *network) layer(operator string, weights []string, attributes ...message) {
+func (n *network) layer(operator string, weights []string, attributes ...onnxfile.Message) {
 	n.layers++
 	to := "v" + strconv.Itoa(n.layers)
-	m := message(nil).text(1, n.last)
-	for _, w := range weights {
-		m = m.text(1, w)
-	}
-	m = m.text(2, to).text(4, operator)
-	for _, a := range attributes {
-		m = m.part(5, a)
-	}
-	n.graph, n.last = n.graph.part(1, m), to
-}
-
-// wholes is an attribute of whole numbers.
-func wholes(name string, values ...int64) message {
-	m := message(nil).text(1, name)
-	for _, v := range values {
-		m = m.number(8, v)
-	}
-	return m.number(20, 7)
+	m := onnxfile.Node(operator, append([]string{n.last}, weights...), []string{to}, attributes...)
+	n.graph, n.last = n.graph.Part(1, m), to
 }
 
 // convolve adds a convolution of 3 by 3 with so many channels, every second place, and what follows it as a rule.
 func (n *network) convolve(from, to int64) {
-	n.layer("Conv", []string{n.weight(9*from, to, from, 3, 3)}, wholes("kernel_shape", 3, 3), wholes("pads", 1, 1, 1, 1), wholes("strides", 2, 2))
+	n.layer("Conv", []string{n.weight(9*from, to, from, 3, 3)}, onnxfile.Wholes("kernel_shape", 3, 3), onnxfile.Wholes("pads", 1, 1, 1, 1), onnxfile.Wholes("strides", 2, 2))
 	n.layer("Relu", nil)
 }
 
@@ -94,15 +62,8 @@ func (n *network) dense(from, to int64) {
 
 // file ends the network.
 func (n *network) file() []byte {
-	info := func(name string, dims ...int64) message {
-		shape := message(nil).part(1, message(nil).text(2, "rows"))
-		for _, d := range dims {
-			shape = shape.part(1, message(nil).number(1, d))
-		}
-		return message(nil).text(1, name).part(2, message(nil).part(1, message(nil).number(1, 1).part(2, shape)))
-	}
-	graph := n.graph.text(2, "network").part(11, info("input", n.input...)).part(12, info(n.last, n.outputs))
-	return message(nil).number(1, 8).text(2, "picket").part(7, graph).part(8, message(nil).text(1, "").number(2, 17))
+	graph := n.graph.Text(2, "network").Part(11, onnxfile.Info("input", onnxfile.Float, append([]int64{-1}, n.input...)...)).Part(12, onnxfile.Info(n.last, onnxfile.Float, -1, n.outputs))
+	return onnxfile.Message(nil).Number(1, 8).Text(2, "picket").Part(7, graph).Part(8, onnxfile.Message(nil).Text(1, "").Number(2, 17))
 }
 
 // tabular is a network for rows of 30 numbers: microseconds a row.

@@ -23,16 +23,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/bench/fixedcost"
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
@@ -80,17 +79,12 @@ func main() {
 	flag.StringVar(&s.picketd, "picketd", "", "a picketd that was built already")
 	flag.StringVar(&s.artifact, "artifact", "", "the artifact of a model of 30 features that was compiled already")
 	flag.StringVar(&s.serve, "serve", "", "be the first server, on this socket")
-	flag.Parse()
-	if *long {
-		s.seconds = 600
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := s.main(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-overload:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-overload", func(ctx context.Context) error {
+		if *long {
+			s.seconds = 600
+		}
+		return s.main(ctx)
+	})
 }
 
 func (s *settings) main(ctx context.Context) (err error) {

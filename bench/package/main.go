@@ -28,6 +28,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/store"
 	"github.com/picket-ml/picket/packaging"
@@ -54,11 +55,7 @@ const least = 0.8
 
 func main() {
 	size := flag.Int64("size", 1<<30, "how many `BYTES` a package holds")
-	flag.Parse()
-	if err := run(context.Background(), *size); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-package:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-package", func(ctx context.Context) error { return run(ctx, *size) })
 }
 
 func run(ctx context.Context, size int64) error {

@@ -119,6 +119,9 @@ func openONNXRuntime(ctx context.Context, t Task) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Model.Library == models.ONNX {
+		return openNative(native.ONNXRuntime, t, path, t.Model.File)
+	}
 	model, err := form(ctx, "onnx", t)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,9 @@ func prepare(ctx context.Context, arguments ...string) error {
 
 // form makes what a peer runs of the model, unless it is there, and gives its path.
 func form(ctx context.Context, name string, t Task) (string, error) {
+	if l := t.Model.Library; l != models.XGBoost && l != models.LightGBM {
+		return "", fmt.Errorf("%w: it takes models of XGBoost and LightGBM", ErrUnsuited)
+	}
 	path := filepath.Join(models.Cache(), "peers", t.Model.Name, name)
 	if err := t.ready(path); err != nil {
 		return "", err

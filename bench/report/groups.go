@@ -56,6 +56,28 @@ func (r *Result) Target(name string) TargetInfo {
 	return TargetInfo{}
 }
 
+// Known is how many of the scenarios' numbers, of runs that are valid, are known to within such a part of themselves: half of the
+// interval is no longer than that. of is how many there are.
+func (r *Result) Known(within float64) (known, of int) {
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		if !run.Verdict.Valid || r.Target(run.Target).Kind == "empty" {
+			continue
+		}
+		of++
+		if v := &run.Summary.Metric.Value; v.Confidence >= leastConfidence && v.High-v.Low <= 2*within*v.Value {
+			known++
+		}
+	}
+	return known, of
+}
+
+// Well is to within what part of itself a number is to be known for two runs to agree about it.
+const Well = 0.03
+
+// leastConfidence is that of an interval that is worth its name.
+const leastConfidence = 0.95
+
 // Slim is a copy without the histograms, which are nearly all of a file's size: for tables of medians.
 func (r *Result) Slim() *Result {
 	slim := *r

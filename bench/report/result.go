@@ -153,8 +153,8 @@ type Noise struct {
 
 // Overhead is what measuring itself costs.
 type Overhead struct {
-	// RecordNS is what it takes to read the clock and to record one latency; Share is that in parts of the shortest median
-	// latency of the file.
+	// RecordNS is what it takes to read the clock and to record one latency; Share is the greatest part of a request's time that
+	// this took in any closed load of the file, with requests that were not timed reckoned in.
 	RecordNS float64 `json:"record_ns"`
 	Share    float64 `json:"share"`
 	// Generator is the highest rate at which the load generator drives an empty target, in requests a second, and Headroom that
@@ -234,6 +234,9 @@ type Parameters struct {
 	HugePages      string  `json:"huge_pages,omitempty"`
 	BatchRows      int     `json:"batch_rows,omitempty"` // that the engine may put together; 0 is its default
 	DurationNS     int64   `json:"duration_ns"`          // of a repetition, asked for
+	// TimedEvery is, in a closed load, how many requests there were to one that was timed, at random; 0 where all were. All are
+	// counted, and all answers compared.
+	TimedEvery int `json:"timed_every,omitempty"`
 }
 
 // Repetition is one time that a run's load was put on the target. Targets of a suite take turns by repetition.
@@ -330,7 +333,9 @@ type Counters struct {
 	Cycles       float64 `json:"cycles,omitempty"`
 	CacheMisses  float64 `json:"cache_misses,omitempty"`
 	BranchMisses float64 `json:"branch_misses,omitempty"`
-	Why          string  `json:"why,omitempty"`
+	// UserOnly says that what the kernel did is not in them, as this user may not see it.
+	UserOnly bool   `json:"user_only,omitempty"`
+	Why      string `json:"why,omitempty"`
 }
 
 // Verdict is whether a run's figures may be used.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
@@ -36,11 +37,7 @@ const batchRows = 1024
 func main() {
 	rows := flag.Int("rows", 400_000, "how many rows the files have")
 	rounds := flag.Int("rounds", 5, "how often each takes its turn")
-	flag.Parse()
-	if err := run(context.Background(), *rows, *rounds); err != nil {
-		fmt.Fprintf(os.Stderr, "bench-score: %v\n", err)
-		os.Exit(1)
-	}
+	program.Main("bench-score", func(ctx context.Context) error { return run(ctx, *rows, *rounds) })
 }
 
 // way is one way to score the rows.

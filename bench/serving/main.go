@@ -1,7 +1,8 @@
 // Command serving measures picketd beside the servers that others use for the same job, and beside an empty server in Go: the
 // same model (500 trees of depth 6 over 30 features, by XGBoost), the same rows, the same clients, in one run. Every answer is
 // compared with the trainer's while it is timed. Servers take turns of a fraction of a second, in random order, again and
-// again, and are stopped (SIGSTOP) while they wait for theirs. A table goes to standard error, JSON to standard output.
+// again, and are stopped (SIGSTOP) while they wait for theirs. With -network it is a small network in an ONNX file, which ONNX
+// Runtime runs in picketd, in MLServer and in Triton; answers are compared with those of its C API. A table goes to standard error, JSON to standard output.
 //
 // A client makes its next call when the last was answered (a closed loop): a server that stalls is asked less while it does,
 // so the 99th percentiles leave out most of the waiting that callers with a schedule of their own would see (this is known as
@@ -16,18 +17,17 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/process"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
@@ -53,6 +53,7 @@ const testRows = 10_000
 
 type options struct {
 	quick   bool
+	network bool
 	servers string
 	turns   int
 	window  time.Duration
@@ -61,29 +62,25 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "take two turns instead of eight")
+	flag.BoolVar(&o.network, "network", false, "serve a small network from an ONNX file, by ONNX Runtime everywhere, in place of the trees")
 	flag.StringVar(&o.servers, "servers", "", "measure only the servers of others that this `LIST` of folders names, separated by commas; \"none\" for none")
 	flag.IntVar(&o.turns, "turns", 8, "how often each target has its turn with each load")
 	flag.DurationVar(&o.window, "window", 250*time.Millisecond, "how long calls are counted in a turn")
-	flag.Parse()
-	if o.quick {
-		o.turns = 2
-	}
-	if err := start(o, flag.Args()); err != nil {
-		fmt.Fprintf(os.Stderr, "bench-serving: %v\n", err)
-		os.Exit(1)
-	}
+	program.Main("bench-serving", o.start)
 }
 
 // start is the empty server where the arguments say so, else the benchmark; SIGTERM ends either.
-func start(o options, arguments []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func (o *options) start(ctx context.Context) error {
+	arguments := flag.Args()
+	if o.quick {
+		o.turns = 2
+	}
 	if len(arguments) > 0 && arguments[0] == emptyServer {
 		return serveEmpty(ctx, arguments[1:])
 	}
 	// The clients' own collections of garbage are to be rare: they would be waited for as if the server were slow.
 	debug.SetGCPercent(1000)
-	return run(ctx, o)
+	return run(ctx, *o)
 }
 
 // benchmark is one run.
@@ -104,6 +101,9 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &benchmark{options: o, spec: models.Specs()[0], dir: dir, out: report.New()}
+	if o.network {
+		b.spec = models.Spec{Name: networkName, Features: networkFeatures, File: networkFile(), Classes: 2}
+	}
 	values := testkit.RowsNoMissing(testRows, b.spec.Features) // JSON has no word for what is missing that all servers know
 	data, err := tensor.New("data", tensor.FP32, tensor.MustShape(testRows, int64(b.spec.Features)))
 	if err != nil {
@@ -111,7 +111,12 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer data.Buffer.Release()
 	copy(data.Bytes(), tensor.AsBytes(values))
-	answers, err := b.spec.Answers(ctx, values)
+	var answers []float32
+	if o.network {
+		answers, err = networkAnswers(data)
+	} else {
+		answers, err = b.spec.Answers(ctx, values)
+	}
 	if err != nil {
 		return err
 	}
@@ -213,12 +218,18 @@ func (b *benchmark) startOwn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	model, err := b.spec.Folder(ctx)
+	model, more := "", ""
+	if b.options.network {
+		model, err = networkFolder(b.dir)
+		more = fmt.Sprintf("backends: {onnxruntime: %q}\n", models.ONNXRuntime())
+	} else {
+		model, err = b.spec.Folder(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	config := filepath.Join(b.dir, "picketd.yaml")
-	text := fmt.Sprintf("sockets: {dir: %q}\ntcp: {listen: [%q]}\nmodels: [{name: %q, path: %q}]\nunsigned: true\nhost: {imds: false}\n", b.dir, free[2], b.spec.Name, model)
+	text := fmt.Sprintf("sockets: {dir: %q}\ntcp: {listen: [%q]}\nmodels: [{name: %q, path: %q}]\nunsigned: true\nhost: {imds: false}\n%s", b.dir, free[2], b.spec.Name, model, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("writing picketd's configuration: %w", err)
 	}
@@ -259,6 +270,10 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 	for _, p := range servers.All() {
 		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.Folder) {
 			b.leave(p.Name, errors.New("it was not chosen for this run"))
+			continue
+		}
+		if b.options.network && !p.Networks {
+			b.leave(p.Name, errors.New("nobody has set it up for networks here"))
 			continue
 		}
 		if err := p.Install(ctx); err != nil {

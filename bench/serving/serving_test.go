@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/process"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -19,10 +20,7 @@ import (
 // TestMain is the empty server where a test starts this program as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == emptyServer {
-		if start(options{}, os.Args[1:]) != nil {
-			os.Exit(1)
-		}
-		return
+		program.Main("serving", func(ctx context.Context) error { return serveEmpty(ctx, os.Args[2:]) })
 	}
 	testkit.VerifyNoLeaks(m, testkit.Handles{Name: "buffers", Open: func() int64 { return tensor.MemoryUsage().Live }})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,7 +45,7 @@ func (s *soak) start(ctx context.Context, name, more string) (_ *daemon, err err
 	if d.tcp, err = freePort(); err != nil {
 		return nil, err
 	}
-	d.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	d.http = &http.Client{Timeout: httpPatience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.socket("oip"))
 	}}}
 	config := filepath.Join(dir, "picketd.yaml")
@@ -98,38 +99,52 @@ func (d *daemon) runs() bool {
 	}
 }
 
-// said is the end of the daemon's log.
+// said is the end of the daemon's log, or where it says why it ended.
 func (d *daemon) said() string {
-	const most = 4 << 10
+	const most = 2 << 10
 	text, err := os.ReadFile(d.log)
 	if err != nil {
 		return fmt.Sprintf("its log cannot be read: %v", err)
 	}
+	if at := lastWords.FindIndex(text); at != nil {
+		return "its log says:\n" + string(text[max(0, at[0]-most):min(len(text), at[0]+most)])
+	}
 	return "its log ends with:\n" + string(text[max(0, len(text)-most):])
 }
 
+// lastWords begin what the runtime writes of a process that it ends.
+var lastWords = regexp.MustCompile(`(?m)^(panic: |fatal error: |SIG[A-Z]+: |terminate called |unexpected fault address )`)
+
 // ask makes a request over HTTP on oip.sock, on a connection of its own, and decodes nothing: answer gets the body if it is not nil.
 func (d *daemon) ask(ctx context.Context, method, path, body string, answer *[]byte) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://picket"+path, strings.NewReader(body))
+	code, text, err := d.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
-	reply, err := d.http.Do(r)
-	if err != nil {
-		return err
-	}
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	if err != nil {
-		return fmt.Errorf("reading the answer to %s: %w", path, err)
-	}
-	if reply.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s is answered with %s: %s", path, reply.Status, text)
+	if code != http.StatusOK {
+		return fmt.Errorf("%s is answered with %d %s: %s", path, code, http.StatusText(code), text)
 	}
 	if answer != nil {
 		*answer = text
 	}
 	return nil
+}
+
+// request is ask for who wants to see each answer.
+func (d *daemon) request(ctx context.Context, method, path, body string) (code int, text []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://picket"+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	reply, err := d.http.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer reply.Body.Close()
+	if text, err = io.ReadAll(reply.Body); err != nil {
+		return 0, nil, fmt.Errorf("reading the answer to %s: %w", path, err)
+	}
+	return reply.StatusCode, text, nil
 }
 
 // load loads the model that the configuration declares under the name, or the folder in its place.

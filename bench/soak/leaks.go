@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -30,12 +29,9 @@ func leaks(ctx context.Context, s *soak) error {
 		return err
 	}
 	data := filepath.Join(testkit.ModuleRoot(), "internal", "testkit", "testdata")
-	libdlr := filepath.Join(testkit.ModuleRoot(), ".cache", "libdlr", "1.6.0", "libdlr.so")
-	onnxRuntime := filepath.Join(testkit.ModuleRoot(), ".cache", "onnxruntime", testkit.ONNXRuntimeVersion, "libonnxruntime.so")
-	for _, library := range []string{libdlr, onnxRuntime} {
-		if _, err := os.Stat(library); err != nil {
-			return fmt.Errorf("looking for a library: %w; make fixtures fetches it", err)
-		}
+	libdlr, onnxRuntime, err := libraries()
+	if err != nil {
+		return err
 	}
 	config := fmt.Sprintf("backends: {libdlr: %q, onnxruntime: %q}\nmodels:\n- {name: fraud, path: %q}\n", libdlr, onnxRuntime, fraud)
 	cycled := []struct{ backend, folder string }{

@@ -24,13 +24,15 @@ type part struct {
 	run  func(ctx context.Context, s *soak) error
 }
 
-var parts = []part{{"parsers", readers}, {"slow", slow}, {"leaks", leaks}, {"shm", sharedMemory}, {"change", change}}
+var parts = []part{{"parsers", readers}, {"slow", slow}, {"leaks", leaks}, {"shm", sharedMemory}, {"change", change}, {"artifacts", artifacts}, {"noise", noise}}
 
 // soak is what the parts have in common.
 type soak struct {
 	amounts
+	kind    string // of malformed artifacts; empty for all
 	dir     string // for sockets and models; each part has a folder of its own in it
 	picketd string
+	seed    uint64
 	random  *rand.Rand
 	out     *report
 }
@@ -45,11 +47,13 @@ type amounts struct {
 	cycles       int // of loading and unloading, per backend
 	rounds       int // of clients that die, per kind
 	replacements int // of a model under load
+	noisy        int // clients that send changed requests, per protocol
+	every        int // of the malformed artifacts, so many are passed over for each that is tried
 }
 
 var (
-	full  = amounts{connections: 1000, silent: 200, requests: 10_000_000, calls: 100_000, cycles: 1000, rounds: 10_000, replacements: 1000}
-	brief = amounts{short: true, connections: 750, silent: 150, requests: 1_000_000, calls: 10_000, cycles: 100, rounds: 500, replacements: 50}
+	full  = amounts{connections: 1000, silent: 200, requests: 10_000_000, calls: 100_000, cycles: 1000, rounds: 10_000, replacements: 1000, every: 1, noisy: 20_000}
+	brief = amounts{short: true, connections: 750, silent: 150, requests: 1_000_000, calls: 10_000, cycles: 100, rounds: 500, replacements: 50, every: 10, noisy: 300}
 )
 
 func main() {
@@ -71,8 +75,9 @@ func run() (failed bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s := &soak{out: &report{w: os.Stdout}}
-	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what chance begins with")
+	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "what chance begins with")
 	flag.StringVar(&s.picketd, "picketd", "", "try this daemon instead of building one")
+	flag.StringVar(&s.kind, "kind", "", "malformed artifacts of this kind only, such as tvm")
 	short := flag.Bool("short", false, "the amounts of make test instead of the full figures; flags for single amounts are stronger")
 	given := full
 	for name, amount := range given.flags() {
@@ -109,9 +114,9 @@ func run() (failed bool, err error) {
 		}
 	}
 	raiseFiles()
-	s.random = rand.New(rand.NewPCG(*seed, 1))
+	s.random = rand.New(rand.NewPCG(s.seed, 1))
 	began := time.Now()
-	s.out.line("seed %d", *seed)
+	s.out.line("seed %d", s.seed)
 	for _, p := range parts {
 		if len(names) > 0 && !slices.Contains(names, p.name) {
 			continue
@@ -131,7 +136,7 @@ func run() (failed bool, err error) {
 func (a *amounts) flags() map[string]*int {
 	return map[string]*int{
 		"connections": &a.connections, "silent": &a.silent, "requests": &a.requests, "calls": &a.calls,
-		"cycles": &a.cycles, "rounds": &a.rounds, "replacements": &a.replacements,
+		"cycles": &a.cycles, "rounds": &a.rounds, "replacements": &a.replacements, "every": &a.every, "noisy": &a.noisy,
 	}
 }
 

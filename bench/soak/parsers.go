@@ -77,6 +77,7 @@ var allParsers = []parser{
 	{"positions of rings in shared memory", []string{"internal/ring/FuzzPositions"}, nil},
 	{"the headers of traces", []string{"internal/trace/FuzzParent"}, []string{"internal/trace/parent.go"}},
 	{"transactions of the fraud application", []string{"examples/fraud/features/FuzzOf"}, nil},
+	{"what perf recorded", []string{"bench/flame/FuzzRead"}, []string{"bench/flame/flame.go"}},
 	{"suites and results of benchmarks", []string{"bench/suites/FuzzParse", "bench/report/FuzzParseResult"}, []string{"bench/suites/suites.go", "bench/report/result.go"}},
 	{"results of benchmarks, compared and as a page", []string{"bench/compare/FuzzOf", "bench/page/FuzzPage"}, []string{"bench/compare/compare.go", "bench/page/page.go", "bench/page/chart.go"}},
 	{"rooflines", []string{"bench/roofline/FuzzParse"}, nil},

@@ -19,7 +19,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
@@ -37,10 +37,7 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-start:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-start", run)
 }
 
 const (
@@ -65,9 +62,7 @@ type measured struct {
 	took []time.Duration
 }
 
-func run() (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func run(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "picket-bench-*")
 	if err != nil {
 		return fmt.Errorf("making a folder for sockets: %w", err)

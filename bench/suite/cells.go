@@ -20,11 +20,12 @@ type cell struct {
 	name              string // of the case; see report.Parameters
 
 	daemon   *target.Daemon // whose target it is, where it is one's
+	every    int            // in a closed load, one of so many requests is timed; 0 before that is known
 	capacity float64        // requests a second, found out before an open load
-	lo, hi   float64        // where scenario Server looks for the highest rate
 
 	repetitions []report.Repetition
-	rates       []float64 // that scenario Server found
+	rates       []float64 // that scenario Server found; 0 where it found none
+	without     []*try    // the lowest rates of repetitions that found none
 	points      []report.Point
 	phases      target.PhaseTimes // summed up
 	counted     counted
@@ -145,6 +146,9 @@ func (c *cell) parameters() report.Parameters {
 	p := report.Parameters{
 		Rows: c.rows, Outstanding: c.outstanding, Threads: c.served.Threads, Case: c.caseName(), Arrivals: "closed",
 		BatchRows: c.served.BatchRows, DurationNS: int64(c.Duration), HugePages: c.HugePages,
+	}
+	if c.every > 1 {
+		p.TimedEvery = c.every
 	}
 	if c.Open() {
 		p.Arrivals = c.Arrivals

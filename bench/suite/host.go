@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +16,7 @@ import (
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
 	"github.com/picket-ml/picket/internal/hw"
@@ -117,8 +115,15 @@ func (r *runner) mark() {
 	}
 }
 
-// recordCost is what it takes to time and record one request: what requests that take nothing take with it and without.
-func (r *runner) recordCost(ctx context.Context) (float64, error) {
+// How the cost of recording is found: in so many rounds, each with it and without for so long.
+const (
+	recordRounds = 11
+	recordTime   = 8 * time.Millisecond
+)
+
+// recordCost is how many nanoseconds it takes to time and record one request: what requests that take nothing take with it and
+// without, in turns, and the median of the differences, as whatever disturbs a turn is in one of the two.
+func recordCost(ctx context.Context) (float64, error) {
 	nothing, err := target.StartEmpty("")(ctx, "", nil, func(string) bool { return true })
 	if err != nil {
 		return 0, err
@@ -128,18 +133,25 @@ func (r *runner) recordCost(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	each := func(askOnly bool) (float64, error) {
-		m, err := load.Run(ctx, load.Plan{Clients: []protocols.Client{client}, Rows: 1, Duration: 50 * time.Millisecond, AskOnly: askOnly})
+		m, err := load.Run(ctx, load.Plan{Clients: []protocols.Client{client}, Rows: 1, Duration: recordTime, AskOnly: askOnly})
 		if err != nil {
 			return 0, err
 		}
 		return 1e9 / m.PerSecond(), nil
 	}
-	with, err := each(false)
-	if err != nil {
-		return 0, err
+	differences := make([]float64, 0, recordRounds)
+	for range recordRounds {
+		with, err := each(false)
+		if err != nil {
+			return 0, err
+		}
+		without, err := each(true)
+		if err != nil {
+			return 0, err
+		}
+		differences = append(differences, with-without)
 	}
-	without, err := each(true)
-	return max(0, with-without), err
+	return max(0, stats.Median(differences)), nil
 }
 
 // apart are the processors of the two sides of a run that is pinned: half of those that this process may use each.
@@ -208,58 +220,4 @@ func (r *runner) pinned(c *cell, p *report.Parameters) {
 	if server, clients, err := r.apart(); err == nil {
 		p.Pinned, p.PinnedClients = server, clients
 	}
-}
-
-// profile begins to write profiles; the function ends them. This process's own is written by Go. Those of daemons, C frames
-// included, are perf's, where there is one that works.
-func (r *runner) profile() (stop func() error, err error) {
-	if r.Profile == "" {
-		return func() error { return nil }, nil
-	}
-	if err := os.MkdirAll(r.Profile, 0o755); err != nil {
-		return nil, fmt.Errorf("making a folder for profiles: %w", err)
-	}
-	f, err := os.Create(filepath.Join(r.Profile, "picket.pprof"))
-	if err != nil {
-		return nil, fmt.Errorf("making a profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the profile: %w", err), f.Close())
-	}
-	perf, why := startPerf(filepath.Join(r.Profile, "perf.data"))
-	if why != nil {
-		r.leave(report.LeftOut{Model: "all", Engine: "profile of picketd, with C frames", Why: why.Error()})
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		err := f.Close()
-		if perf == nil {
-			return err
-		}
-		_ = perf.Process.Signal(syscall.SIGINT) // which it ends by with what it has
-		var ended *exec.ExitError
-		if failed := perf.Wait(); failed != nil && !errors.As(failed, &ended) {
-			err = errors.Join(err, failed)
-		}
-		return err
-	}, nil
-}
-
-// startPerf has perf record what all processors do, into a file, until it is interrupted.
-func startPerf(file string) (*exec.Cmd, error) {
-	program, err := exec.LookPath("perf")
-	if err != nil {
-		return nil, errors.New("perf is not installed")
-	}
-	// Frame pointers, which Go code and C code on the way to it have; 99 times a second, as an even hundred would fall into step
-	// with timers.
-	arguments := []string{"record", "-q", "-a", "-g", "-F", "99", "-o", file}
-	if said, err := exec.Command(program, append(slices.Clone(arguments), "--", "true")...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("perf does not work here: %.200s", strings.TrimSpace(string(said)))
-	}
-	perf := exec.Command(program, append(arguments, "--", "sleep", "86400")...)
-	if err := perf.Start(); err != nil {
-		return nil, fmt.Errorf("starting perf: %w", err)
-	}
-	return perf, nil
 }

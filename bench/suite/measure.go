@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,18 +18,16 @@ import (
 	"github.com/picket-ml/picket/bench/target"
 )
 
-// timedEvery is how many requests of an in-process target there are to one that is timed, where they are of few rows: a clock takes
-// some percent of a microsecond to read, and less than one of sixteen.
-const (
-	timedEvery = 16
-	fewRows    = 16
-)
+// mostRecording is how much of a request's time reading the clock and recording may take; where requests are so short that it would
+// take more, one of several is timed.
+const mostRecording = 0.005
 
 // counted is what the processor's counters said.
 type counted struct {
 	counters.Values
-	rows int64
-	why  string
+	userOnly bool
+	rows     int64
+	why      string
 }
 
 // measure measures the cells of one run: each once in every repetition, in random order, so that what the machine does meanwhile
@@ -44,6 +43,9 @@ func (r *runner) measure(ctx context.Context, run *suites.Run) error {
 	began := time.Now()
 	broken := map[*cell]bool{}
 	for repetition := range run.Repetitions {
+		if err := r.renew(ctx, cells, repetition); err != nil {
+			return err
+		}
 		for _, i := range r.random.Perm(len(cells)) {
 			c := cells[i]
 			if broken[c] {
@@ -77,6 +79,26 @@ func (r *runner) measure(ctx context.Context, run *suites.Run) error {
 	return nil
 }
 
+// renew has Picket's own targets begin anew before a repetition: where its memory and its threads happen to lie is a matter of chance
+// that stays as long as a process does, and is to be in the interval of one run, not between two. What a soak looks for is age.
+func (r *runner) renew(ctx context.Context, cells []*cell, repetition int) error {
+	if len(cells) == 0 || cells[0].Scenario == suites.Soak && repetition > 0 || cells[0].Scenario == suites.ColdStart {
+		return nil
+	}
+	done := map[target.Renewable]bool{}
+	for _, c := range cells {
+		t, can := c.target.(target.Renewing)
+		if !can || done[t.Renewable()] {
+			continue
+		}
+		done[t.Renewable()] = true
+		if err := t.Renewable().Renew(ctx); err != nil {
+			return fmt.Errorf("starting %s anew: %w", c.target.Info().Name, err)
+		}
+	}
+	return nil
+}
+
 // repeat makes one repetition of a cell, with its server awake for so long.
 func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 	if c.Scenario == suites.ColdStart {
@@ -94,10 +116,10 @@ func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 	}
 	defer func() { err = errors.Join(err, unpin()) }()
 	seed := r.Seed + uint64(1000*r.turn+n)
-	if c.Open() {
-		defer load.Places(c.outstanding * (1 + len(c.others)))()
-	}
-	if c.Open() && c.capacity == 0 && c.Scenario != suites.Overload {
+	switch {
+	case !c.Open() && c.every == 0:
+		r.findPace(ctx, c, seed)
+	case c.Open() && c.capacity == 0 && c.Scenario != suites.Overload:
 		if err := r.findCapacity(ctx, c, seed); err != nil {
 			return err
 		}
@@ -113,11 +135,7 @@ func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 
 // plan is one repetition of the cell's load, of which the clients and the times when requests are due are left open.
 func (r *runner) plan(c *cell, seed uint64) load.Plan {
-	p := load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: c.Duration, Settle: true, Clock: r.clock, Seed: seed}
-	if c.target.Info().Kind != "server" && c.rows <= fewRows && !c.Open() {
-		p.Every = timedEvery
-	}
-	return p
+	return load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: c.Duration, Settle: true, Every: c.every, Clock: r.clock, Seed: seed}
 }
 
 // connect connects so many clients of the cell's target.
@@ -153,6 +171,25 @@ func (r *runner) run(ctx context.Context, c *cell, s target.Served, p load.Plan)
 		return nil, err
 	}
 	return m, closeAll()
+}
+
+// paceTime is how long it is looked how long requests take before anything is timed.
+const paceTime = 20 * time.Millisecond
+
+// findPace finds out how long requests take when no clock is read for each, and chooses by that how many are timed, for all
+// repetitions of the cell. A target that fails meanwhile is told of by its repetitions. All of the empty one's are timed: what it
+// shows is how fast the generator is at its slowest.
+func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
+	c.every = 1
+	if c.target.Info().Kind == suites.Empty {
+		return
+	}
+	m, err := r.run(ctx, c, c.served, load.Plan{Rows: c.rows, Duration: paceTime, AskOnly: true, Seed: seed})
+	if err != nil || m.PerSecond() == 0 {
+		return
+	}
+	took := 1e9 * float64(c.outstanding) / m.PerSecond() // a request, for its caller
+	c.every = min(max(1, int(math.Ceil(r.record/(mostRecording*took)))), load.MostEvery)
 }
 
 // findCapacity finds out how many requests a second the callers get answered who ask again as soon as they have their answer.
@@ -301,14 +338,19 @@ func fill(rep *report.Repetition, m *load.Measured) {
 // keep adds a repetition to its cell, and what speaks against it.
 func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured) {
 	c.repetitions = append(c.repetitions, rep)
-	if m.Wrong != nil {
-		c.say("%d of %d rows were answered wrongly: %v", m.Counts.Wrong, m.Counts.Checked, m.Wrong)
-	}
+	c.sayWrong(m)
 	if m.Failed != nil {
 		c.say("%d of %d requests failed: %v", m.Counts.Failed, m.Counts.Sent, m.Failed)
 	}
 	if c.Scenario != suites.Overload && m.Counts.Refused+m.Counts.Late > 0 {
 		c.say("%d of %d requests were refused and %d answered too late, without an overload", m.Counts.Refused, m.Counts.Sent, m.Counts.Late)
+	}
+}
+
+// sayWrong says of wrong answers, wherever they were given.
+func (c *cell) sayWrong(m *load.Measured) {
+	if m.Wrong != nil {
+		c.say("%d of %d rows were answered wrongly: %v", m.Counts.Wrong, m.Counts.Checked, m.Wrong)
 	}
 }
 
@@ -356,6 +398,7 @@ func (c *cell) count() func(rows int64) error {
 		c.counted.CacheMisses += v.CacheMisses
 		c.counted.BranchMisses += v.BranchMisses
 		c.counted.rows += rows
+		c.counted.userOnly = set.UserOnly
 		return nil
 	}
 }

@@ -13,66 +13,109 @@ import (
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
 )
 
-// How scenario Server looks for the highest rate: between parts of what callers in a closed loop get, by halving the ratio of the
-// two ends, so often or until they are that near.
+// How scenario Server looks for the highest rate: from where it is expected up and down by steps that grow, between parts of what
+// callers in a closed loop get, and then by halving the ratio of the two ends, until they are that near or so often.
 const (
 	lowest    = 0.02
 	highest   = 1.5
-	around    = 1.6 // in later repetitions: times and parts of the one found before
+	expected  = 0.5  // at first; later where it was found before
+	firstStep = 1.6  // at first
+	nextStep  = 1.15 // later
 	near      = 1.02
-	mostTries = 9
+	mostTries = 14
+	quickly   = 3 // tries of a quick run
 )
 
+// A try lasts for as long as the suite says, and longer where so many requests would not come in that time: a quantile of a few
+// hundred is that of whatever happened to the machine once.
+const (
+	leastBeyond = 10 // requests beyond the quantile, if all are as they should be
+	mostStretch = 4  // times as long at most
+)
+
+// try is a rate that was tried.
+type try struct {
+	report.Repetition
+	m    *load.Measured
+	rate float64
+	why  string // it did not pass
+}
+
 // searchHighest finds the highest rate of Poisson arrivals that the target answers within the bound, and keeps that try as a
-// repetition. Every repetition searches anew, so that what searching itself leaves open is in the interval of the result.
+// repetition. Every repetition searches anew, so that what searching itself leaves open is in the interval of the result. One that
+// finds none, down to the lowest rate, counts as a rate of 0.
 func (r *runner) searchHighest(ctx context.Context, c *cell, seed uint64) error {
-	if c.hi == 0 {
-		c.lo, c.hi = lowest*c.capacity, highest*c.capacity
+	floor, ceiling := lowest*c.capacity, highest*c.capacity
+	rate, step := expected*c.capacity, firstStep
+	if found := stats.Median(c.rates); found > 0 {
+		rate, step = min(max(found, floor), ceiling), nextStep
 	}
-	type try struct {
-		report.Repetition
-		m    *load.Measured
-		rate float64
-	}
-	var best *try
-	lo, hi := c.lo, c.hi
 	tries := mostTries
 	if r.Quick {
-		tries = 3
+		tries = quickly
 	}
-	for n := range tries {
-		if hi/lo < near {
-			break
-		}
-		rate := math.Sqrt(lo * hi)
-		p := r.plan(c, seed+uint64(n))
-		p.Settle = false // it is to be as bad as it is
-		p.Due = load.Poisson(rand.New(rand.NewPCG(seed, uint64(n))), rate, p.WarmUp+p.Duration)
-		m, rep, err := r.watched(ctx, c, p)
+	var best, last *try
+	lo, hi := 0.0, 0.0 // 0 where nothing passed, or failed
+	for n := 0; n < tries; n++ {
+		t, err := r.attempt(ctx, c, rate, seed+uint64(1+2*n))
 		if err != nil {
 			return err
 		}
-		why := c.fails(m)
-		c.points = append(c.points, point(rate, m, why))
-		if why != "" {
+		last = t
+		if t.why == "" {
+			best, lo = t, rate
+		} else {
 			hi = rate
-			continue
 		}
-		lo = rate
-		best = &try{rep, m, rate}
+		if lo == ceiling || hi == floor || lo > 0 && hi > 0 && hi/lo < near {
+			break
+		}
+		switch {
+		case hi == 0:
+			rate, step = min(rate*step, ceiling), step*step
+		case lo == 0:
+			rate, step = max(rate/step, floor), step*step
+		default:
+			rate = math.Sqrt(lo * hi)
+		}
 	}
 	if best == nil {
-		c.say("no rate down to %.0f requests a second was answered within %v at quantile %v", lo, c.Bound, c.Quantile)
+		c.without = append(c.without, last)
+		c.rates = append(c.rates, 0)
+		r.keep(c, last.Repetition, last.m)
 		return nil
 	}
 	r.keep(c, best.Repetition, best.m)
 	c.rates = append(c.rates, best.rate)
-	c.lo, c.hi = max(best.rate/around, lowest*c.capacity), best.rate*around
 	return nil
+}
+
+// attempt tries a rate, and once more where it does not pass: what takes the processors away for a moment fails any rate. Where half
+// of the requests were beyond the bound, no moment was to blame, and it is not tried again.
+func (r *runner) attempt(ctx context.Context, c *cell, rate float64, seed uint64) (*try, error) {
+	for again := range uint64(2) {
+		p := r.plan(c, seed+again)
+		p.Settle = false // it is to be as bad as it is
+		needed := time.Duration(leastBeyond / (1 - c.Quantile) / rate * float64(time.Second))
+		p.Duration = min(max(p.Duration, needed), mostStretch*p.Duration)
+		p.Due = load.Poisson(rand.New(rand.NewPCG(p.Seed, 3)), rate, p.WarmUp+p.Duration)
+		m, rep, err := r.watched(ctx, c, p)
+		if err != nil {
+			return nil, err
+		}
+		c.sayWrong(m)
+		t := &try{Repetition: rep, m: m, rate: rate, why: c.fails(m)}
+		c.points = append(c.points, point(t))
+		if t.why == "" || again == 1 || m.Counts.Wrong > 0 || m.Latency.Quantile(0.5) > c.Bound {
+			return t, nil
+		}
+	}
+	panic("BUG: a rate was tried twice and not judged")
 }
 
 // fails says why a try does not pass; empty where it does.
@@ -91,11 +134,21 @@ func (c *cell) fails(m *load.Measured) string {
 	return ""
 }
 
-func point(rate float64, m *load.Measured, why string) report.Point {
-	at := func(q float64) int64 { return int64(m.Latency.Quantile(q)) }
+func point(t *try) report.Point {
+	at := func(q float64) int64 { return int64(t.m.Latency.Quantile(q)) }
 	return report.Point{
-		RatePerS: rate, AchievedPerS: m.PerSecond(), P50NS: at(0.5), P90NS: at(0.9), P99NS: at(0.99), P999NS: at(0.999), Passed: why == "", Why: why,
+		RatePerS: t.rate, AchievedPerS: t.m.PerSecond(), P50NS: at(0.5), P90NS: at(0.9), P99NS: at(0.99), P999NS: at(0.999), Passed: t.why == "", Why: t.why,
 	}
+}
+
+// judgeRates says why scenario Server has found nothing, where most of its repetitions have not.
+func (c *cell) judgeRates() {
+	if 2*len(c.without) < len(c.repetitions) || len(c.without) == 0 {
+		return
+	}
+	t := c.without[len(c.without)-1]
+	c.say("in %d of %d repetitions no rate down to %.0f requests a second was answered within %v at quantile %v; in the last try %s, half of the requests took %v, the generator was late by %v (99 in 100), the hypervisor took %.1f%% of the processors' time and other processes %.1f%%",
+		len(c.without), len(c.repetitions), t.rate, c.Bound, c.Quantile, t.why, t.m.Latency.Quantile(0.5).Round(time.Microsecond), t.m.SendLateP99.Round(time.Microsecond), 100*t.Steal, 100*t.Others)
 }
 
 // pipelines is how many connections scenario Overload has.

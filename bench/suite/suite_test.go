@@ -17,6 +17,7 @@ import (
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
+	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
 )
@@ -28,6 +29,9 @@ type scripted struct {
 	name   string
 	broken error
 	wrong  bool
+	// refuses says of the clients of a connection, counted from 1, whether they are refused; nil for never.
+	refuses   func(connection int) bool
+	connected int
 	// asked are the targets in the order in which they were connected to.
 	asked *[]string
 }
@@ -39,18 +43,26 @@ func (s *scripted) Variant(context.Context, target.Served) (string, error) { ret
 func (s *scripted) Process() *process.Server                               { return nil }
 func (s *scripted) Connect(m target.Served, rows int) (protocols.Client, error) {
 	*s.asked = append(*s.asked, s.name)
-	return &scriptedClient{scripted: s, Ask: protocols.Ask{Rows: m.Model.Rows, Count: rows}}, s.broken
+	s.connected++
+	refused := s.refuses != nil && s.refuses(s.connected)
+	return &scriptedClient{scripted: s, Ask: protocols.Ask{Rows: m.Model.Rows, Count: rows}, refused: refused}, s.broken
 }
 
 type scriptedClient struct {
 	*scripted
 	protocols.Ask
-	first int
+	first   int
+	refused bool
 }
 
 func (c *scriptedClient) Prepare(random *rand.Rand) { c.first, _ = c.Choose(random) }
-func (c *scriptedClient) Do(context.Context) error  { return nil }
-func (c *scriptedClient) Close() error              { return nil }
+func (c *scriptedClient) Do(context.Context) error {
+	if c.refused {
+		return engine.ErrBusy
+	}
+	return nil
+}
+func (c *scriptedClient) Close() error { return nil }
 func (c *scriptedClient) Check() (int, error) {
 	answers := slices.Clone(c.Rows.Answers[c.first : c.first+c.Count])
 	if c.wrong {
@@ -152,7 +164,11 @@ func TestRun(t *testing.T) {
 	if len(r.Models) != 1 || r.Models[0].Trees != 3 || r.Suite.Digest == "" || !r.Suite.Forced || !slices.ContainsFunc(r.Marks, func(m string) bool { return strings.Contains(m, "family m5") }) {
 		t.Errorf("the result is of %+v, %+v, marked %q", r.Suite, r.Models, r.Marks)
 	}
-	if r.Overhead.GeneratorPerS <= 0 || r.Overhead.Headroom <= 0 {
+	// What takes nothing is timed now and then.
+	if p := &single.Parameters; p.TimedEvery < 2 || single.Repetitions[0].Counts.Answered < 2*single.Repetitions[0].Latency.TotalCount() {
+		t.Errorf("one of %d requests is timed, %d of %d", p.TimedEvery, single.Repetitions[0].Latency.TotalCount(), single.Repetitions[0].Counts.Answered)
+	}
+	if r.Overhead.GeneratorPerS <= 0 || r.Overhead.Headroom <= 0 || r.Overhead.RecordNS <= 0 {
 		t.Errorf("the overhead is %+v", r.Overhead)
 	}
 	var text strings.Builder
@@ -161,6 +177,56 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := report.ParseResult([]byte(text.String())); err != nil {
 		t.Errorf("the result cannot be read: %v", err)
+	}
+}
+
+const rates = `name: rates
+models: [{name: m, trees: 3, depth: 2, features: 4}]
+repetitions: 3
+duration: 10ms
+warm_up: 1ms
+runs:
+- {scenario: Server, targets: [peers], bound: 1m, quantile: 0.9, outstanding: [1]}
+`
+
+// TestServer searches for the highest rate. One try that is disturbed is made again; a target that no rate suits is told of, with what
+// the last try was like, and has no rate.
+func TestServer(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	// The first connection is that which finds the capacity, each after it a try.
+	disturbed := &scripted{name: "disturbed", asked: &asked, refuses: func(connection int) bool { return connection == 2 }}
+	busy := &scripted{name: "busy", asked: &asked, refuses: func(connection int) bool { return connection > 1 }}
+	o := options(t, rates, disturbed, busy)
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byTarget := map[string]*report.Run{}
+	for i := range r.Runs {
+		byTarget[r.Runs[i].Target] = &r.Runs[i]
+	}
+	d, b := byTarget["disturbed"], byTarget["busy"]
+	if d == nil || b == nil {
+		t.Fatalf("not both targets are there: %+v", r.Runs)
+	}
+	if v := d.Summary.Metric.Value; !d.Verdict.Valid || v.N != 3 || v.Low <= 0 {
+		t.Errorf("a target that was disturbed once is found to bear %+v, %+v", v, d.Verdict)
+	}
+	failed := 0
+	for _, p := range d.Curve {
+		if !p.Passed {
+			failed++
+			if !slices.ContainsFunc(d.Curve, func(other report.Point) bool { return other.Passed && other.RatePerS == p.RatePerS }) {
+				t.Errorf("a rate that was disturbed, %+v, was not tried again", p)
+			}
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d tries failed, one was to be: %+v", failed, d.Curve)
+	}
+	if v := b.Summary.Metric.Value; b.Verdict.Valid || v.Value != 0 || v.N != 3 || !strings.Contains(fmt.Sprint(b.Verdict.Why), "in 3 of 3 repetitions no rate down to") {
+		t.Errorf("a target that refuses all is found to bear %+v, %+v", v, b.Verdict)
 	}
 }
 

@@ -148,6 +148,7 @@ func (c *cell) counters() *report.Counters {
 	each := func(n uint64) float64 { return float64(n) / float64(c.counted.rows) }
 	return &report.Counters{
 		Instructions: each(c.counted.Instructions), Cycles: each(c.counted.Cycles), CacheMisses: each(c.counted.CacheMisses), BranchMisses: each(c.counted.BranchMisses),
+		UserOnly: c.counted.userOnly,
 	}
 }
 
@@ -169,8 +170,11 @@ func (c *cell) judge() {
 	if few > 0 && c.Scenario != suites.ColdStart {
 		c.say("%d of %d repetitions had fewer than %d requests", few, len(c.repetitions), leastRequests)
 	}
-	if c.Scenario == suites.Soak {
+	switch c.Scenario {
+	case suites.Soak:
 		c.judgeSoak()
+	case suites.Server:
+		c.judgeRates()
 	}
 }
 
@@ -190,13 +194,9 @@ func (c *cell) judgeSoak() {
 }
 
 // overhead tells what measuring costs, and how fast the generator is.
-func (r *runner) overhead(ctx context.Context) error {
-	record, err := r.recordCost(ctx)
-	if err != nil {
-		return err
-	}
+func (r *runner) overhead() {
 	o := &r.result.Overhead
-	o.RecordNS = record
+	o.RecordNS = r.record
 	rates := map[bool]*struct{ empty, others float64 }{false: {}, true: {}} // by whether the load is open
 	for i := range r.result.Runs {
 		run := &r.result.Runs[i]
@@ -208,11 +208,8 @@ func (r *runner) overhead(ctx context.Context) error {
 		}
 		s.others = max(s.others, rate)
 		if run.Parameters.Arrivals == "closed" && run.Scenario != suites.ColdStart {
-			every := 1.0
-			if t := r.targets[run.Target]; t != nil && t.Info().Kind != "server" && run.Parameters.Rows <= fewRows {
-				every = timedEvery
-			}
-			o.Share = max(o.Share, record/every*rate/float64(max(1, run.Parameters.Outstanding))/1e9)
+			p := &run.Parameters
+			o.Share = max(o.Share, o.RecordNS*rate/1e9/float64(max(1, p.TimedEvery)*max(1, p.Outstanding)))
 		}
 	}
 	for _, s := range rates {
@@ -223,8 +220,17 @@ func (r *runner) overhead(ctx context.Context) error {
 			o.Headroom, o.GeneratorPerS = h, s.empty
 		}
 	}
-	if o.Headroom != 0 && o.Headroom < 5 {
+	if o.Headroom != 0 && o.Headroom < leastHeadroom {
 		r.result.Marks = append(r.result.Marks, fmt.Sprintf("the generator of loads drives only %.1f times the highest rate measured", o.Headroom))
 	}
-	return nil
+	if o.Share > mostShare {
+		r.result.Marks = append(r.result.Marks, fmt.Sprintf("measuring took %.1f%% of the time of the shortest requests", 100*o.Share))
+	}
 }
+
+// What the instrument itself is held to: how many times the highest rate the generator drives alone, and how much of a request's
+// time recording may take.
+const (
+	leastHeadroom = 5
+	mostShare     = 0.01
+)

@@ -130,7 +130,8 @@ func (m Model) tree(id int, random *rand.Rand) tree {
 	}
 	for n := range nodes {
 		t.Parents[n] = (n - 1) / 2
-		t.Hessian[n] = real(nodes)
+		// A quarter of the rows that come by, as of probabilities about a half; converters take whole numbers for a regression's.
+		t.Hessian[n] = real(float32(nodes) / 4)
 		if n < inner {
 			t.Left[n], t.Right[n] = 2*n+1, 2*n+2
 			t.Indices[n], t.DefaultLeft[n] = random.IntN(m.Features), random.IntN(2)

@@ -24,6 +24,7 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/internal/testkit/s3"
@@ -56,11 +57,7 @@ func main() {
 	sizes := flag.String("sizes", "256,1024", "how many `MIB` the objects have")
 	rounds := flag.Int("rounds", 7, "how many `TURNS` each side has")
 	to := flag.String("to", "", "the `FOLDER` to fetch into; else one in memory")
-	flag.Parse()
-	if err := run(context.Background(), *sizes, *rounds, *to); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-transfer:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-transfer", func(ctx context.Context) error { return run(ctx, *sizes, *rounds, *to) })
 }
 
 func run(ctx context.Context, sizes string, rounds int, to string) (err error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/picket-ml/picket/backends/treelite"
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/cdlr"
@@ -28,15 +29,13 @@ import (
 )
 
 func main() {
-	// libdlr's threads would compete with the other subject for the cores.
-	err := os.Setenv("OMP_NUM_THREADS", "1")
-	if err == nil {
-		err = run(context.Background())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-treelite:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-treelite", func(ctx context.Context) error {
+		// libdlr's threads would compete with the other subject for the cores.
+		if err := os.Setenv("OMP_NUM_THREADS", "1"); err != nil {
+			return fmt.Errorf("telling libdlr its threads: %w", err)
+		}
+		return run(ctx)
+	})
 }
 
 func run(ctx context.Context) (err error) {

@@ -27,6 +27,7 @@ import (
 	"github.com/picket-ml/picket/backends/tvm"
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/cdlr"
 	"github.com/picket-ml/picket/engine"
@@ -43,15 +44,13 @@ type network struct {
 }
 
 func main() {
-	// libdlr's threads would compete with the other subject for the cores.
-	err := os.Setenv("TVM_NUM_THREADS", "1")
-	if err == nil {
-		err = run(context.Background())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-tvm:", err)
-		os.Exit(1)
-	}
+	program.Main("bench-tvm", func(ctx context.Context) error {
+		// libdlr's threads would compete with the other subject for the cores, and it would bind both callers to the first of them.
+		if err := errors.Join(os.Setenv("TVM_NUM_THREADS", "1"), os.Setenv("TVM_BIND_THREADS", "0")); err != nil {
+			return fmt.Errorf("telling libdlr its threads: %w", err)
+		}
+		return run(ctx)
+	})
 }
 
 func run(ctx context.Context) (err error) {

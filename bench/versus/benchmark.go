@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 
 	"github.com/picket-ml/picket/bench/models"
+	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/testkit"
 )
@@ -36,16 +36,9 @@ const emptyServer = "empty-server"
 
 // Main is the whole program: it builds picketd, starts both servers, measures, and
 // writes the report.
-func (b Benchmark) Main() {
-	if err := b.run(); err != nil {
-		fmt.Fprintf(os.Stderr, "bench-%s: %v\n", b.Protocol, err)
-		os.Exit(1)
-	}
-}
+func (b Benchmark) Main() { program.Main("bench-"+b.Protocol, b.run) }
 
-func (b Benchmark) run() (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func (b Benchmark) run(ctx context.Context) (err error) {
 	if len(os.Args) == 3 && os.Args[1] == emptyServer {
 		return b.Empty(ctx, os.Args[2])
 	}

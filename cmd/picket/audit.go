@@ -3,14 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/internal/capture/outlet"
 	"github.com/picket-ml/picket/internal/capture/residency"
-	"github.com/picket-ml/picket/internal/config"
 )
 
 func newAudit() *cobra.Command {
@@ -35,7 +33,7 @@ is damaged.`,
 	}
 	asJSON := jsonFlag(c)
 	file := c.Flags().StringP("config", "c", "", "the daemon's configuration `FILE`, which says where the log is")
-	state := c.Flags().String("state", "", "the daemon's --state `DIR`, where the file does not say it")
+	state := c.Flags().String("state", "", stateUsage)
 	only := c.Flags().Bool("summary", false, "verify, and print the summary alone")
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		dir, err := auditDir(args, *file, *state)
@@ -87,14 +85,11 @@ func auditDir(args []string, file, state string) (string, error) {
 	if file == "" && state == "" {
 		return "", usage("which log is missing: name its directory, or the daemon's --config")
 	}
-	c, err := config.Resolve(config.Flags{Config: file, StateDir: state}, os.Getenv)
+	c, err := readDaemonConfig(file, state)
 	if err != nil {
-		return "", &failure{exitUsage, fmt.Errorf("reading the daemon's configuration: %w", err)}
+		return "", err
 	}
-	if dir := outlet.AuditDir(c); dir != "" {
-		return dir, nil
-	}
-	return "", usage("the configuration names no directory for the audit log: give --state, or the directory")
+	return outlet.AuditDir(c), nil
 }
 
 // auditLine is an entry for people.

@@ -23,6 +23,7 @@ import (
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/store"
 )
@@ -197,20 +198,8 @@ func (b *benchRun) engineOf(host *hw.Host) func() (*engine.Engine, error) {
 }
 
 // writeResult writes a result file, or leaves what was there.
-func writeResult(path string, result *report.Result) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("writing the result: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the other error says more
-		}
-	}()
-	if err := errors.Join(result.Write(f), f.Chmod(0o644), f.Close()); err != nil {
-		return fmt.Errorf("writing the result: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+func writeResult(path string, result *report.Result) error {
+	if err := durable.Replace(path, 0o644, func(f *os.File) error { return result.Write(f) }); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil

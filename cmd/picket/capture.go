@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,13 +41,14 @@ func newCaptureTest() *cobra.Command {
 MODEL: through the residency policy, in the configured formats, with a line in the
 audit log, to the destination, below the folder picket-test. It is tried once.
 
-Run it as the daemon's user. Exit code 4: the policy does not let it leave.`,
-		Example: `  picket capture test --config /etc/picket/picketd.yaml --model fraud --columns 24`,
+Run it as the daemon's user, whose the audit log is. Exit code 4: the policy does not
+let it leave.`,
+		Example: `  runuser -u picket -- picket capture test --config /etc/picket/picketd.yaml`,
 		Args:    cobra.NoArgs,
 	}
 	asJSON := jsonFlag(c)
 	file := c.Flags().StringP("config", "c", "", "the daemon's configuration `FILE`")
-	state := c.Flags().String("state", "", "the daemon's --state `DIR`, where the file does not say it")
+	state := c.Flags().String("state", "", stateUsage)
 	model := c.Flags().String("model", "picket-test", "whose record it is: a `MODEL` that the policy has a rule for")
 	columns := c.Flags().Int("columns", 0, "how many columns the input has (default as many as the policy names, or 1)")
 	show := c.Flags().Bool("show", false, "print what the objects contain")
@@ -86,16 +86,19 @@ Run it as the daemon's user. Exit code 4: the policy does not let it leave.`,
 
 // openOutlet is the way out that a daemon's configuration describes.
 func openOutlet(c *cobra.Command, file, state string) (*outlet.Outlet, *config.Config, error) {
-	configuration, err := config.Resolve(config.Flags{Config: file, StateDir: state}, os.Getenv)
+	configuration, err := readDaemonConfig(file, state)
 	if err != nil {
-		return nil, nil, &failure{exitUsage, fmt.Errorf("reading the daemon's configuration: %w", err)}
+		return nil, nil, err
 	}
 	if !configuration.Capture.Destination.Configured() {
-		return nil, nil, &failure{exitUsage, fmt.Errorf("reading the daemon's configuration: %s names no capture.destination, so captured requests stay on this host", file)}
+		return nil, nil, wrongConfig(fmt.Errorf("%s names no capture.destination, so captured requests stay on this host", file))
 	}
 	policy, err := outlet.Policy(configuration)
 	if err != nil {
-		return nil, nil, &failure{exitUsage, fmt.Errorf("reading the daemon's configuration: %w", err)}
+		return nil, nil, wrongConfig(fmt.Errorf("%s: %w", file, err))
+	}
+	if err := asOwner(outlet.AuditDir(configuration), "sending a test record, with a line in the audit log"); err != nil {
+		return nil, nil, err
 	}
 	o, err := outlet.Open(c.Context(), configuration, policy, slog.New(slog.DiscardHandler))
 	switch {

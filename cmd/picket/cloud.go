@@ -37,8 +37,8 @@ func (f *cloudFlags) load() (*config.Config, error) {
 	c := config.Default()
 	if f.config != "" {
 		var err error
-		if c, err = config.Load(f.config); err != nil {
-			return nil, usage("%v", err)
+		if c, err = readDaemonConfig(f.config, ""); err != nil {
+			return nil, err
 		}
 	}
 	c.AWS = f.options.Over(c.AWS)

@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -244,8 +243,8 @@ func TestInterruptedCompile(t *testing.T) {
 	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), os.Args[0], "compile", testkit.Path(t, m.Files[0]), "-o", filepath.Join(dir, "out"))
-	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0", "CC="+slow, "TMPDIR="+temporary)
+	command := process(t.Context(), "compile", testkit.Path(t, m.Files[0]), "-o", filepath.Join(dir, "out"))
+	command.Env = append(command.Env, "CC="+slow, "TMPDIR="+temporary)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	if err := command.Start(); err != nil {

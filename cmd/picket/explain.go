@@ -14,8 +14,10 @@ import (
 
 // explanation is what `picket explain --json` prints.
 type explanation struct {
-	Name       string      `json:"name"`
-	Chosen     string      `json:"chosen"` // the backend
+	Name   string `json:"name"`
+	Chosen string `json:"chosen"` // the backend
+	// GPUs are the UUIDs of those that run it; empty for the processor.
+	GPUs       []string    `json:"gpus"`
 	Candidates []candidate `json:"candidates"`
 	// Settings are the keys of model_defaults with the values in force.
 	Settings map[string]string `json:"settings"`
@@ -62,7 +64,7 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), Candidates: []candidate{}, Settings: map[string]string{}}
+		e := explanation{Name: answer.GetName(), Chosen: answer.GetChosen(), GPUs: append([]string{}, answer.GetGpus()...), Candidates: []candidate{}, Settings: map[string]string{}}
 		for _, one := range answer.GetCandidates() {
 			e.Candidates = append(e.Candidates, candidate{
 				Backend: one.GetBackend(), Variant: one.GetVariant(), USPerRow: one.UsPerRow, Reason: one.GetReason(), Chosen: one.GetChosen(),
@@ -116,7 +118,11 @@ func (p *explainedPackage) write(w io.Writer) error {
 
 // write prints the variant, whose name may be long, below the reason.
 func (e explanation) write(w io.Writer) error {
-	fmt.Fprintf(w, "%s is run by %s\n\n", e.Name, e.Chosen)
+	on := ""
+	if len(e.GPUs) > 0 {
+		on = " on " + strings.Join(e.GPUs, ", ")
+	}
+	fmt.Fprintf(w, "%s is run by %s%s\n\n", e.Name, e.Chosen, on)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "BACKEND\tUS/ROW\tWHY")
 	for _, one := range e.Candidates {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/picket-ml/picket/internal/assemble"
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/packaging"
 )
@@ -161,7 +162,7 @@ as they are: Ed25519 or ECDSA, in PEM.`,
 		if err != nil {
 			return err
 		}
-		if err := fleet.WriteFile(f.rootFile(), root, 0o644); err != nil {
+		if err := durable.WriteFile(f.rootFile(), root, 0o644); err != nil {
 			return fmt.Errorf("writing the root document: %w", err)
 		}
 		return say(c, *asJSON, map[string]any{"fleet": args[0], "place": f.place, "root": f.rootFile(), "made": made},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -46,8 +47,7 @@ func (s *fleetServer) said() string {
 // startFleetServer runs the program and waits until it listens.
 func startFleetServer(t *testing.T, args ...string) *fleetServer {
 	t.Helper()
-	s := &fleetServer{t: t, command: exec.Command(os.Args[0], append([]string{"fleet", "serve", "--interval", "200ms"}, args...)...)}
-	s.command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	s := &fleetServer{t: t, command: process(context.Background(), append([]string{"fleet", "serve", "--interval", "200ms"}, args...)...)}
 	s.command.Stderr = s
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
@@ -248,6 +248,53 @@ fleet: {place: "%s", root: %s, name: pos, device: %s, interval: 1s, server: "htt
 		must(t, exitUsage, append([]string{"fleet"}, args...)...)
 	}
 	must(t, exitUsage, "fleet", "status", "--place", "")
+}
+
+// The group need not be named where only one can be meant: at night it is a rollout that is to be ended, whatever its group is called.
+func TestFleetGroupThatIsMeant(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PICKET_FLEET", "file://"+filepath.Join(dir, "fleet"))
+	t.Setenv("PICKET_FLEET_KEYS", filepath.Join(dir, "keys"))
+	_, artifact := compileFixture(t, trained)
+	private, _ := keyPair(t, dir, "signer")
+	var packages []string
+	for _, version := range []string{"1", "2"} {
+		path := filepath.Join(dir, "sums-"+version+".tar.gz")
+		must(t, exitDone, "package", "build", artifact, "--name", "sums", "--version", version, "-o", path)
+		must(t, exitDone, "package", "sign", path, "--key", private)
+		packages = append(packages, path)
+	}
+	must(t, exitDone, "fleet", "init", "pos")
+	must(t, exitDone, "fleet", "add", "till-1", "--group", "tills")
+	must(t, exitDone, "fleet", "add", "shop-1", "--group", "shops")
+
+	must(t, exitDone, "fleet", "rollout", packages[0], "--group", "tills")
+	if r := must(t, exitFailed, "fleet", "rollout", packages[1], "--group", "tills"); !strings.Contains(r.stderr, "picket fleet halt sums --group tills,") {
+		t.Errorf("a second rollout: %s", r.stderr)
+	}
+	fails(t, picket(t, "", "fleet", "pause", "products"), exitFailed, "no group has a model products")
+	for _, verb := range []string{"pause", "resume", "halt"} {
+		if r := must(t, exitDone, "fleet", verb, "sums"); !strings.Contains(r.stdout, "in group tills") {
+			t.Errorf("%s in the only group that has the model: %s", verb, r.stdout)
+		}
+	}
+	must(t, exitDone, "fleet", "rollout", packages[0], "--group", "shops")
+	fails(t, picket(t, "", "fleet", "halt", "sums"), exitFailed, "the groups shops, tills have a model sums")
+	must(t, exitDone, "fleet", "halt", "sums", "--group", "shops")
+
+	// A pin is of use in the document of the device's own group alone.
+	must(t, exitDone, "fleet", "pin", "sums", packages[1], "--device", "till-1")
+	fails(t, picket(t, "", "fleet", "pin", "sums", packages[1], "--device", "till-9"), exitFailed, "no device till-9")
+	var s fleetStatus
+	if err := json.Unmarshal([]byte(must(t, exitDone, "fleet", "status", "--json").stdout), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range s.Groups {
+		if pins := len(g.Document.Pins); (g.Group == "tills") != (pins == 1) {
+			t.Errorf("the group %s has %d pins", g.Group, pins)
+		}
+	}
+	must(t, exitDone, "fleet", "unpin", "sums", "--device", "till-1")
 }
 
 func fetchPage(url string) (string, error) {

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/internal/assemble"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/serve"
 )
@@ -178,8 +178,8 @@ and a device follows from one to the next, however long it was away.`,
 		if err != nil {
 			return fmt.Errorf("replacing the %s key: %w", args[0], err)
 		}
-		if err := fleet.WriteFile(f.rootFile(), root, 0o644); err != nil {
-			return errors.Join(fmt.Errorf("writing the root document %s", f.rootFile()), err)
+		if err := durable.WriteFile(f.rootFile(), root, 0o644); err != nil {
+			return fmt.Errorf("writing the root document %s: %w", f.rootFile(), err)
 		}
 		return say(c, *asJSON, map[string]string{"role": args[0], "root": f.rootFile()}, "the %s key is a new one; new devices need %s as it is now", args[0], f.rootFile())
 	})

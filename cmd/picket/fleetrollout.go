@@ -20,6 +20,50 @@ func groupFlag(c *cobra.Command) *string {
 	return c.Flags().String("group", "default", "the `GROUP` of devices")
 }
 
+// meantFlag is the group that a command is about which changes what is there already: meantGroup finds the one that is meant
+// where the flag is not given.
+func meantFlag(c *cobra.Command) *string {
+	return c.Flags().String("group", "", "the `GROUP` of devices (default the device's, or the only one that has the model)")
+}
+
+// meantGroup puts into *group, where it is empty, the group of the device, or with no device the only one that has the model.
+func meantGroup(ctx context.Context, e *fleet.Edit, group *string, device, model string) error {
+	if *group != "" {
+		return nil
+	}
+	devices, err := e.Reader.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	if device != "" {
+		its, known := devices.Devices[device]
+		if !known {
+			return fmt.Errorf("the fleet has no device %s; picket fleet status --server shows those there are", device)
+		}
+		*group = its
+		return nil
+	}
+	var have []string
+	for _, name := range e.Reader.Groups() {
+		g, err := e.Reader.Group(ctx, devices.Fleet, name)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(g.Models, func(m fleet.Model) bool { return m.Name == model }) || slices.ContainsFunc(g.Pins, func(p fleet.Pin) bool { return p.Model == model }) {
+			have = append(have, name)
+		}
+	}
+	slices.Sort(have)
+	switch len(have) {
+	case 0:
+		return fmt.Errorf("no group has a model %s; picket fleet status shows what there is", model)
+	case 1:
+		*group = have[0]
+		return nil
+	}
+	return fmt.Errorf("the groups %s have a model %s: say which is meant with --group", strings.Join(have, ", "), model)
+}
+
 func newFleetRollout(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollout PACKAGE",
@@ -109,8 +153,8 @@ func begin(ctx context.Context, e *fleet.Edit, group string, m *fleet.Model, rep
 		case state != nil && state.State == fleet.Halted, replace:
 			m.Previous = was.Previous
 		default:
-			return fmt.Errorf("rollout %s of %s is under way: wait for its end, end it with picket fleet halt %s, or put this one in its place with --replace",
-				was.Rollout.ID, was.Package.String(), was.Name)
+			return fmt.Errorf("rollout %s of %s is under way: wait for its end, end it with picket fleet halt %s --group %s, or put this one in its place with --replace",
+				was.Rollout.ID, was.Package.String(), was.Name, group)
 		}
 		g.Models[i] = *m
 	}
@@ -129,15 +173,18 @@ func newFleetState(f *fleetFlags, verb, short, long string, to fleet.State, from
 		Use:     verb + " MODEL",
 		Short:   short,
 		Long:    long,
-		Example: "  picket fleet " + verb + " fraud --group tills --reason \"more denials than yesterday\"",
+		Example: "  picket fleet " + verb + " fraud --reason \"more denials than yesterday\"",
 		Args:    cobra.ExactArgs(1),
 	}
-	group := groupFlag(c)
+	group := meantFlag(c)
 	reason := c.Flags().String("reason", "", "`WHY`, for people")
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, _ *openedFleet, p *fleet.Publisher, args []string) error {
 		var state fleet.RolloutState
 		err := p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
+			if err := meantGroup(ctx, e, group, "", args[0]); err != nil {
+				return err
+			}
 			g, progress, err := groupOf(ctx, e, *group)
 			if err != nil {
 				return err
@@ -162,9 +209,9 @@ func newFleetState(f *fleetFlags, verb, short, long string, to fleet.State, from
 			return e.SetProgress(ctx, progress)
 		})
 		if err != nil {
-			return fmt.Errorf("changing the rollout of %s in group %s: %w", args[0], *group, err)
+			return fmt.Errorf("changing the rollout of %s: %w", args[0], err)
 		}
-		return say(c, *asJSON, state, "rollout %s is %s, stage %d", state.Rollout, state.State, state.Stage+1)
+		return say(c, *asJSON, state, "rollout %s in group %s is %s, stage %d", state.Rollout, *group, state.State, state.Stage+1)
 	})
 	return c
 }
@@ -195,7 +242,7 @@ group's documents know: what the rollout leads to, and what was before.`,
   picket fleet pin fraud fraud-3.tar.gz --group tills`,
 		Args: cobra.ExactArgs(2),
 	}
-	group := groupFlag(c)
+	group := meantFlag(c)
 	device := c.Flags().String("device", "", "the `DEVICE`; else the whole group")
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, o *openedFleet, p *fleet.Publisher, args []string) error {
@@ -208,6 +255,9 @@ group's documents know: what the rollout leads to, and what was before.`,
 			pin.Package = one
 		}
 		err := p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
+			if err := meantGroup(ctx, e, group, *device, args[0]); err != nil {
+				return err
+			}
 			g, _, err := groupOf(ctx, e, *group)
 			if err != nil {
 				return err
@@ -267,11 +317,14 @@ func newFleetUnpin(f *fleetFlags) *cobra.Command {
 		Example: `  picket fleet unpin fraud --device till-17`,
 		Args:    cobra.ExactArgs(1),
 	}
-	group := groupFlag(c)
+	group := meantFlag(c)
 	device := c.Flags().String("device", "", "the `DEVICE`; else the whole group")
 	asJSON := jsonFlag(c)
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, _ *openedFleet, p *fleet.Publisher, args []string) error {
 		err := p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
+			if err := meantGroup(ctx, e, group, *device, args[0]); err != nil {
+				return err
+			}
 			g, _, err := groupOf(ctx, e, *group)
 			if err != nil {
 				return err

@@ -55,6 +55,14 @@ type result struct {
 	code           int
 }
 
+// process is picket with these arguments, to be started; it is killed with ctx.
+func process(ctx context.Context, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, os.Args[0], args...)
+	// The race detector otherwise sleeps for a second at the end of every process.
+	command.Env = append(os.Environ(), asPicket+"=1", "PICKET_IMDS=off", "GORACE=atexit_sleep_ms=0")
+	return command
+}
+
 // picket runs the command with stdin.
 func picket(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
@@ -64,10 +72,8 @@ func picket(t *testing.T, stdin string, args ...string) result {
 // picketIn is picket in a working directory.
 func picketIn(t *testing.T, dir, stdin string, args ...string) result {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), os.Args[0], args...)
+	command := process(t.Context(), args...)
 	command.Dir = dir
-	// The race detector otherwise sleeps for a second at the end of every process.
-	command.Env = append(os.Environ(), asPicket+"=1", "PICKET_IMDS=off", "GORACE=atexit_sleep_ms=0")
 	command.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr

@@ -31,6 +31,7 @@ func eachCommand(f func(*cobra.Command)) {
 // shellWords are the words of a line of the examples, of the program picket alone: without assignments before it, and up to what the
 // shell does with its output.
 func shellWords(line string) []string {
+	line = strings.TrimPrefix(line, "runuser -u picket -- ")
 	_, line, _ = strings.Cut(" "+line, " picket ")
 	var words []string
 	word, in, quote := "", false, rune(0)

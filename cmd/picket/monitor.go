@@ -235,6 +235,9 @@ PICKET_BASELINE and PICKET_VIOLATIONS (how many) tell it what was found.`,
 		if err := writeReport(out, r, caption); err != nil {
 			return err
 		}
+		if rows.Narrow > 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "picket: %d rows have fewer values than the baseline has features, and no names: they were taken for the first features. If the residency policy takes columns out, this report is wrong: give them names with capture.format.rows: json\n", rows.Narrow)
+		}
 		if *asJSON {
 			err = writeJSON(c.OutOrStdout(), r)
 		} else {
@@ -248,7 +251,7 @@ PICKET_BASELINE and PICKET_VIOLATIONS (how many) tell it what was found.`,
 				return err
 			}
 		}
-		return &failure{exitViolations, fmt.Errorf("comparing %s with the baseline: there are %d violations", args[0], len(r.Violations))}
+		return &failure{exitViolations, fmt.Errorf("comparing %s with the baseline: violations were found: %d", args[0], len(r.Violations))}
 	})
 	return c
 }
@@ -318,7 +321,7 @@ func runOnBreach(c *cobra.Command, command, out string, caption monitor.Caption,
 	run.Stdout, run.Stderr = c.ErrOrStderr(), c.ErrOrStderr() // standard output is the report's
 	run.Env = append(os.Environ(), "PICKET_REPORT="+out, "PICKET_DATA="+caption.Data, "PICKET_BASELINE="+caption.Baseline, "PICKET_VIOLATIONS="+strconv.Itoa(violations))
 	if err := run.Run(); err != nil {
-		return fmt.Errorf("there are %d violations, and running %q: %w", violations, command, err)
+		return fmt.Errorf("violations were found, %d, and running %q: %w", violations, command, err)
 	}
 	return nil
 }

@@ -102,6 +102,14 @@ func TestMonitorFromTrainingSetToBreach(t *testing.T) {
 	if page, _ := os.ReadFile(filepath.Join(out, reportFile)); !strings.Contains(string(page), "<svg") {
 		t.Error("the page has no plot")
 	}
+	const fewer = "rows have fewer values than the baseline has features"
+	if strings.Contains(r.stderr, fewer) {
+		t.Errorf("whole rows: %s", r.stderr)
+	}
+	narrow := writeFile(t, filepath.Join(dir, "narrow", "a.jsonl"), `{"captureData":{"endpointInput":{"data":"1,2\n3,4","encoding":"CSV"}}}`+"\n")
+	if r := must(t, exitViolations, "monitor", "compare", narrow, "--baseline", pack); !strings.Contains(r.stderr, "2 "+fewer) {
+		t.Errorf("rows of which columns were taken out: %s", r.stderr)
+	}
 	if r := must(t, exitFailed, "monitor", "compare", filepath.Join(dir, "moved"), "--baseline", pack, "--on-breach", "exit 9"); !strings.Contains(r.stderr, "exit status 9") {
 		t.Errorf("a command that fails: %s", r.stderr)
 	}

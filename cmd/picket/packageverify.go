@@ -131,9 +131,9 @@ func (t *trustFlags) trust() (*store.Trust, error) {
 // trustOf reads whom to trust, from the flags or from a configuration.
 func trustOf(o store.TrustOptions, file string) (*store.Trust, error) {
 	if file != "" {
-		c, err := config.Load(file)
+		c, err := readDaemonConfig(file, "")
 		if err != nil {
-			return nil, usage("%v", err)
+			return nil, err
 		}
 		if !c.Trust.Configured() {
 			return nil, usage("%s trusts nobody: it names neither keys nor roots under trust", file)

@@ -27,7 +27,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		failed = usage("%s", oneLine(err.Error()))
 	}
 	fmt.Fprintf(stderr, "picket: %s", joined(failed.Error()))
-	if failed.code == exitUsage {
+	if failed.code == exitUsage && !errors.As(failed, new(configMistake)) {
 		fmt.Fprintf(stderr, "; see %s --help", command.CommandPath())
 	}
 	fmt.Fprintln(stderr)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -15,11 +16,11 @@ import (
 
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
-	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/durable"
 )
 
-// defaultSpool is where a daemon with /var/lib/picket as its state directory has it.
-const defaultSpool = "/var/lib/picket/capture"
+// defaultSpool is where a daemon with that state directory has it.
+const defaultSpool = defaultState + "/capture"
 
 // spoolFlags say which spool is meant.
 type spoolFlags struct {
@@ -39,7 +40,7 @@ change nothing; drain needs the spool for itself.`,
 	}
 	f := &spoolFlags{}
 	c.PersistentFlags().StringVar(&f.config, "config", "", "the daemon's configuration `FILE`, for the spool's directory and identity")
-	c.PersistentFlags().StringVar(&f.identity, "identity", "", "a `FILE` with the private key of age for which the spool is encrypted")
+	c.PersistentFlags().StringVar(&f.identity, "identity", "", "a `FILE` with the private keys of age for which the spool is encrypted, a line each")
 	c.AddCommand(newSpoolLs(f), newSpoolCat(f), newSpoolVerify(f), newSpoolDrain(f))
 	return c
 }
@@ -48,9 +49,9 @@ change nothing; drain needs the spool for itself.`,
 func (f *spoolFlags) open(args []string, readOnly bool) (*spool.Spool, error) {
 	o := spool.Options{Dir: defaultSpool, ReadOnly: readOnly}
 	if f.config != "" {
-		c, err := config.Resolve(config.Flags{Config: f.config}, os.Getenv)
+		c, err := readDaemonConfig(f.config, "")
 		if err != nil {
-			return nil, usage("%v", err)
+			return nil, err
 		}
 		o.Dir = c.Capture.Directory(c.StateDir)
 		if f.identity == "" {
@@ -142,7 +143,8 @@ func newSpoolCat(f *spoolFlags) *cobra.Command {
 		Short: "Print the records that wait, a line of JSON each",
 		Long: `Print the records that wait, oldest first, a line of JSON each. The bytes of
 tensors are base64, as they are in memory: row by row, little endian. What is
-damaged is passed by, and said on standard error.`,
+damaged, and segments that no identity opens, are passed by and said on standard
+error; the exit code is then 1.`,
 		Example: `  picket spool cat /var/lib/picket/capture
   picket spool cat --config /etc/picket/picketd.yaml --identity age.key`,
 		Args: cobra.MaximumNArgs(1),
@@ -153,20 +155,40 @@ damaged is passed by, and said on standard error.`,
 			return err
 		}
 		defer s.Close()
-		damaged := false
+		damaged, closed := false, 0
 		for _, g := range s.Segments() {
 			bad, err := writeRecords(s, g, c.OutOrStdout(), c.ErrOrStderr())
-			if err != nil {
+			switch {
+			case errors.Is(err, spool.ErrKey):
+				fmt.Fprintf(c.ErrOrStderr(), "picket: segment %d of %d records, from %s, is passed by: %v\n", g.Number, g.Records, g.Made.Format(time.RFC3339), spool.ErrKey)
+				closed++
+			case err != nil:
 				return err
 			}
 			damaged = damaged || bad
 		}
-		if damaged {
-			return errors.New("reading the capture spool: some of it is damaged, as was said above")
-		}
-		return nil
+		return errors.Join(unopened(closed, len(f.identity) > 0), damagedAbove(damaged))
 	})
 	return c
+}
+
+// unopened is the failure of a command that could not read so many segments for want of a key.
+func unopened(segments int, given bool) error {
+	switch {
+	case segments == 0:
+		return nil
+	case given:
+		return fmt.Errorf("reading the capture spool: segments that none of the identities opens: %d; give --identity a file that has those of all recipients, a line each", segments)
+	}
+	return fmt.Errorf("reading the capture spool: segments that are encrypted: %d; give --identity the file of a private key, or --config a configuration that names one", segments)
+}
+
+// damagedAbove is the failure of a command that has said what is damaged.
+func damagedAbove(damaged bool) error {
+	if !damaged {
+		return nil
+	}
+	return errors.New("reading the capture spool: some of it is damaged, as was said above")
 }
 
 // writeRecords writes the records of a segment, a line each, and tells whether
@@ -278,6 +300,7 @@ type spoolAccounts struct {
 	Quarantined int64         `json:"quarantined"`
 	Segments    int           `json:"segments"`
 	Bytes       int64         `json:"bytes"`
+	Unopened    int           `json:"unopened_segments"`
 	Problems    []string      `json:"problems"`
 }
 
@@ -290,7 +313,7 @@ func newSpoolVerify(f *spoolFlags) *cobra.Command {
 		Short: "Read all that is there, and add up what became of every record",
 		Long: `Read every byte of the spool, check it, and add up what became of every record
 that was ever accepted: accepted = uploaded + on_disk + dropped + quarantined.
-Exit code 1 says that something is damaged.`,
+Exit code 1 says that something is damaged, or is encrypted and no identity opens it.`,
 		Example: `  picket spool verify /var/lib/picket/capture --json`,
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -314,10 +337,10 @@ Exit code 1 says that something is damaged.`,
 				fmt.Fprintf(c.OutOrStdout(), "  problem      %s\n", p)
 			}
 		}
-		if !a.OK {
-			return fmt.Errorf("verifying the capture spool %s: something is damaged; what is whole can still be read", a.Directory)
+		if len(a.Problems) > 0 {
+			return errors.Join(unopened(a.Unopened, len(f.identity) > 0), fmt.Errorf("verifying the capture spool %s: something is damaged; what is whole can still be read", a.Directory))
 		}
-		return nil
+		return unopened(a.Unopened, len(f.identity) > 0)
 	})
 	return c
 }
@@ -332,15 +355,18 @@ func verifySpool(f *spoolFlags, args []string) (a spoolAccounts, moved bool, err
 		return a, false, err
 	}
 	defer s.Close()
-	problems := []string{}
+	problems, closed := []string{}, 0
 	st := s.Verify(func(err error) {
 		moved = moved || errors.Is(err, fs.ErrNotExist)
-		if len(problems) < maxProblems {
+		switch {
+		case errors.Is(err, spool.ErrKey):
+			closed++
+		case len(problems) < maxProblems:
 			problems = append(problems, err.Error())
 		}
 	})
 	return spoolAccounts{
-		s.Directory(), len(problems) == 0, st.Accepted, st.Uploaded, st.OnDisk, st.Dropped.Total(), st.Dropped, st.Quarantined, st.Segments, st.Bytes, problems,
+		s.Directory(), len(problems)+closed == 0, st.Accepted, st.Uploaded, st.OnDisk, st.Dropped.Total(), st.Dropped, st.Quarantined, st.Segments, st.Bytes, closed, problems,
 	}, moved, nil
 }
 
@@ -351,8 +377,9 @@ func newSpoolDrain(f *spoolFlags) *cobra.Command {
 		Long: `Move all records to FILE, a line of JSON each as cat prints them, and empty the
 spool. A segment is deleted when its records are durable in FILE, and they count as
 uploaded; after an interruption the same command goes on, and FILE may then have a
-segment's records twice, with the same ids. The daemon must not run.`,
-		Example: `  picket spool drain --config /etc/picket/picketd.yaml --to records.jsonl`,
+segment's records twice, with the same ids. It stops at a segment that no identity
+opens. The daemon must not run; run this as its user, whose spool it is.`,
+		Example: `  runuser -u picket -- picket spool drain --to /var/lib/picket/records.jsonl`,
 		Args:    cobra.MaximumNArgs(1),
 	}
 	to := c.Flags().String("to", "", "the `FILE`, which is made or added to")
@@ -365,6 +392,9 @@ segment's records twice, with the same ids. The daemon must not run.`,
 			return err
 		}
 		moved, err := drain(s, *to, c.ErrOrStderr())
+		if errors.Is(err, spool.ErrKey) {
+			err = fmt.Errorf("%w; %d records were moved, and what follows is still there: give --identity a file that has the private keys of all recipients, a line each", err, moved)
+		}
 		if err = errors.Join(err, s.Close()); err != nil {
 			return fmt.Errorf("draining the capture spool: %w", err)
 		}
@@ -380,6 +410,10 @@ func drain(s *spool.Spool, to string, complain io.Writer) (moved int64, err erro
 		return 0, err
 	}
 	defer file.Close()
+	// A file that was just made is on disk when its folder is, too.
+	if err := durable.SyncFolder(filepath.Dir(to)); err != nil {
+		return 0, fmt.Errorf("making %s durable: %w", to, err)
+	}
 	before := s.Stats().Uploaded
 	for _, g := range s.Segments() {
 		if _, err := writeRecords(s, g, file, complain); err != nil {

@@ -164,3 +164,61 @@ func TestDrainNeedsTheSpool(t *testing.T) {
 		t.Errorf("ls of nothing: %d", code)
 	}
 }
+
+// A spool whose recipients were changed is read as far as the identities go, and what they do not open is named.
+func TestSpoolOfTwoKeys(t *testing.T) {
+	dir, keys := filepath.Join(t.TempDir(), "capture"), t.TempDir()
+	var files []string
+	for n, name := range []string{"old", "new"} {
+		identity, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, writeFile(t, filepath.Join(keys, name), identity.String()+"\n"))
+		s, err := spool.Open(spool.Options{Dir: dir, Recipients: []age.Recipient{identity.Recipient()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range n + 1 {
+			r := &capture.Record{Inference: name, Time: time.Unix(1_700_000_000, 0), Model: "fraud", Kind: capture.Explicit}
+			if err := s.Append(context.Background(), capture.Single(r)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := ""
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string(data)
+	}
+	both := writeFile(t, filepath.Join(keys, "both"), text)
+
+	code, out, said := picketSpool("cat", dir, "--identity", files[1])
+	if code != exitFailed || strings.Count(out, `"inference":"new"`) != 2 || strings.Count(out, "\n") != 2 || !strings.Contains(said, "segment 1 of 1 records") || !strings.Contains(said, "none of the identities opens: 1;") {
+		t.Errorf("cat with the newer key: %d %s %s", code, out, said)
+	}
+	if code, out, said := picketSpool("cat", dir); code != exitFailed || out != "" || !strings.Contains(said, "segments that are encrypted: 2;") {
+		t.Errorf("cat without a key: %d %s %s", code, out, said)
+	}
+	code, out, said = picketSpool("verify", dir, "--identity", files[1], "--json")
+	var a spoolAccounts
+	if err := json.Unmarshal([]byte(out), &a); err != nil || code != exitFailed || a.OK || a.Unopened != 1 || len(a.Problems) != 0 || a.OnDisk != 3 || strings.Contains(said, "damaged") {
+		t.Errorf("verify with the newer key: %d %s %s %v", code, out, said, err)
+	}
+	to := filepath.Join(t.TempDir(), "records.jsonl")
+	if code, _, said := picketSpool("drain", dir, "--identity", files[1], "--to", to); code != exitFailed || !strings.Contains(said, "0 records were moved") {
+		t.Errorf("drain with the newer key: %d %s", code, said)
+	}
+	if code, out, said := picketSpool("cat", dir, "--identity", both); code != exitDone || strings.Count(out, "\n") != 3 {
+		t.Errorf("cat with both: %d %s %s", code, out, said)
+	}
+	if code, out, said := picketSpool("drain", dir, "--identity", both, "--to", to); code != exitDone || out != fmt.Sprintf("moved 3 records to %s\n", to) {
+		t.Errorf("drain with both: %d %s %s", code, out, said)
+	}
+}

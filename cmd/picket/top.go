@@ -44,7 +44,11 @@ or with --json an object on a line of its own.
   QUEUE, GATHER, RUN, REPLY, TOTAL
              how long requests waited, were put together, the model ran, answers
              were taken, and requests took in all: half of them at most the first,
-             99 in 100 the second time`,
+             99 in 100 the second time
+
+Above the table there is a line for each GPU: whether models may be put on it, how
+many are on it, how busy it is, its memory, temperature and power, and what slows it
+down (docs/gpu.md).`,
 		Example: `  picket top
   picket top --json`,
 		Args: cobra.NoArgs,
@@ -66,21 +70,24 @@ or with --json an object on a line of its own.
 		defer s.close()
 		t := &top{scraper: s, interval: *interval, busiest: *busiest}
 		out := c.OutOrStdout()
-		write := func(v *view) error { return writeTable(out, v) }
+		write := func(v *view) error { return writeTable(out, v, 0) }
 		if *asJSON {
 			encoder := json.NewEncoder(out)
 			write = func(v *view) error { return encoder.Encode(v) }
 		} else if screen := newScreen(c.InOrStdin(), out, os.Getenv); screen != nil && !*once {
 			return t.live(ctx, screen)
+		} else if screen != nil {
+			width, _ := screen.size()
+			write = func(v *view) error { return writeTable(out, v, width) }
 		}
 		return t.stream(ctx, *once, write)
 	})
 	return c
 }
 
-// writeTable writes the whole of v, as wide as it is, and an empty line.
-func writeTable(w io.Writer, v *view) error {
-	for _, line := range v.lines(0) {
+// writeTable writes v, with the columns that fit into width, 0 for all of them, and an empty line.
+func writeTable(w io.Writer, v *view, width int) error {
+	for _, line := range v.lines(width) {
 		if _, err := fmt.Fprintln(w, line.text); err != nil {
 			return err
 		}

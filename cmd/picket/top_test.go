@@ -7,13 +7,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,8 +38,7 @@ func serveSums(t *testing.T) (sockets, input string, rows int) {
 // code.
 func startTop(t *testing.T, args ...string) (stdout *bufio.Reader, end func(os.Signal) int) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{"top"}, args...)...)
-	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	command := process(t.Context(), append([]string{"top"}, args...)...)
 	pipe, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -147,8 +147,7 @@ func TestTopInAPipe(t *testing.T) {
 
 func TestTopOfADaemonThatEnds(t *testing.T) {
 	sockets, stop := startDaemon(t)
-	command := exec.CommandContext(t.Context(), os.Args[0], "top", "--interval", "50ms", "--sockets", sockets)
-	command.Env = append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0")
+	command := process(t.Context(), "top", "--interval", "50ms", "--sockets", sockets)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdout, err := command.StdoutPipe()
@@ -280,6 +279,56 @@ func TestTopViewsAreDifferences(t *testing.T) {
 	}
 }
 
+// TestTopShowsGPUs: each has a line with what is known of it, one that is slowed down or out of use stands out, and JSON has all.
+func TestTopShowsGPUs(t *testing.T) {
+	const a, b, c = "GPU-5f2c1e0a-1111-2222-3333-444444444444", "GPU-6a000000-1111-2222-3333-444444444444", "MIG-7b000000-1111-2222-3333-444444444444"
+	text := strings.Builder{}
+	text.WriteString(oneModel)
+	for _, m := range []struct {
+		name, kind string
+		of         map[string]float64
+		more       string
+	}{
+		{"picket_model_gpu", "gauge", map[string]float64{a: 1}, `,model="m"`},
+		{"picket_gpu_in_use", "gauge", map[string]float64{a: 1, b: 0, c: 1}, ""},
+		{"picket_gpu_models", "gauge", map[string]float64{a: 1, b: 2, c: 0}, ""},
+		{"picket_gpu_sick", "gauge", map[string]float64{a: 0, b: 1}, ""},
+		{"picket_gpu_load_ratio", "gauge", map[string]float64{a: 0.374}, ""},
+		{"picket_gpu_memory_used_bytes", "gauge", map[string]float64{a: 3.5e9}, ""},
+		{"picket_gpu_memory_bytes", "gauge", map[string]float64{a: 1.6106e10}, ""},
+		{"picket_gpu_temperature_celsius", "gauge", map[string]float64{a: 61}, ""},
+		{"picket_gpu_power_watts", "gauge", map[string]float64{a: 69.7}, ""},
+		{"picket_gpu_throttled", "gauge", map[string]float64{a: 1}, `,reason="hardware_thermal"`},
+		{"picket_gpu_xid_events_total", "counter", map[string]float64{b: 2}, `,xid="79"`},
+		{"picket_gpu_age_seconds", "gauge", map[string]float64{a: 3}, ""},
+	} {
+		fmt.Fprintf(&text, "# TYPE %s %s\n", m.name, m.kind)
+		for uuid, v := range m.of {
+			fmt.Fprintf(&text, "%s{gpu=%q%s} %v\n", m.name, uuid, m.more, v)
+		}
+	}
+	s, err := sampleOf(text.String(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newView(nil, s)
+	want := []tableLine{
+		{"GPU-5f2c1e0a: in use, 1 models, 37% busy, 3.3 of 15.0 GiB, 61 °C, 70 W, slowed down (hardware_thermal)", refusingLine},
+		{"GPU-6a000000: out of use, 2 models, Xid 79 × 2", failingLine},
+		{"MIG-7b000000: in use, 0 models", plainLine},
+	}
+	if got := v.lines(0)[1:4]; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	if g := v.Models[0].GPUs; len(g) != 1 || g[0] != a {
+		t.Errorf("the model is on %q", g)
+	}
+	data, err := json.Marshal(v)
+	if err != nil || !strings.Contains(string(data), `"throttled":["hardware_thermal"]`) || !strings.Contains(string(data), `"temperature_celsius":null`) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
 func TestTopTableFitsTheTerminal(t *testing.T) {
 	at := time.Now()
 	s, err := sampleOf(oneModel, at)
@@ -317,6 +366,7 @@ func TestShortNumbers(t *testing.T) {
 func FuzzTop(f *testing.F) {
 	f.Add(oneModel, oneModel)
 	f.Add("", oneModel)
+	f.Add(oneModel, "# TYPE picket_gpu_load_ratio gauge\npicket_gpu_load_ratio{gpu=\"\\n\"} NaN\npicket_gpu_load_ratio{gpu=\"é\"} 1\n")
 	f.Add(oneModel, strings.ReplaceAll(strings.ReplaceAll(oneModel, "100", "NaN"), "7", "+Inf"))
 	f.Add(oneModel, "# TYPE picket_model_info gauge\npicket_model_info{model=\"a\\nb\"} 1\n")
 	f.Fuzz(func(t *testing.T, a, b string) {

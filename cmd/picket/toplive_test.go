@@ -49,8 +49,8 @@ func newTerminal(t *testing.T, environment []string, args ...string) *terminal {
 	}
 	x.resize(100, 20)
 	x.before = *terminalState(x.slave)
-	x.command = exec.CommandContext(t.Context(), os.Args[0], append([]string{"top"}, args...)...)
-	x.command.Env = append(append(os.Environ(), asPicket+"=1", "GORACE=atexit_sleep_ms=0", "TERM=xterm"), environment...)
+	x.command = process(t.Context(), append([]string{"top"}, args...)...)
+	x.command.Env = append(append(x.command.Env, "TERM=xterm"), environment...)
 	x.command.Stdin, x.command.Stdout, x.command.Stderr = x.slave, x.slave, x.slave
 	x.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.command.Start(); err != nil {

@@ -19,11 +19,13 @@ type sample struct {
 	resident float64 // bytes
 	models   map[string]*modelSample
 	capture  *captureSample // nil where nothing is captured
+	gpus     []gpuView      // as they are shown: nothing of them is a difference
 }
 
 // modelSample is what a sample has of one model.
 type modelSample struct {
 	version, backend, variant       string
+	gpus                            []string
 	instances, queueLimit           float64
 	waitingRequests, waitingRows    float64
 	outcomes                        map[string]float64
@@ -37,7 +39,7 @@ func newSample(at time.Time, families map[string]*dto.MetricFamily) *sample {
 	for _, m := range families["picket_build_info"].GetMetric() {
 		s.version = printable(labels(m)["version"])
 	}
-	s.capture = newCaptureSample(families)
+	s.capture, s.gpus = newCaptureSample(families), newGPUViews(families)
 	single := func(name string) (v float64) {
 		for _, m := range families[name].GetMetric() {
 			v = value(m)
@@ -58,6 +60,7 @@ func newSample(at time.Time, families map[string]*dto.MetricFamily) *sample {
 	s.each(families["picket_model_duration_seconds"], func(m *modelSample, l map[string]string, metric *dto.Metric) {
 		m.phases[l["phase"]] = newDistribution(metric.GetHistogram())
 	})
+	s.each(families["picket_model_gpu"], func(m *modelSample, l map[string]string, _ *dto.Metric) { m.gpus = append(m.gpus, printable(l["gpu"])) })
 	for name, field := range map[string]func(*modelSample) *float64{
 		"picket_model_instances":            func(m *modelSample) *float64 { return &m.instances },
 		"picket_model_queue_limit_requests": func(m *modelSample) *float64 { return &m.queueLimit },

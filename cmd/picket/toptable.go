@@ -76,6 +76,9 @@ func phaseCell(phase string) func(*view, *modelView) string {
 // lines are the table with what is said of the daemon above it, at most so many characters wide; 0 is as wide as it gets.
 func (v *view) lines(width int) []tableLine {
 	lines := []tableLine{{text: v.headline()}}
+	for i := range v.GPUs {
+		lines = append(lines, v.GPUs[i].line())
+	}
 	if v.Capture != nil {
 		lines = append(lines, v.Capture.line(v.first))
 	}

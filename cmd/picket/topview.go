@@ -12,6 +12,8 @@ type view struct {
 	Interval float64     `json:"interval_s"`
 	Daemon   daemonView  `json:"daemon"`
 	Models   []modelView `json:"models"`
+	// GPUs are those that models run on, and those that are watched; there is none where the host has none.
+	GPUs []gpuView `json:"gpus,omitempty"`
 	// Capture is nil where nothing is captured.
 	Capture *captureView `json:"capture,omitempty"`
 
@@ -33,6 +35,7 @@ type modelView struct {
 	Version    string               `json:"version"`
 	Backend    string               `json:"backend"`
 	Variant    string               `json:"variant"`
+	GPUs       []string             `json:"gpus"` // that run it; empty for the processor
 	Instances  float64              `json:"instances"`
 	Requests   float64              `json:"requests_per_s"`
 	Rows       float64              `json:"rows_per_s"`
@@ -58,7 +61,7 @@ type phaseView struct {
 
 // newView is what happened from before to now, models by name. Nil before: nothing is known.
 func newView(before, now *sample) *view {
-	v := &view{Time: now.at.UTC(), Models: []modelView{}, first: before == nil}
+	v := &view{Time: now.at.UTC(), Models: []modelView{}, GPUs: now.gpus, first: before == nil}
 	v.Daemon = daemonView{Version: now.version, Resident: now.resident}
 	if now.started > 0 {
 		v.Daemon.Uptime = max(0, float64(now.at.UnixNano())/1e9-now.started)
@@ -82,7 +85,7 @@ func newView(before, now *sample) *view {
 
 func newModelView(name string, m *modelSample, seconds float64) modelView {
 	v := modelView{
-		Name: name, Version: m.version, Backend: m.backend, Variant: m.variant, Instances: m.instances,
+		Name: name, Version: m.version, Backend: m.backend, Variant: m.variant, GPUs: append([]string{}, m.gpus...), Instances: m.instances,
 		Rows: m.rows / seconds, Runs: m.runs / seconds, InlineRuns: m.inlineRuns / seconds,
 		Waiting: m.waitingRequests, WaitRows: m.waitingRows, QueueLimit: m.queueLimit,
 		Outcomes: make(map[string]float64, len(m.outcomes)), Phases: make(map[string]phaseView, len(phases)),

@@ -27,8 +27,9 @@ func newTruth(flags *daemonFlags) *cobra.Command {
 		Short: "Tell what became of inferences, to be kept with what was captured of them",
 		Long: `Tell what became of inferences of MODEL, each by the ID that its caller gave it:
 the request id of the Open Inference Protocol, the header
-X-Amzn-SageMaker-Inference-Id, or the capture id of CaptureData. The daemon keeps
-the outcomes in its capture spool, and answers when they are durable.
+X-Amzn-SageMaker-Inference-Id, the capture id of CaptureData, or what the answer
+itself was named (picket-inference-id, and on the lane). The daemon keeps the
+outcomes in its capture spool, and answers when they are durable.
 
 OUTCOME is JSON (1, true, "chargeback", {"loss": 12.5}); other text is a string.
 FILE, or - for standard input, has one outcome a line: {"id": ID, "outcome": OUTCOME},
@@ -102,10 +103,12 @@ func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byt
 	if err != nil {
 		return 0, err
 	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var dialer net.Dialer
-		return dialer.DialContext(ctx, place.Network, place.Address)
-	}}
+	d, err := dialPlace(place, flags.timeout)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.connect(ctx, "") }}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://picketd/v2/models/"+url.PathEscape(model)+"/truth", bytes.NewReader(body))
 	if err != nil {
@@ -114,7 +117,7 @@ func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byt
 	request.Header.Set("Content-Type", kind)
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: the daemon cannot be reached at %s: %w", place.Address, err)}
+		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: %w", d.unreachable(err.Error()))}
 	}
 	defer response.Body.Close()
 	const enough = 64 << 10

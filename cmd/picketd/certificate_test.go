@@ -1,23 +1,16 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // A reload takes other certificate files, and none where they cannot be used.
@@ -31,8 +24,9 @@ func TestReloadOfCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	makeCertificate(t, dir, "one")
-	makeCertificate(t, dir, "two")
+	for _, name := range []string{"one", "two"} {
+		testkit.NewCertificate(t, name, nil).Write(t, filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
+	}
 	write("one", "")
 	p := launch(t, filepath.Join(dir, "agent.sock"), nil, "--config", file)
 	p.connect(t)
@@ -66,31 +60,4 @@ func TestReloadOfCertificates(t *testing.T) {
 		t.Errorf("the reload answers %v, %v: was the grace changed before?", out, err)
 	}
 	p.stop(t)
-}
-
-// makeCertificate writes NAME.crt and NAME.key.
-func makeCertificate(t *testing.T, dir, name string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for suffix, block := range map[string]*pem.Block{
-		".crt": {Type: "CERTIFICATE", Bytes: certificate}, ".key": {Type: "PRIVATE KEY", Bytes: secret},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name+suffix), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

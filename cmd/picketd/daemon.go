@@ -55,7 +55,7 @@ type daemon struct {
 	secured    atomic.Pointer[tls.Config] // how TCP is encrypted; nil if it is not
 	gates      local.Gates
 	inherited  []*inherited // sockets that nobody has taken yet
-	open       []*listening
+	listening  []*listening
 	serving    sync.WaitGroup
 	failed     chan error    // what ended a listener that nobody closed
 	changing   chan struct{} // a token for whoever reloads or restarts
@@ -67,6 +67,7 @@ type daemon struct {
 	publisher  *cloudwatch.Publisher // nil while no metrics are sent, and once the last were
 	end        time.Time             // when what is left is given up, once the daemon is stopping
 	cutOff     bool                  // nothing is waited for any more
+	ends       []func()              // what closes the parts, in the order in which they were opened
 }
 
 // server is one protocol.
@@ -100,60 +101,16 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer, by start
 	} else if handed, err = activated(); err != nil {
 		return err
 	}
-	d := &daemon{inherited: slices.Clone(handed), failed: make(chan error, 1), changing: make(chan struct{}, 1)}
-	d.resolve = func() (*config.Config, error) {
-		c, err := resolve()
-		if err == nil {
-			claim(c, handed)
-			err = adapt(c)
-		}
-		return c, err
-	}
-	c, err := d.resolve()
+	d, o, err := configure(resolve, handed, logTo)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	o, err := hostOptions(c)
-	if err != nil {
-		return usageError{err}
-	}
-	if d.executable, err = ownExecutable(); err != nil {
-		return fmt.Errorf("finding the daemon's own executable: %w", err)
-	}
-	d.config.Store(c)
-	d.log, d.logged = newLogger(c.Log, logTo)
 	defer d.logged.end()
-	for _, warning := range c.Warnings {
-		d.log.Warn("the configuration has a flaw", "warning", warning)
-	}
 	var cancel context.CancelFunc
 	d.ctx, cancel = context.WithCancel(context.Background())
 	defer cancel()
-	host := hw.Detect(d.ctx, o)
-	d.host.Store(host)
-	limitHeap(host.Memory.Cgroup, d.log)
-	d.sayWhoIsTrusted()
-	decisions, closeState := openDecisions(c.StateDir, d.log)
-	defer closeState()
-	defer d.closeStore()
-	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
-		return err
-	}
-	defer d.closeTracer()
-	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
-		return err
-	}
-	defer d.outgoing.close(d.log)
-	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
-		return err
-	}
-	defer d.captures.close()
-	defer d.closeMetrics()
-	if err := d.build(host, decisions, started); err != nil {
-		return err
-	}
-	defer d.closeSockets()
-	if err := d.listen(); err != nil {
+	defer d.closeParts()
+	if err := d.open(o, started); err != nil {
 		return err
 	}
 	go d.findInstance(d.ctx, o)
@@ -171,7 +128,7 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer, by start
 		notify(d.log, systemd.SdNotifyStopping)
 		cancel()
 		d.stopServers()
-		d.end = time.Now().Add(c.Shutdown.Grace)
+		d.end = time.Now().Add(d.config.Load().Shutdown.Grace)
 		return d.closeEngine(d.end, stop)
 	}
 	loaded, all := d.declared.count()
@@ -190,6 +147,77 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer, by start
 	defer following.Wait() // it keeps what it has found out
 	defer cancel()
 	return d.run(cancel, stopWatchdog, stop, reload, restart)
+}
+
+// configure makes a daemon that has its configuration and its log, and nothing else yet. handed are the sockets that it was given.
+func configure(resolve func() (*config.Config, error), handed []*inherited, logTo io.Writer) (*daemon, hw.Options, error) {
+	d := &daemon{inherited: slices.Clone(handed), failed: make(chan error, 1), changing: make(chan struct{}, 1)}
+	d.resolve = func() (*config.Config, error) {
+		c, err := resolve()
+		if err == nil {
+			claim(c, handed)
+			err = adapt(c)
+		}
+		return c, err
+	}
+	c, err := d.resolve()
+	if err != nil {
+		return nil, hw.Options{}, usageError{err}
+	}
+	o, err := hostOptions(c)
+	if err != nil {
+		return nil, hw.Options{}, usageError{err}
+	}
+	if d.executable, err = ownExecutable(); err != nil {
+		return nil, hw.Options{}, fmt.Errorf("finding the daemon's own executable: %w", err)
+	}
+	d.config.Store(c)
+	d.log, d.logged = newLogger(c.Log, logTo)
+	for _, warning := range c.Warnings {
+		d.log.Warn("the configuration has a flaw", "warning", warning)
+	}
+	return d, o, nil
+}
+
+// open opens all parts of the daemon, its sockets last. What is open when it fails is for closeParts to close.
+func (d *daemon) open(o hw.Options, started time.Time) error {
+	c := d.config.Load()
+	host := hw.Detect(d.ctx, o)
+	d.host.Store(host)
+	limitHeap(host.Memory.Cgroup, d.log)
+	d.sayWhoIsTrusted()
+	decisions, closeState := openDecisions(c.StateDir, d.log)
+	d.atEnd(closeState)
+	d.atEnd(d.closeStore)
+	var err error
+	if d.tracer, err = newTracer(c.Tracing, d.log); err != nil {
+		return err
+	}
+	d.atEnd(d.closeTracer)
+	if d.outgoing, err = newOutgoing(d.ctx, c, d.log); err != nil {
+		return err
+	}
+	d.atEnd(func() { d.outgoing.close(d.log) })
+	if d.captures, err = newCaptures(c, d.log, d.outgoing.consumer()); err != nil {
+		return err
+	}
+	d.atEnd(d.captures.close)
+	d.atEnd(d.closeMetrics)
+	if err := d.build(host, decisions, started); err != nil {
+		return err
+	}
+	d.atEnd(d.closeSockets)
+	return d.listen()
+}
+
+// atEnd has do done when the daemon ends, before what was asked for earlier.
+func (d *daemon) atEnd(do func()) { d.ends = append(d.ends, do) }
+
+// closeParts does what atEnd was asked for.
+func (d *daemon) closeParts() {
+	for _, do := range slices.Backward(d.ends) {
+		do()
+	}
 }
 
 // begin loads the models and serves. In a new process it returns when the old one has
@@ -290,26 +318,27 @@ func (d *daemon) tryRestart(took chan<- *successor) {
 // still is.
 func (d *daemon) handOver(next *successor) error {
 	pid := next.cmd.Process.Pid
-	for _, l := range d.open {
-		if l.socket != nil {
-			l.socket.shared = true
-		}
-	}
+	d.share(true)
 	// Before the new process says that it is ready: nobody listens to others than the
 	// main process.
 	notify(d.log, fmt.Sprintf("MAINPID=%d", pid))
 	if err := next.takeOver(); err != nil {
-		for _, l := range d.open {
-			if l.socket != nil {
-				l.socket.shared = false
-			}
-		}
+		d.share(false)
 		notify(d.log, fmt.Sprintf("MAINPID=%d", os.Getpid()))
 		next.end()
 		return err
 	}
 	d.log.Info("a new process has taken over: calls under way are answered, and clients told to go there", "pid", pid)
 	return nil
+}
+
+// share says whether the files of the sockets are another process's, too, and so not this one's to remove.
+func (d *daemon) share(shared bool) {
+	for _, l := range d.listening {
+		if l.socket != nil {
+			l.socket.shared = shared
+		}
+	}
 }
 
 // build makes the engine and the servers.
@@ -329,7 +358,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 	d.gpus = newGPUs(c.GPU, host, d.log)
 	d.watch = newWatch(c.Drift, d.captures.engineTap(), d.log)
 	d.engine, err = engine.New(engine.Options{
-		Host: host, Backends: chooseBackends(c, d.gpus.backend, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
+		Host: host, Backends: chooseBackends(c, d.gpus.devices, d.log), Source: d.store, Log: d.log, Defaults: defaultsOf(c),
 		Decisions: decisions, Version: codeVersion(thisExecutable), Observer: observer(d.tracer), Tap: d.watch,
 	})
 	if err != nil {
@@ -348,7 +377,7 @@ func (d *daemon) build(host *hw.Host, decisions engine.Decisions, started time.T
 			d.log.Info("backend is not usable", "backend", b.Name, "reason", b.Reason)
 		}
 	}
-	d.declared = newDeclared(d.engine, d.log, c.Models)
+	d.declared = newDeclared(d.engine, d.log, d.store.Locate, c.Models)
 	if d.fleet, err = d.openFleet(d.ctx); err != nil {
 		return err
 	}
@@ -388,12 +417,12 @@ func modelOptions(r config.Run) engine.ModelOptions {
 	return engine.ModelOptions{
 		Backend: r.Backend, ExpectedRows: r.ExpectedRows, Instances: r.Instances, Threads: r.Threads, MaxBatchRows: r.MaxBatchRows,
 		BatchDelay: r.BatchDelay, MaxQueue: r.MaxQueue, Timeout: r.Timeout, Pin: r.Pin, Explain: r.Explain, Priority: priorities[r.Priority], Cores: r.Cores,
-		Provider: r.Provider,
+		Provider: r.Provider, GPUs: r.GPUs,
 	}
 }
 
 func (d *daemon) serve() {
-	for _, l := range d.open {
+	for _, l := range d.listening {
 		d.serving.Go(func() {
 			if err := l.serve(); err != nil {
 				select {

@@ -315,14 +315,11 @@ func TestLogReaderGoesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "--sockets", dir)
-	cmd.Env = []string{"PICKET_IMDS=off"}
-	cmd.Stderr = w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := &process{path: filepath.Join(dir, "agent.sock"), cmd: exec.Command(binary, "--sockets", dir), exited: make(chan error, 1)}
+	p.cmd.Env = []string{"PICKET_IMDS=off"}
+	p.cmd.Stderr = w
+	p.run(t)
 	w.Close()
-	p := &process{path: filepath.Join(dir, "agent.sock"), cmd: cmd, exited: make(chan error, 1)}
 	buffer := make([]byte, 1<<16)
 	for text := ""; !strings.Contains(text, "msg=ready"); {
 		n, err := r.Read(buffer)
@@ -333,8 +330,6 @@ func TestLogReaderGoesAway(t *testing.T) {
 	}
 	r.Close()
 	fmt.Fprint(&p.stderr, "msg=ready")
-	go func() { p.exited <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); p.conn.Close() })
 	p.connect(t)
 	// Refusals are logged.
 	_, err = p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "a", Url: "/nowhere"})

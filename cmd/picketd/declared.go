@@ -28,6 +28,8 @@ const (
 type declared struct {
 	engine *engine.Engine
 	log    *slog.Logger
+	// locate is where a model lies whose path may be the name of a package.
+	locate func(path string) string
 	// token is held by whoever loads and unloads.
 	token chan struct{}
 	// failed has a token when a model could not be loaded.
@@ -44,7 +46,8 @@ type declaredModel struct {
 	// generation is the engine's, of the model that was loaded for it last; 0 if none
 	// was.
 	generation uint64
-	// state is what its folder was before it was loaded last, or failed to be.
+	// state is what its folder, or its package's file, was before it was loaded last, or
+	// failed to be.
 	state folderState
 	err   error // why it failed; nil if it did not
 	// When to look whether it can be loaded, after it failed.
@@ -52,8 +55,8 @@ type declaredModel struct {
 	pause time.Duration
 }
 
-func newDeclared(e *engine.Engine, log *slog.Logger, models []config.Model) *declared {
-	d := &declared{engine: e, log: log, token: make(chan struct{}, 1), failed: make(chan struct{}, 1)}
+func newDeclared(e *engine.Engine, log *slog.Logger, locate func(string) string, models []config.Model) *declared {
+	d := &declared{engine: e, log: log, locate: locate, token: make(chan struct{}, 1), failed: make(chan struct{}, 1)}
 	for _, m := range models {
 		d.list = append(d.list, &declaredModel{Model: m})
 	}
@@ -83,6 +86,18 @@ func (d *declared) count() (loaded, all int) {
 	return loaded, all
 }
 
+// has tells whether a model is declared, and fails with why it could not be loaded.
+func (d *declared) has(name string) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.list {
+		if m.Name == name {
+			return true, m.err
+		}
+	}
+	return false, nil
+}
+
 // models is the list; who holds the token may use its entries.
 func (d *declared) models() []*declaredModel {
 	d.mu.Lock()
@@ -93,7 +108,7 @@ func (d *declared) models() []*declaredModel {
 // load loads m in the place of whatever has its name. The token is held.
 func (d *declared) load(ctx context.Context, m *declaredModel) error {
 	// Before its files are read: what changes while they are is seen as a change.
-	state := stateOf(m.Path)
+	state := stateOf(d.locate(m.Path))
 	loaded, err := d.engine.Replace(ctx, m.Name, m.Path, modelOptions(m.Run))
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -161,7 +176,7 @@ func (d *declared) apply(ctx context.Context, models []config.Model, grace time.
 		is, loaded := served[to.Name]
 		was := m.Model
 		was.Capture = to.Capture // what is captured is not of the loaded model
-		if !reflect.DeepEqual(was, to) || !loaded || is != m.generation || m.err != nil || m.state != stateOf(to.Path) {
+		if !reflect.DeepEqual(was, to) || !loaded || is != m.generation || m.err != nil || m.state != stateOf(d.locate(to.Path)) {
 			load = append(load, m)
 		}
 		d.mu.Lock()
@@ -261,7 +276,7 @@ func (d *declared) tryAgain(ctx context.Context) {
 			continue
 		}
 		// Memory comes back without any file changing; everything else fails again.
-		pause, changed := m.pause, stateOf(m.Path) != m.state
+		pause, changed := m.pause, stateOf(d.locate(m.Path)) != m.state
 		if changed || errors.Is(m.err, engine.ErrMemory) {
 			d.log.Info("trying again to load a declared model", "model", m.Name, "path", m.Path)
 			if d.load(ctx, m) == nil || changed {

@@ -16,25 +16,26 @@ type fileID struct {
 	Inode  uint64 `json:"inode"`
 }
 
-// folderState is what can be seen of a model's folder without reading its files. It
-// changes with every file that is written, replaced, added or removed, and with the
-// link that leads to the folder; to be the same twice, a file must be the same one and
-// not have been written to. Zero where there is no folder.
+// folderState is what can be seen of a model's folder, or of the file of its package,
+// without reading files. It changes with every file that is written, replaced, added or
+// removed, and with the link that leads there; to be the same twice, a file must be the
+// same one and not have been written to. Zero where there is nothing.
 type folderState [sha256.Size]byte
 
 // maxFolderFiles is more than a model may have.
 const maxFolderFiles = 8192
 
-// stateOf looks at the folder at path.
+// stateOf looks at the folder, or the file, at path.
 func stateOf(path string) folderState {
-	dir, err := os.Open(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return folderState{}
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(maxFolderFiles)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return folderState{}
+	var names []string
+	if info.IsDir() {
+		if names, err = namesIn(path); err != nil {
+			return folderState{}
+		}
 	}
 	slices.Sort(names)
 	sum := sha256.New()
@@ -46,4 +47,17 @@ func stateOf(path string) folderState {
 		fmt.Fprintf(sum, "%q %s\n", name, state)
 	}
 	return folderState(sum.Sum(nil))
+}
+
+func namesIn(path string) ([]string, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxFolderFiles)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return names, nil
 }

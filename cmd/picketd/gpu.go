@@ -10,10 +10,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
-	driver "github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda"
+	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/gpu"
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -21,7 +21,7 @@ import (
 // gpus takes GPUs out of use that are sick, and moves their models. A GPU is sick when NVML says so, or when a model's run on it has found out.
 // Once out of use, it stays so until the daemon is started anew: whether it is well again is for whoever repaired it to say.
 type gpus struct {
-	backend *cuda.Backend
+	devices *devices.Set
 	log     *slog.Logger
 	watch   *gpu.Watch // nil where nothing is watched
 	// wake has a token when there may be something to move.
@@ -32,11 +32,11 @@ type gpus struct {
 	moved uint64
 }
 
-// newGPUs makes the backend, and the watch where there is a GPU to be watched.
+// newGPUs makes the set of devices, and the watch where there is a GPU to be watched.
 func newGPUs(c config.GPU, host *hw.Host, log *slog.Logger) *gpus {
 	g := &gpus{log: log, wake: make(chan struct{}, 1), out: map[string]string{}}
-	g.backend = cuda.New(cuda.Options{
-		Library: c.Library, Devices: c.Devices, Limits: driver.Limits{Device: int64(c.Memory), Pinned: int64(c.Pinned)},
+	g.devices = devices.New(devices.Options{
+		Library: c.Library, Use: c.Devices, Limits: cuda.Limits{Device: int64(c.Memory), Pinned: int64(c.Pinned)},
 		Lost: func(uuid, reason string) {
 			log.Error("a GPU is lost: it is not used any more", "gpu", uuid, "reason", reason)
 			g.drain(uuid, reason)
@@ -60,7 +60,7 @@ func newGPUs(c config.GPU, host *hw.Host, log *slog.Logger) *gpus {
 
 // drain takes a device out of use and has its models moved. It does not wait.
 func (g *gpus) drain(uuid, reason string) {
-	g.backend.Drain(uuid, reason)
+	g.devices.Drain(uuid, reason)
 	g.mu.Lock()
 	if _, known := g.out[uuid]; !known {
 		g.out[uuid] = reason
@@ -106,18 +106,20 @@ func (g *gpus) move(ctx context.Context, e *engine.Engine, models *declared) (le
 	}
 	g.mu.Unlock()
 	for _, m := range e.List() {
-		if m.Device == "" || !slices.Contains(out, m.Device) {
+		i := slices.IndexFunc(m.Devices, func(uuid string) bool { return slices.Contains(out, uuid) })
+		if i < 0 {
 			continue
 		}
+		sick := m.Devices[i]
 		if err := models.reopen(ctx, m.Name, m.Generation); err != nil {
 			left++
-			g.log.Error("a model stays on a GPU that is out of use: nothing else can run it", "model", m.Name, "gpu", m.Device, "error", err)
+			g.log.Error("a model stays on a GPU that is out of use: nothing else can run it", "model", m.Name, "gpu", sick, "error", err)
 			continue
 		}
 		g.mu.Lock()
 		g.moved++
 		g.mu.Unlock()
-		g.log.Warn("a model was moved away from a GPU that is out of use", "model", m.Name, "gpu", m.Device)
+		g.log.Warn("a model was moved away from a GPU that is out of use", "model", m.Name, "gpu", sick)
 	}
 	return left
 }
@@ -128,8 +130,8 @@ func gpuDesc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	gpuInUse       = gpuDesc("in_use", "Whether models may be opened on the device: 1, or 0 once it was found sick or lost.")
-	gpuModels      = gpuDesc("models", "Models of backend cuda on the device.")
-	gpuPool        = gpuDesc("pool_bytes", "What backend cuda has taken, by kind of memory and whether it is in use or kept.", "memory", "state")
+	gpuModels      = gpuDesc("models", "Models on the device, of every backend.")
+	gpuPool        = gpuDesc("pool_bytes", "What the pools have taken, by kind of memory and whether it is in use or kept; what ONNX Runtime takes by itself is not in it.", "memory", "state")
 	gpuSick        = gpuDesc("sick", "Whether NVML's reports say that the GPU should not be used: 1 or 0.")
 	gpuTemperature = gpuDesc("temperature_celsius", "Temperature of the GPU.")
 	gpuPower       = gpuDesc("power_watts", "What the GPU takes.")
@@ -167,12 +169,13 @@ func (g *gpus) Collect(to chan<- prometheus.Metric) {
 		}
 		return 0
 	}
-	for _, d := range g.backend.Devices() {
+	for _, device := range g.devices.All() {
+		d := device.State()
 		gauge(gpuInUse, is(d.Out == ""), d.UUID)
 		gauge(gpuModels, float64(d.Models), d.UUID)
 		for _, m := range []struct {
 			kind string
-			u    driver.Usage
+			u    cuda.Usage
 		}{{"device", d.Memory}, {"pinned", d.Pinned}} {
 			gauge(gpuPool, float64(m.u.InUse), d.UUID, m.kind, "in_use")
 			gauge(gpuPool, float64(m.u.Kept), d.UUID, m.kind, "kept")

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/picket-ml/picket/backends/onnx/onnxtest"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/cuda/cudatest"
@@ -25,7 +26,8 @@ import (
 )
 
 // TestSickGPUIsDrained has the daemon's part for GPUs serve declared models on two devices of a driver without a GPU: when one is called sick, what
-// is on it moves to the other, stays declared, and is counted; when the other is lost, too, a model that nothing else may run stays, in words.
+// is on it moves to the other, trees of backend cuda as a network of backend onnx, stays declared, and is counted; when the other is lost, too, a model
+// that nothing else may run stays, in words.
 func TestSickGPUIsDrained(t *testing.T) {
 	t.Setenv("FAKE_CUDA_DEVICES", "2")
 	dir := t.TempDir()
@@ -42,17 +44,20 @@ func TestSickGPUIsDrained(t *testing.T) {
 	host.GPUs, host.GPUReason = []hw.GPU{{Name: "Fake GPU"}}, ""
 	c := config.Default()
 	c.GPU.Library, c.GPU.Watch = cudatest.Library(t), 0
+	c.Backends.ONNXRuntime = onnxtest.Library(t)
+	network := filepath.Join(testkit.ModuleRoot(), "backends/onnx/testdata/nets/mlp")
 	g := newGPUs(c.GPU, host, log)
-	from, err := store.New(store.Options{Also: []string{dir}, Host: host, Unsigned: true, Log: log})
+	from, err := store.New(store.Options{Also: []string{dir, network}, Host: host, Unsigned: true, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.New(engine.Options{Host: host, Backends: chooseBackends(c, g.backend, log), Source: from, Log: log})
+	e, err := engine.New(engine.Options{Host: host, Backends: chooseBackends(c, g.devices, log), Source: from, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	models := newDeclared(e, log, []config.Model{
+	models := newDeclared(e, log, from.Locate, []config.Model{
 		{Name: "one", Path: dir, Run: config.Run{Backend: "cuda"}}, {Name: "two", Path: dir, Run: config.Run{Backend: "cuda"}},
+		{Name: "net", Path: network, Run: config.Run{Backend: "onnx", Provider: "cuda"}},
 		{Name: "beside", Path: dir, Run: config.Run{Backend: "forest"}},
 	})
 	models.start(t.Context())
@@ -69,17 +74,23 @@ func TestSickGPUIsDrained(t *testing.T) {
 	devices := func() map[string]string {
 		on := map[string]string{}
 		for _, m := range e.List() {
-			on[m.Name] = m.Device
+			on[m.Name] = strings.Join(m.Devices, " ")
 		}
 		return on
 	}
 	before := devices()
-	if before["one"] == "" || before["two"] == "" || before["one"] == before["two"] || before["beside"] != "" {
+	if before["one"] == "" || before["two"] == "" || before["one"] == before["two"] || before["net"] == "" || before["beside"] != "" {
 		t.Fatalf("the models are on %v", before)
 	}
 	g.drain(before["one"], "it has reported Xid 79, the GPU has fallen off the bus")
-	waitUntil(t, func() bool { return devices()["one"] == before["two"] })
-	waitUntil(t, func() bool { return strings.Contains(out.String(), "moved away") })
+	moved := 0
+	for _, on := range before {
+		if on == before["one"] {
+			moved++
+		}
+	}
+	waitUntil(t, func() bool { return devices()["one"] == before["two"] && devices()["net"] == before["two"] })
+	waitUntil(t, func() bool { return strings.Count(out.String(), "moved away") == moved })
 	models.eachState(func(m config.Model, loaded bool, reason string) {
 		if !loaded || reason != "" {
 			t.Errorf("model %s is loaded %v: %q", m.Name, loaded, reason)
@@ -87,7 +98,7 @@ func TestSickGPUIsDrained(t *testing.T) {
 	})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(g)
-	for name, want := range map[string]float64{"picket_gpu_moved_models_total": 1} {
+	for name, want := range map[string]float64{"picket_gpu_moved_models_total": float64(moved)} {
 		if got := gathered(t, registry, name, ""); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
@@ -95,7 +106,7 @@ func TestSickGPUIsDrained(t *testing.T) {
 	if sick, well := gathered(t, registry, "picket_gpu_in_use", before["one"]), gathered(t, registry, "picket_gpu_in_use", before["two"]); sick != 0 || well != 1 {
 		t.Errorf("in use: the sick one %v, the other %v", sick, well)
 	}
-	if n := gathered(t, registry, "picket_gpu_models", before["two"]); n != 2 {
+	if n := gathered(t, registry, "picket_gpu_models", before["two"]); n != 3 {
 		t.Errorf("%v models on the device that is left", n)
 	}
 	families, err := registry.Gather()
@@ -116,8 +127,8 @@ func TestSickGPUIsDrained(t *testing.T) {
 		}
 	}
 	g.drain(before["two"], "the next one")
-	waitUntil(t, func() bool { return strings.Count(out.String(), "stays on a GPU that is out of use") >= 2 })
-	if on := devices(); on["one"] != before["two"] || on["two"] != before["two"] {
+	waitUntil(t, func() bool { return strings.Count(out.String(), "stays on a GPU that is out of use") >= 3 })
+	if on := devices(); on["one"] != before["two"] || on["two"] != before["two"] || on["net"] != before["two"] {
 		t.Errorf("models that nothing else may run are on %v", on)
 	}
 }

@@ -36,7 +36,7 @@ import (
 // envHandover has the number of the descriptor of a new process's end.
 const envHandover = "PICKET_HANDOVER"
 
-// maxHandover bounds one message.
+// maxHandover bounds what one side says in all.
 const maxHandover = 16 << 20
 
 // handover is what the old process has.
@@ -183,7 +183,7 @@ func (d *daemon) shareSockets(files *[]*os.File) (all []handedSocket, err error)
 		*files = append(*files, f)
 		return firstExtra + len(*files) - 1, nil
 	}
-	for _, l := range d.open {
+	for _, l := range d.listening {
 		one := handedSocket{Key: l.door.key, Address: l.configured, Managed: l.managed}
 		if one.Socket, err = share(l.listener); err != nil {
 			return nil, fmt.Errorf("sharing the socket %s: %w", l.address, err)
@@ -210,9 +210,8 @@ func successorEnv(env []string) []string {
 
 // handedModels are the models that are served.
 func (d *daemon) handedModels() (all []handedModel) {
-	declared := d.declared.models()
 	for _, m := range d.engine.List() {
-		is := slices.ContainsFunc(declared, func(o *declaredModel) bool { return o.Name == m.Name })
+		is, _ := d.declared.has(m.Name)
 		all = append(all, handedModel{Name: m.Name, URL: m.URL, Generation: m.Generation, Declared: is, Options: m.Options})
 	}
 	return all
@@ -338,17 +337,12 @@ func (p *predecessor) follow(ctx context.Context, d *daemon) error {
 // mirror loads the models that clients had the old process load, and fails for one that
 // the old process serves and this one cannot.
 func (p *predecessor) mirror(ctx context.Context, d *daemon, models []handedModel) error {
-	declared := map[string]*declaredModel{}
-	for _, m := range d.declared.models() {
-		declared[m.Name] = m
-	}
 	there := map[string]bool{}
 	for _, m := range models {
 		there[m.Name] = true
-		if own := declared[m.Name]; own != nil {
-			if own.err != nil {
-				return fmt.Errorf("model %q is served and could not be loaded again: %w", m.Name, own.err)
-			}
+		if declared, err := d.declared.has(m.Name); err != nil {
+			return fmt.Errorf("model %q is served and could not be loaded again: %w", m.Name, err)
+		} else if declared {
 			continue
 		}
 		if m.Declared || p.mirrored[m.Name] == m.Generation || isFleets(d.config.Load(), m.URL) {

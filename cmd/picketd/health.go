@@ -40,7 +40,11 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 			break // somebody has answered, or should have
 		}
 	}
-	return fmt.Errorf("asking the daemon whether it serves: %w", errors.Join(mistakes...))
+	err := errors.Join(mistakes...)
+	if errors.Is(mistakes[len(mistakes)-1], fs.ErrNotExist) {
+		err = fmt.Errorf("there is neither control.sock nor oip.sock in %s: start the daemon, or name its directory with --sockets", dir)
+	}
+	return fmt.Errorf("asking the daemon whether it serves: %w", err)
 }
 
 // askReady is nil if the daemon behind the socket takes requests.

@@ -22,11 +22,11 @@ func checkHealth(t *testing.T, dir string, code int, says string) {
 
 func TestHealth(t *testing.T) {
 	dir := t.TempDir()
-	checkHealth(t, dir, exitFailed, "no such file")
+	checkHealth(t, dir, exitFailed, "there is neither control.sock nor oip.sock in "+dir)
 	p := startDaemon(t, dir)
 	checkHealth(t, dir, exitDone, "ready")
 	p.stop(t)
-	checkHealth(t, dir, exitFailed, "no such file")
+	checkHealth(t, dir, exitFailed, "there is neither control.sock nor oip.sock in "+dir)
 }
 
 // Where the operator's socket is turned off, the one for everybody is asked.

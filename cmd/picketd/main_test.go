@@ -76,17 +76,21 @@ func launch(t *testing.T, path string, env []string, args ...string) *process {
 	return p
 }
 
-// run starts the command, collects what it writes and kills it at the end of the
-// test if it still runs.
+// run starts the command, collects what it writes, unless its standard error goes elsewhere, and at the end of the
+// test kills it if it still runs. It is gone then, and writes no more into the folders of the test.
 func (p *process) run(t *testing.T) {
 	t.Helper()
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.Stdout = &p.stdout
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = &p.stderr
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { p.exited <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // of no effect on one that has ended
+		p.wait(t)
 		if p.conn != nil {
 			p.conn.Close()
 		}

@@ -24,6 +24,7 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	"github.com/picket-ml/picket/internal/testkit"
+	"github.com/picket-ml/picket/packaging"
 )
 
 // reloads is a daemon whose configuration a test rewrites.
@@ -260,6 +261,52 @@ func TestDeclaredModelThatComesLater(t *testing.T) {
 	if reason := r.reasons(t)["x"]; !strings.Contains(reason, "unloaded by a client") {
 		t.Errorf("the reason is %q", reason)
 	}
+	r.stop(t)
+}
+
+// A model that is declared by the name of a package is loaded when the first version of it comes, and a reload puts the
+// highest one there is in its place.
+func TestReloadOfAPackage(t *testing.T) {
+	packages := filepath.Join(t.TempDir(), "packages")
+	if err := os.Mkdir(packages, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	comes := func(version string) {
+		t.Helper()
+		file := filepath.Join(packages, packaging.FileName("fraud", version))
+		if _, err := packaging.Build(t.Context(), packaging.BuildOptions{
+			Name: "fraud", Version: version, Out: file + ".new", Variants: []packaging.BuildVariant{{Name: "any", Dir: testkit.Path(t, fraudDir)}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		rename(t, file+".new", file)
+	}
+	text := fmt.Sprintf("packages: %s\nstate_dir: %s\nmodels: [{name: x, path: fraud}, {name: two, path: fraud@2}]\n", packages, filepath.Join(filepath.Dir(packages), "state"))
+	r := startReloads(t, text)
+	if reason := r.reasons(t)["x"]; !strings.Contains(reason, "nothing is there") {
+		t.Errorf("the reason is %q", reason)
+	}
+	comes("1")
+	r.waitForLog(t, "model loaded")
+	r.checkScores(t, "x", 10)
+	if got := r.reload(t, text); got != "load two failed" {
+		t.Errorf("%q was done where nothing had changed", got)
+	}
+	comes("2")
+	r.waitForLog(t, `"model loaded" model=two`) // by itself; the one that serves is left alone
+	if n := strings.Count(r.stderr.String(), "model loaded"); n != 2 {
+		t.Errorf("%d models were loaded:\n%s", n, &r.stderr)
+	}
+	if got := r.reload(t, text); got != "replace x" {
+		t.Errorf("%q was done with a higher version", got)
+	}
+	if got := r.reload(t, text); got != "" {
+		t.Errorf("%q was done where nothing had changed", got)
+	}
+	if !regexp.MustCompile(`model=x url=fraud .*version=2`).MatchString(r.stderr.String()) {
+		t.Errorf("version 2 does not serve:\n%s", &r.stderr)
+	}
+	r.checkScores(t, "x", 10)
 	r.stop(t)
 }
 

@@ -40,7 +40,7 @@ const envRestarts = "PICKET_TEST_RESTARTS"
 // reign is a daemon whose process changes. All processes write to p.stderr.
 type reign struct {
 	*process
-	pid int
+	pid int // of the last process; 0 when it has ended and was waited for
 }
 
 // startReign follows a daemon through restarts. What it leaves behind becomes the
@@ -51,7 +51,11 @@ func startReign(t *testing.T, p *process) *reign {
 		t.Fatal(err)
 	}
 	r := &reign{process: p, pid: p.cmd.Process.Pid}
-	t.Cleanup(func() { _ = syscall.Kill(r.pid, syscall.SIGKILL) })
+	t.Cleanup(func() {
+		if r.pid != 0 && r.pid != p.cmd.Process.Pid { // whose end is the process's own affair
+			_ = syscall.Kill(r.pid, syscall.SIGKILL)
+		}
+	})
 	return r
 }
 
@@ -95,6 +99,9 @@ func (r *reign) reap(t *testing.T, pid int) {
 	}
 	if err != nil || status.ExitStatus() != exitDone {
 		t.Errorf("process %d ended with %d, %v:\n%s", pid, status.ExitStatus(), err, &r.stderr)
+	}
+	if err == nil && pid == r.pid {
+		r.pid = 0 // by now it may be another's
 	}
 }
 
@@ -383,14 +390,11 @@ func TestRestartThatFails(t *testing.T) {
 	write(good)
 	p := launch(t, filepath.Join(dir, "agent.sock"), nil, "--config", file)
 	p.connect(t)
-	pid := p.cmd.Process.Pid
 	r := startReign(t, p)
 	failures := 0
 	fails := func(why string) {
 		t.Helper()
-		if err := syscall.Kill(pid, restartSignal); err != nil {
-			t.Fatal(err)
-		}
+		p.signal(t, restartSignal)
 		failures++
 		for end := time.Now().Add(time.Minute); strings.Count(p.stderr.String(), "this one serves on") < failures; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
@@ -519,16 +523,14 @@ func TestPredecessorIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	p := startDaemon(t, dir)
 	r := startReign(t, p)
-	if err := syscall.Kill(r.pid, restartSignal); err != nil {
-		t.Fatal(err)
-	}
+	p.signal(t, restartSignal)
 	// The new process knows what there is to know when it logs.
 	for end := time.Now().Add(time.Minute); strings.Count(p.stderr.String(), "every package will be refused") < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no new process starts:\n%s", &p.stderr)
 		}
 	}
-	_ = syscall.Kill(r.pid, syscall.SIGKILL) // unless it has ended
+	_ = p.cmd.Process.Kill() // unless it has ended
 	started := startedPID.FindStringSubmatch(p.stderr.String())
 	r.pid, _ = strconv.Atoi(started[1])
 	for end := time.Now().Add(time.Minute); strings.Count(p.stderr.String(), "msg=ready") < 2; time.Sleep(2 * time.Millisecond) {

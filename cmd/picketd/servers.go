@@ -197,7 +197,7 @@ func (d *daemon) listenUnix(door *door, c *config.Socket, a local.Access, serve 
 		}
 		l.door, l.address, l.configured = door, path, path
 		l.serve = func() error { return serve(l.listener.(*net.UnixListener), a) }
-		d.open = append(d.open, l)
+		d.listening = append(d.listening, l)
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func (d *daemon) listenTCP() error {
 		}
 		l.listener, l.address = opened.(*net.TCPListener), opened.Addr().String()
 		l.serve = func() error { return answers.Serve(l.listener, access) }
-		d.open = append(d.open, l)
+		d.listening = append(d.listening, l)
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func newTLS(c *config.Config, log *slog.Logger) (*tls.Config, error) {
 // ownSockets makes the sockets that were another process's this one's, now that that
 // process leaves them, and closes those that the configuration does not name any more.
 func (d *daemon) ownSockets() {
-	for _, l := range d.open {
+	for _, l := range d.listening {
 		if l.socket == nil || !l.socket.shared {
 			continue
 		}
@@ -312,7 +312,7 @@ func (d *daemon) ownSockets() {
 // addresses are where clients find the daemon.
 func (d *daemon) addresses() []string {
 	var all []string
-	for _, l := range d.open {
+	for _, l := range d.listening {
 		all = append(all, l.address)
 	}
 	return all
@@ -358,7 +358,7 @@ func (d *daemon) servers() []server { return []server{d.agent, d.oip, d.lane, d.
 
 // closeSockets removes what the listeners left.
 func (d *daemon) closeSockets() {
-	for _, l := range slices.Backward(d.open) {
+	for _, l := range slices.Backward(d.listening) {
 		if err := l.close(); err != nil {
 			d.log.Warn("removing a socket", "socket", l.address, "error", err)
 		}

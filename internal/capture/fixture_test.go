@@ -1,20 +1,16 @@
 package capture_test
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
-	"github.com/picket-ml/picket/internal/hw"
 	lanesrv "github.com/picket-ml/picket/internal/server/lane"
 	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/internal/testkit"
@@ -29,20 +25,7 @@ func TestMain(m *testing.M) {
 // newEngine has a model "sum" with the tap.
 func newEngine(t testing.TB, tap *capture.Tap, script enginetest.Script) *engine.Engine {
 	t.Helper()
-	e, err := engine.New(engine.Options{
-		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{enginetest.New(script)},
-		Source: enginetest.Source{Dir: t.TempDir()}, Log: slog.New(slog.DiscardHandler), Tap: tap,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	e := enginetest.NewEngine(t, script, engine.Options{Tap: tap})
 	if _, err := e.Load(t.Context(), "sum", "sum", engine.ModelOptions{}); err != nil {
 		t.Fatal(err)
 	}

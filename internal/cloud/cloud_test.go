@@ -2,18 +2,12 @@ package cloud_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -31,6 +27,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/internal/testkit/s3"
 )
 
@@ -162,70 +159,11 @@ func TestBandwidthIsShared(t *testing.T) {
 	}
 }
 
-// authority makes certificates.
-type authority struct {
-	t    *testing.T
-	dir  string
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pem  string // file
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	a.key, a.cert, a.pem, _ = a.make(name, nil)
-	return a
-}
-
-// make signs by a, or by itself where a has no certificate yet.
-func (a *authority) make(name string, parent *authority) (*ecdsa.PrivateKey, *x509.Certificate, string, string) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: parent == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	signer, by := key, template
-	if parent != nil {
-		signer, by = parent.key, parent.cert
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	certFile, keyFile := filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-	return key, cert, certFile, keyFile
-}
-
-func (a *authority) issue(name string) (cert, key string) {
-	a.t.Helper()
-	_, _, cert, key = a.make(name, a)
-	return cert, key
-}
-
 // A store with a certificate of the bank's own authority is reached with its bundle, and not without.
 func TestCABundle(t *testing.T) {
-	bank := newAuthority(t, "bank")
-	cert, key := bank.issue("store")
-	server := s3.StartWith(t, s3.Settings{Certificate: cert, Key: key})
+	bank := testkit.NewCertificate(t, "bank", nil)
+	store := testkit.NewCertificate(t, "store", bank)
+	server := s3.StartWith(t, s3.Settings{Certificate: store.File, Key: store.Key})
 	o := server.Options()
 	client, err := o.S3(t.Context())
 	if err != nil {
@@ -235,7 +173,7 @@ func TestCABundle(t *testing.T) {
 	if err = cloud.Explain(err); err == nil || cloud.Temporary(err) || !strings.Contains(err.Error(), "signed by nobody known here") {
 		t.Errorf("without the bundle: %v", err)
 	}
-	o.CABundle = bank.pem
+	o.CABundle = bank.File
 	if client, err = o.S3(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -258,28 +196,23 @@ func TestCABundle(t *testing.T) {
 }
 
 // iotEndpoint answers as AWS IoT's credential endpoint does, to who has a certificate of the devices' authority.
-func iotEndpoint(t *testing.T, devices *authority, answer http.HandlerFunc) (url, ca string) {
+func iotEndpoint(t *testing.T, devices *testkit.Certificate, answer http.HandlerFunc) (url, ca string) {
 	t.Helper()
-	amazon := newAuthority(t, "amazon")
-	cert, key := amazon.issue("endpoint")
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	amazon := testkit.NewCertificate(t, "amazon", nil)
 	pool := x509.NewCertPool()
-	pool.AddCert(devices.cert)
+	pool.AddCert(devices.Pair.Leaf)
 	server := httptest.NewUnstartedServer(answer)
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{testkit.NewCertificate(t, "endpoint", amazon).Pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return server.URL + "/role-aliases/bank/credentials", amazon.pem
+	return server.URL + "/role-aliases/bank/credentials", amazon.File
 }
 
 // A device trades its certificate for credentials, and again when the store no longer takes them.
 func TestRoleAlias(t *testing.T) {
 	server := s3.Start(t)
-	devices := newAuthority(t, "devices")
+	devices := testkit.NewCertificate(t, "devices", nil)
 	old := server.NewUser(t)
 	var asked atomic.Int64
 	url, ca := iotEndpoint(t, devices, func(w http.ResponseWriter, r *http.Request) {
@@ -293,10 +226,10 @@ func TestRoleAlias(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"credentials":{"accessKeyId":%q,"secretAccessKey":%q,"sessionToken":"","expiration":%q}}`, access, secret, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	})
-	cert, key := devices.issue("host-1")
+	host := testkit.NewCertificate(t, "host-1", devices)
 	o := server.Options()
 	o.Credentials = nil
-	o.RoleAlias = cloud.RoleAlias{URL: url, Thing: "host-1", Certificate: cert, Key: key, CA: ca}
+	o.RoleAlias = cloud.RoleAlias{URL: url, Thing: "host-1", Certificate: host.File, Key: host.Key, CA: ca}
 	client, err := o.S3(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -315,19 +248,19 @@ func TestRoleAlias(t *testing.T) {
 
 func TestRoleAliasRefusals(t *testing.T) {
 	server := s3.Start(t)
-	devices, strangers := newAuthority(t, "devices"), newAuthority(t, "strangers")
+	devices, strangers := testkit.NewCertificate(t, "devices", nil), testkit.NewCertificate(t, "strangers", nil)
 	var answer atomic.Value
 	answer.Store(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
 	url, ca := iotEndpoint(t, devices, func(w http.ResponseWriter, r *http.Request) { answer.Load().(http.HandlerFunc)(w, r) })
-	cert, key := devices.issue("host-1")
-	strangeCert, strangeKey := strangers.issue("host-2")
+	host := testkit.NewCertificate(t, "host-1", devices)
+	strange := testkit.NewCertificate(t, "host-2", strangers)
 	says := func(status int, text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, text)
 		}
 	}
-	good := cloud.RoleAlias{URL: url, Thing: "host-1", Certificate: cert, Key: key, CA: ca}
+	good := cloud.RoleAlias{URL: url, Thing: "host-1", Certificate: host.File, Key: host.Key, CA: ca}
 	for name, test := range map[string]struct {
 		change    func(*cloud.RoleAlias)
 		answer    http.HandlerFunc
@@ -342,13 +275,13 @@ func TestRoleAliasRefusals(t *testing.T) {
 		"redirects": {answer: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://127.0.0.1:1/", http.StatusFound)
 		}, want: "it redirects"},
-		"another's":       {change: func(a *cloud.RoleAlias) { a.Certificate, a.Key = strangeCert, strangeKey }, want: "the other side ends the TLS connection"},
-		"key of another":  {change: func(a *cloud.RoleAlias) { a.Key = strangeKey }, want: "reading the device's certificate: "},
+		"another's":       {change: func(a *cloud.RoleAlias) { a.Certificate, a.Key = strange.File, strange.Key }, want: "the other side ends the TLS connection"},
+		"key of another":  {change: func(a *cloud.RoleAlias) { a.Key = strange.Key }, want: "reading the device's certificate: "},
 		"no certificate":  {change: func(a *cloud.RoleAlias) { a.Certificate = "/nowhere.pem" }, want: "reading the device's certificate: "},
-		"unknown CA":      {change: func(a *cloud.RoleAlias) { a.CA = strangers.pem }, want: "signed by nobody known here"},
+		"unknown CA":      {change: func(a *cloud.RoleAlias) { a.CA = strangers.File }, want: "signed by nobody known here"},
 		"name not there":  {change: func(a *cloud.RoleAlias) { a.URL = "https://iot.invalid/role-aliases/a/credentials" }, want: "the name iot.invalid cannot be resolved", temporary: true},
 		"nobody answers":  {change: func(a *cloud.RoleAlias) { a.URL = "https://127.0.0.1:1/role-aliases/a/credentials" }, want: "is refused", temporary: true},
-		"empty CA bundle": {change: func(a *cloud.RoleAlias) { a.CA = key }, want: "there is no certificate in "},
+		"empty CA bundle": {change: func(a *cloud.RoleAlias) { a.CA = host.Key }, want: "there is no certificate in "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.answer != nil {
@@ -447,5 +380,80 @@ func TestRetry(t *testing.T) {
 	}
 	if cloud.Progress(nil) != nil {
 		t.Error("progress without an error is an error")
+	}
+}
+
+// A store, or whoever answers in its place, that never ends its answer is refused before it has taken much memory: errors and lists. The bytes of an object may
+// be any number.
+func TestEndlessAnswers(t *testing.T) {
+	for name, what := range map[string]struct {
+		status int
+		begin  string
+		again  string
+		ask    func(*awss3.Client) error
+	}{
+		"an error": {500, `<?xml version="1.0"?><Error><Code>Busy</Code><Message>`, strings.Repeat("busy ", 1000), func(c *awss3.Client) error {
+			_, err := c.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")})
+			return err
+		}},
+		"no object": {404, "", strings.Repeat("no ", 1000), func(c *awss3.Client) error {
+			_, err := c.GetObject(t.Context(), &awss3.GetObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+			return err
+		}},
+		"a list": {200, `<?xml version="1.0"?><ListBucketResult>`, strings.Repeat("<Contents><Key>k</Key></Contents>", 100), func(c *awss3.Client) error {
+			_, err := c.ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: aws.String("b")})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(what.status)
+				fmt.Fprint(w, what.begin)
+				for {
+					n, err := io.WriteString(w, what.again)
+					if err != nil {
+						return
+					}
+					if sent.Add(int64(n)) > 1<<30 {
+						t.Error("a gigabyte was taken")
+						return
+					}
+				}
+			}))
+			defer server.Close()
+			o := cloud.Options{Endpoint: server.URL, Region: "us-east-1", Credentials: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+			}))}
+			client, err := o.S3(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = what.ask(client)
+			if err == nil || !strings.Contains(cloud.Explain(err).Error(), "16 MiB") {
+				t.Errorf("%v, want that the answer is too long", err)
+			}
+		})
+	}
+}
+
+// What the other side says is shown to people, on one line and with nothing that moves a cursor.
+func TestStrangersTexts(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(400)
+		fmt.Fprint(w, "<Error><Code>Odd</Code><Message>one\ntwo&#x9b;2J\u202ethree &#x85;"+strings.Repeat("ä", 1000)+"</Message></Error>")
+	}))
+	defer server.Close()
+	o := cloud.Options{Endpoint: server.URL, Region: "us-east-1", Credentials: aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+	}))}
+	client, err := o.S3(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")})
+	text := cloud.Explain(err).Error()
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(text, "one two") || len(text) > 400 || !utf8.ValidString(text) {
+		t.Errorf("%q", text)
 	}
 }

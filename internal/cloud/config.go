@@ -78,6 +78,9 @@ func (o Options) Config(ctx context.Context) (aws.Config, error) {
 	}
 	credentials := cfg.Credentials
 	cfg.Retryer = func() aws.Retryer { return newRetryer(credentials) }
+	if own, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // it is httpClient's, with the bundle of authorities
+		cfg.HTTPClient = newBounded(own)
+	}
 	return cfg, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -51,6 +52,8 @@ func Explain(err error) error {
 	var answer *awshttp.ResponseError
 	var api smithy.APIError
 	switch {
+	case errors.Is(err, errTooLong):
+		e.Reason = errTooLong.Error()
 	case errors.As(err, &credentials):
 		e.Reason, e.Temporary = credentials.reason, credentials.temporary
 	case errors.As(err, &answer) && answer.HTTPStatusCode() != 0:
@@ -299,9 +302,9 @@ func network(err error) (reason string, temporary bool) {
 	return oneLine(err).Error(), false
 }
 
-// oneLine is an error on one line, without the SDK's preamble about the operation.
+// oneLine is an error on one line, without what would move a terminal's cursor: the other side may have written it.
 func oneLine(err error) error {
-	text := strings.Join(strings.Fields(err.Error()), " ")
+	text := strings.Join(strings.FieldsFunc(strings.ToValidUTF8(err.Error(), "?"), func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
 	const longest = 300
 	if len(text) > longest {
 		text = text[:longest] + "..."

@@ -179,7 +179,7 @@ func (o Options) pathStyle() bool {
 func shortened(text string) string {
 	const longest = 80
 	if len(text) > longest {
-		return text[:longest] + "..."
+		return strings.ToValidUTF8(text[:longest], "") + "..."
 	}
 	return text
 }

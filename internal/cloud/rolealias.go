@@ -75,7 +75,7 @@ func refusal(host string, status int, body []byte) *credentialsError {
 	}
 	reason := http.StatusText(status)
 	if json.Unmarshal(body, &said) == nil && said.Message != "" {
-		reason = shortened(said.Message)
+		reason = shortened(oneLine(errors.New(said.Message)).Error())
 	}
 	e.reason = fmt.Sprintf("%s gives this device no credentials (%d: %s)", host, status, reason)
 	if status == http.StatusForbidden {

@@ -51,7 +51,7 @@ func Picketd(flags *config.Flags, version *bool) *cobra.Command {
 	f.BoolVarP(&flags.Force, "force", "f", false, "take over sockets that another process answers on")
 	f.StringArrayVar(&flags.Models, "model", nil, "load a model at start, as `NAME=PATH`; may be repeated")
 	f.BoolVar(&flags.Unsigned, "unsigned", false, "allow packages without a signature; each is logged")
-	f.StringVar(&flags.StateDir, "state", "", "keep in `DIR` which backend is the fastest for a model\n(default $STATE_DIRECTORY, which systemd sets)")
+	f.StringVar(&flags.StateDir, "state", "", "keep in `DIR` what outlives a start: which packages have run,\ncaptured records, which backend is the fastest for a model\n(default $STATE_DIRECTORY, which systemd sets)")
 	f.StringVarP(&flags.MaxMessage, "max-message", "m", "", "take requests and answers up to `SIZE` (default 80MiB)")
 	f.BoolVar(version, "version", false, "print the version and stop")
 	c.CompletionOptions.DisableDefaultCmd = true

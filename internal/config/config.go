@@ -138,6 +138,9 @@ type Run struct {
 	// Provider is what backend onnx runs the model on, such as "cpu" and "cuda:0"; empty
 	// lets it choose.
 	Provider string `yaml:"provider"`
+	// GPUs are those that the model's instances are on where it runs on GPUs: "all", or
+	// UUIDs separated by commas; empty for the one with the fewest models.
+	GPUs string `yaml:"gpus"`
 	// Capture is which of its requests are captured.
 	Capture Sampling `yaml:"capture"`
 }

@@ -83,7 +83,7 @@ sockets:
   agent: {paths: [a.sock, /tmp/b.sock], mode: 0o600, group: wheel, control: false}
   oip: {control: true, allow_users: [web, "1001", svc@bank.example], allow_groups: [front]}
 models:
-  - {name: one, path: /m/one}
+  - {name: one, path: /m/one, gpus: "GPU-a,MIG-b"}
   - name: two
     path: /m/two
     threads: 4
@@ -115,6 +115,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.Sockets.Lane.Paths, want.Sockets.LaneStream.Paths = []string{"/run/other/lane.sock"}, []string{"/run/other/lane-stream.sock"}
 	want.ModelDefaults.Threads, want.ModelDefaults.Timeout, want.ModelDefaults.Cores = 2, 90*time.Second, "2"
 	one := Model{Name: "one", Path: "/m/one", Run: want.ModelDefaults}
+	one.GPUs = "GPU-a,MIG-b"
 	two := Model{Name: "two", Path: "/m/two", Run: want.ModelDefaults}
 	two.Threads, two.ExpectedRows, two.BatchDelay = 4, 64, 250*time.Microsecond
 	two.Priority, two.Cores, two.Provider = "low", "0-1,3", "cuda:1"
@@ -195,6 +196,8 @@ func TestMistakes(t *testing.T) {
 		{"backends: {force: dlr, disable: [dlr]}", `line 1: backends.force: "dlr" is also disabled, so no model could run`},
 		{"backends: {onnxruntime: libonnxruntime.so}", `line 1: backends.onnxruntime: "libonnxruntime.so" must be an absolute path`},
 		{"model_defaults: {provider: rocm}", `line 1: model_defaults.provider: "rocm" is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1`},
+		{"model_defaults: {gpus: GPU-1, provider: cuda:1}", `line 1: model_defaults.gpus: names GPUs, and so does provider: "cuda:1"; leave its number out`},
+		{"model_defaults: {gpus: some}", `line 1: model_defaults.gpus: "some" is neither all nor a list of UUIDs of GPUs or MIG instances with commas between them, such as nvidia-smi -L prints`},
 		{"model_defaults: {provider: cpu:1}", `line 1: model_defaults.provider: "cpu:1" is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1`},
 		{"backends: {libdlr_pinned: 1MiB}", "line 1: backends.libdlr_pinned: needs backends.libdlr_aligned: true"},
 		{"backends: {libdlr_aligned: true, libdlr_pinned: 1024GiB}", "line 1: backends.libdlr_pinned: is 1024GiB, it must be from 0B to 16GiB"},

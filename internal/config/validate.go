@@ -39,6 +39,7 @@ var (
 	backendName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 	accountName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@-]{0,63}$`) // a user or a group
 	// Which of these there are is for the backend to say.
+	gpuList  = regexp.MustCompile(`^(all|(GPU|MIG)-[0-9A-Za-z/-]+(, *(GPU|MIG)-[0-9A-Za-z/-]+)*)$`)
 	provider = regexp.MustCompile(`^(auto|cpu|openvino|(cuda|tensorrt)(:[0-9]{1,3})?)$`)
 	// Which CPUs there are is for the engine to say, too.
 	cpuList = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
@@ -315,6 +316,12 @@ func (r Run) check(k *checker, path string) {
 	}
 	if r.Provider != "" && !provider.MatchString(r.Provider) {
 		k.add(path+".provider", "%s is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1", quote(r.Provider))
+	}
+	if r.GPUs != "" && !gpuList.MatchString(r.GPUs) {
+		k.add(path+".gpus", "%s is neither all nor a list of UUIDs of GPUs or MIG instances with commas between them, such as nvidia-smi -L prints", quote(r.GPUs))
+	}
+	if r.GPUs != "" && strings.Contains(r.Provider, ":") {
+		k.add(path+".gpus", "names GPUs, and so does provider: %s; leave its number out", quote(r.Provider))
 	}
 	r.Capture.check(k, path+".capture")
 }

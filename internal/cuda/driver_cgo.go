@@ -36,6 +36,13 @@ var drivers struct {
 	byPath map[string]*Driver
 }
 
+// Drivers is how many libraries of drivers are open, for leak tests: they stay.
+func Drivers() int {
+	drivers.mu.Lock()
+	defer drivers.mu.Unlock()
+	return len(drivers.byPath)
+}
+
 // Open opens the driver's library, at path or, where that is empty, by its name, and initialises it, which takes some tenths of a second where
 // the GPU was asleep. For a path that is open already it gives the same Driver. The error wraps ErrAbsent or ErrOld.
 func Open(path string) (*Driver, error) {

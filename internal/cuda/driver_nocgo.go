@@ -26,6 +26,9 @@ type (
 // Open fails and says why.
 func Open(string) (*Driver, error) { return nil, unavailable() }
 
+// Drivers is 0.
+func Drivers() int { return 0 }
+
 // Live is 0.
 func Live() int64 { return 0 }
 

@@ -171,8 +171,11 @@ func (p *Pool) Returned(b *tensor.Buffer) {
 	}
 }
 
-// Has tells whether the Buffer's memory is the pool's, so that the device can copy it by itself.
-func (p *Pool) Has(b *tensor.Buffer) bool { return b.Owner() == tensor.Owner(p) }
+// Pinned tells whether the Buffer's memory is some pool's, so that a device can copy it by itself: what is pinned for one device is for all.
+func Pinned(b *tensor.Buffer) bool {
+	_, is := b.Owner().(*Pool)
+	return is
+}
 
 // Usage tells what the pool has taken: of the device, and pinned.
 func (p *Pool) Usage() (device, pinned Usage) {

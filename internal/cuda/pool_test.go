@@ -71,8 +71,8 @@ func TestPoolKeepsAndTrims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.Has(b) || !b.Pinned() || b.Len() != 5000 {
-		t.Errorf("a pinned buffer: the pool's %v, pinned %v, %d bytes", p.Has(b), b.Pinned(), b.Len())
+	if !Pinned(b) || !b.Pinned() || b.Len() != 5000 {
+		t.Errorf("a pinned buffer: the pool's %v, pinned %v, %d bytes", Pinned(b), b.Pinned(), b.Len())
 	}
 	if device, pinned := p.Usage(); device.Kept != 1024 || device.InUse != 0 || device.Peak != 1024 || pinned.InUse != 5120 {
 		t.Errorf("usage %+v %+v", device, pinned)
@@ -91,7 +91,7 @@ func TestPoolKeepsAndTrims(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ordinary.Release()
-	if p.Has(ordinary) {
+	if Pinned(ordinary) {
 		t.Error("the pool claims a buffer that is not its own")
 	}
 	if got := testing.AllocsPerRun(100, func() {

@@ -342,10 +342,17 @@ func (w *Watch) Results(loaded []engine.Description) []Result {
 // listed yet, so it has time until it is looked at twice.
 func (w *Watch) forget(kept map[string]*model) {
 	for name, m := range w.models {
-		if kept[name] == nil && w.o.now().Sub(m.turned) > 2*w.o.Window {
+		if kept[name] == nil && w.o.now().Sub(m.lastTurn()) > 2*w.o.Window {
 			delete(w.models, name)
 		}
 	}
+}
+
+// lastTurn is when the half of the window began that is filled.
+func (m *model) lastTurn() time.Time {
+	m.mu.Lock() // the last requests of a model may end while it is unloaded
+	defer m.mu.Unlock()
+	return m.turned
 }
 
 func (m *model) result(r *Result) {

@@ -16,7 +16,6 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
-	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/metrics"
 	"github.com/picket-ml/picket/internal/monitor"
 	"github.com/picket-ml/picket/tensor"
@@ -81,19 +80,8 @@ func newWatched(t testing.TB, o Options, statistics []byte) (*Watch, *engine.Eng
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
 	w := New(o)
-	e, err := engine.New(engine.Options{
-		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{enginetest.New(enginetest.Script{Properties: engine.Properties{Inline: true}})},
+	e := enginetest.NewEngine(t, enginetest.Script{Properties: engine.Properties{Inline: true}}, engine.Options{
 		Source: packaged{enginetest.Source{Dir: t.TempDir()}, statistics}, Log: o.Log, Tap: w,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Close(ctx); err != nil {
-			t.Error(err)
-		}
 	})
 	if _, err := e.Load(t.Context(), "sum", "sum", engine.ModelOptions{}); err != nil {
 		t.Fatal(err)

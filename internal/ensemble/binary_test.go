@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/picket-ml/picket/internal/ensemble"
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // numericEnsemble is randomEnsemble for formats without categorical splits.
@@ -250,7 +251,7 @@ func TestBinaryRecognised(t *testing.T) {
 	if got, err := ensemble.Recognise(old[:256]); got != "binary" {
 		t.Errorf("a file of 0.90: %q, %v", got, err)
 	}
-	for _, f := range fixtures(t) {
+	for _, f := range testkit.Models(t) {
 		for _, file := range f.Files {
 			want := map[string]string{"json": "json", "ubj": "ubjson", "txt": "text", "model": "binary", "onnx": "onnx"}[file[strings.LastIndexByte(file, '.')+1:]]
 			if got, err := ensemble.Recognise(readFile(t, file)[:256]); got != want {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/picket-ml/picket/internal/ensemble"
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // stump is an XGBoost model of one split, with room for damage.
@@ -193,7 +194,7 @@ func TestMemory(t *testing.T) {
 		"many trees of a leaf":             []byte(strings.Split(lgbStump, "Tree=0")[0] + manyLeaves(5000) + "end of trees\n"),
 		"a category of a gigabyte of bits": []byte(strings.NewReplacer(`"split_type":[0,`, `"split_type":[1,`, `"categories":[]`, `"categories":[2147483647]`).Replace(stump)),
 	}
-	for _, f := range fixtures(t) {
+	for _, f := range testkit.Models(t) {
 		for _, file := range f.Files {
 			inputs[file] = readFile(t, file)
 		}

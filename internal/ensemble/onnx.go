@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/picket-ml/picket/internal/onnxwire"
 )
 
 // Numbers of fields in ONNX's messages, and of its element types. Only what trees need.
@@ -114,35 +116,23 @@ func readONNX(data []byte, l Limits) (*Ensemble, error) {
 	return e, nil
 }
 
-// text gives a field of text, which is short in every honest file.
-func (f wireField) text() (string, error) {
-	b, err := f.message()
-	if err == nil && len(b) > 1<<12 {
-		err = fmt.Errorf("a name has %d characters", len(b))
-	}
-	if err != nil {
-		return "", err
-	}
-	return string(b), nil
-}
-
 func (m *onnxModel) model(b []byte) error {
 	graphs := 0
-	return wireFields(b, func(f wireField) (err error) {
+	return onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
 		var part []byte
-		switch f.number {
+		switch f.Number {
 		case onnxModelProducer:
-			m.producer, err = f.text()
+			m.producer, err = f.Text()
 		case onnxModelProducerVersion:
-			m.version, err = f.text()
+			m.version, err = f.Text()
 		case onnxModelOpset:
-			if part, err = f.message(); err != nil {
+			if part, err = f.Message(); err != nil {
 				return err
 			}
 			domain := ""
-			err = wireFields(part, func(f wireField) (err error) {
-				if f.number == onnxOpsetDomain {
-					domain, err = f.text()
+			err = onnxwire.Fields(part, func(f onnxwire.Field) (err error) {
+				if f.Number == onnxOpsetDomain {
+					domain, err = f.Text()
 				}
 				return err
 			})
@@ -157,7 +147,7 @@ func (m *onnxModel) model(b []byte) error {
 			if graphs++; graphs > 1 {
 				return errors.New("it holds two graphs")
 			}
-			if part, err = f.message(); err == nil {
+			if part, err = f.Message(); err == nil {
 				err = m.graph(part)
 			}
 		}
@@ -167,8 +157,8 @@ func (m *onnxModel) model(b []byte) error {
 
 func (m *onnxModel) graph(b []byte) error {
 	parts := 0
-	return wireFields(b, func(f wireField) error {
-		switch f.number {
+	return onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case onnxGraphNode, onnxGraphInput, onnxGraphOutput:
 		default: // initializers and descriptions
 			return nil
@@ -176,11 +166,11 @@ func (m *onnxModel) graph(b []byte) error {
 		if parts++; parts > onnxMaxParts {
 			return unsupported("it has more than %d operators, inputs and outputs: this is more than a tree model", onnxMaxParts)
 		}
-		part, err := f.message()
+		part, err := f.Message()
 		if err != nil {
 			return err
 		}
-		switch f.number {
+		switch f.Number {
 		case onnxGraphNode:
 			n, err := newONNXNode(part)
 			m.nodes = append(m.nodes, n)
@@ -197,25 +187,25 @@ func (m *onnxModel) graph(b []byte) error {
 }
 
 func newONNXNode(b []byte) (n onnxNode, err error) {
-	err = wireFields(b, func(f wireField) (err error) {
+	err = onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
 		var s string
-		switch f.number {
+		switch f.Number {
 		case onnxNodeInput:
-			s, err = f.text()
+			s, err = f.Text()
 			n.inputs = append(n.inputs, s)
 		case onnxNodeOutput:
-			s, err = f.text()
+			s, err = f.Text()
 			n.outputs = append(n.outputs, s)
 		case onnxNodeOperator:
-			n.operator, err = f.text()
+			n.operator, err = f.Text()
 		case onnxNodeDomain:
-			n.domain, err = f.text()
+			n.domain, err = f.Text()
 			if n.domain == "ai.onnx" {
 				n.domain = ""
 			}
 		case onnxNodeAttribute:
 			var part []byte
-			part, err = f.message()
+			part, err = f.Message()
 			n.attributes = append(n.attributes, part)
 		}
 		if len(n.inputs) > onnxMaxParts || len(n.outputs) > onnxMaxParts || len(n.attributes) > onnxMaxParts {
@@ -227,11 +217,11 @@ func newONNXNode(b []byte) (n onnxNode, err error) {
 }
 
 func newONNXValue(b []byte) (v onnxValue, err error) {
-	shape := func(f wireField) error {
-		if f.number != onnxShapeDimension {
+	shape := func(f onnxwire.Field) error {
+		if f.Number != onnxShapeDimension {
 			return nil
 		}
-		b, err := f.message()
+		b, err := f.Message()
 		if err != nil {
 			return err
 		}
@@ -239,44 +229,44 @@ func newONNXValue(b []byte) (v onnxValue, err error) {
 			return errors.New("an input has more than 8 dimensions")
 		}
 		v.dims = append(v.dims, 0)
-		return wireFields(b, func(f wireField) error {
-			if f.number == onnxDimensionValue {
-				v.dims[len(v.dims)-1] = int64(f.bits)
+		return onnxwire.Fields(b, func(f onnxwire.Field) error {
+			if f.Number == onnxDimensionValue {
+				v.dims[len(v.dims)-1] = int64(f.Bits)
 			}
 			return nil
 		})
 	}
-	tensor := func(f wireField) error {
-		if f.number == onnxTensorElement {
-			v.element = f.bits
+	tensor := func(f onnxwire.Field) error {
+		if f.Number == onnxTensorElement {
+			v.element = f.Bits
 		}
-		if f.number != onnxTensorShape {
+		if f.Number != onnxTensorShape {
 			return nil
 		}
-		b, err := f.message()
+		b, err := f.Message()
 		if err != nil {
 			return err
 		}
-		return wireFields(b, shape)
+		return onnxwire.Fields(b, shape)
 	}
-	err = wireFields(b, func(f wireField) (err error) {
+	err = onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
 		var part []byte
-		switch f.number {
+		switch f.Number {
 		case onnxValueName:
-			v.name, err = f.text()
+			v.name, err = f.Text()
 		case onnxValueType:
-			if part, err = f.message(); err != nil {
+			if part, err = f.Message(); err != nil {
 				return err
 			}
-			err = wireFields(part, func(f wireField) error {
-				if f.number != onnxTypeTensor {
+			err = onnxwire.Fields(part, func(f onnxwire.Field) error {
+				if f.Number != onnxTypeTensor {
 					return nil // a sequence or map: ZipMap's output
 				}
-				b, err := f.message()
+				b, err := f.Message()
 				if err != nil {
 					return err
 				}
-				return wireFields(b, tensor)
+				return onnxwire.Fields(b, tensor)
 			})
 		}
 		return err

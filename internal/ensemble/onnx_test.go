@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/picket-ml/picket/internal/ensemble"
+	"github.com/picket-ml/picket/internal/testkit/onnxfile"
 )
 
 // onnxFile describes an ONNX file of one tree operator. Its zero value of a field leaves the field out.
@@ -25,15 +26,15 @@ type onnxFile struct {
 }
 
 func wireText(b []byte, number protowire.Number, s string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
+	return onnxfile.Message(b).Text(number, s)
 }
 
 func wireBytes(b []byte, number protowire.Number, part []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), part)
+	return onnxfile.Message(b).Part(number, part)
 }
 
 func wireInt(b []byte, number protowire.Number, v uint64) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), v)
+	return onnxfile.Message(b).Number(number, int64(v))
 }
 
 func (f *onnxFile) attribute(name string, value any) []byte {

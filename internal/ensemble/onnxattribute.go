@@ -3,6 +3,8 @@ package ensemble
 import (
 	"errors"
 	"fmt"
+
+	"github.com/picket-ml/picket/internal/onnxwire"
 )
 
 // Numbers of fields in ONNX's AttributeProto and TensorProto.
@@ -29,12 +31,12 @@ type onnxAttribute struct {
 func newONNXAttribute(b []byte) (*onnxAttribute, error) {
 	a := &onnxAttribute{}
 	ints, floats, texts := 0, 0, 0
-	err := wireFields(b, func(f wireField) error {
-		switch f.number {
+	err := onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case onnxAttrInts:
-			ints += f.integers()
+			ints += f.Integers()
 		case onnxAttrFloats:
-			floats += f.floats(4)
+			floats += f.Floats(4)
 		case onnxAttrTexts:
 			texts++
 		}
@@ -52,24 +54,24 @@ func newONNXAttribute(b []byte) (*onnxAttribute, error) {
 	if texts > 0 {
 		a.texts = make([][]byte, 0, texts)
 	}
-	err = wireFields(b, func(f wireField) (err error) {
+	err = onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
 		var part []byte
-		switch f.number {
+		switch f.Number {
 		case onnxAttrName:
-			a.name, err = f.text()
+			a.name, err = f.Text()
 		case onnxAttrInt:
-			a.number = f.bits
+			a.number = f.Bits
 		case onnxAttrText:
-			a.text, err = f.text()
+			a.text, err = f.Text()
 		case onnxAttrInts:
-			a.ints, err = f.appendInts(a.ints)
+			a.ints, err = f.AppendInts(a.ints)
 		case onnxAttrFloats:
-			a.floats, err = f.appendFloats(a.floats, 4)
+			a.floats, err = f.AppendFloats(a.floats, 4)
 		case onnxAttrTexts:
-			part, err = f.message()
+			part, err = f.Message()
 			a.texts = append(a.texts, part)
 		case onnxAttrTensor:
-			if part, err = f.message(); err == nil {
+			if part, err = f.Message(); err == nil {
 				err = a.tensor(part)
 			}
 		}
@@ -86,30 +88,30 @@ func (a *onnxAttribute) tensor(b []byte) error {
 	if a.element != 0 {
 		return errors.New("it holds two tensors")
 	}
-	dims, n, sized := 0, uint64(0), wireField{}
-	err := wireFields(b, func(f wireField) error {
-		switch f.number {
+	dims, n, sized := 0, uint64(0), onnxwire.Field{}
+	err := onnxwire.Fields(b, func(f onnxwire.Field) error {
+		switch f.Number {
 		case onnxTensorDims:
-			if f.integers() != 1 {
+			if f.Integers() != 1 {
 				return errors.New("the tensor has not one dimension")
 			}
-			found, err := f.appendInts(nil)
+			found, err := f.AppendInts(nil)
 			if err != nil || len(found) != 1 || found[0] < 0 {
 				return errors.New("the tensor's dimension is out of range")
 			}
 			dims++
 			n = uint64(found[0])
 		case onnxTensorType:
-			a.element = f.bits
+			a.element = f.Bits
 		case onnxTensorPlace:
-			if f.bits != 0 {
+			if f.Bits != 0 {
 				return unsupported("the tensor lies in another file, which is not supported")
 			}
 		case onnxTensorRaw, onnxTensorFloats, onnxTensorDoubles:
-			if sized.number != 0 && (sized.number != f.number || f.number == onnxTensorRaw) {
+			if sized.Number != 0 && (sized.Number != f.Number || f.Number == onnxTensorRaw) {
 				return errors.New("the tensor has its numbers twice")
 			}
-			sized.number = f.number
+			sized.Number = f.Number
 		}
 		return nil
 	})
@@ -125,17 +127,17 @@ func (a *onnxAttribute) tensor(b []byte) error {
 		n = 1
 	case n > uint64(len(b)/size):
 		return fmt.Errorf("the tensor should have %d elements, more than its bytes hold", n)
-	case sized.number == onnxTensorFloats && size != 4, sized.number == onnxTensorDoubles && size != 8:
+	case sized.Number == onnxTensorFloats && size != 4, sized.Number == onnxTensorDoubles && size != 8:
 		return errors.New("the tensor's numbers are of another type than it says")
 	}
 	a.floats = make([]float64, 0, n)
-	err = wireFields(b, func(f wireField) (err error) {
-		switch f.number {
+	err = onnxwire.Fields(b, func(f onnxwire.Field) (err error) {
+		switch f.Number {
 		case onnxTensorRaw, onnxTensorFloats, onnxTensorDoubles:
-			if uint64(len(a.floats)+f.floats(size)) > n {
+			if uint64(len(a.floats)+f.Floats(size)) > n {
 				return fmt.Errorf("the tensor has more than %d elements", n)
 			}
-			a.floats, err = f.appendFloats(a.floats, size)
+			a.floats, err = f.AppendFloats(a.floats, size)
 		}
 		return err
 	})

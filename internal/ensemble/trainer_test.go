@@ -1,7 +1,6 @@
 package ensemble_test
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"os"
@@ -11,30 +10,6 @@ import (
 	"github.com/picket-ml/picket/internal/ensemble"
 	"github.com/picket-ml/picket/internal/testkit"
 )
-
-// fixture is one entry of testkit's list of models.
-type fixture struct {
-	Name, Library, Version, Objective string
-	Features, Rows, Margins, Outputs  int
-	Files                             []string
-	Margin, Prediction                string
-}
-
-func fixtures(t testing.TB) []fixture {
-	t.Helper()
-	data, err := os.ReadFile(testkit.Path(t, "models/index.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []fixture
-	if err := json.Unmarshal(data, &list); err != nil {
-		t.Fatal(err)
-	}
-	if len(list) < 20 {
-		t.Fatalf("the list of models has %d entries only", len(list))
-	}
-	return list
-}
 
 func readFile(t testing.TB, name string) []byte {
 	t.Helper()
@@ -85,7 +60,7 @@ func expected(t *testing.T, name string) []float64 {
 // TestTrainer holds every committed model against the answers of the library that trained it: margins bit for bit,
 // predictions within 2 units in the last place of float32.
 func TestTrainer(t *testing.T) {
-	for _, f := range fixtures(t) {
+	for _, f := range testkit.Models(t) {
 		for _, file := range f.Files {
 			t.Run(file, func(t *testing.T) {
 				e, err := ensemble.Parse(readFile(t, file), ensemble.Limits{})
@@ -108,7 +83,7 @@ func TestTrainer(t *testing.T) {
 	}
 }
 
-func checkRows(t *testing.T, e *ensemble.Ensemble, f fixture) {
+func checkRows(t *testing.T, e *ensemble.Ensemble, f testkit.Model) {
 	rows := testkit.Rows(f.Rows, f.Features)
 	margins, predictions := expected(t, f.Margin), expected(t, f.Prediction)
 	if len(margins) != f.Rows*f.Margins || len(predictions) != f.Rows*f.Outputs {

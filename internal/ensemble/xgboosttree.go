@@ -135,7 +135,8 @@ func (x *xgbTree) tree(budget *setBudget) (Tree, error) {
 			node.Op, node.Value = SetRight, 0
 		}
 	}
-	return t, x.sets(&t, budget)
+	err := x.sets(&t, budget)
+	return t, err
 }
 
 // sets fills in the categories of categorical splits.

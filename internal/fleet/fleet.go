@@ -21,13 +21,13 @@ import (
 
 // Limits of the documents.
 const (
-	// MaxDevices is how many devices a fleet may have.
-	MaxDevices = 100_000
-	// MaxModels is how many models a group may have, and MaxPins how many pins.
+	// maxDevices is how many devices a fleet may have.
+	maxDevices = 100_000
+	// MaxModels is how many models a group may have, and maxPins how many pins.
 	MaxModels = 64
-	MaxPins   = 4096
-	// MaxStages is how many stages a rollout may have.
-	MaxStages = 16
+	maxPins   = 4096
+	// maxStages is how many stages a rollout may have.
+	maxStages = 16
 
 	maxDocumentBytes = 16 << 20
 	documentFormat   = 1
@@ -303,8 +303,8 @@ func (r Rollout) Check() error {
 	if err := checkID(r.ID); err != nil {
 		return err
 	}
-	if len(r.Stages) == 0 || len(r.Stages) > MaxStages {
-		return fmt.Errorf("a rollout has 1 to %d stages, this one %d", MaxStages, len(r.Stages))
+	if len(r.Stages) == 0 || len(r.Stages) > maxStages {
+		return fmt.Errorf("a rollout has 1 to %d stages, this one %d", maxStages, len(r.Stages))
 	}
 	last := 0.0
 	for _, s := range r.Stages {
@@ -324,8 +324,8 @@ func (h Health) check() error {
 	switch {
 	case h.BakeSeconds < 0 || h.BakeSeconds > month:
 		return errors.New("the time to watch a new model is outside 0 to 31 days")
-	case h.MaxFailures < 0 || h.MaxFailures > MaxDevices:
-		return fmt.Errorf("the number of devices that may fail is outside 0 to %d", MaxDevices)
+	case h.MaxFailures < 0 || h.MaxFailures > maxDevices:
+		return fmt.Errorf("the number of devices that may fail is outside 0 to %d", maxDevices)
 	case !(h.MaxErrorRate >= 0 && h.MaxErrorRate <= 1):
 		return errors.New("the fraction of requests that may fail is outside 0 to 1")
 	case h.MinRequests < 0 || h.MaxP99Micros < 0:
@@ -343,8 +343,8 @@ func (g *Group) check() error {
 	if err := errors.Join(CheckName("fleet", g.Fleet), CheckName("group", g.Group)); err != nil {
 		return err
 	}
-	if len(g.Models) > MaxModels || len(g.Pins) > MaxPins {
-		return fmt.Errorf("it has %d models and %d pins; at most %d and %d are allowed", len(g.Models), len(g.Pins), MaxModels, MaxPins)
+	if len(g.Models) > MaxModels || len(g.Pins) > maxPins {
+		return fmt.Errorf("it has %d models and %d pins; at most %d and %d are allowed", len(g.Models), len(g.Pins), MaxModels, maxPins)
 	}
 	seen := map[string]bool{}
 	for _, m := range g.Models {
@@ -393,7 +393,7 @@ func (p *Progress) check() error {
 		if err := errors.Join(packaging.CheckName(r.Model), checkID(r.Rollout)); err != nil {
 			return err
 		}
-		if r.Stage < 0 || r.Stage >= MaxStages || len(r.Reason) > maxReason {
+		if r.Stage < 0 || r.Stage >= maxStages || len(r.Reason) > maxReason {
 			return fmt.Errorf("rollout %s has a stage or a reason out of range", r.Rollout)
 		}
 		switch r.State {
@@ -412,8 +412,8 @@ func (d *Devices) check() error {
 	if err := CheckName("fleet", d.Fleet); err != nil {
 		return err
 	}
-	if len(d.Devices) > MaxDevices {
-		return fmt.Errorf("it has %d devices; at most %d are allowed", len(d.Devices), MaxDevices)
+	if len(d.Devices) > maxDevices {
+		return fmt.Errorf("it has %d devices; at most %d are allowed", len(d.Devices), maxDevices)
 	}
 	for name, group := range d.Devices {
 		if err := errors.Join(CheckName("device", name), CheckName("group", group)); err != nil {

@@ -339,6 +339,108 @@ func TestAMonthAway(t *testing.T) {
 	}
 }
 
+// interrupted is a bucket that fails: to write what wanted says, after having written it all the same where lost says so.
+type interrupted struct {
+	Bucket
+	wanted func(key string) bool
+	lost   bool
+	blind  bool // and from then on it cannot be read
+	cut    bool
+}
+
+var errInterrupted = errors.New("the line was cut")
+
+func (b *interrupted) Put(ctx context.Context, key string, data []byte, c Condition) error {
+	if !b.wanted(key) {
+		return b.Bucket.Put(ctx, key, data, c)
+	}
+	if b.lost {
+		if err := b.Bucket.Put(ctx, key, data, c); err != nil {
+			return err
+		}
+	}
+	b.cut = true
+	return errInterrupted
+}
+
+func (b *interrupted) Get(ctx context.Context, key, etag string, limit int64) ([]byte, string, error) {
+	if b.cut && b.blind && b.wanted(key) {
+		return nil, "", errInterrupted
+	}
+	return b.Bucket.Get(ctx, key, etag, limit)
+}
+
+// Whenever a change of keys is interrupted, the key that counts is in the folder, and the fleet can go on with it.
+func TestInterruptedChangesOfKeys(t *testing.T) {
+	newRoot := func(key string) bool { return key == versionedKey(2, "root") }
+	for name, c := range map[string]struct {
+		bucket interrupted
+		role   string
+		says   string // of the error; empty for none
+		place  string // of the new key; empty for none
+	}{
+		"before the root": {interrupted{wanted: newRoot}, "targets", "the new key stays in", targetsKeyFile + ".new"},
+		"its answer lost": {interrupted{wanted: newRoot, lost: true}, "targets", "", targetsKeyFile},
+		"and all cut off": {interrupted{wanted: newRoot, lost: true, blind: true}, "targets", "the new key stays in", targetsKeyFile + ".new"},
+		"after the root":  {interrupted{wanted: func(key string) bool { return key == timestampKey }}, "targets", "run picket fleet refresh", targetsKeyFile},
+		"the online key":  {interrupted{wanted: func(key string) bool { return key == timestampKey }}, "online", "run picket fleet refresh", onlineKeyFile},
+		"of the root":     {interrupted{wanted: newRoot, lost: true}, "root", "", rootKeyPrefix + ".pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.publish("1")
+			sound := w.bucket
+			c.bucket.Bucket = sound
+			root, err := NewPublisher(&c.bucket, w.keys, w.root, w.now).Rotate(t.Context(), w.keyDir, c.role, "")
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("it says %v, want %q", err, c.says)
+			}
+			if (root != nil) != (err == nil) {
+				t.Errorf("the root document has %d bytes beside %v", len(root), err)
+			}
+			key, err := readKey(filepath.Join(w.keyDir, c.place))
+			if err != nil {
+				t.Fatalf("the new key: %v", err)
+			}
+			if c.bucket.lost && c.bucket.blind { // the owner does what the error says
+				if err := os.Rename(key.File, filepath.Join(w.keyDir, targetsKeyFile)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.keys, err = ReadKeys(w.keyDir); err != nil {
+				t.Fatal(err)
+			}
+			if root != nil {
+				w.root = root
+			}
+			w.publish("2")
+			r := w.reader("")
+			refresh(t, r)
+			if v := versionOf(t, r); v != "2" {
+				t.Errorf("afterwards the reader sees version %s", v)
+			}
+		})
+	}
+}
+
+// A key that somebody else's root leaves no place for is not kept.
+func TestTwoChangesOfKeysAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.publish("1")
+	taken := &interrupted{Bucket: w.bucket, wanted: func(key string) bool { return key == versionedKey(2, "root") }}
+	if err := w.bucket.Put(t.Context(), versionedKey(2, "root"), []byte("another"), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	p := w.publisher()
+	if put, err := p.putRoot(t.Context(), 2, []byte("ours")); put != refused || !errors.Is(err, ErrConflict) {
+		t.Errorf("over another's root: %v, %v", put, err)
+	}
+	p.bucket = taken
+	if put, err := p.putRoot(t.Context(), 2, []byte("ours")); put != refused || !errors.Is(err, errInterrupted) {
+		t.Errorf("over another's root, with the answer lost: %v, %v", put, err)
+	}
+}
+
 // An online key that was stolen and replaced is worth nothing, and the version that it
 // was driven to does not stand in the way.
 func TestStolenOnlineKey(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -133,25 +134,13 @@ func (f *Folder) write(key string, c Condition, from io.Reader, size int64) (err
 	if err := root.MkdirAll(path.Dir(key), 0o755); err != nil {
 		return err
 	}
-	temporary := path.Dir(key) + "/.new" // one writer at a time, by the lock
-	file, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
+	return durable.ReplaceIn(root, key, 0o644, func(file *os.File) error {
+		n, err := io.Copy(file, from)
+		if err == nil && n != size {
+			err = fmt.Errorf("it has %d bytes, and not %d", n, size)
+		}
 		return err
-	}
-	n, err := io.Copy(file, from)
-	if err == nil && n != size {
-		err = fmt.Errorf("it has %d bytes, and not %d", n, size)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := root.Rename(temporary, key); err != nil {
-		return err
-	}
-	return syncDir(filepath.Join(f.dir, filepath.FromSlash(path.Dir(key))))
+	})
 }
 
 // Download implements Bucket.
@@ -169,22 +158,19 @@ func (f *Folder) Download(ctx context.Context, key, to string, size int64) (err 
 		return err
 	}
 	defer from.Close()
-	partial := to + ".part"
-	file, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// What a crash leaves is written over by the next download, which of packages may be large.
+	dir, err := os.OpenRoot(filepath.Dir(to))
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, &canceledReader{ctx, limited(from, size)})
-	if err == nil && size != AnySize && n != size {
-		err = fmt.Errorf("it has another size than the %d bytes that it should have", size)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	defer dir.Close()
+	return durable.ReplaceIn(dir, filepath.Base(to), 0o600, func(file *os.File) error {
+		n, err := io.Copy(file, &canceledReader{ctx, limited(from, size)})
+		if err == nil && size != AnySize && n != size {
+			err = fmt.Errorf("it has another size than the %d bytes that it should have", size)
+		}
 		return err
-	}
-	return os.Rename(partial, to)
+	})
 }
 
 // limited is at most one byte more than r should have.

@@ -19,6 +19,8 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // Files of a folder of keys. Root keys are all that begin with root, and belong on a
@@ -158,7 +160,7 @@ func makeKey(path string) (*Key, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("making the key %s: something is there already", path)
 	}
-	if err := WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		return nil, fmt.Errorf("making the key %s: %w", path, err)
 	}
 	return readKey(path)
@@ -167,7 +169,7 @@ func makeKey(path string) (*Key, error) {
 // MakeKeys makes the keys that a folder does not have: one root key, unless there are
 // some, the targets key and the online key. It says which it made.
 func MakeKeys(dir string) (k Keys, made []string, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return k, nil, fmt.Errorf("making the folder of keys: %w", err)
 	}
 	if k, err = ReadKeys(dir); err != nil {

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // How long documents are good for. Root and targets are signed by people, the others by
@@ -354,105 +357,49 @@ func signed[T metadata.Roles](m *metadata.Metadata[T], keys ...Key) ([]byte, err
 // Rotate replaces the key of a role by a new one, which it writes beside the old; the
 // old is renamed. role is "root", "targets" or "online"; of root, old says which file. The
 // root keys must be here. Devices follow whenever they look the next time, however
-// long they were away.
+// long they were away. After an error the caller goes on with the root document that it
+// has: a change of keys that ended half-way is brought to its end from there.
 func (p *Publisher) Rotate(ctx context.Context, dir, role, old string) (rootData []byte, err error) {
 	e, err := p.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	root := e.Reader.set.Root
-	before := root.Signed.Roles[metadata.ROOT]
-	var signers []Key
-	for _, k := range p.keys.Root {
-		if slices.Contains(before.KeyIDs, k.ID) {
-			signers = append(signers, k)
-		}
-	}
-	if len(signers) < before.Threshold {
-		return nil, fmt.Errorf("changing the keys of the fleet takes %d of its root keys, here are %d", before.Threshold, len(signers))
-	}
-	file, roles := "", []string(nil)
-	var was *Key
-	switch role {
-	case "targets":
-		file, roles, was = targetsKeyFile, []string{metadata.TARGETS}, p.keys.Targets
-	case "online":
-		file, roles, was = onlineKeyFile, []string{metadata.SNAPSHOT, metadata.TIMESTAMP}, p.keys.Online
-	case "root":
-		if old == "" {
-			old = rootKeyPrefix + ".pem"
-		}
-		file, roles = old, []string{metadata.ROOT}
-		for i := range p.keys.Root {
-			if filepath.Base(p.keys.Root[i].File) == old {
-				was = &p.keys.Root[i]
-			}
-		}
-		if was == nil {
-			return nil, fmt.Errorf("changing the keys of the fleet: there is no root key %s here", old)
-		}
-	default:
-		return nil, fmt.Errorf("changing the keys of the fleet: there is no role %q; there are root, targets and online", role)
-	}
-	if role != "online" && p.keys.Online == nil {
-		return nil, errNoKey(onlineKeyFile)
-	}
-	if role == "online" && p.keys.Targets == nil {
-		return nil, errNoKey(targetsKeyFile) // it says who may say how far rollouts go
-	}
-	next, err := makeKey(filepath.Join(dir, file+".new"))
+	signers, err := p.rootSigners(e.Reader.set.Root)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(next.File)
-		}
-	}()
-	for _, r := range roles {
-		for _, id := range slices.Clone(root.Signed.Roles[r].KeyIDs) {
-			if r != metadata.ROOT || id == was.ID {
-				if err := root.Signed.RevokeKey(id, r); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if err := root.Signed.AddKey(next.public, r); err != nil {
-			return nil, err
-		}
-	}
-	root.Signed.Version++
-	root.Signed.Expires = e.at.Add(rootLife)
-	if role == "root" {
-		signers = append(signers, *next)
-	}
-	if rootData, err = signed(root, signers...); err != nil {
+	r, err := p.rotation(role, old)
+	if err != nil {
 		return nil, err
 	}
-	if err := p.bucket.Put(ctx, versionedKey(root.Signed.Version, metadata.ROOT), rootData, Condition{Absent: true}); err != nil {
-		return nil, fmt.Errorf("writing the fleet's root: %w", err)
+	next, err := makeKey(filepath.Join(dir, r.file+".new"))
+	if err != nil {
+		return nil, err
+	}
+	root := e.Reader.set.Root
+	rootData, err = r.sign(root, next, signers, e.at.Add(rootLife))
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(next.File))
+	}
+	switch put, err := p.putRoot(ctx, root.Signed.Version, rootData); put {
+	case refused:
+		return nil, errors.Join(fmt.Errorf("writing the fleet's root: %w", err), os.Remove(next.File))
+	case unclear:
+		return nil, fmt.Errorf("writing the fleet's root: %w; the new key stays in %s: if there is a root of version %d all the same, name it %s, else remove it",
+			err, next.File, root.Signed.Version, r.file)
 	}
 	// From here on the new key is the one: it must not be lost.
-	place := filepath.Join(dir, file)
-	if was != nil {
-		if err := os.Rename(was.File, was.File+".old-"+was.ID[:8]); err != nil {
-			return nil, fmt.Errorf("putting the old key aside: %w", err)
-		}
+	if err := r.keep(dir, next); err != nil {
+		return nil, err
 	}
-	if err := os.Rename(next.File, place); err != nil {
-		return nil, fmt.Errorf("putting the new key in its place: %w", err)
-	}
-	next.File = place
 	switch role {
 	case "targets":
 		p.keys.Targets = next
 	case "online":
 		p.keys.Online = next
 	default:
-		p.keys.Root = append(without(p.keys.Root, was.ID), *next)
-	}
-	if role == "root" {
-		return rootData, syncDir(dir)
+		p.keys.Root = append(without(p.keys.Root, r.was.ID), *next)
+		return rootData, nil
 	}
 	// What the old key has signed is worth nothing now.
 	e.newTargets = role == "targets"
@@ -462,7 +409,122 @@ func (p *Publisher) Rotate(ctx context.Context, dir, role, old string) (rootData
 		}
 	}
 	if err := e.commit(ctx); err != nil {
-		return rootData, fmt.Errorf("signing the fleet's documents with the new key: %w; run picket fleet refresh", err)
+		return nil, fmt.Errorf("signing the fleet's documents with the new key: %w; run picket fleet refresh", err)
 	}
-	return rootData, syncDir(dir)
+	return rootData, nil
+}
+
+// rootSigners are the keys here with which root can be changed.
+func (p *Publisher) rootSigners(root *metadata.Metadata[metadata.RootType]) (signers []Key, err error) {
+	role := root.Signed.Roles[metadata.ROOT]
+	for _, k := range p.keys.Root {
+		if slices.Contains(role.KeyIDs, k.ID) {
+			signers = append(signers, k)
+		}
+	}
+	if len(signers) < role.Threshold {
+		return nil, fmt.Errorf("changing the keys of the fleet takes %d of its root keys, here are %d", role.Threshold, len(signers))
+	}
+	return signers, nil
+}
+
+// rotation is which key is replaced.
+type rotation struct {
+	file  string   // its name in the folder of keys
+	roles []string // of the root document, that it signs for
+	was   *Key     // nil where it is not here
+}
+
+// rotation finds the key of a role and checks that those which sign afterwards are here.
+func (p *Publisher) rotation(role, old string) (*rotation, error) {
+	switch role {
+	case "targets":
+		if p.keys.Online == nil {
+			return nil, errNoKey(onlineKeyFile)
+		}
+		return &rotation{targetsKeyFile, []string{metadata.TARGETS}, p.keys.Targets}, nil
+	case "online":
+		if p.keys.Targets == nil {
+			return nil, errNoKey(targetsKeyFile) // it says who may say how far rollouts go
+		}
+		return &rotation{onlineKeyFile, []string{metadata.SNAPSHOT, metadata.TIMESTAMP}, p.keys.Online}, nil
+	case "root":
+		if old == "" {
+			old = rootKeyPrefix + ".pem"
+		}
+		at := slices.IndexFunc(p.keys.Root, func(k Key) bool { return filepath.Base(k.File) == old })
+		if at < 0 {
+			return nil, fmt.Errorf("changing the keys of the fleet: there is no root key %s here", old)
+		}
+		if p.keys.Online == nil {
+			return nil, errNoKey(onlineKeyFile)
+		}
+		was := p.keys.Root[at]
+		return &rotation{old, []string{metadata.ROOT}, &was}, nil
+	}
+	return nil, fmt.Errorf("changing the keys of the fleet: there is no role %q; there are root, targets and online", role)
+}
+
+// sign makes root the next version, in which next has the place of the old key, and signs it.
+func (r *rotation) sign(root *metadata.Metadata[metadata.RootType], next *Key, signers []Key, expires time.Time) ([]byte, error) {
+	for _, role := range r.roles {
+		for _, id := range slices.Clone(root.Signed.Roles[role].KeyIDs) {
+			if role == metadata.ROOT && id != r.was.ID {
+				continue
+			}
+			if err := root.Signed.RevokeKey(id, role); err != nil {
+				return nil, err
+			}
+		}
+		if err := root.Signed.AddKey(next.public, role); err != nil {
+			return nil, err
+		}
+	}
+	root.Signed.Version++
+	root.Signed.Expires = expires
+	if r.roles[0] == metadata.ROOT {
+		signers = append(slices.Clone(signers), *next)
+	}
+	return signed(root, signers...)
+}
+
+// keep puts the old key aside and the new one in its place.
+func (r *rotation) keep(dir string, next *Key) error {
+	if r.was != nil {
+		if err := os.Rename(r.was.File, r.was.File+".old-"+r.was.ID[:8]); err != nil {
+			return fmt.Errorf("putting the old key aside: %w; the new one, which counts now, is %s", err, next.File)
+		}
+	}
+	place := filepath.Join(dir, r.file)
+	if err := os.Rename(next.File, place); err != nil {
+		return fmt.Errorf("putting the new key, which counts now, in its place: %w", err)
+	}
+	next.File = place
+	return durable.SyncFolder(dir)
+}
+
+// outcome is what became of an object that was to be written.
+type outcome int
+
+const (
+	refused outcome = iota
+	unclear         // the answer was lost, and with it whether it is there
+	written
+)
+
+// putRoot writes a version of the root document, and tells whether it is there: the answer to what was written may be lost.
+func (p *Publisher) putRoot(ctx context.Context, version int64, data []byte) (outcome, error) {
+	key := versionedKey(version, metadata.ROOT)
+	err := p.bucket.Put(ctx, key, data, Condition{Absent: true})
+	if err == nil {
+		return written, nil
+	}
+	there, _, readErr := p.bucket.Get(ctx, key, "", maxRootBytes)
+	switch {
+	case readErr == nil && bytes.Equal(there, data):
+		return written, nil
+	case readErr == nil: // somebody else's
+		return refused, err
+	}
+	return unclear, err
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // The roles of a fleet's documents, beside those of TUF itself.
@@ -480,8 +481,8 @@ func (r *Reader) save(k kept) error {
 	}
 	data, err := json.Marshal(k)
 	if err == nil {
-		if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
-			err = WriteFile(r.file, data, 0o600)
+		if err = durable.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
+			err = durable.WriteFile(r.file, data, 0o600)
 		}
 	}
 	if err != nil {

@@ -1,37 +1,15 @@
 package metrics_test
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"math"
 	"testing"
 	"time"
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
-	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/metrics"
 )
-
-func newEngine(t *testing.T, script enginetest.Script) *engine.Engine {
-	t.Helper()
-	e, err := engine.New(engine.Options{
-		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{enginetest.New(script)},
-		Source: enginetest.Source{Dir: t.TempDir()}, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
 
 func predict(t *testing.T, e *engine.Engine, rows int) error {
 	t.Helper()
@@ -73,12 +51,12 @@ func sums(t *testing.T, readings []metrics.Reading) (sum, count map[string]float
 // place begins at 0.
 func TestSamples(t *testing.T) {
 	fail := false
-	e := newEngine(t, enginetest.Script{OnRun: func(int) error {
+	e := enginetest.NewEngine(t, enginetest.Script{OnRun: func(int) error {
 		if fail {
 			return errors.New("broken")
 		}
 		return nil
-	}})
+	}}, engine.Options{})
 	s := metrics.NewSampler(e)
 	if sum, _ := sums(t, s.Sample(time.Now())); sum["Up"] != 1 || sum["LoadedModels"] != 0 {
 		t.Errorf("without a model the sample is %v", sum)

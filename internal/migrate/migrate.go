@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // Options say what is to be read, and where the new files go.
@@ -84,7 +85,7 @@ func New(ctx context.Context, o Options) (*Plan, error) {
 			return nil, err
 		}
 	}
-	c, err := config.Resolve(config.Flags{Config: p.Config, StateDir: filepath.Join(o.State, "state"), MaxMessage: flags.maxMessage}, func(string) string { return "" })
+	c, err := config.Resolve(config.Flags{Config: p.Config, StateDir: o.State, MaxMessage: flags.maxMessage}, func(string) string { return "" })
 	if err != nil {
 		return nil, fmt.Errorf("reading the agent's configuration: %w", err)
 	}
@@ -158,6 +159,15 @@ func (p *Plan) text(path string, mode fs.FileMode, what, text string) {
 	}})
 }
 
+// unused is a path in dir that no other file of the plan has: names that differ may lead to the same one.
+func (p *Plan) unused(dir, name, ext string) string {
+	path := filepath.Join(dir, name+ext)
+	for n := 2; slices.ContainsFunc(p.Files, func(f File) bool { return f.Path == path }); n++ {
+		path = filepath.Join(dir, fmt.Sprintf("%s-%d%s", name, n, ext))
+	}
+	return path
+}
+
 // models finds the models, and says how each is trusted and loaded.
 func (p *Plan) models(ctx context.Context, o Options, c *config.Config) error {
 	dirs := o.Models
@@ -211,7 +221,7 @@ func (p *Plan) pack(ctx context.Context, o Options, m *Model) error {
 	if m.Version != "" {
 		file += "-" + asName(m.Version)
 	}
-	m.Path = filepath.Join(o.State, "edge-manager", file+".tar.gz")
+	m.Path = p.unused(filepath.Join(o.State, "edge-manager"), file, ".tar.gz")
 	from := *m
 	if m.archive {
 		p.Files = append(p.Files, File{Path: m.Path, Mode: 0o644, What: "a copy of " + m.From, write: func(ctx context.Context, w io.Writer) error {
@@ -252,7 +262,8 @@ func (p *Plan) certificates(o Options, c *config.Config) {
 			p.note(*f.path, "cannot be read, so no credentials can be had from AWS IoT until it is there: %v", err)
 			continue
 		}
-		to := filepath.Join(o.Etc, "edge-manager", filepath.Base(*f.path))
+		base, ext := filepath.Base(*f.path), filepath.Ext(*f.path)
+		to := p.unused(filepath.Join(o.Etc, "edge-manager"), strings.TrimSuffix(base, ext), ext)
 		p.Files = append(p.Files, File{Path: to, Mode: f.mode, What: f.what, write: func(_ context.Context, w io.Writer) error {
 			_, err := w.Write(text)
 			return err
@@ -358,22 +369,13 @@ func (f *File) put(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".migrate-*")
-	if err != nil {
-		return err
-	}
-	err = f.write(ctx, temporary)
-	err = errors.Join(err, temporary.Chmod(f.Mode), temporary.Sync(), temporary.Close())
-	if err == nil && f.Text != "" {
-		if old, readErr := readText(path); readErr == nil && string(old) != f.Text {
-			err = os.Rename(path, path+".old")
+	return durable.Replace(path, f.Mode, func(to *os.File) error {
+		if err := f.write(ctx, to); err != nil || f.Text == "" {
+			return err
 		}
-	}
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
-	}
-	return nil
+		if old, err := readText(path); err == nil && string(old) != f.Text {
+			return os.Rename(path, path+".old")
+		}
+		return nil
+	})
 }

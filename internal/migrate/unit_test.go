@@ -126,3 +126,15 @@ func FuzzUnit(f *testing.F) {
 		}
 	})
 }
+
+// The certificate and the key of a device may be called the same in two folders.
+func TestFilesOfOneNameHaveTwoPlaces(t *testing.T) {
+	p := &Plan{}
+	for _, want := range []string{"/etc/a.pem", "/etc/a-2.pem", "/etc/a-3.pem"} {
+		got := p.unused("/etc", "a", ".pem")
+		if got != want {
+			t.Errorf("the place is %s, want %s", got, want)
+		}
+		p.text(got, 0o600, "a file", "")
+	}
+}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -27,6 +28,29 @@ type Bins struct {
 	Texts []string
 	// Shares are the parts of the baseline, one more than Edges or Texts.
 	Shares []float64
+
+	// rounded tells that the edges are rounded as by single, so numbers must be too.
+	rounded bool
+}
+
+// single is x as models take it and captured records mostly hold it. A training set has
+// the decimals that somebody wrote, and 0.1 is 0.100000001 by then: as it is, it would be
+// above the edge 0.1.
+func single(x float64) float64 { return float64(float32(x)) }
+
+// toSingle rounds the edges, unless parts would fall together: a feature whose numbers
+// single precision cannot tell apart is compared as it is. greatest is the baseline's
+// greatest number.
+func (b *Bins) toSingle(greatest float64) {
+	rounded := make([]float64, 0, len(b.Edges)+1)
+	for _, edge := range append(slices.Clone(b.Edges), greatest) {
+		x := single(edge)
+		if n := len(rounded); n > 0 && rounded[n-1] == x || math.IsInf(x, 0) {
+			return
+		}
+		rounded = append(rounded, x)
+	}
+	b.Edges, b.rounded = rounded[:len(b.Edges)], true
 }
 
 // BinsOf divides a feature; nil where its statistics do not say how its values are
@@ -71,6 +95,7 @@ func numericBins(d *distribution) *Bins {
 			}
 			b.Shares = append(b.Shares, p.weight/d.total)
 		}
+		b.toSingle(d.points[len(d.points)-1].value)
 		return b
 	}
 	const part = 1.0 / maxBins
@@ -86,6 +111,7 @@ func numericBins(d *distribution) *Bins {
 		}
 	}
 	b.Shares = append(b.Shares, share)
+	b.toSingle(d.points[last].value)
 	return b
 }
 
@@ -107,6 +133,9 @@ func textBins(s *StringStatistics) *Bins {
 // Index is the part that a number belongs to. There are so few edges that going through
 // them is faster than a binary search.
 func (b *Bins) Index(x float64) int {
+	if b.rounded {
+		x = single(x)
+	}
 	i := 0
 	for i < len(b.Edges) && b.Edges[i] < x {
 		i++

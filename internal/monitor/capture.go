@@ -35,6 +35,8 @@ type captureRows struct {
 	queue          [][]Value
 	// byReference counts records whose tensors lie in files of their own.
 	byReference uint64
+	// narrow counts rows without names that have fewer values than there are inputs.
+	narrow uint64
 }
 
 // NewCapture reads captured data, which has no names: the values of a row are the
@@ -154,6 +156,9 @@ func (c *captureRows) take(line []byte) error {
 	for i := range count {
 		row := make([]Value, len(c.columns))
 		if in != nil && i < len(in.rows) {
+			if in.names == nil && len(in.rows[i]) < len(c.inputs) {
+				c.narrow++
+			}
 			row = c.place(row, in.names, in.rows[i], c.inputs)
 		}
 		if out != nil && i < len(out.rows) {

@@ -191,7 +191,7 @@ func (f *compared) add(v Value) {
 		f.mismatched++
 	}
 	if n := f.baseline.Numerical; n != nil && v.Kind == Number {
-		if v.Number < n.Min || v.Number > n.Max {
+		if x := single(v.Number); x < single(n.Min) || x > single(n.Max) {
 			f.outside++
 		}
 		if v.Number < 0 {
@@ -311,6 +311,10 @@ func (f *compared) distance(config *MonitoringConfig, counted uint64) float64 {
 		return largest
 	}
 	here, there := distributionOf(f.column.sketch.levels), f.baseline.Numerical.distribution()
+	if f.bins.rounded {
+		here.toSingle()
+		there.toSingle()
+	}
 	d := here.distance(&there)
 	if config.Distribution.Method == robust {
 		n, m := f.baseline.Numerical.Common.Present, float64(f.column.numbers)

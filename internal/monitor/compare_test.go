@@ -148,7 +148,7 @@ func TestBins(t *testing.T) {
 	}
 	b := monitor.BinsOf(&s.Features[0])
 	for i, edge := range b.Edges {
-		if b.Index(edge) != i || b.Index(math.Nextafter(edge, math.Inf(1))) != i+1 {
+		if b.Index(edge) != i || b.Index(float64(math.Nextafter32(float32(edge), 1e9))) != i+1 {
 			t.Errorf("the edge %v is not the greatest number of part %d", edge, i)
 		}
 	}
@@ -161,6 +161,41 @@ func TestBins(t *testing.T) {
 	skewed, _ := baselineOf(t, text.String(), monitor.BaselineOptions{})
 	if b := monitor.BinsOf(&skewed.Features[0]); b.Edges[0] != 0 || math.Abs(b.Shares[0]-0.901) > 1e-9 {
 		t.Errorf("the parts are %+v", b)
+	}
+}
+
+// A training set has decimals, and what a model is asked has the nearest number of single precision: that is no drift.
+func TestDecimals(t *testing.T) {
+	var train, asked strings.Builder
+	train.WriteString("price,rate,id\n")
+	asked.WriteString("price,rate,id\n")
+	random := rand.New(rand.NewPCG(3, 1))
+	for range 20_000 {
+		price, rate := float64(random.IntN(100_000))/100, []float64{0.1, 0.2, 0.7, 1.0 / 3}[random.IntN(4)]
+		if random.IntN(2) == 0 {
+			price = 9.99
+		}
+		id := 1_700_000_000_000 + random.IntN(3)
+		fmt.Fprintf(&train, "%v,%v,%d\n", price, rate, id)
+		fmt.Fprintf(&asked, "%v,%v,%d\n", float64(float32(price)), float32(rate), id+1)
+	}
+	s, c := baselineOf(t, train.String(), monitor.BaselineOptions{})
+	rows, err := monitor.NewCSV(strings.NewReader(asked.String()), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := monitor.Compare(t.Context(), s, c, rows, monitor.DefaultThresholds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, drifts := range []bool{false, false, true} { // single precision cannot tell the ids apart, so they are compared as they are
+		f := r.Features[i]
+		if f.PSI == nil || f.Distance == nil {
+			t.Fatalf("%s was not compared", f.Name)
+		}
+		if drifts != (*f.PSI > 0.2) || drifts != (*f.Distance > 0.1) || !drifts && (*f.PSI > 0.01 || f.OutOfRange > 0) {
+			t.Errorf("%s: the index is %v, the distance %v, and %v is out of range", f.Name, *f.PSI, *f.Distance, f.OutOfRange)
+		}
 	}
 }
 

@@ -98,6 +98,10 @@ type Table struct {
 	// ByReference counts records that were left out of what they hold, because their
 	// tensors lie in files of their own.
 	ByReference uint64
+	// Narrow counts rows of records that have no names, and fewer values than the
+	// baseline has features: they are taken for the first ones, and are others where
+	// columns were taken out before the records left their host.
+	Narrow uint64
 }
 
 // OpenTable opens the first of the files.
@@ -145,7 +149,8 @@ func (t *Table) Close() error {
 func (t *Table) next() error {
 	if c, ok := t.current.(*captureRows); ok {
 		t.ByReference += c.byReference
-		c.byReference = 0
+		t.Narrow += c.narrow
+		c.byReference, c.narrow = 0, 0
 	}
 	if len(t.files) == 0 {
 		return io.EOF

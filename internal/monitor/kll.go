@@ -97,7 +97,14 @@ func distributionOf(levels [][]float64) distribution {
 		}
 	}
 	slices.SortFunc(d.points, func(a, b weighted) int { return cmp.Compare(a.value, b.value) })
+	d.merge()
+	return d
+}
+
+// merge makes one point of those of the same value, which are beside each other.
+func (d *distribution) merge() {
 	merged := d.points[:0]
+	d.total = 0
 	for _, p := range d.points {
 		d.total += p.weight
 		if n := len(merged); n > 0 && merged[n-1].value == p.value {
@@ -107,7 +114,14 @@ func distributionOf(levels [][]float64) distribution {
 		merged = append(merged, p)
 	}
 	d.points = merged
-	return d
+}
+
+// toSingle rounds the values as single does, which keeps their order.
+func (d *distribution) toSingle() {
+	for i := range d.points {
+		d.points[i].value = single(d.points[i].value)
+	}
+	d.merge()
 }
 
 // below is the weight of the numbers up to x, or, if strict, of those below it.

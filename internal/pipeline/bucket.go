@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/transfer"
 )
 
@@ -44,23 +43,12 @@ func (r *run) connect(ctx context.Context) (disconnect func(), err error) {
 		return nil, err
 	}
 	disconnect = func() {}
-	if own, ok := config.HTTPClient.(*awshttp.BuildableClient); ok {
-		transport := own.GetTransport()
-		config.HTTPClient = &http.Client{Transport: transport, CheckRedirect: keepsMethod}
-		disconnect = transport.CloseIdleConnections
+	if pooled, ok := config.HTTPClient.(interface{ CloseIdleConnections() }); ok {
+		disconnect = pooled.CloseIdleConnections
 	}
 	r.client = r.spec.AWS.Client(config)
 	r.service = newService(config, r.spec.SageMaker.Endpoint)
 	return disconnect, nil
-}
-
-// keepsMethod follows the redirects that S3 means, as the SDK's client does: those that send the same request elsewhere.
-func keepsMethod(r *http.Request, via []*http.Request) error {
-	status := r.Response.StatusCode
-	if len(via) >= 10 || status != http.StatusTemporaryRedirect && status != http.StatusPermanentRedirect {
-		return http.ErrUseLastResponse
-	}
-	return nil
 }
 
 // store makes f an object, unless it is there; then it must have the same bytes, or the error is transfer.ErrExists.
@@ -86,7 +74,7 @@ func (r *run) store(ctx context.Context, step string, f file, to location) error
 
 // storeBytes is store for what is no file yet.
 func (r *run) storeBytes(ctx context.Context, step, name string, data []byte, to location) error {
-	if err := replaceFile(r.journal.root, name, data); err != nil {
+	if err := durable.WriteFileIn(r.journal.root, name, data, 0o644); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	f := file{Path: name, from: r.path(name)}

@@ -66,7 +66,7 @@ func (r *run) compileHere(ctx context.Context, m model, t *Target) (build, error
 		return b, fmt.Errorf("%s: the model is not one of trees, which is all that is compiled here", step)
 	}
 	from := map[string]string{"model": m.SHA256, "target": t.Target, "engine": t.Engine}
-	return b, r.step(ctx, step, from, &b, func() bool { return b.whole(ctx, r) }, func(ctx context.Context, _ *record) error {
+	err := r.step(ctx, step, from, &b, func() bool { return b.whole(ctx, r) }, func(ctx context.Context, _ *record) error {
 		out, err := r.fresh(dir)
 		if err != nil {
 			return err
@@ -91,6 +91,7 @@ func (r *run) compileHere(ctx context.Context, m model, t *Target) (build, error
 		b.Digest, err = digestFolder(ctx, r.path(dir))
 		return err
 	})
+	return b, err
 }
 
 // compileThere has Neo compile.
@@ -104,7 +105,7 @@ func (r *run) compileThere(ctx context.Context, d *data, m model, t *Target) (bu
 	if err != nil {
 		return b, fmt.Errorf("%s: %w", step, err)
 	}
-	return b, r.step(ctx, step, kind.request(""), &b, func() bool { return b.whole(ctx, r) }, func(ctx context.Context, rec *record) error {
+	err = r.step(ctx, step, kind.request(""), &b, func() bool { return b.whole(ctx, r) }, func(ctx context.Context, rec *record) error {
 		status, err := r.job(ctx, step, rec, kind)
 		if err != nil {
 			return err
@@ -119,6 +120,7 @@ func (r *run) compileThere(ctx context.Context, d *data, m model, t *Target) (bu
 		b.Digest, err = digestFolder(ctx, r.path(dir))
 		return err
 	})
+	return b, err
 }
 
 // archive is what Neo calls what it makes for a target.

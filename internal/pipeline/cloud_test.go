@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/internal/testkit/s3"
@@ -286,7 +287,10 @@ func (p *testPipeline) options() Options {
 // run runs it, and must succeed.
 func (p *testPipeline) run() *Result {
 	p.t.Helper()
-	result, err := Run(p.t.Context(), p.path, p.options())
+	// One that would wait for ever is to fail, and not to end all tests and leave their folders.
+	ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Minute)
+	defer cancel()
+	result, err := Run(ctx, p.path, p.options())
 	if err != nil {
 		p.t.Fatalf("running the pipeline: %v", err)
 	}

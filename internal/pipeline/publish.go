@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/picket-ml/picket/internal/assemble"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/transfer"
 	"github.com/picket-ml/picket/packaging"
@@ -228,26 +229,16 @@ func mayReplace(ctx context.Context, path string, ours ...string) error {
 }
 
 // copyFile writes a copy of a file: the whole, or nothing.
-func copyFile(ctx context.Context, from, to string) (err error) {
+func copyFile(ctx context.Context, from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(to), ".place-*")
-	if err != nil {
+	return durable.Replace(to, 0o644, func(out *os.File) error {
+		_, err := io.Copy(out, contextReader{ctx, in})
 		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(out.Name())
-		}
-	}()
-	_, err = io.Copy(out, contextReader{ctx, in})
-	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), to)
+	})
 }
 
 // push puts the package into the bucket, where a version is never overwritten.

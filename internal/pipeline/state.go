@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -201,40 +202,10 @@ func (j *journal) save() error {
 	if err != nil {
 		return fmt.Errorf("writing the pipeline's record: %w", err)
 	}
-	if err := replaceFile(j.root, stateFile, data); err != nil {
+	if err := durable.WriteFileIn(j.root, stateFile, data, 0o644); err != nil {
 		return fmt.Errorf("writing the pipeline's record in %s: %w", j.dir, err)
 	}
 	return nil
-}
-
-// replaceFile puts a file in place of one of that name: the whole, or nothing. It is on disk when it returns.
-func replaceFile(root *os.Root, name string, data []byte) (err error) {
-	temporary := name + ".new"
-	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = root.Remove(temporary)
-		return err
-	}
-	if err := root.Rename(temporary, name); err != nil {
-		return err
-	}
-	return syncFolder(root, ".")
-}
-
-// syncFolder forces the names in a folder to disk.
-func syncFolder(root *os.Root, name string) error {
-	d, err := root.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(osfile.SyncDir(d), d.Close())
 }
 
 // keyOf is the digest of what a step is made from: a value whose JSON has all of it. It begins with the step's name, so that

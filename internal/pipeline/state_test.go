@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 func openTestJournal(t *testing.T, dir string) *journal {
@@ -83,13 +85,14 @@ func TestDamagedRecords(t *testing.T) {
 func TestRecordThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	j := openTestJournal(t, dir)
-	if err := os.Mkdir(filepath.Join(dir, stateFile+".new"), 0o755); err != nil {
+	inTheWay := filepath.Join(dir, stateFile+durable.NewSuffix)
+	if err := os.MkdirAll(filepath.Join(inTheWay, "full"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.put("a", &record{Key: "k"}); err == nil || j.step("a") != nil {
 		t.Errorf("%v, and it is on record: %+v", err, j.step("a"))
 	}
-	if err := os.Remove(filepath.Join(dir, stateFile+".new")); err != nil {
+	if err := os.RemoveAll(inTheWay); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.put("a", &record{Key: "k"}); err != nil || j.step("a") == nil {

@@ -70,7 +70,8 @@ func newWhole(t *testing.T, targets, more string, args ...string) *whole {
 	if *wholeBin == "" {
 		t.Skip("a part of make test-pipeline")
 	}
-	w := &whole{t: t, dir: t.TempDir(), args: args, env: os.Environ()}
+	// What a run that is killed leaves behind is the test's to remove.
+	w := &whole{t: t, dir: t.TempDir(), args: args, env: append(os.Environ(), "TMPDIR="+t.TempDir())}
 	writeKey(t, w.dir)
 	text := strings.NewReplacer("DATA", *wholeData, "SOURCE", filepath.Join(testkit.ModuleRoot(), "examples/pipeline/training"), "TARGETS", targets).Replace(wholeFile)
 	w.file = writeFile(t, filepath.Join(w.dir, "fraud.yaml"), text+more)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -178,6 +179,9 @@ func (p *partial) finish(w writer) error {
 		if err := os.Rename(partialPath(p.path), p.path); err != nil {
 			return fmt.Errorf("writing the scores: %w", err)
 		}
+		if err := durable.SyncFolder(filepath.Dir(p.path)); err != nil {
+			return fmt.Errorf("writing the scores: %w", err)
+		}
 	} else {
 		if _, err := p.file.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("reading the partial output: %w", err)
@@ -188,9 +192,6 @@ func (p *partial) finish(w writer) error {
 		if err := p.close(); err != nil {
 			return err
 		}
-	}
-	if err := syncFolder(p.path); err != nil {
-		return err
 	}
 	return discard(p.path)
 }
@@ -206,44 +207,9 @@ func discard(output string) error {
 }
 
 // replace writes a file that appears whole or not at all.
-func replace(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
+func replace(path string, write func(io.Writer) error) error {
+	if err := durable.Replace(path, 0o644, func(f *os.File) error { return write(f) }); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close() // the other error says more
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err := f.Chmod(0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := write(f); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
-}
-
-// syncFolder forces to disk that a file is called what it is.
-func syncFolder(path string) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("writing the scores: %w", err)
-	}
-	defer d.Close()
-	if err := osfile.SyncDir(d); err != nil {
-		return fmt.Errorf("writing the scores: %w", err)
 	}
 	return nil
 }

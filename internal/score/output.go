@@ -15,6 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/parquet-go/parquet-go/format"
 
+	"github.com/picket-ml/picket/internal/parquetschema"
 	"github.com/picket-ml/picket/internal/rows"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -251,25 +252,6 @@ func (w *parquetWriter) part(c *chunk) error {
 
 func (w *parquetWriter) whole() bool { return false }
 
-// schema is a group whose fields keep their order, which parquet.Group's do not.
-type schema struct {
-	parquet.Group
-	order []string
-}
-
-// Fields are those of the group, in order.
-func (s schema) Fields() []parquet.Field {
-	byName := map[string]parquet.Field{}
-	for _, f := range s.Group.Fields() {
-		byName[f.Name()] = f
-	}
-	fields := make([]parquet.Field, len(s.order))
-	for i, name := range s.order {
-		fields[i] = byName[name]
-	}
-	return fields
-}
-
 func (w *parquetWriter) schema() *parquet.Schema {
 	group := parquet.Group{}
 	for i, name := range w.ids {
@@ -286,7 +268,7 @@ func (w *parquetWriter) schema() *parquet.Schema {
 			at++
 		}
 	}
-	return parquet.NewSchema("scores", schema{group, slices.Concat(w.ids, w.names)})
+	return parquetschema.Ordered("scores", group, slices.Concat(w.ids, w.names))
 }
 
 func numberNode(d tensor.DType) parquet.Node {

@@ -240,47 +240,7 @@ func (j *job) run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel(nil)
-	most := chunks * j.options.Threads
-	var (
-		free  = make(chan *chunk, most) // to be filled
-		begun = make(chan *chunk, most) // to be scored
-		order = make(chan *chunk, most) // to be written, in the order of the input
-	)
-	for range most {
-		free <- &chunk{
-			ended: make(chan struct{}, 1), ids: make([][]span, 0, len(j.source.columns().ids)), scored: make([][]byte, len(j.model.outputs)),
-		}
-	}
-	all.Go(func() {
-		defer close(order)
-		defer close(begun)
-		for {
-			var c *chunk
-			select {
-			case c = <-free:
-			case <-ctx.Done():
-				return
-			}
-			if err := j.source.next(c); err != nil {
-				if !errors.Is(err, io.EOF) {
-					c.err = err
-					c.ended <- struct{}{}
-					order <- c
-				}
-				return
-			}
-			order <- c // neither is full: there are no more chunks than they hold
-			begun <- c
-		}
-	})
-	for range j.options.Threads {
-		all.Go(func() {
-			for c := range begun {
-				c.err = j.score(ctx, c)
-				c.ended <- struct{}{}
-			}
-		})
-	}
+	order, free := j.begin(ctx, &all)
 	j.kept = time.Now()
 	start := j.at.Rows
 	for c := range order {
@@ -313,6 +273,53 @@ func (j *job) run(ctx context.Context) error {
 		return badInput("reading %s: it has no rows", j.options.Input)
 	}
 	return j.partial.keep(j.work, j.at)
+}
+
+// begin has the input read and scored, by goroutines that all counts and that end with ctx. Chunks come in order as they were read, which
+// is not yet scored: c.ended says when. They go back to free, or no more come.
+func (j *job) begin(ctx context.Context, all *sync.WaitGroup) (order <-chan *chunk, free chan<- *chunk) {
+	most := chunks * j.options.Threads
+	var (
+		unused = make(chan *chunk, most) // to be filled
+		begun  = make(chan *chunk, most) // to be scored
+		read   = make(chan *chunk, most) // to be written, in the order of the input
+	)
+	for range most {
+		unused <- &chunk{
+			ended: make(chan struct{}, 1), ids: make([][]span, 0, len(j.source.columns().ids)), scored: make([][]byte, len(j.model.outputs)),
+		}
+	}
+	all.Go(func() {
+		defer close(read)
+		defer close(begun)
+		for {
+			var c *chunk
+			select {
+			case c = <-unused:
+			case <-ctx.Done():
+				return
+			}
+			if err := j.source.next(c); err != nil {
+				if !errors.Is(err, io.EOF) {
+					c.err = err
+					c.ended <- struct{}{}
+					read <- c
+				}
+				return
+			}
+			read <- c // neither is full: there are no more chunks than they hold
+			begun <- c
+		}
+	})
+	for range j.options.Threads {
+		all.Go(func() {
+			for c := range begun {
+				c.err = j.score(ctx, c)
+				c.ended <- struct{}{}
+			}
+		})
+	}
+	return read, unused
 }
 
 // score is a worker's part.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/parquetschema"
 	"github.com/picket-ml/picket/internal/store"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
@@ -191,7 +192,7 @@ func parquetOf(t *testing.T, path string, values []float32, columns, group int) 
 		order = append(order, name)
 	}
 	var out bytes.Buffer
-	w := parquet.NewWriter(&out, parquet.NewSchema("rows", schema{fields, order}))
+	w := parquet.NewWriter(&out, parquetschema.Ordered("rows", fields, order))
 	for i := range len(values) / columns {
 		row := parquet.Row{parquet.Int64Value(int64(1000+i)).Level(0, 0, 0)}
 		for c := range columns {

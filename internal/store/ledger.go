@@ -10,8 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 	"github.com/picket-ml/picket/packaging"
+	"github.com/picket-ml/picket/packaging/signing"
 )
 
 const (
@@ -106,6 +108,16 @@ func (l *ledger) time(c ledgerContent) time.Time {
 	return c.Clock
 }
 
+// doubt says by which clock a certificate was judged, where it was not the host's.
+func (l *ledger) doubt(c ledgerContent, err error) error {
+	now := l.now()
+	if !errors.As(err, new(*signing.ValidityError)) || !now.Before(c.Clock) {
+		return err
+	}
+	return fmt.Errorf("%w; that time is the clock in %s, the latest at which a certificate was found valid, and the clock of this host says %s: if that is right, it was ahead then, and the one in the file may be corrected",
+		err, ledgerInWords, now.UTC().Format("2006-01-02 15:04 MST"))
+}
+
 // check fails where the package is one that the host may not go back to.
 func (c ledgerContent) check(name, version, digest string) error {
 	was, known := c.Highest[name]
@@ -141,7 +153,7 @@ func (l *ledger) accept(name, version, digest string, at time.Time, dated bool) 
 	}
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
-		err = l.replace(append(data, '\n'))
+		err = durable.WriteFileIn(l.root, ledgerFile, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("recording that the package is run, without which older ones could come back: %w", because(err))
@@ -174,29 +186,4 @@ func (c *ledgerContent) note(name, version, digest string, at time.Time, dated b
 		changed = true
 	}
 	return changed
-}
-
-// replace writes the file beside its place, forces it to disk, and moves it there.
-func (l *ledger) replace(data []byte) error {
-	const temporary = ledgerFile + ".new" // one writer at a time, by the lock
-	f, err := l.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = l.root.Rename(temporary, ledgerFile)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := l.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return osfile.SyncDir(dir)
 }

@@ -139,24 +139,25 @@ func (s *Store) openArchive(ctx context.Context, url string, found *spot) (*engi
 	if found.name != "" && (a.Manifest.Name != found.name || packaging.CompareVersions(a.Manifest.Version, found.version) != 0) {
 		return nil, fmt.Errorf("%w: the file holds the package %s of version %s; its name must say so", engine.ErrTrust, a.Manifest.Name, a.Manifest.Version)
 	}
-	return s.openPackage(ctx, url, a)
+	return s.openPackage(ctx, url, found.path, a)
 }
 
 // openUnpackedByOthers opens a package that lies unpacked where others may write. It is copied.
-func (s *Store) openUnpackedByOthers(ctx context.Context, url string, root *os.Root) (*engine.Artifact, error) {
-	a, err := packaging.OpenFolder(root)
+func (s *Store) openUnpackedByOthers(ctx context.Context, url string, found *spot) (*engine.Artifact, error) {
+	a, err := packaging.OpenFolder(found.root)
 	if err != nil {
 		return nil, artifactError(err)
 	}
 	defer a.Close()
-	return s.openPackage(ctx, url, a)
+	return s.openPackage(ctx, url, found.path, a)
 }
 
 // openPackage decides about a package of which the manifest and the signature were read, unpacks it if that was not done
-// yet, and opens the variant for this host.
-func (s *Store) openPackage(ctx context.Context, url string, a *packaging.Archive) (*engine.Artifact, error) {
+// yet, and opens the variant for this host. url is how the package was asked for, and path, absolute and clean, where it lies: of
+// one place there are many urls.
+func (s *Store) openPackage(ctx context.Context, url, path string, a *packaging.Archive) (*engine.Artifact, error) {
 	p := &engine.Package{Name: a.Manifest.Name, Version: a.Manifest.Version, Digest: a.Digest()}
-	vouched := s.vouchedFor(url)
+	vouched := s.vouchedFor(path)
 	if vouched != (vouch{}) && vouched.digest != p.Digest {
 		return nil, fmt.Errorf("%w: it has the digest %s, and must have %s", engine.ErrTrust, p.Digest, vouched.digest)
 	}
@@ -289,7 +290,7 @@ func (s *Store) judge(url string, a *packaging.Archive, p *engine.Package, older
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", engine.ErrTrust, err)
+		return fmt.Errorf("%w: %w", engine.ErrTrust, s.ledger.doubt(known, err))
 	}
 	if err := known.check(p.Name, p.Version, p.Digest); err != nil {
 		if !older && !s.trust.allowsRollback(p.Name, p.Version) {

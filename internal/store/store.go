@@ -205,6 +205,17 @@ func (s *Store) Open(ctx context.Context, url string) (*engine.Artifact, error) 
 	return a, nil
 }
 
+// Locate is the path of what Open would open at url now, as far as that is known without opening it: for the name of a
+// package its file, which is another one when a higher version has come, and else url itself.
+func (s *Store) Locate(url string) string {
+	p, err := s.findByName(url)
+	if p == nil || err != nil {
+		return url
+	}
+	defer p.close()
+	return p.path
+}
+
 func (s *Store) open(ctx context.Context, url string) (*engine.Artifact, error) {
 	found, err := s.find(url)
 	if err != nil {
@@ -217,7 +228,7 @@ func (s *Store) open(ctx context.Context, url string) (*engine.Artifact, error) 
 	if whole, err := isPackage(found.root); err != nil {
 		return nil, err
 	} else if whole && (s.trust != nil || s.unpacked != nil) {
-		return s.openUnpackedByOthers(ctx, url, found.root)
+		return s.openUnpackedByOthers(ctx, url, found)
 	}
 	return s.openBare(url, found)
 }

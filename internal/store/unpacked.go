@@ -18,14 +18,16 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/oserror"
 	"github.com/picket-ml/picket/internal/osfile"
 	"github.com/picket-ml/picket/packaging"
 )
 
 const (
-	// unpackedFolder is where they lie in the state directory.
-	unpackedFolder = "packages"
+	// unpackedFolder is where they lie in the state directory. Not "packages": that is what an operator calls the folder of archives, which may lie there too
+	// and belong to somebody else.
+	unpackedFolder = "unpacked"
 	// keepUnpacked is how many stay; those that were not loaded for longest go.
 	keepUnpacked = 32
 
@@ -68,7 +70,7 @@ func openUnpacked(state string, log *slog.Logger) (*unpacked, error) {
 
 // openPrivate opens a folder into which nobody else can put anything, and makes it if it is not there.
 func openPrivate(dir string) (*os.Root, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)

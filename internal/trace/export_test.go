@@ -2,16 +2,10 @@ package trace
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -52,39 +46,6 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// authority writes a certificate for 127.0.0.1, which is its own authority, and its key.
-func authority(t *testing.T) (certificate, key string, pair tls.Certificate) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "collector"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	certificatePEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})
-	if err := errors.Join(os.WriteFile(certificate, certificatePEM, 0o600), os.WriteFile(key, keyPEM, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if pair, err = tls.X509KeyPair(certificatePEM, keyPEM); err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key, pair
-}
-
 func listenUnix(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "otlp.sock"))
@@ -104,7 +65,8 @@ func TestExport(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "environment=1,deployment.environment.name=test")
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	certificate, key, pair := authority(t)
+	own := testkit.NewCertificate(t, "collector", nil)
+	certificate, key, pair := own.File, own.Key, own.Pair
 	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate)
 	pool := x509.NewCertPool()
 	pool.AddCert(pair.Leaf)

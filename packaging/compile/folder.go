@@ -74,7 +74,7 @@ func (f *folder) occupied() (bool, error) {
 	}
 	for _, e := range entries {
 		if !f.force {
-			return false, fmt.Errorf("%s is not empty; name another folder, or force its replacement", f.out)
+			return false, fmt.Errorf("%s is not empty; name another folder, or have it replaced with --force", f.out)
 		}
 		if n := e.Name(); !e.Type().IsRegular() || n != libraryName && n != metaName && strings.TrimSuffix(n, filepath.Ext(n)) != sourceStem {
 			return false, fmt.Errorf("%s holds %q, which is no part of an artifact, so it is not replaced; name another folder", f.out, n)

@@ -3,7 +3,6 @@ package compile
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -15,32 +14,8 @@ import (
 	"github.com/picket-ml/picket/internal/testkit"
 )
 
-// fixture is one entry of testkit's list of models.
-type fixture struct {
-	Name, Library                    string
-	Features, Rows, Margins, Outputs int
-	Files                            []string
-	Margin, Prediction               string
-}
-
-func fixtures(t testing.TB) []fixture {
-	t.Helper()
-	data, err := os.ReadFile(testkit.Path(t, "models/index.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []fixture
-	if err := json.Unmarshal(data, &list); err != nil {
-		t.Fatal(err)
-	}
-	if len(list) < 20 {
-		t.Fatalf("the list of models has %d entries only", len(list))
-	}
-	return list
-}
-
 // refusal is what a model that the engine cannot compile must be refused with, or "".
-func refusal(f fixture, engine string) string {
+func refusal(f testkit.Model, engine string) string {
 	switch {
 	case strings.HasPrefix(f.Name, "gblinear"):
 		return "gblinear"
@@ -87,7 +62,7 @@ func equalBits(t *testing.T, what string, got, want []float32) {
 // TestTrainer compiles the committed models by each engine and holds the artifacts against the trainers' answers and, over
 // 10,000 rows with missing values, against the reference: margins bit for bit, predictions within 2 units in the last place.
 func TestTrainer(t *testing.T) {
-	for _, f := range fixtures(t) {
+	for _, f := range testkit.Models(t) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			var want *reference // the slowest part, and the same for all engines
@@ -130,7 +105,7 @@ type reference struct {
 	rows, margins, predictions []float32
 }
 
-func referenceOf(t *testing.T, f fixture) *reference {
+func referenceOf(t *testing.T, f testkit.Model) *reference {
 	t.Helper()
 	data, err := os.ReadFile(testkit.Path(t, f.Files[0]))
 	if err != nil {
@@ -154,7 +129,7 @@ func referenceOf(t *testing.T, f fixture) *reference {
 	return w
 }
 
-func checkArtifact(t *testing.T, f fixture, want *reference, library string) {
+func checkArtifact(t *testing.T, f testkit.Model, want *reference, library string) {
 	margins, facts := drive(t, library, want.rows, f.Features, true)
 	predictions, _ := drive(t, library, want.rows, f.Features, false)
 	function := "predict"

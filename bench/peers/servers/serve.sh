@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Serves a model with a server that others use, until it is ended: serve.sh SERVER MODEL NAME PORT [PORT]
 #
-# SERVER is a folder beside this script, MODEL a file by XGBoost, NAME what clients call it; the ports are for HTTP and gRPC
+# SERVER is a folder beside this script, MODEL a file by XGBoost (mlserver and triton take an ONNX file, too), NAME what clients call it; the ports are for HTTP and gRPC
 # (fastapi takes the path of a Unix socket). The server is installed into .cache/peers/SERVER on first use; `serve.sh SERVER`
 # alone does no more than that.
 #

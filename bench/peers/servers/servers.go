@@ -1,4 +1,4 @@
-// Package servers starts the servers that others use for the job that picketd does, each with a model of XGBoost. Their programs
+// Package servers starts the servers that others use for the job that picketd does, each with a model of XGBoost, some with a network. Their programs
 // are installed on first use, below .cache/peers of the source.
 package servers
 
@@ -25,6 +25,8 @@ type Kind struct {
 	packages []string
 	// How it can be asked.
 	GRPC, JSON, Binary bool
+	// Networks says that it serves ONNX files, too.
+	Networks bool
 	// unix says that it serves on a Unix socket and no port.
 	unix bool
 }
@@ -32,9 +34,9 @@ type Kind struct {
 // All are the servers that picketd is measured beside.
 func All() []Kind {
 	return []Kind{
-		{Name: "MLServer", Folder: "mlserver", packages: []string{"mlserver", "mlserver-xgboost"}, GRPC: true, JSON: true},
+		{Name: "MLServer", Folder: "mlserver", packages: []string{"mlserver", "mlserver-xgboost"}, GRPC: true, JSON: true, Networks: true},
 		{Name: "KServe", Folder: "kserve", packages: []string{"kserve"}, GRPC: true, JSON: true},
-		{Name: "Triton", Folder: "triton", packages: []string{"nvidia-pytriton"}, GRPC: true, JSON: true, Binary: true},
+		{Name: "Triton", Folder: "triton", packages: []string{"nvidia-pytriton"}, GRPC: true, JSON: true, Binary: true, Networks: true},
 		{Name: "FastAPI", Folder: "fastapi", packages: []string{"fastapi", "uvicorn", "orjson"}, JSON: true, unix: true},
 		{Name: "LitServe", Folder: "litserve", packages: []string{"litserve"}, JSON: true},
 		{Name: "BentoML", Folder: "bentoml", packages: []string{"bentoml"}, JSON: true},
@@ -77,7 +79,7 @@ func (k *Kind) Version() (string, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		name, version, _ := strings.Cut(lines.Text(), "==")
-		if slices.Contains(k.packages, name) || name == "xgboost-cpu" {
+		if slices.Contains(k.packages, name) || name == "xgboost-cpu" || name == "onnxruntime" {
 			found = append(found, name+" "+version)
 		}
 	}

@@ -90,7 +90,7 @@ func (t *library) Connect(s target.Served, rows int) (_ protocols.Client, err er
 	}
 	digest := s.Model.Digest
 	spec := models.Spec{
-		Name: s.Model.Name + "-" + digest[:min(12, len(digest))], Library: models.XGBoost, Trees: s.Model.Trees, Size: s.Model.Depth, Features: s.Model.Features, Classes: 2, File: s.Model.File,
+		Name: s.Model.Name + "-" + digest[:min(12, len(digest))], Library: s.Model.Library, Trees: s.Model.Trees, Size: s.Model.Depth, Features: s.Model.Features, Classes: 2, File: s.Model.File,
 	}
 	values, err := tensor.View[float32](s.Model.Rows.Data)
 	if err != nil {

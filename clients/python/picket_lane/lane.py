@@ -114,6 +114,9 @@ class Lane:
                 self._wait(end)
                 self._socket.connect(self.path)
                 break
+            except LaneError:
+                self._hang_up()  # or the next call would take it for a connection
+                raise
             except OSError as error:
                 self._hang_up()
                 # A socket of the other type.

@@ -188,7 +188,9 @@ type ExplainResponse struct {
 	// the order of the configuration.
 	Settings []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
 	// The package that the model came from; absent for a bare folder.
-	Package       *Package `protobuf:"bytes,5,opt,name=package,proto3" json:"package,omitempty"`
+	Package *Package `protobuf:"bytes,5,opt,name=package,proto3" json:"package,omitempty"`
+	// UUIDs of the GPUs that run the model; none for the processor.
+	Gpus          []string `protobuf:"bytes,6,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,6 +256,13 @@ func (x *ExplainResponse) GetSettings() []*Setting {
 func (x *ExplainResponse) GetPackage() *Package {
 	if x != nil {
 		return x.Package
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetGpus() []string {
+	if x != nil {
+		return x.Gpus
 	}
 	return nil
 }
@@ -645,7 +654,9 @@ type ModelStats struct {
 	// From the decoded request to the answer or the refusal of the engine.
 	Latency *LatencyQuantiles `protobuf:"bytes,15,opt,name=latency,proto3" json:"latency,omitempty"`
 	// Executors of the model.
-	Instances     uint32 `protobuf:"varint,16,opt,name=instances,proto3" json:"instances,omitempty"`
+	Instances uint32 `protobuf:"varint,16,opt,name=instances,proto3" json:"instances,omitempty"`
+	// UUIDs of the GPUs that run the model; none for the processor.
+	Gpus          []string `protobuf:"bytes,17,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +801,13 @@ func (x *ModelStats) GetInstances() uint32 {
 		return x.Instances
 	}
 	return 0
+}
+
+func (x *ModelStats) GetGpus() []string {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
 }
 
 type ErrorCount struct {
@@ -1353,7 +1371,7 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"\rcontrol.proto\x12\x11picket.control.v1\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xe9\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xfd\x01\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06chosen\x18\x02 \x01(\tR\x06chosen\x12<\n" +
@@ -1361,7 +1379,8 @@ const file_control_proto_rawDesc = "" +
 	"candidates\x18\x03 \x03(\v2\x1c.picket.control.v1.CandidateR\n" +
 	"candidates\x126\n" +
 	"\bsettings\x18\x04 \x03(\v2\x1a.picket.control.v1.SettingR\bsettings\x124\n" +
-	"\apackage\x18\x05 \x01(\v2\x1a.picket.control.v1.PackageR\apackage\"\xa6\x01\n" +
+	"\apackage\x18\x05 \x01(\v2\x1a.picket.control.v1.PackageR\apackage\x12\x12\n" +
+	"\x04gpus\x18\x06 \x03(\tR\x04gpus\"\xa6\x01\n" +
 	"\aPackage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -1385,7 +1404,7 @@ const file_control_proto_rawDesc = "" +
 	"\v_us_per_row\"\x0e\n" +
 	"\fStatsRequest\"F\n" +
 	"\rStatsResponse\x125\n" +
-	"\x06models\x18\x01 \x03(\v2\x1d.picket.control.v1.ModelStatsR\x06models\"\x9b\x04\n" +
+	"\x06models\x18\x01 \x03(\v2\x1d.picket.control.v1.ModelStatsR\x06models\"\xaf\x04\n" +
 	"\n" +
 	"ModelStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1407,7 +1426,8 @@ const file_control_proto_rawDesc = "" +
 	"\vinline_runs\x18\x0e \x01(\x04R\n" +
 	"inlineRuns\x12=\n" +
 	"\alatency\x18\x0f \x01(\v2#.picket.control.v1.LatencyQuantilesR\alatency\x12\x1c\n" +
-	"\tinstances\x18\x10 \x01(\rR\tinstances\":\n" +
+	"\tinstances\x18\x10 \x01(\rR\tinstances\x12\x12\n" +
+	"\x04gpus\x18\x11 \x03(\tR\x04gpus\":\n" +
 	"\n" +
 	"ErrorCount\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +

@@ -9,6 +9,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 
+	"github.com/picket-ml/picket/internal/parquetschema"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -31,25 +32,6 @@ type field struct {
 	node parquet.Node
 	// cell gives the value of a row of a record; a null value for a missing one.
 	cell func(r *Record, row int) parquet.Value
-}
-
-// schema is a group whose fields keep their order, which parquet.Group's do not.
-type schema struct {
-	parquet.Group
-	order []string
-}
-
-// Fields are those of the group, in order.
-func (s schema) Fields() []parquet.Field {
-	byName := map[string]parquet.Field{}
-	for _, f := range s.Group.Fields() {
-		byName[f.Name()] = f
-	}
-	fields := make([]parquet.Field, len(s.order))
-	for i, name := range s.order {
-		fields[i] = byName[name]
-	}
-	return fields
 }
 
 // parquet is a row for each row of a request, with a column for each feature: in.NAME and
@@ -219,7 +201,7 @@ func writeParquet(fields []field, records []Record, o *Options) ([]byte, error) 
 		group[f.name] = f.node
 	}
 	config, err := parquet.NewWriterConfig(
-		parquet.NewSchema("record", schema{group, order}), parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault, Concurrency: 1}),
+		parquetschema.Ordered("record", group, order), parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault, Concurrency: 1}),
 		parquet.CreatedBy("picket", "1", ""))
 	if err != nil {
 		return nil, fmt.Errorf("writing Parquet: %w", err)

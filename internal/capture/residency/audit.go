@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -68,7 +70,7 @@ func (a *Audit) locked(do func() error) error {
 		return errors.New("writing the audit log: it is closed")
 	}
 	if a.lock == nil {
-		if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		if err := durable.MkdirAll(a.dir, 0o700); err != nil {
 			return fmt.Errorf("making the directory of the audit log: %w", err)
 		}
 		lock, err := os.OpenFile(filepath.Join(a.dir, auditLock), os.O_RDWR|os.O_CREATE|osfile.NoFollow, 0o600)
@@ -197,7 +199,7 @@ func (a *Audit) begin() error {
 	if err != nil {
 		return fmt.Errorf("making a file of the audit log: %w", err)
 	}
-	if err := syncDir(a.dir); err != nil {
+	if err := durable.SyncFolder(a.dir); err != nil {
 		_ = f.Close() // nothing was written to it
 		return fmt.Errorf("making a file of the audit log: %w", err)
 	}
@@ -209,15 +211,6 @@ func (a *Audit) begin() error {
 // name is that of the file whose first line has that number.
 func (a *Audit) name(number uint64) string {
 	return filepath.Join(a.dir, fmt.Sprintf("%s%016d%s", auditPrefix, number, auditSuffix))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return osfile.SyncDir(d)
 }
 
 // Append writes one line and returns it when it is on disk. After an error nothing is
@@ -366,6 +359,9 @@ func (a *Audit) Close() error {
 // auditFiles are the names of a log's files, the oldest first.
 func auditFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the audit log: there is no folder %s: nothing was sent from here yet, or the log is elsewhere: %w", dir, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory of the audit log: %w", err)
 	}

@@ -41,7 +41,8 @@ type Options struct {
 	// Now is the clock; nil for the system's.
 	Now func() time.Time
 
-	blockFrom int // 0 is blockFrom; smaller in tests
+	blockFrom    int           // 0 is blockFrom; smaller in tests
+	readPatience time.Duration // 0 is readPatience; shorter in tests
 }
 
 // Policy is what gives way when the spool is full.

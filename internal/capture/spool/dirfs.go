@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -28,7 +28,7 @@ const lockName = "lock"
 // would be theirs to make.
 func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 	if !readOnly {
-		if err := makeDir(path); err != nil {
+		if err := durable.MkdirAll(path, 0o700); err != nil {
 			return nil, fmt.Errorf("making the directory of the capture spool: %w", err)
 		}
 	}
@@ -49,32 +49,14 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
 	if uid, known := osfile.Owner(info); known && !readOnly {
-		if uid != 0 && int(uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d with mode %04o, so others can write to it: chown and chmod it to 0700", path, uid, info.Mode().Perm())
+		switch {
+		case uid != 0 && int(uid) != os.Geteuid():
+			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d, and this runs as user %d: run it as the user whose spool it is", path, uid, os.Geteuid())
+		case info.Mode().Perm()&0o022 != 0:
+			return nil, fmt.Errorf("opening the capture spool: others can write to %s, which has mode %04o: chmod it to 0700", path, info.Mode().Perm())
 		}
 	}
 	return d, nil
-}
-
-// makeDir makes a directory, and its parents, with durable names.
-func makeDir(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	dir, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(osfile.SyncDir(dir), dir.Close())
 }
 
 // Lock implements FS.

@@ -242,6 +242,143 @@ func TestReadOnlyDisk(t *testing.T) {
 	s.Stats().adds(t)
 }
 
+// A disk that cannot be read keeps what is on it waiting for a while, because it may come back; after that, what can be read is delivered, and the rest counts
+// as damaged. None of it is in the way of what comes behind, or of a start.
+func TestUnreadable(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	// The bytes of the file of one segment that cannot be read, and how many of its records that costs at most.
+	for name, test := range map[string]struct {
+		opens    bool
+		from, to int64
+		most     int
+	}{
+		"a file that does not open": {false, 0, 0, 20},
+		"a file without a block":    {true, 0, 1 << 30, 20},
+		"the first block":           {true, 0, 1, 7},
+		"a block in the middle":     {true, 2 * block, 2*block + 1, 7},
+		"the last byte":             {true, 4*block - 1, 1 << 30, 7},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %v", name, restart), func(t *testing.T) {
+				m := newMemFS()
+				options := Options{FS: m, SegmentBytes: 16 << 10, SegmentAge: time.Hour, readPatience: patience}
+				s := open(t, options)
+				for n := range 60 {
+					e := sample(n)
+					e.Inputs[0].Data = make([]byte, 700)
+					if err := s.Append(context.Background(), e); err != nil {
+						t.Fatal(err)
+					}
+				}
+				first := s.Segments()[0]
+				hit := segmentName(first.Number, s.segments[0].salt)
+				m.mu.Lock()
+				m.reads = func(name string, at int64, n int) error {
+					if name == hit && (n == 0 && !test.opens || at < test.to && test.from < at+int64(n)) {
+						return syscall.EIO
+					}
+					return nil
+				}
+				m.mu.Unlock()
+				if restart {
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+					s = open(t, options)
+				}
+				accepted := s.Stats().Accepted
+				g := s.Segments()[0]
+				err := firstError(s, g)
+				if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrDamaged) {
+					t.Fatalf("at first it is %v, want an error of the disk that may pass", err)
+				}
+				time.Sleep(patience)
+				if err := firstError(s, g); !errors.Is(err, ErrDamaged) {
+					t.Fatalf("after a while it is %v, want damage", err)
+				}
+				records := s.readAll(func(err error) {
+					if !errors.Is(err, ErrDamaged) {
+						t.Errorf("%v", err)
+					}
+				})
+				st := s.Stats()
+				st.adds(t)
+				if st.Accepted != accepted || st.DamagedRanges == 0 || int64(len(records)) != st.OnDisk || st.Quarantined == 0 || st.Quarantined > int64(test.most) {
+					t.Errorf("%d records; %+v", len(records), st)
+				}
+				if err := s.Acknowledge(g.Number, Outcome{}); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Append(context.Background(), sample(100)); err != nil {
+					t.Fatal(err)
+				}
+				s.Stats().adds(t)
+			})
+		}
+	}
+}
+
+// firstError reads a segment to its end.
+func firstError(s *Spool, g Segment) (first error) {
+	for _, err := range s.Batches(g) {
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// A file that somebody has removed, of a segment or of a tensor beside it, is damage at once, and keeps nothing behind it waiting.
+func TestRemovedFiles(t *testing.T) {
+	m := newMemFS()
+	s := open(t, Options{FS: m, SegmentBytes: 4 << 10, SegmentAge: time.Hour, BesideBytes: 1 << 10})
+	for n := range 30 {
+		e := sample(n)
+		e.Inputs[0].Data = make([]byte, 500)
+		if n == 0 {
+			e.Inputs[0].Data = make([]byte, 2000)
+		}
+		if err := s.Append(context.Background(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := s.Segments()
+	var beside *capture.Beside
+	for b, err := range s.Batches(all[0]) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := b.Records[0].Inputs[0].Beside; at != nil {
+			beside = at
+		}
+	}
+	m.mu.Lock()
+	for name := range m.names {
+		if strings.HasSuffix(name, extBig) || strings.HasPrefix(name, fmt.Sprintf("%016x", all[1].Number)) && strings.HasSuffix(name, extSegment) {
+			delete(m.names, name)
+		}
+	}
+	m.mu.Unlock()
+	if _, err := s.Beside(beside); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the tensor: %v, want damage", err)
+	}
+	if err := firstError(s, all[1]); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the segment: %v, want damage", err)
+	}
+	if err := firstError(s, all[2]); err != nil {
+		t.Errorf("the next segment: %v", err)
+	}
+	st := s.Stats()
+	st.adds(t)
+	if st.Quarantined != all[1].Records || st.DamagedRanges != 1 {
+		t.Errorf("%+v, want %d records quarantined", st, all[1].Records)
+	}
+	if err := s.Acknowledge(all[2].Number, Outcome{}); err != nil {
+		t.Fatal(err)
+	}
+	s.Stats().adds(t)
+}
+
 // The clock jumps: to before 1970 and years ahead. Nothing is dropped for its age that
 // has not waited so long by any account.
 func TestClockJumps(t *testing.T) {

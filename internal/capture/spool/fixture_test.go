@@ -15,6 +15,13 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(envVictim); dir != "" {
 		victim(dir)
 	}
+	if dir := os.Getenv(envTraced); dir != "" {
+		if err := traced(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	testkit.VerifyNoLeaks(m)
 }
 

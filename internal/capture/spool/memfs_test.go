@@ -22,6 +22,9 @@ type memFS struct {
 	// before is called before each call that changes something or makes it durable,
 	// with the lock held, and may fail it. Nil for nobody.
 	before func(op, name string) error
+	// reads is called before each reading of n bytes, and with none before opening for
+	// reading, with the lock held, and may fail it. Nil for nobody.
+	reads func(name string, at int64, n int) error
 	// skip tells which syncs do nothing; see the mutations.
 	skip func(op, name string) bool
 	// late is files whose writes come only with the call after that which removes a file.
@@ -91,6 +94,11 @@ func (m *memFS) Open(name string) (File, error) {
 	f := m.names[name]
 	if f == nil {
 		return nil, fs.ErrNotExist
+	}
+	if m.reads != nil {
+		if err := m.reads(name, 0, 0); err != nil {
+			return nil, err
+		}
 	}
 	return &memHandle{m, f, name}, nil
 }
@@ -214,6 +222,11 @@ func (h *memHandle) ReadAt(b []byte, at int64) (int, error) {
 	defer h.m.mu.Unlock()
 	if at >= int64(len(h.f.now)) {
 		return 0, io.EOF
+	}
+	if h.m.reads != nil {
+		if err := h.m.reads(h.name, at, min(len(b), len(h.f.now)-int(at))); err != nil {
+			return 0, err
+		}
 	}
 	n := copy(b, h.f.now[at:])
 	if n < len(b) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"math"
@@ -109,13 +110,20 @@ func (s *Spool) lookUp(number uint64) (*segment, error) {
 func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
 	b, err := s.readFile(g.name(), maxSegmentFile)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			if _, gone := s.lookUp(g.number); gone != nil {
-				err = ErrGone
-			}
+		if _, gone := s.lookUp(g.number); gone != nil && errors.Is(err, fs.ErrNotExist) {
+			err = ErrGone
+		} else {
+			err = s.unreadable(g, err)
 		}
-		yield(nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, err))
-		return
+		if !errors.Is(err, ErrDamaged) {
+			yield(nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, err))
+			return
+		}
+		var unread *DamageError
+		if b, unread = s.salvage(g, err); unread != nil && !yield(nil, unread) {
+			return
+		}
+		err = nil
 	}
 	s.mu.Lock()
 	end, key, spool := g.end, g.key, s.head.spool
@@ -186,6 +194,58 @@ func (s *Spool) open(g *segment, f found, key *segmentKey, spool uint64, keyErr 
 	return batch, uint64(len(batch.Records)), err
 }
 
+// unreadable makes damage of the error with which a segment, or what lies beside it, cannot be read: at once where it is not there, else when that has been
+// so for a while. A disk may come back, and what is passed over does not.
+func (s *Spool) unreadable(g *segment, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.unread.IsZero() {
+		g.unread = time.Now()
+	}
+	if errors.Is(err, fs.ErrNotExist) || s.o.ReadOnly || time.Since(g.unread) >= s.o.readPatience {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// salvage reads what can be read of a segment's file, of which not all can. The rest is zeros, and told as damage, which is counted once; there are no bytes
+// of it that could be set aside.
+func (s *Spool) salvage(g *segment, why error) ([]byte, *DamageError) {
+	damage := &DamageError{Segment: g.number, Err: why}
+	var b []byte
+	if f, err := s.fs.Open(g.name()); err == nil {
+		if size, err := f.Size(); err == nil {
+			b = make([]byte, min(size, maxSegmentFile))
+		}
+		for at := 0; at < len(b); at += block {
+			part := b[at:min(at+block, len(b))]
+			if _, err := f.ReadAt(part, int64(at)); err != nil && !errors.Is(err, io.EOF) {
+				clear(part)
+				if damage.Bytes == 0 {
+					damage.Offset = int64(at)
+				}
+				damage.Bytes += int64(len(part))
+			}
+		}
+		_ = f.Close() // it was only read
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(b) == 0 {
+		damage.Bytes = g.bytes
+	}
+	if damage.Bytes == 0 {
+		return b, nil // it can be read again
+	}
+	if !g.counted {
+		g.counted = true
+		s.damaged.Ranges++
+		s.damaged.Bytes += damage.Bytes
+		s.log.Warn("a segment of the capture spool cannot be read: it is passed over, as far as that is so", "segment", g.number, "bytes", damage.Bytes, "error", why)
+	}
+	return b, damage
+}
+
 // walkSegment goes through the bytes of a segment's file.
 func (s *Spool) walkSegment(g *segment, b []byte, end uint64) iter.Seq[found] {
 	return func(yield func(found) bool) {
@@ -215,9 +275,7 @@ type scanned struct {
 func (s *Spool) scan(g *segment, aside bool) (out scanned, err error) {
 	b, err := s.readFile(g.name(), maxSegmentFile)
 	if err != nil {
-		g.broken = true
-		s.log.Warn("a segment of the capture spool cannot be read", "segment", g.number, "error", err)
-		return out, nil
+		b, _ = s.salvage(g, err)
 	}
 	end := uint64(math.MaxUint64)
 	if g.end > 0 {
@@ -357,7 +415,7 @@ func (s *Spool) Beside(at *capture.Beside) ([]byte, error) {
 	}
 	data, err := s.readFile(at.Name, at.Size+64)
 	if err != nil {
-		return nil, fmt.Errorf("reading a tensor beside its record: %w", err)
+		return nil, fmt.Errorf("reading a tensor beside its record: %w", s.unreadable(g, err))
 	}
 	key, err := s.keyOfSegment(g)
 	if err != nil {
@@ -384,7 +442,7 @@ func (s *Spool) keyOfSegment(g *segment) (*segmentKey, error) {
 	}
 	b, err := s.readFile(g.name(), maxSegmentFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, s.unreadable(g, err))
 	}
 	for f := range s.walkSegment(g, b, math.MaxUint64) {
 		if f.payload != nil && f.header.flags&flagKey != 0 {

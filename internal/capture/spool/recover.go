@@ -214,19 +214,15 @@ func (s *Spool) measure(whole bool) error {
 // readHeader reads the header of a segment. Where it is damaged the segment is read
 // whole, and its first batch says what it would have.
 func (s *Spool) readHeader(g *segment) error {
-	f, err := s.fs.Open(g.name())
-	if err != nil {
-		return err
-	}
 	b := make([]byte, headerSize)
-	_, err = f.ReadAt(b, 0)
-	if closeErr := f.Close(); err == nil || errors.Is(err, io.EOF) {
-		err = closeErr
+	f, err := s.fs.Open(g.name())
+	if err == nil {
+		_, err = f.ReadAt(b, 0)
+		_ = f.Close() // it was only read
 	}
-	if err != nil {
-		g.broken = true
-		s.log.Warn("a segment of the capture spool cannot be read", "segment", g.number, "error", err)
-		return nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.log.Warn("the header of a segment of the capture spool cannot be read", "segment", g.number, "error", err)
+		clear(b)
 	}
 	var h segmentHeader
 	if h.parse(b, g.number, g.salt) {

@@ -78,7 +78,8 @@ type segment struct {
 	sealed       bool
 	key          *segmentKey // of one that this process writes
 	ids          []idKey     // of one that is not sealed
-	broken       bool        // the file cannot be read, so its records are damaged
+	unread       time.Time   // when it, or what lies beside it, could not be read first
+	counted      bool        // as damaged, because not all of it can be read
 }
 
 func (g *segment) name() string { return segmentName(g.number, g.salt) }
@@ -104,7 +105,9 @@ const (
 	blockFrom  = 128 << 10
 	retryPause = time.Second
 	agePause   = time.Minute
-	sayPause   = time.Minute // between lines of the log about one failure
+	// readPatience is how long a segment that cannot be read keeps those behind it waiting.
+	readPatience = 10 * time.Minute
+	sayPause     = time.Minute // between lines of the log about one failure
 )
 
 // Open opens the spool, or makes one. What the files contain is no reason to fail; that
@@ -163,6 +166,9 @@ func (o Options) orDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.readPatience == 0 {
+		o.readPatience = readPatience
 	}
 	return o
 }

@@ -1,15 +1,6 @@
 package upload
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,38 +8,9 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/internal/testkit/s3"
 )
-
-// selfSigned makes a certificate for 127.0.0.1 that nobody has signed, and its key.
-func selfSigned(t *testing.T, until time.Time) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: until.Add(-24 * time.Hour), NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, about, about, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, kind string, b []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("certificate.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret)
-}
 
 func makeBucket(t *testing.T, client *awss3.Client) string {
 	t.Helper()
@@ -72,11 +34,11 @@ func TestCertificates(t *testing.T) {
 		"known":         {time.Now().Add(time.Hour), true, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			certificate, key := selfSigned(t, c.until)
-			server := s3.StartWith(t, s3.Settings{Certificate: certificate, Key: key})
+			own := testkit.NewCertificateUntil(t, "store", nil, c.until)
+			server := s3.StartWith(t, s3.Settings{Certificate: own.File, Key: own.Key})
 			o := server.Options()
 			if c.knows {
-				o.CABundle = certificate
+				o.CABundle = own.File
 			}
 			client, err := o.S3(t.Context())
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -37,7 +38,7 @@ const forgotten = time.Hour
 // NewDirectory sends to dir, which is made where it is not there. What a crash left of
 // files that were not whole is removed.
 func NewDirectory(dir string) (Destination, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("making the directory of the destination: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
@@ -96,7 +97,7 @@ func (d *disk) Put(ctx context.Context, item *Item) (string, error) {
 	if err = errors.Join(err, removed); err != nil {
 		return "", d.failed(item.Key, err)
 	}
-	if err := d.syncFolder(path.Dir(item.Key)); err != nil {
+	if err := durable.SyncFolderIn(d.root, path.Dir(item.Key)); err != nil {
 		return "", d.failed(item.Key, err)
 	}
 	return hexOf(sha256.Sum256(item.Body)), nil
@@ -134,16 +135,7 @@ func (d *disk) makeFolder(name string) error {
 	if err := d.root.Mkdir(name, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return d.syncFolder(above)
-}
-
-func (d *disk) syncFolder(name string) error {
-	f, err := d.root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return osfile.SyncDir(f)
+	return durable.SyncFolderIn(d.root, above)
 }
 
 // same tells whether the file is there with the item's bytes; with others it is an error.
@@ -169,7 +161,7 @@ func (d *disk) same(item *Item) (string, bool, error) {
 		return "", false, taken(d.URL(item.Key))
 	}
 	// It may be from before a crash that its folder did not survive.
-	if err := d.syncFolder(path.Dir(item.Key)); err != nil {
+	if err := durable.SyncFolderIn(d.root, path.Dir(item.Key)); err != nil {
 		return "", false, d.failed(item.Key, err)
 	}
 	return hexOf(want), true, nil

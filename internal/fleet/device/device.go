@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
@@ -113,7 +114,7 @@ func New(o Options) (*Agent, error) {
 	if err := errors.Join(fleet.CheckName("device", o.Name), fleet.CheckName("fleet", o.Fleet), fleet.CheckName("group", o.Group)); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(o.Dir, packagesDir), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Join(o.Dir, packagesDir), 0o700); err != nil {
 		return nil, fmt.Errorf("making the fleet's folder of this device: %w", err)
 	}
 	var err error
@@ -266,13 +267,7 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 		m.unloaded = true // somebody else has ended it
 	}
 	if m.Serving.Same(w.Package) && !m.unloaded {
-		if m.ID != w.ID || m.New != w.New {
-			m.ID, m.New = w.ID, w.New
-			if w.New && !m.baking() {
-				m.report(result(w, edge.Success, "it was served already", "", a.now()))
-			}
-			_ = a.save() // it has logged it
-		}
+		a.servedAlready(w, m)
 		return nil
 	}
 	if w.New && m.failedUnder(w) != nil {
@@ -281,18 +276,10 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 	if err := a.fetch(ctx, w.Package); err != nil {
 		return err
 	}
-	digest := w.Package.Digest
-	if m.Trying == nil || m.Trying.ID != w.ID || m.Trying.Digest != digest {
-		m.Trying = &trying{ID: w.ID, Digest: digest}
-	}
-	if m.Trying.Count >= maxTries && w.New {
-		m.Trying = nil
-		a.fail(w, m, fmt.Sprintf("the daemon ended %d times while it loaded the package", maxTries), "")
+	if may, err := a.mayTry(w, m); err != nil {
+		return err
+	} else if !may {
 		return a.keepOn(ctx, w.Model, m)
-	}
-	m.Trying.Count++
-	if err := a.save(); err != nil {
-		return err // without it a package that ends the daemon would do so for ever
 	}
 	a.log.Info("loading what the fleet wants", "model", w.Model, "package", w.Package.String(), "rollout", w.ID, "why", w.Why)
 	err := a.o.Loader.Load(ctx, w.Model, a.path(w.Package), *w.Package, !w.Unsigned)
@@ -311,13 +298,45 @@ func (a *Agent) converge(ctx context.Context, w fleet.Wanted) error {
 		return a.keepOn(ctx, w.Model, m)
 	case err != nil:
 		// The way back is tried again and again: there is no other.
-		if m.RollbackFailed != digest {
-			m.RollbackFailed = digest
+		if m.RollbackFailed != w.Package.Digest {
+			m.RollbackFailed = w.Package.Digest
 			m.report(result(w, edge.Fail, "going back failed", err.Error(), a.now()))
 		}
 		_ = a.save() // it has logged it
 		return fmt.Errorf("going back to %s: %w", w.Package, err)
 	}
+	return a.loaded(w, m)
+}
+
+// servedAlready has what the device serves be that of another rollout or pin.
+func (a *Agent) servedAlready(w fleet.Wanted, m *modelState) {
+	if m.ID == w.ID && m.New == w.New {
+		return
+	}
+	m.ID, m.New = w.ID, w.New
+	if w.New && !m.baking() {
+		m.report(result(w, edge.Success, "it was served already", "", a.now()))
+	}
+	_ = a.save() // it has logged it
+}
+
+// mayTry tells whether a package is to be loaded: not one that has ended the daemon too often, which has failed then. What is tried is
+// on disk before it is.
+func (a *Agent) mayTry(w fleet.Wanted, m *modelState) (bool, error) {
+	if m.Trying == nil || m.Trying.ID != w.ID || m.Trying.Digest != w.Package.Digest {
+		m.Trying = &trying{ID: w.ID, Digest: w.Package.Digest}
+	}
+	if m.Trying.Count >= maxTries && w.New {
+		m.Trying = nil
+		a.fail(w, m, fmt.Sprintf("the daemon ended %d times while it loaded the package", maxTries), "")
+		return false, nil
+	}
+	m.Trying.Count++
+	return true, a.save() // without it a package that ends the daemon would do so for ever
+}
+
+// loaded has the package be what the device serves, and be watched if it is a new one.
+func (a *Agent) loaded(w fleet.Wanted, m *modelState) error {
 	before := m.Serving
 	if m.unloaded {
 		before = nil

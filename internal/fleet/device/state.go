@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/edge"
 	"github.com/picket-ml/picket/packaging"
@@ -173,7 +174,7 @@ func parseState(data []byte) (*state, error) {
 func (s *state) write(path string) error {
 	data, err := json.Marshal(s)
 	if err == nil {
-		err = fleet.WriteFile(path, data, 0o600)
+		err = durable.WriteFile(path, data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping what this device serves: %w", err)

@@ -123,7 +123,7 @@ func (c *Client) once(ctx context.Context, path string, body []byte, out any) er
 		return err
 	}
 	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, MaxBody+1))
+	data, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ const (
 
 // Limits of the messages.
 const (
-	// MaxBody is how large a message may be.
-	MaxBody = 1 << 20
+	// maxBody is how large a message may be.
+	maxBody = 1 << 20
 
 	maxDepth    = 8
 	maxModels   = 256
@@ -281,8 +281,8 @@ func (d *Deployments) check() error {
 // decode reads a message of bounded size and depth. Keys that are not known are left
 // alone: later clients may have some.
 func decode(data []byte, to any) error {
-	if len(data) > MaxBody {
-		return fmt.Errorf("the message has more than %d bytes", MaxBody)
+	if len(data) > maxBody {
+		return fmt.Errorf("the message has more than %d bytes", maxBody)
 	}
 	if err := packaging.CheckJSON(data, maxDepth); err != nil {
 		return fmt.Errorf("the message is not JSON as it should be: %w", err)

@@ -227,7 +227,7 @@ func TestHostileRequests(t *testing.T) {
 	}{
 		{"deep JSON", opHeartbeat, strings.Repeat(`{"a":`, 100_000), 400},
 		{"deep lists", opHeartbeat, strings.Repeat("[", 500_000), 400},
-		{"too large", opHeartbeat, strings.Repeat(" ", MaxBody+1), 413},
+		{"too large", opHeartbeat, strings.Repeat(" ", maxBody+1), 413},
 		{"no JSON", opHeartbeat, "hello", 400},
 		{"no object", opHeartbeat, "[]", 400},
 		{"null", opHeartbeat, "null", 400},
@@ -286,7 +286,7 @@ func signedPost(t testing.TB, s *httptest.Server, path string, body []byte) *htt
 // A server that is not what it should be does no more than fail the call.
 func TestHostileAnswers(t *testing.T) {
 	for name, answer := range map[string]string{
-		"deep": strings.Repeat(`{"Deployments":[`, 100_000), "endless": strings.Repeat(" ", 4*MaxBody), "none": "", "text": "hello",
+		"deep": strings.Repeat(`{"Deployments":[`, 100_000), "endless": strings.Repeat(" ", 4*maxBody), "none": "", "text": "hello",
 		"many": `{"Deployments":[` + strings.Repeat("{},", 1000) + `{}]}`,
 	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))

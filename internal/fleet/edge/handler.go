@@ -79,15 +79,15 @@ func (h *Handler) answer(r *http.Request) (any, error) {
 	if r.Method != http.MethodPost {
 		return nil, &Error{http.StatusMethodNotAllowed, "UnknownOperationException", "calls are made with POST"}
 	}
-	if r.ContentLength > MaxBody {
+	if r.ContentLength > maxBody {
 		return nil, &Error{http.StatusRequestEntityTooLarge, "ValidationException", "the message is too large"}
 	}
 	// The signature covers the body, so it is read first; it is bounded.
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
 		return nil, &Error{http.StatusBadRequest, "ValidationException", "the message did not come whole"}
 	}
-	if len(body) > MaxBody {
+	if len(body) > maxBody {
 		return nil, &Error{http.StatusRequestEntityTooLarge, "ValidationException", "the message is too large"}
 	}
 	key, failed := verify(r, body, h.credentials.Secret, h.now())

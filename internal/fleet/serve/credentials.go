@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 )
 
@@ -149,7 +150,7 @@ func AddCredentials(path string, devices []string) (added []string, err error) {
 	if len(added) == 0 {
 		return nil, nil
 	}
-	if err := fleet.WriteFile(path, old, 0o600); err != nil {
+	if err := durable.WriteFile(path, old, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the credentials of devices: %w", err)
 	}
 	return added, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet/edge"
 )
 
@@ -69,7 +69,7 @@ type records struct {
 var devicesBucket = []byte("devices")
 
 func openRecords(dir string) (*records, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening what devices have reported: %w", err)
 	}
 	r := &records{dir: dir, all: map[string]*Record{}}

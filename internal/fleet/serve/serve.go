@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -226,7 +227,7 @@ func (s *Server) decide(v *view, g *fleet.Group, p *fleet.Progress) (*fleet.Prog
 type member struct {
 	name string
 	last time.Time // when it was heard of last; zero for never
-	// result is what it said of the rollout; empty for nothing.
+	// results are what it said of rollouts, by their ids.
 	results map[string]Result
 }
 
@@ -252,12 +253,7 @@ func (s *Server) members(v *view, g *fleet.Group, model string) []member {
 		}
 		all = append(all, m)
 	}
-	slices.SortFunc(all, func(a, b member) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 

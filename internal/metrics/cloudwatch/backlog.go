@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -89,7 +90,7 @@ func (b *backlog) open() error {
 	if b.dir == "" || b.root != nil {
 		return nil
 	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+	if err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(b.dir)
@@ -127,7 +128,7 @@ func (b *backlog) find() error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".tmp") {
+		if strings.HasSuffix(e.Name(), durable.NewSuffix) {
 			_ = b.root.Remove(e.Name()) // if it stays it is in nobody's way
 			continue
 		}
@@ -174,7 +175,7 @@ func (b *backlog) add(one *batch) error {
 
 // store puts an item on disk. Where that fails it stays in memory, which is said once.
 func (b *backlog) store(i *item) {
-	err := b.write(i.name, i.data)
+	err := durable.WriteFileIn(b.root, i.name, i.data, 0o600)
 	if err == nil {
 		i.data = nil
 		if b.trouble {
@@ -187,32 +188,6 @@ func (b *backlog) store(i *item) {
 		b.trouble = true
 		b.log.Warn("metrics that wait to be sent are kept in memory only: they cannot be written", "directory", b.dir, "error", err)
 	}
-}
-
-func (b *backlog) write(name string, data []byte) error {
-	temporary := name + ".tmp"
-	f, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = b.root.Rename(temporary, name)
-	}
-	if err != nil {
-		_ = b.root.Remove(temporary) // the error that matters is there already
-		return err
-	}
-	return b.syncDir()
-}
-
-func (b *backlog) syncDir() error {
-	d, err := b.root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(osfile.SyncDir(d), d.Close())
 }
 
 // shrink drops the oldest while there are more bytes than there may be.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/metrics"
 )
 
@@ -129,7 +130,7 @@ func TestBacklogDamage(t *testing.T) {
 		}
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*.gz"))
-	if err := errors.Join(os.WriteFile(files[1], []byte("nonsense"), 0o600), os.WriteFile(filepath.Join(dir, "left.tmp"), nil, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(files[1], []byte("nonsense"), 0o600), os.WriteFile(filepath.Join(dir, "left"+durable.NewSuffix), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if got := drain(b, now.Add(time.Minute)); !slices.Equal(got, []string{"2", "0"}) {

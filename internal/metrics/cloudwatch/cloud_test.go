@@ -20,7 +20,6 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/engine/enginetest"
-	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/metrics"
 	"github.com/picket-ml/picket/internal/testkit/moto"
 	"github.com/picket-ml/picket/tensor"
@@ -113,25 +112,6 @@ func (s *source) Sample(time.Time) []metrics.Reading {
 	return s.readings
 }
 
-func newEngine(t *testing.T) *engine.Engine {
-	t.Helper()
-	e, err := engine.New(engine.Options{
-		Host: &hw.Host{CPU: hw.CPU{CoresAllowed: 2}}, Backends: []engine.Backend{enginetest.New(enginetest.Script{})},
-		Source: enginetest.Source{Dir: t.TempDir()}, Log: quiet,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
-
 func optionsOf(e *engine.Engine, endpoint string, c *clock, dir string, sources ...metrics.Source) Options {
 	return Options{
 		Client: clientOf(endpoint), Namespace: "Picket", Fleet: "bank", Device: "host-1", Period: time.Minute,
@@ -143,7 +123,7 @@ func optionsOf(e *engine.Engine, endpoint string, c *clock, dir string, sources 
 // What the daemon measures is what CloudWatch says, for the fleet and for the host.
 func TestCloudHasWhatWasMeasured(t *testing.T) {
 	m := startMoto(t)
-	e := newEngine(t)
+	e := enginetest.NewEngine(t, enginetest.Script{}, engine.Options{})
 	if _, err := e.Load(t.Context(), "fraud", "fraud", engine.ModelOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +196,7 @@ func TestCloudHasWhatWasMeasured(t *testing.T) {
 // value arrives once, at the time at which it was measured, the newest first.
 func TestCloudOutage(t *testing.T) {
 	m := startMoto(t)
-	e := newEngine(t)
+	e := enginetest.NewEngine(t, enginetest.Script{}, engine.Options{})
 	begun := time.Now().Add(-6 * time.Hour).Truncate(time.Minute)
 	c := &clock{time: begun}
 	dir := t.TempDir()
@@ -242,7 +222,7 @@ func TestCloudOutage(t *testing.T) {
 		}
 		c.wait = nil // nobody waits any more
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, DirName, "*.gz"))
+	files, _ := filepath.Glob(filepath.Join(dir, dirName, "*.gz"))
 	if want := periods + 2; len(files) != want { // and the last of each
 		t.Errorf("%d batches are on disk, want %d", len(files), want)
 	}
@@ -275,7 +255,7 @@ func TestCloudOutage(t *testing.T) {
 // Large batches are compressed, and keep to the limits of a request.
 func TestCloudLimits(t *testing.T) {
 	m := startMoto(t)
-	e := newEngine(t)
+	e := enginetest.NewEngine(t, enginetest.Script{}, engine.Options{})
 	c := &clock{time: time.Now().Truncate(time.Minute)}
 	s := &source{}
 	for i := range 1500 {
@@ -307,7 +287,7 @@ func TestCloudLimits(t *testing.T) {
 // Of a batch of which CloudWatch refuses one metric, the others arrive.
 func TestCloudRefusal(t *testing.T) {
 	m := startMoto(t)
-	e := newEngine(t)
+	e := enginetest.NewEngine(t, enginetest.Script{}, engine.Options{})
 	c := &clock{time: time.Now().Truncate(time.Minute)}
 	var log strings.Builder
 	o := optionsOf(e, m.Endpoint, c, t.TempDir())
@@ -334,7 +314,7 @@ func TestCloudRefusal(t *testing.T) {
 func TestLinesWithoutCloud(t *testing.T) {
 	c := &clock{time: time.Now()}
 	path := filepath.Join(t.TempDir(), "emf.log")
-	p := New(Options{EMF: path, Namespace: "Picket", Fleet: "f", Device: "d", Period: time.Minute, Sampler: metrics.NewSampler(newEngine(t)), Log: quiet, now: c.now, after: c.after})
+	p := New(Options{EMF: path, Namespace: "Picket", Fleet: "f", Device: "d", Period: time.Minute, Sampler: metrics.NewSampler(enginetest.NewEngine(t, enginetest.Script{}, engine.Options{})), Log: quiet, now: c.now, after: c.after})
 	p.Start()
 	if err := p.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ type Options struct {
 	Namespace, Fleet, Device string
 	// Period is how often a sample is taken, Timeout how long one request may take.
 	Period, Timeout time.Duration
-	// Dir is where batches wait, below which the directory DirName is made; empty for
+	// Dir is where batches wait, below which the directory dirName is made; empty for
 	// memory. Limit is how much may wait, in bytes.
 	Dir   string
 	Limit int64
@@ -47,8 +47,8 @@ type Options struct {
 	after func(time.Duration) <-chan time.Time
 }
 
-// DirName is the directory of the batches that wait.
-const DirName = "cloudwatch"
+// dirName is the directory of the batches that wait.
+const dirName = "cloudwatch"
 
 // Publisher takes samples and sends them, from Start to Shutdown.
 type Publisher struct {
@@ -78,7 +78,7 @@ func New(o Options) *Publisher {
 	}
 	dir := o.Dir
 	if dir != "" {
-		dir = filepath.Join(dir, DirName)
+		dir = filepath.Join(dir, dirName)
 	}
 	p := &Publisher{o: o, id: identity{o.Fleet, o.Device}, backlog: newBacklog(dir, o.Limit, o.Log), added: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())

@@ -45,8 +45,8 @@ type Control struct {
 	daemon Daemon
 }
 
-// NewControl makes the control service of an engine.
-func NewControl(e *engine.Engine, d Daemon) *Control { return &Control{engine: e, daemon: d} }
+// newControl makes the control service of an engine.
+func newControl(e *engine.Engine, d Daemon) *Control { return &Control{engine: e, daemon: d} }
 
 // Explain implements controlapi.ControlServer.
 func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*controlapi.ExplainResponse, error) {
@@ -59,7 +59,7 @@ func (c *Control) Explain(_ context.Context, in *controlapi.ExplainRequest) (*co
 	}
 	defer model.Release()
 	d := model.Describe()
-	out := &controlapi.ExplainResponse{Name: d.Name, Chosen: d.Backend}
+	out := &controlapi.ExplainResponse{Name: d.Name, Chosen: d.Backend, Gpus: d.Devices}
 	for _, candidate := range d.Candidates {
 		one := &controlapi.Candidate{
 			Backend: candidate.Backend, Variant: failure.ValidText(candidate.Variant),
@@ -124,6 +124,7 @@ func modelStats(d engine.Description, s engine.Stats) *controlapi.ModelStats {
 		InlineRuns:  s.InlineRuns,
 		Latency:     quantiles(&s.Total),
 		Instances:   uint32(d.Options.Instances),
+		Gpus:        d.Devices,
 	}
 	if d.Package != nil {
 		m.Digest = d.Package.Digest

@@ -113,7 +113,7 @@ func New(o Options) (*Server, error) {
 		engine: o.Engine, log: o.Log, strict: o.StrictTensors, maxTensor: uint64(o.MaxTensor), budget: o.Budget, tracer: o.Tracer,
 		capture: o.Capture,
 	}
-	s.control = NewControl(o.Engine, o.Daemon)
+	s.control = newControl(o.Engine, o.Daemon)
 	s.Register(s.grpc)
 	return s, nil
 }

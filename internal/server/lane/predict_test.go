@@ -313,6 +313,8 @@ func TestCheapModelThatIsBusy(t *testing.T) {
 		}
 		return nil
 	}})
+	release := sync.OnceFunc(func() { close(closed) })
+	defer release() // or a test that fails waits for ever
 	f.load(t, "busy", engine.ModelOptions{Instances: 1, MaxBatchRows: 2})
 	f.load(t, "other", engine.ModelOptions{Instances: 1})
 	busy, err := f.dial(t, "unixpacket").Model(t.Context(), "busy")
@@ -340,7 +342,7 @@ func TestCheapModelThatIsBusy(t *testing.T) {
 	if h, _ := c.receive(); h.Kind != lanewire.KindResult || h.ID != 1 {
 		t.Errorf("received %+v while the first model was busy", h)
 	}
-	close(closed)
+	release()
 	if h, _ := c.receive(); h.Kind != lanewire.KindResult || h.ID != 0 {
 		t.Errorf("received %+v when the first model was not busy any more", h)
 	}

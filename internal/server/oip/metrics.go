@@ -34,6 +34,8 @@ var (
 	bufferBytes   = desc("buffer_mapped_bytes", "Memory of tensors, in use or kept for reuse.")
 	buffersLive   = desc("buffers_live", "Buffers of tensors in use.")
 	bufferPinned  = desc("buffer_pinned_bytes", "Memory of tensors that is locked.")
+	declaredAll   = desc("declared_models", "Models that the configuration says should be loaded.")
+	declaredNot   = desc("declared_models_missing", "Those of them that are not served as it says.")
 	inFlight      = desc("in_flight_bytes", "Bytes of the requests that are worked on now, over all protocols.")
 	inFlightLimit = desc("in_flight_limit_bytes", "How many such bytes there may be; what comes beyond is refused.")
 	traceSpans    = desc("trace_spans_total", "Spans of traces that have ended: exported, dropped for want of room in the queue, or failed because the collector did not take them.", "outcome")
@@ -52,7 +54,7 @@ type serverCollector struct{ server *Server }
 // Describe implements prometheus.Collector.
 func (c *serverCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit, connections, refused, traceSpans, traceWaiting, traceLimit,
+		buildInfo, declaredAll, declaredNot, bufferBytes, buffersLive, bufferPinned, inFlight, inFlightLimit, connections, refused, traceSpans, traceWaiting, traceLimit,
 	} {
 		to <- d
 	}
@@ -64,6 +66,14 @@ func (c *serverCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v), labels...)
 	}
 	gauge(buildInfo, 1, failure.ValidText(c.server.version), runtime.Version())
+	all, missing := c.server.declared(), int64(0)
+	for _, m := range all {
+		if m.Reason != "" {
+			missing++
+		}
+	}
+	gauge(declaredAll, int64(len(all)))
+	gauge(declaredNot, missing)
 	usage := tensor.MemoryUsage()
 	gauge(bufferBytes, usage.Mapped)
 	gauge(buffersLive, usage.Live)

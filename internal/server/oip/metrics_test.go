@@ -405,10 +405,30 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
+// A metric of the document with its labels and what is said of it, and the words in it that are code.
+var (
+	documentedMetric = regexp.MustCompile("(?m)^\\| `(picket_[a-z_]+)` \\| \\w+ \\| ([^|]*) \\| ([^|]*) \\|$")
+	codeWord         = regexp.MustCompile("`([a-z_ ]+)`")
+)
+
 func TestAlerts(t *testing.T) {
 	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
 	_, families := f.scrape(t)
 	all := exported(families)
+	// Those of captures and of what leaves are the daemon's, whose tests hold the document to them.
+	for _, row := range documentedMetric.FindAllStringSubmatch(document(t, "docs", "metrics.md"), -1) {
+		if all[row[1]] != nil {
+			continue
+		}
+		labels := series{}
+		for _, label := range codeWord.FindAllStringSubmatch(row[2], -1) {
+			labels[label[1]] = map[string]bool{}
+			for _, value := range codeWord.FindAllStringSubmatch(row[3], -1) {
+				labels[label[1]][value[1]] = true
+			}
+		}
+		all[row[1]] = labels
+	}
 	var file struct {
 		Groups []struct {
 			Name  string
@@ -459,7 +479,7 @@ func TestAlerts(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"PicketDown", "PicketQueueFull", "PicketRefusing", "PicketModelErrors"} {
+	for _, name := range []string{"PicketDown", "PicketQueueFull", "PicketRefusing", "PicketModelErrors", "PicketModelMissing", "PicketCaptureDropping", "PicketCaptureStuck"} {
 		if !alerts[name] {
 			t.Errorf("there is no alert %s", name)
 		}

@@ -14,6 +14,7 @@ import (
 
 var (
 	modelInfo       = desc("model_info", "What runs a loaded model; always 1.", "model", "version", "backend", "variant")
+	modelGPU        = desc("model_gpu", "The GPUs that a loaded model runs on; always 1.", "model", "gpu")
 	modelRequests   = desc("model_requests_total", "Requests that were answered, by outcome.", "model", "outcome")
 	modelRows       = desc("model_rows_total", "Rows of the requests that were answered without an error.", "model")
 	modelRuns       = desc("model_runs_total", "Runs of the model, each of one request or of several together.", "model")
@@ -41,7 +42,7 @@ type modelCollector struct {
 // Describe implements prometheus.Collector.
 func (c *modelCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		modelInfo, modelRequests, modelRows, modelRuns, modelRunRows, modelInlineRuns, modelWaiting, modelWaitRows,
+		modelInfo, modelGPU, modelRequests, modelRows, modelRuns, modelRunRows, modelInlineRuns, modelWaiting, modelWaitRows,
 		modelQueueLimit, modelBatchLimit, modelInstances, modelRowTime, modelDuration,
 	} {
 		to <- d
@@ -87,6 +88,9 @@ func collectModel(to chan<- prometheus.Metric, model *engine.Snapshot, stats *en
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, append([]string{d.Name}, labels...)...)
 	}
 	gauge(modelInfo, 1, versionOf(d.Version), d.Backend, failure.ValidText(d.Variant))
+	for _, uuid := range d.Devices {
+		gauge(modelGPU, 1, uuid)
+	}
 	for outcome, n := range stats.Failed {
 		counter(modelRequests, n, outcome)
 	}

@@ -32,7 +32,7 @@ var (
 )
 
 var (
-	queryFunctions   = []string{"rate", "histogram_quantile", "absent", "changes"}
+	queryFunctions   = []string{"rate", "histogram_quantile", "absent", "changes", "increase"}
 	queryAggregates  = []string{"sum", "max", "count"}
 	queryModifiers   = []string{"by", "on", "group_left"}
 	queryConjunction = []string{"and"}

@@ -80,7 +80,7 @@ type patience struct {
 type Declared struct {
 	Name, Path string
 	Options    engine.ModelOptions
-	// Reason is why it is not loaded, where it is not.
+	// Reason is why it is not loaded, or not as it is declared.
 	Reason string
 }
 

@@ -4,16 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +28,7 @@ import (
 	"github.com/picket-ml/picket/engine"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 	"github.com/picket-ml/picket/internal/server/local"
+	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -512,76 +508,15 @@ func TestMoreConnectionsThanAllowed(t *testing.T) {
 	f.checkServing(t)
 }
 
-// authority signs certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{}
-	a.certificate, a.key = a.sign(t, "authority", true)
-	return a
-}
-
-// sign makes a certificate and its key; without an authority it signs itself.
-func (a *authority) sign(t *testing.T, name string, isCA bool) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: isCA, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	parent, signer := template, key
-	if a.certificate != nil {
-		parent, signer = a.certificate, a.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// write puts a certificate and its key into the files.
-func (f TLSFiles) write(t *testing.T, certificate *x509.Certificate, key *ecdsa.PrivateKey) {
-	t.Helper()
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, f.Certificate, "CERTIFICATE", certificate.Raw)
-	writePEM(t, f.Key, "EC PRIVATE KEY", der)
-}
-
 // Over TLS both protocols are served on one port, to clients with a certificate;
 // a certificate that is replaced is used without a restart; what only the Unix
 // socket's clients may do is refused.
 func TestTLS(t *testing.T) {
 	f := start(t, Options{}, standard(), engine.ModelOptions{})
-	ca := newAuthority(t)
+	ca := testkit.NewCertificate(t, "authority", nil)
 	dir := t.TempDir()
-	files := TLSFiles{Certificate: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "k.pem"), ClientCA: filepath.Join(dir, "ca.pem")}
-	writePEM(t, files.ClientCA, "CERTIFICATE", ca.certificate.Raw)
-	first, firstKey := ca.sign(t, "first", false)
-	files.write(t, first, firstKey)
+	files := TLSFiles{Certificate: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "k.pem"), ClientCA: ca.File}
+	testkit.NewCertificate(t, "first", ca).Write(t, files.Certificate, files.Key)
 	config, err := NewTLS(files, f.server.log)
 	if err != nil {
 		t.Fatal(err)
@@ -593,9 +528,8 @@ func TestTLS(t *testing.T) {
 	f.serve(t, l, Access{TLS: config})
 
 	trusted := x509.NewCertPool()
-	trusted.AddCert(ca.certificate)
-	mine, mineKey := ca.sign(t, "client", false)
-	client := &tls.Config{RootCAs: trusted, ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{mine.Raw}, PrivateKey: mineKey}}}
+	trusted.AddCert(ca.Pair.Leaf)
+	client := &tls.Config{RootCAs: trusted, ServerName: "localhost", Certificates: []tls.Certificate{testkit.NewCertificate(t, "client", ca).Pair}}
 	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(client.Clone())))
 	if err != nil {
 		t.Fatal(err)
@@ -632,15 +566,15 @@ func TestTLS(t *testing.T) {
 	}
 
 	// A key that does not fit the certificate leaves the old pair in use.
-	second, secondKey := ca.sign(t, "second", false)
-	writePEM(t, files.Certificate, "CERTIFICATE", second.Raw)
+	second := testkit.NewCertificate(t, "second", ca)
+	second.Write(t, files.Certificate, "")
 	for !strings.Contains(f.log.String(), "the old ones stay in use") {
 		if name, err := get(client); err != nil || name != "first" {
 			t.Fatalf("with half of a new pair: %q, %v", name, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	files.write(t, second, secondKey)
+	second.Write(t, files.Certificate, files.Key)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		name, err := get(client)
 		if err == nil && name == "second" {
