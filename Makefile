@@ -169,6 +169,10 @@ test-neon: ## the kernels for arm64, cross-compiled and run under qemu
 	GOARCH=arm64 CGO_ENABLED=0 CC=$(ARM64_CC) $(GO) test -short -vet=off -exec 'qemu-aarch64 -L $(ARM64_SYSROOT) -cpu cortex-a53' \
 		./tensor ./internal/ensemble ./backends/forest
 
+# Nearly all of it is emulation, so it is no part of make test. SUITEFLAGS may be -short.
+test-arm64-suite: ## the tests of all packages, compiled for arm64 and run under qemu, and what starts programs with them (root); PACKAGES names some
+	$(GO) run ./scripts/arm64 suite $(SUITEFLAGS) $(PACKAGES)
+
 # Which kernels the tests could run on this processor. One without AVX2 has it emulated.
 test-families:
 	@$(GO) test -v -run '^TestFamilies$$' ./backends/forest | grep 'kernels that run here'
@@ -313,8 +317,16 @@ deb: ## the Debian package for this machine's architecture, in dist/
 	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
 	@scripts/build-deb.sh $$($(GO) env GOHOSTARCH) .cache/deb/bin dist .cache/deb/bin/picket
 
+deb-arm64: ## the same for arm64, on any machine
+	@scripts/build-binaries.sh linux/$$($(GO) env GOHOSTARCH) .cache/deb/bin
+	@scripts/build-binaries.sh linux/arm64 .cache/deb/arm64
+	@scripts/build-deb.sh arm64 .cache/deb/arm64 dist .cache/deb/bin/picket
+
 test-deb: deb ## the Debian package installed, served from, upgraded, removed and purged in a fresh Debian (root)
 	scripts/test-deb.sh
+
+test-deb-arm64: deb-arm64 ## the same with the package for arm64, in a Debian for arm64, emulated
+	scripts/test-deb.sh arm64
 
 release: ## everything that is released, in dist/VERSION: archives, Debian packages, contents, digests; signed with RELEASE_KEY. PLATFORMS names some
 	scripts/release.sh dist/$(VERSION)

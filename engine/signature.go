@@ -138,10 +138,7 @@ func (s Signature) check() error {
 // instances, are more than the machine has or the process may use. The kernel
 // would lend that memory and kill the process once it is written to.
 func (s Signature) fits(o ModelOptions, memory *hw.Memory) error {
-	limit := memory.Total
-	if group := memory.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
-		limit = group.Bytes
-	}
+	limit := memory.Usable()
 	if limit == 0 {
 		return nil // unknown
 	}

@@ -5,7 +5,7 @@
 #   scripts/build-deb.sh ARCH PROGRAMS DIR TOOL
 #
 # PROGRAMS is the directory with picket and picketd for ARCH; TOOL is a picket of the same version that runs here, which writes its
-# own manual. Prints the package's path.
+# own manual. Prints the package's path. DEB_COMPRESSION is what nfpm calls it, xz unless it says otherwise.
 set -euo pipefail
 
 arch=${1:?say for which architecture} programs=$(realpath "${2:?say where the programs are}") out=$(realpath -m "${3:?say where to}") tool=$(realpath "${4:?say which picket runs here}")
@@ -54,10 +54,10 @@ find "$work" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 glibc=$(go run ./scripts/release glibc "$programs/picket" "$programs/picketd")
 mkdir -p "$out"
 package=$out/picket_${deb_version}_$arch.deb
-export ARCH=$arch DEB_VERSION=$deb_version GLIBC=$glibc STAGE=$stage STAGE_ETC=$work/etc SCRIPTS=$PWD/deploy/deb
+export ARCH=$arch DEB_VERSION=$deb_version DEB_COMPRESSION=${DEB_COMPRESSION:-xz} GLIBC=$glibc STAGE=$stage STAGE_ETC=$work/etc SCRIPTS=$PWD/deploy/deb
 # nfpm fills in some of the fields itself, and not those of contents.
 envsubst=$(cat deploy/deb/nfpm.yaml)
-for name in ARCH DEB_VERSION GLIBC STAGE STAGE_ETC SCRIPTS; do envsubst=${envsubst//\$\{$name\}/${!name}}; done
+for name in ARCH DEB_VERSION DEB_COMPRESSION GLIBC STAGE STAGE_ETC SCRIPTS; do envsubst=${envsubst//\$\{$name\}/${!name}}; done
 printf '%s\n' "$envsubst" >"$work/nfpm.yaml"
 nfpm=$PWD/.cache/nfpm
 (cd tools/nfpm && go build -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm)

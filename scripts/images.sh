@@ -5,12 +5,18 @@
 #
 #   scripts/images.sh [cpu] [onnxruntime] [tool] [gpu] [arm64]        # all but arm64 without any
 #
+# The images for arm64 are cross-compiled, put into one manifest list with those for amd64, and tried in the same way, emulated (scripts/arm64).
+#
 # It needs root, a Debian machine, and Debian's packages over the network. There is no registry here: the base images are made by
 # debootstrap under their names, where there are none of these names already, so that the Dockerfiles are used as they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 parts=("${@:-all}")
+# The script starts itself where arm64 is emulated, with what it is to try there. In a user namespace containers can only be without a network, which they do
+# not need, or have one of their own.
+emulated='' network=host platform=linux/$(dpkg --print-architecture)
+if [ "${parts[0]}" = --emulated ]; then emulated=yes network=none platform=linux/arm64 parts=(none); fi
 wanted() { [[ " ${parts[*]} " == *" $1 "* || ( " ${parts[*]} " == *' all '* && $1 != arm64 ) ]]; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -19,6 +25,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 missing=()
 for need in buildah podman runc debootstrap; do command -v $need >/dev/null || missing+=($need); done
+if wanted arm64 && ! command -v qemu-aarch64-static >/dev/null; then missing+=(qemu-user-static); fi
 if [ ${#missing[@]} -gt 0 ]; then
 	echo "installing ${missing[*]}"
 	apt-get update -qq
@@ -82,12 +89,13 @@ if ! buildah inspect --type image "$go_image" >/dev/null 2>&1; then
 fi
 
 version=${VERSION:-$(scripts/version.sh)} commit=$(scripts/version.sh --commit) epoch=$(scripts/version.sh --date)
+# Debian's buildah does not say by itself what builds, in arguments of FROM.
 build() { # build FILE TARGET TAG [PLATFORM]
 	local start=$SECONDS
 	echo "building $3 (the first time compiles everything)"
-	buildah bud -q --format docker --layers --network host --pull-never --platform "${4:-linux/$(dpkg --print-architecture)}" \
+	buildah bud -q --format docker --layers --network host --pull-never --platform "${4:-$platform}" \
 		-f "$1" ${2:+--target "$2"} -t "$3" --timestamp "$epoch" \
-		--build-arg PICKETD_IMAGE="$cpu" --build-arg GO_IMAGE="$go_image" --build-arg DEBIAN_IMAGE="$debian_image" --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
+		--build-arg BUILDPLATFORM="$platform" --build-arg PICKETD_IMAGE="$cpu" --build-arg GO_IMAGE="$go_image" --build-arg DEBIAN_IMAGE="$debian_image" --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
 		--build-arg SOURCE_DATE_EPOCH="$epoch" --build-arg CREATED="$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)" . >"$work/log" 2>&1 ||
 		{ tail -n 50 "$work/log" >&2; exit 1; }
 	echo "  $((SECONDS - start)) s"
@@ -96,7 +104,7 @@ build() { # build FILE TARGET TAG [PLATFORM]
 failed=0
 measure() { # measure TAG MEGABYTES: of all files, unpacked
 	local container root size compressed
-	container=$(buildah from --pull-never "$1")
+	container=$(buildah from --pull-never "$1" 2>"$work/log") || { cat "$work/log" >&2; exit 1; } # it warns of images for other machines
 	root=$(buildah mount "$container")
 	size=$(tar -C "$root" -cf - . | wc -c)
 	compressed=$(tar -C "$root" -cf - . | gzip -1 | wc -c)
@@ -137,7 +145,7 @@ await_ready() { # await_ready CONTAINER: until the daemon says so
 	local tries=0
 	until podman_ logs "$1" 2>&1 | grep -q 'msg=ready'; do
 		tries=$((tries + 1))
-		if [ $tries -gt 600 ] || [ "$(podman_ inspect -f '{{.State.Running}}' "$1")" != true ]; then
+		if [ $tries -gt 3000 ] || [ "$(podman_ inspect -f '{{.State.Running}}' "$1")" != true ]; then
 			echo "the daemon in the image did not start:" >&2
 			podman_ logs "$1" >&2
 			exit 1
@@ -153,7 +161,7 @@ try() { # try TAG ROLE
 	echo "trying $1"
 	volume=picket-sockets-$$
 	podman_ volume create "$volume" >/dev/null
-	local run=(run -d --network host --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=1024:1024
+	local run=(run -d --platform "$platform" --network $network --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=1024:1024
 		-e PICKET_IMDS=off -v "$volume:/run/picket" -v "$work/etc:/etc/picket:ro" -v "$work/data:/models:ro")
 	# Without a model: how long a container takes to be ready.
 	began=$(now)
@@ -173,7 +181,7 @@ try() { # try TAG ROLE
 	echo "  ready with a signed model after $(($(now) - began)) ms"
 	podman_ healthcheck run "$container" >"$work/health" 2>&1 || { echo "  the health check fails:" >&2; cat "$work/health" >&2; podman_ logs "$container" >&2; exit 1; }
 	echo "  healthy"
-	podman_ run --rm -i --network host --read-only --cap-drop all --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -v "$volume:/run/picket" "$tool" \
+	podman_ run --rm -i --platform "$platform" --network $network --read-only --cap-drop all --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 -v "$volume:/run/picket" "$tool" \
 		predict fraud --json --input - <examples/demo/transactions.csv >"$work/answers"
 	compare "$work/answers"
 	began=$(now)
@@ -198,18 +206,38 @@ compare() {
 		END { if (rows != 300 || wrong) { printf "  %d answers, %d of them not XGBoost'"'"'s\n", rows, wrong > "/dev/stderr"; exit 1 } printf "  all %d predictions are XGBoost'"'"'s\n", rows }'
 }
 
-# The image for arm64 is not started where the kernel cannot run its programs, but its loader is: what it holds is complete.
-emulate() { # emulate TAG
-	local container root
-	command -v qemu-aarch64 >/dev/null || { echo "  qemu-aarch64 is missing: apt-get install qemu-user" >&2; exit 1; }
-	container=$(buildah from --pull-never "$1")
-	root=$(buildah mount "$container")
-	qemu-aarch64 -L "$root" "$root/usr/bin/picketd" --version | sed 's/^/  emulated: /'
-	buildah rm "$container" >/dev/null
+# One name for the images of both architectures: who pulls it gets that for the machine. What is pushed is looked at, not what was meant.
+list() { # list NAME IMAGE-FOR-AMD64 IMAGE-FOR-ARM64
+	buildah manifest rm "$1" >/dev/null 2>&1 || true
+	buildah manifest create "$1" "$2" "$3" >/dev/null
+	buildah manifest push -q --all "$1" "oci:$work/list:all" >/dev/null
+	python3 - "$work/list" <<-'PYTHON'
+		import json, pathlib, sys
+
+		root = pathlib.Path(sys.argv[1])
+		blob = lambda digest: json.loads((root / "blobs" / digest.replace(":", "/")).read_text())
+		listed = blob(json.loads((root / "index.json").read_text())["manifests"][0]["digest"])["manifests"]
+		found = {}
+		for entry in listed:
+		    config = blob(blob(entry["digest"])["config"]["digest"])
+		    said = entry["platform"]["os"] + "/" + entry["platform"]["architecture"]
+		    if said != config["os"] + "/" + config["architecture"]:
+		        sys.exit(f"  the list says {said} of an image for {config['os']}/{config['architecture']}")
+		    found[said] = entry["digest"]
+		if sorted(found) != ["linux/amd64", "linux/arm64"]:
+		    sys.exit(f"  the list has images for {', '.join(found)}")
+		for platform, digest in sorted(found.items()):
+		    print(f"  {platform}: {digest}")
+	PYTHON
 }
 
 cpu=localhost/picketd:$version tool=localhost/picket:$version onnx=localhost/picketd:$version-onnxruntime gpu=localhost/picketd:$version-gpu
 model
+if [ -n "$emulated" ]; then
+	tool=$tool-arm64
+	try "$cpu-arm64" arm64
+	exit
+fi
 build Dockerfile.cpu tool "$tool"
 if wanted tool; then measure "$tool" 60; fi
 if wanted cpu; then
@@ -234,9 +262,14 @@ if wanted gpu; then
 	echo "  its log: ${reason#*msg=}"
 fi
 if wanted arm64; then
+	wanted cpu || build Dockerfile.cpu picketd "$cpu"
+	build Dockerfile.cpu tool "$tool-arm64" linux/arm64
+	measure "$tool-arm64" 60
 	build Dockerfile.cpu picketd "$cpu-arm64" linux/arm64
 	measure "$cpu-arm64" 60
-	emulate "$cpu-arm64"
+	echo "listing both as $cpu-all"
+	list "$cpu-all" "$cpu" "$cpu-arm64"
+	go run ./scripts/arm64 exec scripts/images.sh --emulated
 fi
 if [ $failed -ne 0 ]; then exit 1; fi
 echo "the images are in this machine's storage of containers: podman images"

@@ -42,21 +42,31 @@ AWS_ACCESS_KEY_ID=PICKETDEMONSTRATION
 AWS_SECRET_ACCESS_KEY=$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
 mkdir "$work/s3/picket-capture" # a bucket is a folder there
-address=127.0.0.1:17070
 mkfifo "$work/alive"
-VERSITYGW_ACCESS_KEY=$AWS_ACCESS_KEY_ID VERSITYGW_SECRET_KEY=$AWS_SECRET_ACCESS_KEY \
-	"$gateway" -listen "$address" -region us-east-1 -data "$work/s3" <"$work/alive" >"$work/s3.log" 2>&1 &
-store=$!
-exec 9>"$work/alive" # it ends when its standard input does
-tries=0
-until grep -q listening "$work/s3.log"; do
-	tries=$((tries + 1))
-	if [ $tries -gt 100 ] || ! kill -0 "$store" 2>/dev/null; then
-		echo "versitygw did not start:" >&2
-		cat "$work/s3.log" >&2
-		exit 1
-	fi
-	sleep 0.1
+serves() { # serves ADDRESS: starts the store there, and says whether it listens
+	VERSITYGW_ACCESS_KEY=$AWS_ACCESS_KEY_ID VERSITYGW_SECRET_KEY=$AWS_SECRET_ACCESS_KEY \
+		"$gateway" -listen "$1" -region us-east-1 -data "$work/s3" <"$work/alive" >"$work/s3.log" 2>&1 &
+	store=$!
+	exec 9>"$work/alive" # it ends when its standard input does
+	for _ in {1..100}; do
+		grep -q listening "$work/s3.log" && return
+		kill -0 "$store" 2>/dev/null || break
+		sleep 0.1
+	done
+	exec 9>&-
+	kill "$store" 2>/dev/null || true
+	wait "$store" 2>/dev/null || true
+	store=
+	return 1
+}
+for port in 17070 17071 17170 27070 37070; do # one of them is free
+	address=127.0.0.1:$port
+	if serves "$address"; then break; fi
 done
+if [ -z "$store" ]; then
+	echo "versitygw did not start:" >&2
+	cat "$work/s3.log" >&2
+	exit 1
+fi
 bin/fraud run --dsn "postgres://postgres@/postgres?host=$work/pg" --s3-endpoint "http://$address" --bucket picket-capture "$@"
 echo "  $(find "$work/s3/picket-capture" -type f | wc -l) objects were in the bucket."

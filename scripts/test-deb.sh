@@ -2,25 +2,40 @@
 # Has the Debian package live its whole life in a fresh Debian: installed, served from as its own user until the first prediction,
 # upgraded under a running daemon, removed, purged. What must stay stays, and what must go goes. Needs root, and Debian's packages
 # over the network the first time.
+#
+#   scripts/test-deb.sh [ARCH]
+#
+# With arm64 on another machine everything in that Debian is emulated (scripts/arm64).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+host=$(dpkg --print-architecture)
+arch=${1:-$host}
 
 fail() { echo "test-deb: $1" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || fail "a Debian of its own needs root"
-command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
-bin=.cache/deb/bin # as they are released
-[ -x $bin/picket ] && [ -x $bin/picketd ] || fail "there are no programs to pack in $bin: make deb"
+tool=.cache/deb/bin/picket # runs here
+bin=.cache/deb/bin         # as they are released
+if [ "$arch" = "$host" ]; then
+	command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
+else
+	bin=.cache/deb/$arch
+	[ "$arch" = arm64 ] || fail "$arch is not emulated, arm64 is"
+	export DEB_COMPRESSION=gzip # unpacking xz, emulated, would take longer than all the rest
+	for need in mmdebstrap qemu-aarch64-static; do command -v $need >/dev/null || fail "$need is missing: apt-get install mmdebstrap qemu-user-static"; done
+	[ "${2:-}" = --emulated ] || exec go run ./scripts/arm64 exec scripts/test-deb.sh "$arch" --emulated
+fi
+[ -x $tool ] && [ -x $bin/picket ] && [ -x $bin/picketd ] || fail "there are no programs to pack in $bin: make deb"
 
-arch=$(dpkg --print-architecture)
 work=$(mktemp -d)
 root=$work/root
 daemon=
+devices=(null zero random urandom)
 end() {
 	status=$?
 	trap - EXIT
 	if [ -n "$daemon" ]; then kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; fi
 	[ $status -eq 0 ] || [ ! -s "$work/log" ] || { echo "the daemon's log:" >&2; tail -n 20 "$work/log" >&2; }
-	for mounted in proc dev/null; do mountpoint -q "$root/$mounted" && umount "$root/$mounted"; done
+	for mounted in proc "${devices[@]/#/dev/}"; do mountpoint -q "$root/$mounted" && umount "$root/$mounted"; done
 	rm -rf --one-file-system "$work"
 	exit $status
 }
@@ -30,31 +45,37 @@ trap 'exit 1' HUP INT TERM
 base=.cache/debian-bookworm-$arch.tar
 if ! [ -s "$base" ]; then
 	echo "making a Debian"
-	debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
 	mkdir -p .cache
-	tar -C "$work/base" -cf "$base.$$" --exclude='./var/cache/apt/archives/*.deb' .
+	if [ "$arch" = "$host" ]; then
+		debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
+		tar -C "$work/base" -cf "$base.$$" --exclude='./var/cache/apt/archives/*.deb' .
+	else # in a user namespace, which debootstrap does not know
+		mmdebstrap --mode=root --arch="$arch" --variant=minbase --skip=check/qemu,output/dev bookworm "$base.$$" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
+	fi
 	mv "$base.$$" "$base"
 fi
 mkdir "$root"
-tar -C "$root" -xf "$base"
+tar -C "$root" -xf "$base" --exclude='./dev/*'
 mount -t proc proc "$root/proc"
-[ -e "$root/dev/null" ] || touch "$root/dev/null"
-mount --bind /dev/null "$root/dev/null"
+for device in "${devices[@]}"; do
+	touch "$root/dev/$device"
+	mount --bind "/dev/$device" "$root/dev/$device"
+done
 
 for version in v0.0.1 v0.0.2; do
 	mkdir -p "$work/$version"
-	deb=$(VERSION=$version scripts/build-deb.sh "$arch" $bin "$work/$version" $bin/picket)
+	deb=$(VERSION=$version scripts/build-deb.sh "$arch" $bin "$work/$version" $tool)
 	cp "$deb" "$root/$version.deb"
 done
-again=$(VERSION=v0.0.2 scripts/build-deb.sh "$arch" $bin "$work/again" $bin/picket)
+again=$(VERSION=v0.0.2 scripts/build-deb.sh "$arch" $bin "$work/again" $tool)
 cmp "$again" "$root/v0.0.2.deb" || fail "the same programs give another package the second time"
 
 # A signed package of a model, as it comes from the machine that builds.
 openssl ecparam -name prime256v1 -genkey -noout -out "$work/key.pem"
 mkdir -p "$work/fraud"
 cp examples/demo/fraud.ubj "$work/fraud/"
-$bin/picket package build "$work/fraud" --name fraud --version 1 -o "$work/" >/dev/null
-$bin/picket package sign "$work/fraud-1.tar.gz" --key "$work/key.pem" >/dev/null
+$tool package build "$work/fraud" --name fraud --version 1 -o "$work/" >/dev/null
+$tool package sign "$work/fraud-1.tar.gz" --key "$work/key.pem" >/dev/null
 
 now() { echo $(($(date +%s%N) / 1000000)); }
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive PICKET_IMDS=off "$@"; }

@@ -85,6 +85,10 @@ ready() {
 
 printf 'tcp: {listen: ["127.0.0.1:%d"], agent: true}\nunsigned: true\nhost: {imds: false}\nmodels: [{name: fraud, path: C:\\picket\\fraud}]\n' "$port" >"$drive/ProgramData/Picket/picketd.yaml"
 
+# Wine 8 has no Unix sockets, and without a port in their place the daemon says so.
+if "$wine" 'C:\picket\picketd.exe' --sockets 'C:\picket\run' --unsigned >"$work/unix.log" 2>&1 || ! grep -q 'this Windows has no Unix sockets' "$work/unix.log"; then
+	fail "a daemon without Unix sockets and without a port did not say what is missing"
+fi
 "$wine" 'C:\picket\picketd.exe' --config 'C:\ProgramData\Picket\picketd.yaml' </dev/null >"$work/console.log" 2>&1 &
 daemon=$!
 ready

@@ -30,10 +30,7 @@ func checkGraph(a *engine.Artifact, l neo.Layout, memory *hw.Memory) error {
 // affordable refuses a graph whose tensors take more than the machine has or the process
 // may use, storage by storage, as libdlr takes it.
 func affordable(g *neo.Graph, memory *hw.Memory) error {
-	limit := memory.Total
-	if group := memory.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
-		limit = group.Bytes
-	}
+	limit := memory.Usable()
 	largest := map[int]int64{}
 	for _, e := range g.Entries {
 		largest[e.Storage] = max(largest[e.Storage], e.Bytes)

@@ -252,7 +252,7 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 	} else if err := at.check(l, options.Host, b.options.GPUs); err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrHost, err)
 	}
-	c, err := f.read(a, usableMemory(&options.Host.Memory))
+	c, err := f.read(a, options.Host.Memory.Usable())
 	if err != nil {
 		return nil, err
 	}
@@ -274,13 +274,4 @@ func (b *Backend) Open(ctx context.Context, a *engine.Artifact, options engine.O
 		m.properties.Notes = append(m.properties.Notes, engine.Note{Level: slog.LevelInfo, Text: "it runs on the processor: " + reason})
 	}
 	return m, nil
-}
-
-// usableMemory is how many bytes the process may use, 0 for unknown.
-func usableMemory(m *hw.Memory) uint64 {
-	limit := m.Total
-	if group := m.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
-		limit = group.Bytes
-	}
-	return limit
 }

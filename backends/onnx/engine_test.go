@@ -76,7 +76,11 @@ func candidate(d engine.Description, backend string) engine.Candidate {
 // TestEngineRunsNetworks: a file of a network is run by this backend, whose answers are ONNX Runtime's, to many rows as to one.
 func TestEngineRunsNetworks(t *testing.T) {
 	e := newEngine(t)
-	for name, tolerance := range map[string]float64{"mlp": 1e-6, "mlp-batch4": 1e-6, "cnn": 0} {
+	same := 0.0
+	if runtime.GOARCH != "amd64" {
+		same = 1e-6 // the answers were made on x86-64, where it has other kernels
+	}
+	for name, tolerance := range map[string]float64{"mlp": 1e-6, "mlp-batch4": 1e-6, "cnn": same} {
 		d, err := e.Load(t.Context(), name, net(t, name), engine.ModelOptions{})
 		if err != nil {
 			t.Fatal(err)

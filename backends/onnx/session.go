@@ -92,5 +92,5 @@ func shorten(text string) string {
 	if len(text) > maxReason {
 		return strings.TrimRight(strings.ToValidUTF8(text[:maxReason], ""), " .:") + " …"
 	}
-	return strings.TrimRight(text, " .:")
+	return strings.TrimRight(text, " .:;")
 }

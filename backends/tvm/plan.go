@@ -134,10 +134,7 @@ func grow(end *int64, n int64) error {
 // fits refuses a model whose memory is more than the machine has or the process
 // may use: the kernel would lend it and end the process once it is written to.
 func (p *plan) fits(memory *hw.Memory) error {
-	limit := memory.Total
-	if group := memory.Cgroup; group.Bytes > 0 && (limit == 0 || group.Bytes < limit) {
-		limit = group.Bytes
-	}
+	limit := memory.Usable()
 	if need := float64(p.scratch) + float64(p.paramBytes); limit > 0 && need > float64(limit) {
 		return fmt.Errorf("%w: its tensors take %.0f MiB, the process may use %d MiB in all", engine.ErrMemory, need/(1<<20), limit>>20)
 	}

@@ -2,7 +2,12 @@
 // customers, who share the processors with all of it. JSON goes to standard output.
 //
 // The closed loop finds how many transactions a second there can be; in the open loop they come at random times (Poisson) at the rate that is promised, and a transaction's time counts from when
-// it was due. PostgreSQL commits durably, as it does by default, and so does SQLite. Picket's share is told in two ways: of the time that a transaction takes, and of the processors' time of all processes.
+// it was due. PostgreSQL commits durably, as it does by default, and so does SQLite.
+//
+// Picket's share is told in two ways. Of the time: what the application waited for scores, by its clock, with all that the question and the answer wait for a processor, by what the transactions took as their
+// clients see it. Of the processors: what picketd took, by what all servers and the database took together; the load is not counted.
+//
+// With -beside mlserver the same application asks MLServer too, which has the same model, over the Open Inference Protocol: nothing but that call differs.
 package main
 
 import (
@@ -25,10 +30,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/examples/fraud/generate"
 	"github.com/picket-ml/picket/examples/fraud/load"
+	"github.com/picket-ml/picket/examples/fraud/scoring"
+	"github.com/picket-ml/picket/examples/fraud/store"
 	"github.com/picket-ml/picket/internal/testkit/postgres"
 )
 
@@ -37,17 +45,42 @@ const (
 	postgresRate = 2000.0
 	sqliteRate   = 3000.0
 	mostP99      = 25_000.0 // us, at the promised rate
-	mostShare    = 0.02     // of a transaction's time
+	mostShare    = 0.02     // of a transaction's time, and of the processors'
+	mostByRules  = 0.01     // of the decisions: with more, the figures are of something else
 )
 
-const key = "the-key-of-the-benchmark"
+const (
+	key    = "the-key-of-the-benchmark"
+	models = "examples/fraud/model"
+	// What is in the database before: some 200,000 transactions, so that profiles are full and scores are what they are in use. Without them every device and country is new, and four times as many scores
+	// need reasons.
+	customers, historyDays = 5000, 20
+)
 
 type settings struct {
-	length, warm time.Duration
-	clients      int
-	most         int
-	only         string
-	protocol     string
+	length, warm, budget time.Duration
+	clients              int
+	most                 int
+	rate                 float64
+	only                 string
+	protocol             string
+	beside               string
+}
+
+// promised is how many transactions a second there are to be with a database.
+func promised(database string) float64 {
+	if database == "sqlite" {
+		return sqliteRate
+	}
+	return postgresRate
+}
+
+// openRate is at what rate transactions come in the open loop: the one that is promised, unless another is asked for.
+func (s *settings) openRate(database string) float64 {
+	if s.rate > 0 {
+		return s.rate
+	}
+	return promised(database)
 }
 
 // result is one measurement.
@@ -56,10 +89,35 @@ type result struct {
 	Loop     string  `json:"loop"` // "closed", or "open" at Rate
 	Rate     float64 `json:"rate,omitempty"`
 	Clients  int     `json:"clients"`
-	Protocol string  `json:"protocol"`
+	// Scorer is who gave the scores, and Version what that is where it is not ours.
+	Scorer   string `json:"scorer"`
+	Version  string `json:"version,omitempty"`
+	Protocol string `json:"protocol"`
+	// Budget is how long a score could take before rules decided.
+	Budget string `json:"budget"`
 	*load.Result
 	// CPU is the processors' time in microseconds a transaction, by process.
 	CPU map[string]float64 `json:"cpu_us"`
+}
+
+// serving is the processors' time of all but the load.
+func (r *result) serving() float64 {
+	total := 0.0
+	for name, us := range r.CPU {
+		if name != "load" {
+			total += us
+		}
+	}
+	return total
+}
+
+// rules is how many of the answers rules gave.
+func (r *result) rules() float64 {
+	n := int64(0)
+	for _, one := range r.ByRules {
+		n += one
+	}
+	return float64(n) / float64(max(1, r.Answered))
 }
 
 func main() {
@@ -69,7 +127,10 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 64, "clients of the closed loop; the open loop has four times as many")
 	flag.IntVar(&s.most, "most", 12_000, "how many transactions a second are prepared for the closed loop")
 	flag.StringVar(&s.only, "only", "", "only this database: postgresql or sqlite")
-	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks for scores: lane or agent")
+	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks picketd for scores: lane, agent or oip")
+	flag.StringVar(&s.beside, "beside", "", "another server that is asked for the scores, after picketd: mlserver, which is installed at its first use")
+	flag.Float64Var(&s.rate, "rate", 0, "transactions a second of the open loop; those that are promised if 0")
+	flag.DurationVar(&s.budget, "budget", 20*time.Millisecond, "how long a score may take before rules decide")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, &s)
@@ -89,6 +150,14 @@ func run(ctx context.Context, s *settings) (err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL runs as another user
 		return err
 	}
+	scorers := []*servers.Kind{nil} // picketd
+	if s.beside != "" {
+		peer, err := besides(ctx, s.beside)
+		if err != nil {
+			return err
+		}
+		scorers = append(scorers, peer)
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./examples/fraud", "./cmd/picketd")
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the programs: %w\n%s", err, output)
@@ -99,64 +168,91 @@ func run(ctx context.Context, s *settings) (err error) {
 		if s.only != "" && s.only != database {
 			continue
 		}
-		one, err := measure(ctx, s, dir, database)
-		if err != nil {
-			return fmt.Errorf("measuring with %s: %w", database, err)
+		for _, scorer := range scorers {
+			one, err := measure(ctx, s, dir, database, scorer)
+			if err != nil {
+				return fmt.Errorf("measuring with %s: %w", database, err)
+			}
+			list = append(list, one...)
 		}
-		list = append(list, one...)
 	}
 	out.Results = list
-	figures(out, list)
+	for i := range list {
+		if list[i].Scorer == picketd {
+			figures(out, &list[i])
+		} else {
+			compare(out, &list[i])
+		}
+	}
 	return out.Write()
 }
 
-func figures(out *report.Report, list []result) {
-	for _, r := range list {
-		rate := postgresRate
-		if r.Database == "sqlite" {
-			rate = sqliteRate
-		}
-		what := r.Database + ", " + r.Loop
-		bad := r.Late
-		for _, n := range r.Failed {
-			bad += n
-		}
-		if r.Loop == "closed" {
-			out.Reach(fmt.Sprintf("%s: transactions a second, by %.0f", what, rate), r.PerSecond/rate, 1)
-			out.Tell(what+": p50", float64(r.Latency.P50), "us")
-			out.Tell(what+": p99", float64(r.Latency.P99), "us")
-		} else {
-			out.Tell(fmt.Sprintf("%s: answered a second, of %.0f", what, rate), r.PerSecond, "/s")
-			out.Tell(what+": p50", float64(r.Latency.P50), "us")
-			out.Promise(what+": p99", float64(r.Latency.P99), "us", mostP99)
-		}
-		out.Tell(what+": in the application, p50", float64(r.Application.P50), "us")
-		out.Tell(what+": score, p50", float64(r.Scoring.P50), "us")
-		out.Promise(what+": part of the time that the score took", r.ScoringShare, "ratio", mostShare)
-		total := 0.0
-		for _, us := range r.CPU {
-			total += us
-		}
-		if r.Answered == 0 {
-			out.LeftOut = append(out.LeftOut, report.LeftOut{Model: "fraud", Engine: r.Database, Why: fmt.Sprintf("nothing was answered: %v", r.Failed)})
-			continue
-		}
-		out.Tell(what+": part of the processors' time that picketd took", r.CPU["picketd"]/total, "ratio")
-		for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
-			out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
-		}
-		out.Promise(what+": without a decision", float64(bad), "transactions", 0)
-		byRules := int64(0)
-		for _, n := range r.ByRules {
-			byRules += n
-		}
-		out.Tell(what+": decided by rules", float64(byRules)/float64(max(1, r.Answered)), "ratio")
+// picketd is the name of our own scorer.
+const picketd = "picketd"
+
+// besides is the other server, installed.
+func besides(ctx context.Context, folder string) (*servers.Kind, error) {
+	all := servers.All()
+	i := slices.IndexFunc(all, func(k servers.Kind) bool { return k.Folder == folder && k.GRPC && k.JSON })
+	if i < 0 {
+		return nil, fmt.Errorf("reading -beside: %q is no server of bench/peers/servers that speaks the Open Inference Protocol; mlserver is one", folder)
 	}
+	return &all[i], all[i].Install(ctx)
 }
 
-// measure starts everything with one database and loads it.
-func measure(ctx context.Context, s *settings, bin, database string) (list []result, err error) {
-	dir := filepath.Join(bin, database)
+// compare tells what came of it with another server in picketd's place. Nothing is promised of that.
+func compare(out *report.Report, r *result) {
+	what := fmt.Sprintf("%s, %s, scores of %s", r.Database, r.Loop, r.Scorer)
+	out.Tell(what+": answered a second", r.PerSecond, "/s")
+	out.Tell(what+": p50", float64(r.Latency.P50), "us")
+	out.Tell(what+": p99", float64(r.Latency.P99), "us")
+	out.Tell(what+": score, p50", float64(r.Scoring.P50), "us")
+	out.Tell(what+": part of the time that the score took", r.ScoringShare, "ratio")
+	out.Tell(what+": part of the servers' processors' time that it took", r.CPU[r.Scorer]/max(1, r.serving()), "ratio")
+	for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
+		out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
+	}
+	out.Tell(what+": decided by rules", r.rules(), "ratio")
+}
+
+func figures(out *report.Report, r *result) {
+	what := r.Database + ", " + r.Loop
+	bad := r.Late
+	for _, n := range r.Failed {
+		bad += n
+	}
+	if r.Loop == "closed" {
+		least := promised(r.Database)
+		out.Reach(fmt.Sprintf("%s: transactions a second, by %.0f", what, least), r.PerSecond/least, 1)
+		out.Tell(what+": p50", float64(r.Latency.P50), "us")
+		out.Tell(what+": p99", float64(r.Latency.P99), "us")
+	} else {
+		out.Tell(fmt.Sprintf("%s: answered a second, of %.0f", what, r.Rate), r.PerSecond, "/s")
+		out.Tell(what+": p50", float64(r.Latency.P50), "us")
+		out.Promise(what+": p99", float64(r.Latency.P99), "us", mostP99)
+	}
+	out.Tell(what+": in the application, p50", float64(r.Application.P50), "us")
+	out.Tell(what+": score, p50", float64(r.Scoring.P50), "us")
+	out.Promise(what+": part of the time that the score took", r.ScoringShare, "ratio", mostShare)
+	if r.Answered == 0 {
+		out.LeftOut = append(out.LeftOut, report.LeftOut{Model: "fraud", Engine: r.Database, Why: fmt.Sprintf("nothing was answered: %v", r.Failed)})
+		return
+	}
+	out.Promise(what+": part of the servers' processors' time that picketd took", r.CPU[picketd]/r.serving(), "ratio", mostShare)
+	for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
+		out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
+	}
+	out.Promise(what+": without a decision", float64(bad), "transactions", 0)
+	out.Promise(what+": decided by rules", r.rules(), "ratio", mostByRules)
+}
+
+// measure starts everything with one database and loads it. peer is the server that is asked for scores; nil is picketd.
+func measure(ctx context.Context, s *settings, bin, database string, peer *servers.Kind) (list []result, err error) {
+	scorer := picketd
+	if peer != nil {
+		scorer = peer.Folder
+	}
+	dir := filepath.Join(bin, database+"-"+scorer)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -165,15 +261,20 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 		return nil, err
 	}
 	p := &programs{bin: bin, dir: dir}
-	args := []string{"application", "--listen", "unix:" + dir + "/app.sock", "--state", dir, "--sockets", dir, "--models", "examples/fraud/model", "--client-keys", keys, "--any-time", "--protocol", s.protocol}
+	args := []string{"application", "--listen", "unix:" + dir + "/app.sock", "--state", dir, "--sockets", dir, "--models", models, "--client-keys", keys, "--any-time", "--budget", s.budget.String()}
+	dsn := ""
 	if database == "postgresql" {
-		server, dsn, startErr := startPostgreSQL(filepath.Join(dir, "pg"))
-		if startErr != nil {
-			return nil, startErr
+		var server *postgres.Server
+		if server, dsn, err = startPostgreSQL(filepath.Join(dir, "pg")); err != nil {
+			return nil, err
 		}
 		defer func() { err = errors.Join(err, server.Stop()) }()
 		p.group = server.PID()
 		args = append(args, "--dsn", dsn)
+	}
+	simulation := generate.New(generate.Options{Customers: customers})
+	if err := remember(ctx, dir, dsn, simulation); err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }() // before the database
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -184,11 +285,22 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 	if err := listener.Close(); err != nil {
 		return nil, err
 	}
-	if err := p.start("picketd", "--sockets", dir, "--unsigned"); err != nil {
-		return nil, err
-	}
-	if err := wait(ctx, dir+"/control.sock"); err != nil {
-		return nil, err
+	protocol, version := s.protocol, ""
+	if peer == nil {
+		if err := p.start(picketd, "--sockets", dir, "--unsigned"); err != nil {
+			return nil, err
+		}
+		if err := wait(ctx, dir+"/control.sock"); err != nil {
+			return nil, err
+		}
+		args = append(args, "--protocol", protocol)
+	} else {
+		if err := p.besides(ctx, peer); err != nil {
+			return nil, err
+		}
+		defer p.peer.End()
+		protocol, version = "oip", p.peer.Version
+		args = append(args, "--protocol", protocol, "--oip", p.peer.HTTP, "--control", "", "--metrics", "")
 	}
 	if err := p.start("fraud", args...); err != nil {
 		return nil, err
@@ -211,16 +323,11 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(text)
-	simulation := generate.New(generate.Options{Customers: 20_000})
-	rate := postgresRate
-	if database == "sqlite" {
-		rate = sqliteRate
-	}
 	for _, loop := range []struct {
 		name    string
 		rate    float64
 		clients int
-	}{{"closed", 0, s.clients}, {"open", rate, 4 * s.clients}} {
+	}{{"closed", 0, s.clients}, {"open", s.openRate(database), 4 * s.clients}} {
 		n := float64(s.most)
 		if loop.rate > 0 {
 			n = 1.2 * loop.rate
@@ -242,7 +349,7 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 		if err != nil {
 			return nil, err
 		}
-		r := result{Database: database, Loop: loop.name, Rate: loop.rate, Clients: loop.clients, Protocol: s.protocol, Result: answer, CPU: map[string]float64{}}
+		r := result{Database: database, Loop: loop.name, Rate: loop.rate, Clients: loop.clients, Scorer: scorer, Version: version, Protocol: protocol, Budget: s.budget.String(), Result: answer, CPU: map[string]float64{}}
 		// The time before it counted is in both, so what is told for a transaction is a little coarse.
 		all := float64(max(1, answer.Answered)) * (s.length + s.warm).Seconds() / s.length.Seconds()
 		for name, took := range after {
@@ -251,6 +358,24 @@ func measure(ctx context.Context, s *settings, bin, database string) (list []res
 		list = append(list, r)
 	}
 	return list, nil
+}
+
+// remember puts the past into the database.
+func remember(ctx context.Context, dir, dsn string, simulation *generate.Simulation) (err error) {
+	s, err := store.Open(ctx, store.Options{DSN: dsn, Path: filepath.Join(dir, "fraud.db")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var past []store.Past
+	for range historyDays {
+		today := simulation.Day()
+		for i := range today {
+			past = append(past, store.Past{ID: today[i].ID(), Transaction: today[i].Transaction, Fraud: today[i].Fraud()})
+		}
+	}
+	_, err = s.Import(ctx, past)
+	return err
 }
 
 // startPostgreSQL starts a server with an empty database.
@@ -275,6 +400,31 @@ type programs struct {
 	running  []*exec.Cmd
 	names    []string
 	group    int // PostgreSQL's, 0 without
+	peer     *servers.Running
+	peerName string
+}
+
+// besides starts another server with the newest version of the model, under the name by which the application asks for it, and returns when it answers. The caller ends it.
+func (p *programs) besides(ctx context.Context, kind *servers.Kind) error {
+	list, err := scoring.ReadModels(models)
+	if err != nil {
+		return err
+	}
+	newest := list[len(list)-1]
+	p.peerName = kind.Folder
+	if p.peer, err = kind.Start(p.dir, filepath.Join(newest.Path(), "fraud.ubj"), newest.Served()); err != nil {
+		return err
+	}
+	ask, err := scoring.OverOIP(p.peer.HTTP)
+	if err != nil {
+		return err
+	}
+	defer ask.Close()
+	if err := p.peer.Answers(ctx, func(ctx context.Context) error { return ask.Use(ctx, newest) }); err != nil {
+		p.peer.End()
+		return fmt.Errorf("starting %s: %w", kind.Name, err)
+	}
+	return nil
 }
 
 func (p *programs) start(name string, args ...string) error {
@@ -325,6 +475,13 @@ func (p *programs) cpu() (map[string]time.Duration, error) {
 			return nil, err
 		}
 		all[p.names[i]] = one
+	}
+	if p.peer != nil {
+		one, err := p.peer.CPU()
+		if err != nil {
+			return nil, err
+		}
+		all[p.peerName] = one
 	}
 	own, err := versus.CPU(os.Getpid())
 	if err != nil {

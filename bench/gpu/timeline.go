@@ -3,10 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/picket-ml/picket/tensor"
@@ -43,6 +45,7 @@ func (s *subjects) timeline(ctx context.Context, b *backend.Backend, told *[]bac
 			return nil, err
 		}
 	}
+	slices.SortFunc(*told, func(a, b backend.Chunk) int { return cmp.Compare(a.Began, b.Began) }) // not as they were waited for
 	return *told, nil
 }
 

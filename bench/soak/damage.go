@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -503,14 +504,14 @@ func packed(ctx context.Context, scratch string, files map[string][]byte) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for a package: %w", err)
 	}
-	defer os.RemoveAll(dir) // below the folder that is removed at the end
+	defer func() { _ = os.RemoveAll(dir) }() // it lies below the folder that is removed at the end
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			return nil, fmt.Errorf("writing a model: %w", err)
 		}
 	}
 	out := filepath.Join(dir, "..", filepath.Base(dir)+".tar.gz")
-	defer os.Remove(out) // likewise
+	defer func() { _ = os.Remove(out) }() // likewise
 	if _, err := packaging.Build(ctx, packaging.BuildOptions{Name: "soak", Version: "1", Out: out, Variants: []packaging.BuildVariant{{Name: "any", Dir: dir}}}); err != nil {
 		return nil, err
 	}
@@ -525,7 +526,12 @@ func damagePackage(s *specimen, r *rand.Rand, model *specimen) []damaged {
 		flips[i].mayRun = false
 	}
 	list := slices.Concat(s.cuts(packageFile, never), s.nonsense(packageFile, r), flips)
-	manifest, files := opened(content)
+	spaced, files := opened(content)
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(spaced)); err != nil {
+		panic(err) // it was built above
+	}
+	manifest := compact.String()
 	add := func(what, manifest string, files []entry) {
 		list = append(list, damaged{packageFile + ": " + what, map[string][]byte{packageFile: repacked(manifest, files)}, false})
 	}

@@ -28,7 +28,7 @@ func TestConfigurationOfADaemonUnderSystemd(t *testing.T) {
 		{"package", "verify", "x.tar.gz", "--trust", wrong},
 	} {
 		r := picket(t, "", args...)
-		fails(t, r, exitUsage, wrong+": line 1: captures")
+		fails(t, r, exitUsage, wrong+`: line 1: unknown key "captures"`)
 		if strings.Contains(r.stderr, "--help") {
 			t.Errorf("picket %s sends to its help, which has nothing about the file: %s", strings.Join(args, " "), r.stderr)
 		}

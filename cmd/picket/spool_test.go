@@ -179,8 +179,8 @@ func TestSpoolOfTwoKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range n + 1 {
-			r := &capture.Record{Inference: name, Time: time.Unix(1_700_000_000, 0), Model: "fraud", Kind: capture.Explicit}
+		for i := range n + 1 {
+			r := &capture.Record{Inference: fmt.Sprint(name, i), Time: time.Unix(1_700_000_000, 0), Model: "fraud", Kind: capture.Explicit}
 			if err := s.Append(context.Background(), capture.Single(r)); err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestSpoolOfTwoKeys(t *testing.T) {
 	both := writeFile(t, filepath.Join(keys, "both"), text)
 
 	code, out, said := picketSpool("cat", dir, "--identity", files[1])
-	if code != exitFailed || strings.Count(out, `"inference":"new"`) != 2 || strings.Count(out, "\n") != 2 || !strings.Contains(said, "segment 1 of 1 records") || !strings.Contains(said, "none of the identities opens: 1;") {
+	if code != exitFailed || strings.Count(out, `"inference":"new`) != 2 || strings.Count(out, "\n") != 2 || !strings.Contains(said, "segment 1 of 1 records") || !strings.Contains(said, "none of the identities opens: 1;") {
 		t.Errorf("cat with the newer key: %d %s %s", code, out, said)
 	}
 	if code, out, said := picketSpool("cat", dir); code != exitFailed || out != "" || !strings.Contains(said, "segments that are encrypted: 2;") {

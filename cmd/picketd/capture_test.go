@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -227,15 +226,6 @@ func TestCaptureFollowsReloadAndRestart(t *testing.T) {
 		t.Errorf("%d records are on disk", n)
 	}
 	r.stop(t)
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 func wait(t *testing.T, done func() bool) {

@@ -131,6 +131,9 @@ func TestFullDisk(t *testing.T) {
 		st, found := s.Stats(), 0
 		for _, g := range s.Segments() {
 			for b, err := range s.Batches(g) {
+				if errors.As(err, new(*spool.DamageError)) {
+					continue // what there was room for of a batch, whose records count as refused
+				}
 				if err != nil {
 					t.Fatalf("%s: %v", policy, err)
 				}

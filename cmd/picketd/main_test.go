@@ -191,3 +191,12 @@ func (p *process) checkRefused(t *testing.T, code int, says string) {
 		t.Errorf("wrote more than a sentence:\n%s%s", &p.stdout, &p.stderr)
 	}
 }
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -8,6 +8,7 @@ import (
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -231,6 +232,26 @@ func begin(t *testing.T, sockets string, database store.Options, change func(*ap
 	return s
 }
 
+// askOver has the application ask the daemon for scores over one of its interfaces.
+func askOver(t *testing.T, o *application.Options, sockets, protocol string) {
+	t.Helper()
+	lane := o.Scorer
+	var err error
+	switch protocol {
+	case "lane":
+		return
+	case "agent":
+		o.Scorer, err = scoring.OverAgent(filepath.Join(sockets, "agent.sock"))
+	case "oip":
+		o.Scorer, err = scoring.OverOIP("unix:" + filepath.Join(sockets, "oip.sock"))
+	default:
+		t.Fatalf("there is no interface %q", protocol)
+	}
+	if err = errors.Join(err, lane.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // call sends JSON and gives the answer's status and body.
 func (s *setup) call(t *testing.T, method, path string, body any, headers map[string]string) (int, []byte) {
 	t.Helper()
@@ -330,25 +351,14 @@ func TestFlow(t *testing.T) {
 	server := postgres.Start(t)
 	for name, c := range map[string]struct {
 		database store.Options
-		agent    bool
+		protocol string
 	}{
-		"sqlite, lane":      {},
-		"postgresql, agent": {database: store.Options{DSN: server.NewDatabase(t)}, agent: true},
+		"sqlite, lane":      {protocol: "lane"},
+		"postgresql, agent": {database: store.Options{DSN: server.NewDatabase(t)}, protocol: "agent"},
+		"sqlite, oip":       {protocol: "oip"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := begin(t, sockets, c.database, func(o *application.Options) {
-				if !c.agent {
-					return
-				}
-				lane := o.Scorer
-				var err error
-				if o.Scorer, err = scoring.OverAgent(filepath.Join(sockets, "agent.sock")); err != nil {
-					t.Fatal(err)
-				}
-				if err := lane.Close(); err != nil {
-					t.Fatal(err)
-				}
-			})
+			s := begin(t, sockets, c.database, func(o *application.Options) { askOver(t, o, sockets, c.protocol) })
 			list, known := simulated(200, "")
 			state, profile := features.New(), make([]float32, features.Count)
 			model := s.options.Models[len(s.options.Models)-1]
@@ -577,7 +587,21 @@ func TestFailSafe(t *testing.T) {
 		t.Errorf("the causes were %v", causes)
 	}
 	daemon.start(t)
-	eventually(t, "the model scores again", func() bool { return submit().Source == api.ByModel })
+	scores := func() bool { return submit().Source == api.ByModel }
+	eventually(t, "the model scores again", scores)
+	// One that is there and does not answer is worse than one that is gone.
+	if err := daemon.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	goOn := sync.OnceValue(func() error { return daemon.command.Process.Signal(syscall.SIGCONT) })
+	defer goOn() //nolint:errcheck // it is checked below, and only after a failure called here
+	if d := submit(); d.Source != api.ByRules || d.Cause != scoring.Late {
+		t.Errorf("with Picket hanging: %+v", d)
+	}
+	if err := goOn(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the model scores after that", scores)
 }
 
 // TestOneDecision sends the same transactions many times at once, to two application servers over one database, with retries: every answer to an id is the same, and the
@@ -666,6 +690,55 @@ func TestRecovery(t *testing.T) {
 		if d := s.submit(t, list[i]); !d.Recovered || d.Score == nil || *d.Score != want.Probability {
 			t.Fatalf("transaction %d: %+v, want it recovered with the score %v", i, d, want.Probability)
 		}
+	}
+}
+
+// TestImport begins with a past that was decided elsewhere: profiles know it, and nobody decides about it again.
+func TestImport(t *testing.T) {
+	sockets := shortDir(t)
+	picketd(t, sockets)
+	path := filepath.Join(t.TempDir(), "fraud.db")
+	before, err := store.Open(t.Context(), store.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	simulation := generate.New(generate.Options{Seed: 11, Customers: 60})
+	if err := errors.Join(importDays(t.Context(), before, simulation, 10), before.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := begin(t, sockets, store.Options{Path: path}, nil)
+	state, profile := features.New(), make([]float32, features.Count)
+	again := generate.New(generate.Options{Seed: 11, Customers: 60})
+	var first api.Transaction
+	for range 10 {
+		for _, one := range again.Day() {
+			first = one.API(one.ID())
+			state.Observe(&one.Transaction, profile)
+			state.Label(&one.Transaction, one.Fraud())
+		}
+	}
+	for _, one := range again.Day() {
+		in := one.API(one.ID())
+		of, err := features.Of(&in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Observe(&of, profile)
+		want, err := s.options.Scorer.Score(t.Context(), profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := s.submit(t, in); d.Score == nil || *d.Score != want.Probability {
+			t.Fatalf("%s: %+v, want the score %v", in.ID, d, want.Probability)
+		}
+	}
+	if status, text := s.call(t, "POST", api.PathTransactions, first, asClient); status != http.StatusConflict {
+		t.Errorf("an imported transaction: status %d: %s", status, text)
+	}
+	csrf := s.login(t)
+	status, text := s.call(t, "POST", "/api/transactions/"+first.ID+"/truth", api.Truth{Fraud: true}, csrf)
+	if page := into[api.Page](t, text); status != http.StatusOK || page.Fraud == nil || !*page.Fraud || page.Decision.Verdict != "" {
+		t.Errorf("an imported transaction turns out a fraud: status %d: %s", status, text)
 	}
 }
 

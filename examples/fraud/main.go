@@ -20,7 +20,7 @@ func main() {
 		Use: "fraud", Short: "a card is swiped, a decision comes back", Version: version,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), applicationCommand(), frontendCommand(), analystCommand(), generateCommand(), loadCommand(), streamCommand())
+	root.AddCommand(runCommand(), applicationCommand(), frontendCommand(), analystCommand(), importCommand(), generateCommand(), loadCommand(), streamCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
 	if err != nil {

@@ -34,7 +34,7 @@ type runFlags struct {
 	picketd, models, listen, user string
 	dsn, endpoint, bucket         string
 	rate                          float64
-	customers                     int
+	customers, history            int
 	seed                          uint64
 }
 
@@ -59,7 +59,8 @@ Without --bucket, a folder stands for the region, where captured records go.`,
 	c.Flags().StringVar(&f.endpoint, "s3-endpoint", "", "http://HOST:PORT of an S3 store; credentials are where the AWS command line has them")
 	c.Flags().StringVar(&f.bucket, "bucket", "", "the bucket for captured records")
 	c.Flags().Float64Var(&f.rate, "rate", 120, "simulated transactions a second; 0 for none")
-	c.Flags().IntVar(&f.customers, "customers", 3000, "how many customers the simulation has")
+	c.Flags().IntVar(&f.customers, "customers", 1500, "how many customers the simulation has")
+	c.Flags().IntVar(&f.history, "history", 30, "days of the simulation that are in an empty database before the first transaction, so that profiles are full")
 	c.Flags().Uint64Var(&f.seed, "seed", 7, "of the simulation")
 	return c
 }
@@ -67,11 +68,18 @@ Without --bucket, a folder stands for the region, where captured records go.`,
 // run starts everything in order, and ends it in the other one, whatever happens.
 func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 	runtime.LockOSThread() // the daemon is told to end with the thread that started it; see startDaemon
+	at, err := f.address()
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "picket-fraud-")
 	if err != nil {
 		return fmt.Errorf("making a folder for the sockets: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if longest := filepath.Join(dir, "application.sock"); len(longest) > mostOfSocket {
+		return fmt.Errorf("making a folder for the sockets: the path %s is longer than the %d characters that a socket's may have; set TMPDIR to a shorter one", longest, mostOfSocket)
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	began := time.Now()
@@ -88,7 +96,7 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 	if err := daemon.wait(ctx); err != nil {
 		return err
 	}
-	password, err := f.analyst(ctx, dir)
+	password, simulation, err := f.begin(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -109,25 +117,24 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 	a, front := f.servers(dir, around, log)
 	servers.Go(func() { failed <- a.run(ctx) })
 	servers.Go(func() { failed <- front.run(ctx) })
-	trusted, err := f.answers(ctx, filepath.Join(dir, "frontend.pem"), failed)
+	trusted, err := f.answers(ctx, "https://"+at, filepath.Join(dir, "frontend.pem"), failed)
 	if err != nil {
-		return errors.Join(err, daemon.lastLines())
+		return err
 	}
 	fmt.Fprintf(out, `
   Everything answers after %.1f s.
 
     pages      https://%s/
-               (the certificate was made by this machine: tell the browser to go on)
+               (the certificate was made by this machine: tell the browser to go on;
+               from another machine, ssh -L %s:%s HOST first)
     sign in    %s, %s
     sockets    %s     (bin/picket list --sockets ..., bin/picket top)
     logs       %s, %s
     database   %s
 
-`, time.Since(began).Seconds(), f.listen, f.user, password, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database())
+`, time.Since(began).Seconds(), at, port(at), at, f.user, password, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database())
 	if f.rate > 0 {
-		stream := load.Stream{URL: "https://" + f.listen, Key: key, TLS: trusted, Rate: f.rate, Clients: 16}
-		// A day of the simulation goes by in a minute or so; it begins so long ago that the profiles of 30 days fill up before today.
-		simulation := generate.New(generate.Options{Customers: f.customers, Seed: f.seed, Start: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -60)})
+		stream := load.Stream{URL: "https://" + at, Key: key, TLS: trusted, Rate: f.rate, Clients: 16}
 		servers.Go(func() { _ = stream.Run(ctx, simulation) }) // it ends with ctx
 	}
 	fmt.Fprintf(out, "  %s. Ctrl-C ends it.\n", f.streaming())
@@ -140,6 +147,34 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
 	case <-daemon.ended:
 		return errors.Join(errors.New("picketd has ended by itself"), daemon.lastLines())
 	}
+}
+
+// mostOfSocket is how long the path of a Unix socket may be.
+const mostOfSocket = 107
+
+// address is where the pages are, as this machine reaches them. It refuses one that is taken before anything is started.
+func (f *runFlags) address() (string, error) {
+	l, err := net.Listen("tcp", f.listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return "", fmt.Errorf("listening on %s: another program does already, perhaps an earlier `make run`; end that, or take another port: make run RUNFLAGS='--listen 127.0.0.1:9443'", f.listen)
+	}
+	if err != nil {
+		return "", fmt.Errorf("listening on --listen %s: %w", f.listen, err)
+	}
+	at, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		panic("BUG: a listener for TCP has another address")
+	}
+	f.listen = at.String() // port 0 has become a port
+	if at.IP.IsUnspecified() {
+		at = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: at.Port}
+	}
+	return at.String(), l.Close()
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address) // it is a listener's
+	return port
 }
 
 func (f *runFlags) database() string {
@@ -201,23 +236,39 @@ capture:
     version: demonstration
     destinations: [{%s}]
     models:
-      - {model: "*", samples: true, otherwise: allow, outputs: allow, ids: allow}
+      - {model: "*", samples: true, otherwise: allow, outputs: allow, truth: allow, ids: allow}
 %s`, filepath.Join(dir, "state"), destination, to, aws)
 }
 
-// analyst makes the one who may sign in, before the application opens the database.
-func (f *runFlags) analyst(ctx context.Context, dir string) (password string, err error) {
+// begin makes the one who may sign in, before the application opens the database, and the simulation: with a past in an empty database, after the last transaction in another.
+func (f *runFlags) begin(ctx context.Context, dir string) (password string, simulation *generate.Simulation, err error) {
 	password = strings.ToLower(rand.Text()[:16])
 	one, err := application.NewAnalyst(f.user, password)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	s, err := store.Open(ctx, store.Options{DSN: f.dsn, Path: filepath.Join(dir, "fraud.db")})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return password, s.SetAnalyst(ctx, one)
+	last, _, err := s.Last(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	// A day of the simulation goes by in half a minute or so; it begins so long ago that it does not get beyond today soon.
+	const day = 24 * time.Hour
+	start := time.Now().UTC().Truncate(day).AddDate(0, 0, -60-f.history)
+	if !last.IsZero() {
+		start = last.Truncate(day).Add(day)
+	}
+	simulation = generate.New(generate.Options{Customers: f.customers, Seed: f.seed, Start: start})
+	if last.IsZero() && f.rate > 0 {
+		if err := importDays(ctx, s, simulation, f.history); err != nil {
+			return "", nil, err
+		}
+	}
+	return password, simulation, s.SetAnalyst(ctx, one)
 }
 
 // servers are the two, as their commands would start them.
@@ -235,13 +286,13 @@ func (f *runFlags) servers(dir string, around site.Options, log io.Writer) (*app
 }
 
 // answers returns what is needed to trust the front-end, once that answers for the application.
-func (f *runFlags) answers(ctx context.Context, certificate string, failed <-chan error) (*tls.Config, error) {
+func (f *runFlags) answers(ctx context.Context, base, certificate string, failed <-chan error) (*tls.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		config, err := trust(certificate)
 		if err == nil {
-			if err = healthy(ctx, config, "https://"+f.listen); err == nil {
+			if err = healthy(ctx, config, base); err == nil {
 				return config, nil
 			}
 		}

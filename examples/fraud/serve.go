@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -51,7 +52,7 @@ func (d *database) open(ctx context.Context, state string) (*store.Store, error)
 type applicationFlags struct {
 	database
 	listen, state, sockets, models, version, rules, keys, scorer string
-	control, outcomes                                            string
+	control, outcomes, oip                                       string
 	guard                                                        scoring.GuardOptions
 	anyTime, demo                                                bool
 	site                                                         site.Options
@@ -70,7 +71,8 @@ func applicationCommand() *cobra.Command {
 	c.Flags().StringVar(&f.sockets, "sockets", "/run/picket", "the folder with the daemon's sockets")
 	c.Flags().StringVar(&f.control, "control", "control.sock", "the socket over which models are loaded; empty if the operator loads them")
 	c.Flags().StringVar(&f.outcomes, "outcomes", "", "the daemon's socket that is told what became of transactions, such as oip.sock: for a daemon that captures; empty for none")
-	c.Flags().StringVar(&f.scorer, "protocol", "lane", "how scores are asked for: lane or agent")
+	c.Flags().StringVar(&f.scorer, "protocol", "lane", "how scores are asked for: lane, agent or oip")
+	c.Flags().StringVar(&f.oip, "oip", "", "with --protocol oip, who is asked: host:port or unix:/path; the daemon's oip.sock if empty. For another server, with --control ''")
 	c.Flags().StringVar(&f.models, "models", "examples/fraud/model", "the folder with VERSION.json and VERSION/fraud.ubj; the daemon reads it too")
 	c.Flags().StringVar(&f.version, "model", "", "the version to begin with; the newest if empty")
 	c.Flags().StringVar(&f.rules, "rules", "", "a file with the rules that decide without a score; built-in ones if empty")
@@ -167,8 +169,10 @@ func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
 		return scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"))
 	case "agent":
 		return scoring.OverAgent(socketIn(f.sockets, "agent.sock"))
+	case "oip":
+		return scoring.OverOIP(cmp.Or(f.oip, "unix:"+socketIn(f.sockets, "oip.sock")))
 	}
-	return nil, fmt.Errorf("reading --protocol: %q is neither lane nor agent", f.scorer)
+	return nil, fmt.Errorf("reading --protocol: %q is none of lane, agent and oip", f.scorer)
 }
 
 func socketIn(dir, name string) string {

@@ -21,7 +21,7 @@ import (
 // TestGroundTruth records what became of transactions while the daemon is away: when it is back it is told, over each of its
 // interfaces, and its spool has the outcome under the name of the very score that the decision was made of.
 func TestGroundTruth(t *testing.T) {
-	for _, protocol := range []string{"lane", "agent"} {
+	for _, protocol := range []string{"lane", "agent", "oip"} {
 		t.Run(protocol, func(t *testing.T) {
 			sockets := shortDir(t)
 			config := filepath.Join(sockets, "picketd.yaml")
@@ -36,15 +36,7 @@ func TestGroundTruth(t *testing.T) {
 				teller := scoring.NewTeller(filepath.Join(sockets, "oip.sock"))
 				t.Cleanup(teller.Close)
 				o.Teller = teller
-				if protocol == "agent" {
-					if err := o.Scorer.Close(); err != nil {
-						t.Fatal(err)
-					}
-					var err error
-					if o.Scorer, err = scoring.OverAgent(filepath.Join(sockets, "agent.sock")); err != nil {
-						t.Fatal(err)
-					}
-				}
+				askOver(t, o, sockets, protocol)
 			})
 			list, _ := simulated(3, protocol+"-")
 			names := map[string]float32{}

@@ -106,6 +106,7 @@ var moduleRules = []rule{
 	{pkg: "bench/native", imports: everything, native: true, unsafe: true},
 	{pkg: "bench/...", imports: everything},
 	{pkg: "scripts/release", imports: []string{"packaging/signing"}}, // a release is signed as a package is
+	{pkg: "scripts/arm64"},
 	{pkg: "examples/...", imports: []string{"internal/api/...", "examples/...", "lane", "tensor"}, tests: append([]string{"internal/capture", "internal/capture/spool"}, realParts...)},
 
 	// What tests stand on. The benchmarks start the same store.

@@ -21,6 +21,7 @@ type relocationKind struct {
 	resolver bool   // the addend is code that the loader calls
 	thread   bool   // it is about thread-local memory
 	aligned  bool   // it fills an entry of the global offset table
+	bare     bool   // the loader adds the addend to a symbol's address, and linkers give none
 }
 
 // Relocations that the loader of glibc knows and that occur in shared libraries. Copying ones do not,
@@ -43,8 +44,8 @@ var relocationKinds = map[elf.Machine]map[uint32]relocationKind{
 		uint32(elf.R_AARCH64_NONE):         {},
 		uint32(elf.R_AARCH64_ABS64):        {size: 8},
 		uint32(elf.R_AARCH64_ABS32):        {size: 4},
-		uint32(elf.R_AARCH64_GLOB_DAT):     {size: 8, aligned: true},
-		uint32(elf.R_AARCH64_JUMP_SLOT):    {size: 8, aligned: true},
+		uint32(elf.R_AARCH64_GLOB_DAT):     {size: 8, aligned: true, bare: true},
+		uint32(elf.R_AARCH64_JUMP_SLOT):    {size: 8, aligned: true, bare: true},
 		uint32(elf.R_AARCH64_RELATIVE):     {size: 8, relative: true},
 		uint32(elf.R_AARCH64_TLS_DTPMOD64): {size: 8, thread: true, aligned: true},
 		uint32(elf.R_AARCH64_TLS_DTPREL64): {size: 8, thread: true, aligned: true},
@@ -192,6 +193,8 @@ func (in *inspector) readTable(what string, address, size, relative uint64) erro
 				return in.errorf("is damaged: entry %d of %s is about address %#x, which cannot be written", entry, what, target)
 			case kind.aligned && !kind.thread && symbol == 0:
 				return in.errorf("is damaged: entry %d of %s is about no symbol", entry, what)
+			case kind.bare && addend != 0:
+				return in.errorf("is damaged: entry %d of %s is about %#x bytes after a symbol", entry, what, addend)
 			case entry < relative && !kind.relative && known:
 				return in.errorf("is damaged: entry %d of %s is counted as relative and is not", entry, what)
 			case kind.relative && (symbol != 0 || !in.inImage(addend)), kind.resolver && (symbol != 0 || !in.runnable(addend)):

@@ -111,6 +111,14 @@ type Memory struct {
 	TransparentHugePages string `json:"transparent_huge_pages"`
 }
 
+// Usable is how many bytes the process may use: what the machine has, or its control groups allow; 0 if unknown.
+func (m *Memory) Usable() uint64 {
+	if group := m.Cgroup; group.Bytes > 0 && (m.Total == 0 || group.Bytes < m.Total) {
+		return group.Bytes
+	}
+	return m.Total
+}
+
 // Limit is an amount of memory that may not be exceeded. The zero value is
 // "unknown"; then Reason says why.
 type Limit struct {

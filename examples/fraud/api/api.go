@@ -221,7 +221,7 @@ type Statistics struct {
 	QueueLimit int `json:"queue_limit"`
 	// Database is "postgresql" or "sqlite".
 	Database string `json:"database"`
-	// Scorer is "lane" or "agent".
+	// Scorer is how scores are asked for: "lane", "agent" or "oip".
 	Scorer string `json:"scorer"`
 }
 

@@ -12,6 +12,7 @@ import (
 
 var (
 	errOther = errors.New("this id was used for another transaction; give each one its own")
+	errPast  = errors.New("this transaction came with the history that was imported, and was decided elsewhere")
 	errBusy  = errors.New("too many transactions wait to be stored; send the same again in a second")
 	errDB    = errors.New("the transaction could not be stored; send the same again, and it will be decided once")
 )
@@ -116,6 +117,9 @@ func (s *Server) known(ctx context.Context, id string, t *features.Transaction) 
 		}
 		if r.Transaction != *t {
 			return nil, errOther
+		}
+		if r.Imported {
+			return nil, errPast
 		}
 		if r.Decision != nil {
 			return &r.Decision.Decision, nil

@@ -100,7 +100,7 @@ func (s *Server) sendError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		refuse(w, http.StatusNotFound, "there is no transaction of this id")
-	case errors.Is(err, errOther), errors.Is(err, errNoChallenge):
+	case errors.Is(err, errOther), errors.Is(err, errPast), errors.Is(err, errNoChallenge):
 		refuse(w, http.StatusConflict, err.Error())
 	case errors.Is(err, errBusy), errors.Is(err, errDB):
 		w.Header().Set("Retry-After", "1")
@@ -136,7 +136,7 @@ func (s *Server) postTransaction(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	took := time.Since(began)
-	s.stats.answered(took, time.Duration(d.ScoreMicroseconds)*time.Microsecond)
+	s.stats.answered(took, d)
 	w.Header().Set(api.HeaderLatency, strconv.FormatInt(took.Microseconds(), 10))
 	reply(w, d)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/picket-ml/picket/examples/fraud/api"
+	"github.com/picket-ml/picket/examples/fraud/scoring"
 )
 
 // seconds is over how many seconds statistics go that are of now.
@@ -37,16 +38,19 @@ func newStatistics() *statistics {
 	}
 }
 
-// answered counts an answer and how long it took, of which scoring took a part.
-func (s *statistics) answered(took, scoring time.Duration) {
+// answered counts an answer and how long it took, of which scoring took a part, unless no score was asked for.
+func (s *statistics) answered(took time.Duration, d *api.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Within the range, so that there is no error.
 	_ = s.latency.Current.RecordValue(min(max(1, took.Microseconds()), longest))
-	_ = s.scoring.Current.RecordValue(min(max(1, scoring.Microseconds()), longest))
 	s.count[s.now]++
+	if d.Cause == scoring.Open || d.Cause == scoring.Busy {
+		return
+	}
+	_ = s.scoring.Current.RecordValue(min(max(1, d.ScoreMicroseconds), longest))
 	s.took[s.now] += took
-	s.scored[s.now] += scoring
+	s.scored[s.now] += time.Duration(d.ScoreMicroseconds) * time.Microsecond
 }
 
 // decided counts a new decision.

@@ -34,7 +34,7 @@ func application(t *testing.T, name string) (*httptest.Server, *atomic.Int64) {
 		}
 		count.Add(1)
 		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("X-From", name)
+		w.Header().Set(api.HeaderLatency, name) // a header that comes through
 		w.Header().Set("X-Host", r.Host)
 		w.Header().Set("X-Forwarded", strings.Join(r.Header.Values("X-Forwarded-For"), ","))
 		_, _ = w.Write(body)
@@ -90,7 +90,7 @@ func TestBalance(t *testing.T) {
 		if answer.StatusCode != http.StatusOK || string(text) != body {
 			t.Fatalf("customer %d: status %d, %s", customer, answer.StatusCode, text)
 		}
-		return answer.Header.Get("X-From")
+		return answer.Header.Get(api.HeaderLatency)
 	}
 	for customer := range 120 {
 		of[customer] = ask(customer)
@@ -189,6 +189,56 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestPass shows what an application server is told of a transaction: what it looks at, and who has sent it; nothing that a client made up.
+func TestPass(t *testing.T) {
+	var got http.Header
+	var host string
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == api.PathHealth {
+			return
+		}
+		got, host = r.Header, r.Host
+		w.Header().Set("Retry-After", "7")
+		w.Header().Set("Set-Cookie", "a=b")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(behind.Close)
+	s := front(t, frontend.Options{Applications: []string{behind.Listener.Addr().String()}})
+	request, err := http.NewRequest("POST", s.URL+api.PathTransactions+"?x=1", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed := map[string]string{"Authorization": "Bearer x", "Content-Type": "application/json", "Cookie": "c=d", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", api.HeaderCSRF: "token"}
+	for name, value := range passed {
+		request.Header.Set(name, value)
+	}
+	for _, name := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "X-Evil"} {
+		request.Header.Set(name, "10.0.0.1")
+	}
+	request.Header.Set("Connection", "X-Evil")
+	answer, err := s.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") != "7" || answer.Header.Get("Set-Cookie") != "" || answer.Header.Get("Content-Security-Policy") == "" {
+		t.Errorf("the answer is %d with %v", answer.StatusCode, answer.Header)
+	}
+	for name, value := range passed {
+		if got.Get(name) != value {
+			t.Errorf("the application was told %s: %q, want %q", name, got.Get(name), value)
+		}
+	}
+	for _, name := range []string{"X-Real-Ip", "Forwarded", "X-Evil", "User-Agent"} {
+		if got.Get(name) != "" {
+			t.Errorf("the application was told %s: %q", name, got.Get(name))
+		}
+	}
+	if got.Get("X-Forwarded-For") != "127.0.0.1" || len(got.Values("X-Forwarded-For")) != 1 || host != s.Listener.Addr().String() {
+		t.Errorf("the application was told that %v asks %s", got.Values("X-Forwarded-For"), host)
+	}
+}
+
 // TestBusy shows that no more requests are under way than may be.
 func TestBusy(t *testing.T) {
 	entered, release := make(chan struct{}, 1), make(chan struct{})
@@ -231,7 +281,7 @@ func TestCertificate(t *testing.T) {
 		t.Error(err)
 	}
 	server := frontend.HTTP(http.NotFoundHandler(), pair)
-	if server.TLSConfig.MinVersion < tls.VersionTLS12 || server.ReadHeaderTimeout == 0 || server.IdleTimeout == 0 {
+	if server.TLSConfig.MinVersion < tls.VersionTLS12 || server.ReadHeaderTimeout == 0 || server.ReadTimeout == 0 || server.WriteTimeout == 0 || server.IdleTimeout == 0 {
 		t.Error("the server has no limits")
 	}
 }

@@ -1,58 +1,65 @@
 package frontend
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses bounds how many addresses are remembered. With more, those that were not heard of for a while are forgotten; with more at once, all are.
-const maxAddresses = 100_000
+const (
+	// maxAddresses bounds how many addresses are remembered. When more are heard of within a minute, those of the minute before are forgotten early.
+	maxAddresses = 100_000
+	// remembered is how long an address is remembered at least; its allowance is whole again by then.
+	remembered = time.Minute
+)
 
-// limits counts requests by address.
+// limits counts requests by address. Forgetting is one step, however many there are: two generations take turns.
 type limits struct {
-	perSecond float64
+	perSecond rate.Limit
 	burst     int
-	mu        sync.Mutex
-	of        map[string]*limited
-}
 
-type limited struct {
-	limiter *rate.Limiter
-	last    time.Time
+	mu          sync.Mutex
+	now, before map[netip.Addr]*rate.Limiter
+	turned      time.Time // when now began
 }
 
 func newLimits(perSecond float64, burst int) *limits {
-	return &limits{perSecond: perSecond, burst: burst, of: map[string]*limited{}}
+	return &limits{perSecond: rate.Limit(perSecond), burst: burst, now: map[netip.Addr]*rate.Limiter{}, turned: time.Now()}
 }
 
-func (l *limits) allow(address string) bool {
+func (l *limits) allow(address netip.Addr) bool {
 	if l.perSecond < 0 {
 		return true
 	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	one := l.of[address]
-	if one == nil {
-		if len(l.of) >= maxAddresses {
-			l.forget(now)
-		}
-		one = &limited{limiter: rate.NewLimiter(rate.Limit(l.perSecond), l.burst)}
-		l.of[address] = one
+	if len(l.now) >= maxAddresses/2 || now.Sub(l.turned) > remembered {
+		l.before, l.now, l.turned = l.now, map[netip.Addr]*rate.Limiter{}, now
 	}
-	one.last = now
-	return one.limiter.AllowN(now, 1)
+	one := l.now[address]
+	if one == nil {
+		if one = l.before[address]; one == nil {
+			one = rate.NewLimiter(l.perSecond, l.burst)
+		}
+		l.now[address] = one
+	}
+	return one.AllowN(now, 1)
 }
 
-func (l *limits) forget(now time.Time) {
-	for address, one := range l.of {
-		if now.Sub(one.last) > time.Minute {
-			delete(l.of, address)
+// addressOf is whose requests are counted together: an address, or of IPv6 the network of 64 bits that one customer of a provider has at least. What has none, such as a Unix socket, is one.
+func addressOf(remote string) netip.Addr {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	address := at.Addr().Unmap().WithZone("")
+	if address.Is6() {
+		if network, err := address.Prefix(64); err == nil {
+			return network.Addr()
 		}
 	}
-	if len(l.of) >= maxAddresses {
-		clear(l.of)
-	}
+	return address
 }

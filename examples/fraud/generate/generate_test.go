@@ -97,6 +97,23 @@ func TestFormats(t *testing.T) {
 	}
 	text := write(func(w io.Writer) generate.Writer { return generate.NewCSV(w, true) })
 	binary := write(func(w io.Writer) generate.Writer { return generate.NewParquet(w, true) })
+	again, simulation := []generate.Transaction{}, generate.New(generate.Options{Seed: 3, Customers: 60})
+	for len(again) < n {
+		again = append(again, simulation.Day()...)
+	}
+	read := 0
+	if err := generate.ReadCSV(bytes.NewReader(text.Bytes()), func(id string, got features.Transaction, fraud bool) error {
+		want := again[read]
+		wantID := want.ID()
+		want.Key = features.Key(wantID) // of an id that was read
+		if id != wantID || got != want.Transaction || fraud != want.Fraud() {
+			return fmt.Errorf("transaction %d is read as %s, %+v, %v, want %s, %+v, %v", read, id, got, fraud, wantID, want.Transaction, want.Fraud())
+		}
+		read++
+		return nil
+	}); err != nil || read != n {
+		t.Fatalf("%d transactions are read: %v", read, err)
+	}
 	lines, err := csv.NewReader(text).ReadAll()
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +169,42 @@ func TestFormats(t *testing.T) {
 			if got != want {
 				t.Fatalf("row %d, %s: %q in Parquet, %q in CSV", i, name, got, want)
 			}
+		}
+	}
+}
+
+// TestReadCSV shows what may be left out, and what is refused, with the line.
+func TestReadCSV(t *testing.T) {
+	const head = "country,latitude,longitude,id,time,customer,terminal,merchant,device,cents,channel,merchant_category"
+	const good = "PT,38.72,-9.14,t-1,2026-03-01T10:15:30.250+02:00,17,204,51,17001,4250,chip,grocery"
+	read := func(text string) (list []features.Transaction, err error) {
+		err = generate.ReadCSV(strings.NewReader(text), func(_ string, one features.Transaction, fraud bool) error {
+			if fraud {
+				return errors.New("a fraud of which nobody has spoken")
+			}
+			list = append(list, one)
+			return nil
+		})
+		return list, err
+	}
+	list, err := read(head + "\n" + good + "\n")
+	if err != nil || len(list) != 1 || list[0].Amount != 4250 || time.UnixMilli(list[0].At).UTC().Hour() != 8 || list[0].Latitude != 38_720_000 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for name, c := range map[string]struct{ text, says string }{
+		"nothing":            {"", "empty"},
+		"a column too few":   {strings.Replace(head, "cents", "euros", 1) + "\n" + good, "cents"},
+		"a field too few":    {head + "\n" + strings.TrimSuffix(good, ",grocery"), "line 2"},
+		"no amount":          {head + "\n" + good + "\n" + strings.Replace(good, "4250", "", 1), "line 3"},
+		"a negative amount":  {head + "\n" + strings.Replace(good, "4250", "-1", 1), "cents"},
+		"a large number":     {head + "\n" + strings.Replace(good, "17001", "4294967296", 1), "device"},
+		"no time":            {head + "\n" + strings.Replace(good, "2026-03-01", "yesterday", 1), "time"},
+		"nowhere":            {head + "\n" + strings.Replace(good, "38.72", "NaN", 1), "latitude"},
+		"an unknown channel": {head + "\n" + strings.Replace(good, "chip", "pigeon", 1), "channel"},
+		"an open quote":      {head + "\n\"" + good, "quote"},
+	} {
+		if list, err := read(c.text); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %+v, %v, want a refusal that says %q", name, list, err, c.says)
 		}
 	}
 }

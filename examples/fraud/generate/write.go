@@ -30,7 +30,7 @@ type Writer interface {
 
 // NewCSV writes a header and a line for each transaction; a missing number is empty.
 func NewCSV(w io.Writer, withProfile bool) Writer {
-	c := &csv{to: bufio.NewWriterSize(w, 1<<20)}
+	c := &csvFile{to: bufio.NewWriterSize(w, 1<<20)}
 	names := columns
 	if withProfile {
 		names = append(names[:len(names):len(names)], features.Names()...)
@@ -45,12 +45,12 @@ func NewCSV(w io.Writer, withProfile bool) Writer {
 	return c
 }
 
-type csv struct {
+type csvFile struct {
 	to   *bufio.Writer
 	line []byte // what is not written yet
 }
 
-func (c *csv) Write(t *Transaction, profile []float32) error {
+func (c *csvFile) Write(t *Transaction, profile []float32) error {
 	a := t.API(t.ID())
 	b := c.line
 	b = append(b, a.ID...)
@@ -82,7 +82,7 @@ func (c *csv) Write(t *Transaction, profile []float32) error {
 	return err
 }
 
-func (c *csv) Close() error {
+func (c *csvFile) Close() error {
 	if _, err := c.to.Write(c.line); err != nil { // the header of a file without lines
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/picket-ml/picket/examples/fraud/api"
 	"github.com/picket-ml/picket/examples/fraud/generate"
+	"github.com/picket-ml/picket/examples/fraud/scoring"
 )
 
 // Options say what is sent.
@@ -50,7 +51,7 @@ type Result struct {
 	// Application is how long the application server had the transactions, by its own clock, and Scoring how long it waited for the scores.
 	Application api.Quantiles `json:"application_us"`
 	Scoring     api.Quantiles `json:"scoring_us"`
-	// ScoringShare is the part of all latency that was spent waiting for scores.
+	// ScoringShare is the part of the latency that was spent waiting for scores, of the transactions for which one was asked for: not those that the breaker or the queue kept from it. Nor are these in Scoring.
 	ScoringShare float64 `json:"scoring_share"`
 	// Verdicts counts answers by verdict, and ByRules those of the fail-safe by cause.
 	Verdicts map[string]int64 `json:"verdicts"`
@@ -197,12 +198,15 @@ func (r *recorder) send(ctx context.Context, client *http.Client, o *Options, on
 	if a.Source == string(api.ByRules) {
 		r.byRules[a.Cause]++
 	}
-	r.tookAll += took
-	r.scoredAll += time.Duration(a.Took) * time.Microsecond
 	application, _ := strconv.ParseInt(header.Get(api.HeaderLatency), 10, 64) // 0 where it is not there
 	// Within the range, so that there is no error.
 	_ = r.latency.RecordValue(within(took.Microseconds()))
 	_ = r.application.RecordValue(within(application))
+	if a.Cause == scoring.Open || a.Cause == scoring.Busy {
+		return
+	}
+	r.tookAll += took
+	r.scoredAll += time.Duration(a.Took) * time.Microsecond
 	_ = r.scoring.RecordValue(within(a.Took))
 }
 

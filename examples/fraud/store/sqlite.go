@@ -64,7 +64,7 @@ func (d *sqlite) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-func (d *sqlite) commit(ctx context.Context, server string, batch []*write) error {
+func (d *sqlite) commit(ctx context.Context, batch []*write) error {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (d *sqlite) commit(ctx context.Context, server string, batch []*write) erro
 	for _, w := range batch {
 		var result sql.Result
 		if t := w.transaction; t != nil {
-			result, err = transaction.ExecContext(ctx, w.id, server, w.stored, t.At, t.Customer, t.Terminal, t.Merchant, t.Device, t.Amount, t.Channel, t.Category, string(t.Country[:]), t.Latitude, t.Longitude)
+			result, err = transaction.ExecContext(ctx, w.id, w.server, w.stored, t.At, t.Customer, t.Terminal, t.Merchant, t.Device, t.Amount, t.Channel, t.Category, string(t.Country[:]), t.Latitude, t.Longitude)
 		} else {
 			if w.refused() {
 				continue

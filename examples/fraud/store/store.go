@@ -38,6 +38,8 @@ type Record struct {
 	ID          string
 	Transaction features.Transaction
 	Stored      time.Time
+	// Imported says that it came with the history and was decided elsewhere.
+	Imported bool
 	// Decision is nil as long as there is none.
 	Decision *Decision
 	// Truth is nil as long as it is not known.
@@ -73,7 +75,7 @@ func (r *Record) Entry() api.Entry {
 // database is what differs between the two.
 type database interface {
 	// commit stores a batch durably, or nothing of it, and fills in what became of each write.
-	commit(ctx context.Context, server string, batch []*write) error
+	commit(ctx context.Context, batch []*write) error
 	close()
 }
 
@@ -103,6 +105,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Server == "" {
 		o.Server = "a"
 	}
+	if o.Server == imported {
+		return nil, fmt.Errorf("opening the database: a server cannot be called %q, which is what the transactions of an import have for their server", imported)
+	}
 	if o.Queue == 0 {
 		o.Queue = 4096
 	}
@@ -118,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.migrate(ctx, o, dialect); err != nil {
 		return nil, errors.Join(err, s.shut())
 	}
-	s.writer = newWriter(s.hot, s.server, o.Queue)
+	s.writer = newWriter(s.hot, o.Queue)
 	return s, nil
 }
 
@@ -166,7 +171,7 @@ func (s *Store) shut() error {
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.PingContext(ctx) }
 
-const recordColumns = `t.id, t.stored, t.at, t.customer, t.terminal, t.merchant, t.device, t.amount, t.channel, t.category, t.country, t.latitude, t.longitude,
+const recordColumns = `t.id, t.server, t.stored, t.at, t.customer, t.terminal, t.merchant, t.device, t.amount, t.channel, t.category, t.country, t.latitude, t.longitude,
 	d.verdict, d.status, d.score, d.source, d.cause, d.model, d.reasons, d.profile, d.decided, d.score_us, d.decide_us, d.recovered, d.expires, d.attempts, d.refused, d.inference,
 	f.fraud, f.at, f.analyst`
 
@@ -189,7 +194,7 @@ func scan(into func(...any) error) (*Record, error) {
 	var (
 		r                                                            Record
 		stored                                                       int64
-		country                                                      string
+		server, country                                              string
 		verdict, status, source, cause, model, reasons, refused      sql.NullString
 		inference                                                    sql.NullString
 		score                                                        sql.NullFloat64
@@ -199,14 +204,14 @@ func scan(into func(...any) error) (*Record, error) {
 		analyst                                                      sql.NullString
 	)
 	t := &r.Transaction
-	if err := into(&r.ID, &stored, &t.At, &t.Customer, &t.Terminal, &t.Merchant, &t.Device, &t.Amount, &t.Channel, &t.Category, &country, &t.Latitude, &t.Longitude,
+	if err := into(&r.ID, &server, &stored, &t.At, &t.Customer, &t.Terminal, &t.Merchant, &t.Device, &t.Amount, &t.Channel, &t.Category, &country, &t.Latitude, &t.Longitude,
 		&verdict, &status, &score, &source, &cause, &model, &reasons, &profile, &decided, &scoreTook, &decideTook, &recovered, &expires, &attempts, &refused, &inference,
 		&fraud, &labelled, &analyst); err != nil {
 		return nil, err
 	}
 	t.Key = features.Key(r.ID)
 	copy(t.Country[:], country)
-	r.Stored = time.UnixMicro(stored).UTC()
+	r.Stored, r.Imported = time.UnixMicro(stored).UTC(), server == imported
 	if verdict.Valid {
 		d := &Decision{Decision: api.Decision{
 			Transaction: r.ID, Verdict: api.Verdict(verdict.String), Status: api.Status(status.String), Source: api.Source(source.String), Cause: cause.String, Model: model.String, Inference: inference.String,
@@ -289,16 +294,17 @@ type Past struct {
 	Server      string
 	Stored      int64 // microseconds
 	Transaction features.Transaction
-	Decided     bool
-	Fraud       bool
+	// Decided is true of what was imported, too: nobody waits for a decision about it.
+	Decided bool
+	Fraud   bool
 }
 
 // History gives each transaction whose own time is not before since, and that was stored after a time, in the order of arrival.
 func (s *Store) History(ctx context.Context, since, storedAfter time.Time, each func(*Past) error) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT t.id, t.server, t.stored, t.at, t.customer, t.terminal, t.merchant, t.device, t.amount, t.channel, t.category, t.country, t.latitude, t.longitude,
-		CASE WHEN d.id IS NULL THEN 0 ELSE 1 END, COALESCE(f.fraud, 0)
+		CASE WHEN d.id IS NULL AND t.server <> $3 THEN 0 ELSE 1 END, COALESCE(f.fraud, 0)
 		FROM transactions t LEFT JOIN decisions d ON d.id = t.id LEFT JOIN truths f ON f.id = t.id
-		WHERE t.at >= $1 AND t.stored > $2 ORDER BY t.stored`, since.UnixMilli(), storedAfter.UnixMicro())
+		WHERE t.at >= $1 AND t.stored > $2 ORDER BY t.stored`, since.UnixMilli(), storedAfter.UnixMicro(), imported)
 	if err != nil {
 		return fmt.Errorf("reading history: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ func TestStores(t *testing.T) {
 		"a decision of another":        anothersDecision,
 		"list":                         list,
 		"history":                      history,
+		"import":                       imports,
 		"challenge":                    challenge,
 		"attempts at once":             attemptsAtOnce,
 		"expiry":                       expiry,
@@ -379,6 +381,50 @@ func list(t *testing.T, o store.Options) {
 		if store.IsPlace(bad) {
 			t.Errorf("%q is taken for a place", bad)
 		}
+	}
+}
+
+// imports stores a past twice, among transactions of today: it is decided, as far as History says, and known to be imported; its frauds are known.
+func imports(t *testing.T, o store.Options) {
+	s := open(t, o)
+	ids, list := some(80)
+	own, err := s.Put(ids[79], &list[79])
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, own)
+	past := make([]store.Past, 79)
+	for i := range past {
+		past[i] = store.Past{ID: ids[i], Transaction: list[i], Fraud: i%7 == 0}
+	}
+	for _, want := range []int{79, 0} {
+		if n, err := s.Import(t.Context(), past); err != nil || n != want {
+			t.Fatalf("%d are new, want %d: %v", n, want, err)
+		}
+	}
+	if n, err := s.Import(t.Context(), []store.Past{{ID: ids[79], Transaction: list[79], Fraud: true}}); err != nil || n != 0 {
+		t.Fatalf("one that is there is imported: %d, %v", n, err)
+	}
+	seen := 0
+	if err := s.History(t.Context(), time.Time{}, time.Time{}, func(p *store.Past) error {
+		i := slices.Index(ids, p.ID)
+		if i < 0 || p.Transaction != list[i] || p.Decided != (i < 79) || p.Fraud != (i%7 == 0 || i == 79) {
+			return fmt.Errorf("history has %+v at %d", p, i)
+		}
+		seen++
+		return nil
+	}); err != nil || seen != 80 {
+		t.Fatalf("history has %d: %v", seen, err)
+	}
+	for id, want := range map[string]bool{ids[3]: true, ids[79]: false} {
+		if r, err := s.Find(t.Context(), id); err != nil || r.Imported != want || r.Decision != nil {
+			t.Errorf("%s is %+v, %v", id, r, err)
+		}
+	}
+	o.Server = "import"
+	if again, err := store.Open(t.Context(), o); err == nil {
+		_ = again.Close()
+		t.Error("a server is called as imports are")
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 // write is a row of transactions, or of decisions, on its way into the database.
 type write struct {
 	id          string
+	server      string                // of a transaction: who stores it
 	transaction *features.Transaction // nil for a decision
 	decision    *Decision
 	reasons     string // in JSON
@@ -60,7 +61,6 @@ func (w Write) Wait(ctx context.Context) (inserted bool, err error) {
 // writer commits what waits, as much as there is at once.
 type writer struct {
 	db      database
-	server  string
 	ended   chan struct{}
 	mu      sync.Mutex
 	wake    chan struct{} // has room for one
@@ -72,8 +72,8 @@ type writer struct {
 	took    *hdrhistogram.Histogram // of commits since Commits was asked, in microseconds
 }
 
-func newWriter(db database, server string, limit int) *writer {
-	w := &writer{db: db, server: server, limit: limit, ended: make(chan struct{}), wake: make(chan struct{}, 1), took: newHistogram()}
+func newWriter(db database, limit int) *writer {
+	w := &writer{db: db, limit: limit, ended: make(chan struct{}), wake: make(chan struct{}, 1), took: newHistogram()}
 	go w.run()
 	return w
 }
@@ -82,7 +82,7 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_
 
 // Put begins to store a transaction. It never waits: with too many under way it fails with ErrBusy. The transaction must not change until Wait has returned.
 func (s *Store) Put(id string, t *features.Transaction) (Write, error) {
-	w := &write{id: id, transaction: t, done: make(chan struct{})}
+	w := &write{id: id, server: s.server, transaction: t, done: make(chan struct{})}
 	return Write{w}, s.writer.add(w, s.writer.limit)
 }
 
@@ -168,7 +168,7 @@ func (w *writer) run() {
 	for batch := w.take(); batch != nil; batch = w.take() {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-		err := w.db.commit(ctx, w.server, batch)
+		err := w.db.commit(ctx, batch)
 		cancel()
 		took := time.Since(began)
 		w.mu.Lock()

@@ -30,7 +30,7 @@ func traced(dir string) error {
 			defer s.disk.Unlock()
 			fmt.Printf(disktrace.Marker+format+"\n", args...)
 		}
-		append := func(n, bytes int, explicitly bool) error {
+		add := func(n, bytes int, explicitly bool) error {
 			e := sample(n)
 			if explicitly {
 				e = explicit(n)
@@ -44,12 +44,12 @@ func traced(dir string) error {
 		}
 		from := int(s.Stats().Accepted)
 		for n := from; n < from+12; n++ {
-			if err := append(n, 3000, n%3 == 0); err != nil {
+			if err := add(n, 3000, n%3 == 0); err != nil {
 				return err
 			}
 		}
 		// Beside its record, and in whole blocks past the kernel's cache.
-		if err := errors.Join(append(from+12, 100<<10, false), append(from+13, 60<<10, false)); err != nil {
+		if err := errors.Join(add(from+12, 100<<10, false), add(from+13, 60<<10, false)); err != nil {
 			return err
 		}
 		for n := range 8 {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestControl(t *testing.T) {
 		Version: "1.2", Started: time.Now().Add(-time.Hour), HostJSON: func() []byte { return []byte(`{"a":1}`) },
 		Sockets: []Socket{{"agent", "/a.sock"}},
 	}}, map[string]*copyModel{
-		"fraud": {signature: rowsOf3, properties: engine.Properties{Inline: true, Variant: "x86-64-v3", Version: "7"}},
+		"fraud": {signature: rowsOf3, properties: engine.Properties{Inline: true, Variant: "x86-64-v3", Version: "7", Devices: []string{"GPU-x"}}},
 		"fails": {signature: rowsOf3, onRun: func() error { return errTest }},
 	})
 	if _, err := f.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "fails", Url: "fails"}); err != nil {
@@ -31,7 +32,7 @@ func TestControl(t *testing.T) {
 	checkStatus(t, "a run that fails", err, codes.Internal)
 
 	explained, err := f.control.Explain(t.Context(), &controlapi.ExplainRequest{Name: "fraud"})
-	if err != nil || explained.GetChosen() != "copy" || len(explained.GetCandidates()) != 1 || !explained.Candidates[0].GetChosen() || explained.Candidates[0].GetReason() == "" {
+	if err != nil || explained.GetChosen() != "copy" || len(explained.GetCandidates()) != 1 || !explained.Candidates[0].GetChosen() || explained.Candidates[0].GetReason() == "" || !slices.Equal(explained.GetGpus(), []string{"GPU-x"}) {
 		t.Errorf("Explain answers %v, %v", explained, err)
 	}
 	settings := map[string]string{}
@@ -40,7 +41,7 @@ func TestControl(t *testing.T) {
 	}
 	want := map[string]string{
 		"backend": "", "expected_rows": "1", "instances": "2", "threads": "2", "max_batch_rows": "64", "batch_delay": "0s", "max_queue": "1024",
-		"timeout": "0s", "pin": "false", "explain": "false", "priority": "normal", "cores": "", "provider": "",
+		"timeout": "0s", "pin": "false", "explain": "false", "priority": "normal", "cores": "", "provider": "", "gpus": "",
 	}
 	if !maps.Equal(settings, want) {
 		t.Errorf("it is run with %v, want %v", settings, want)
@@ -60,7 +61,7 @@ func TestControl(t *testing.T) {
 	}
 	l := fraud.GetLatency()
 	if fraud.GetName() != "fraud" || fraud.GetVersion() != "7" || fraud.GetRequests() != 3 || fraud.GetRows() != 6 || fraud.GetInlineRuns() != 3 || len(fraud.GetErrors()) != 0 ||
-		l.GetCount() != 3 || l.GetP50Us() <= 0 || l.GetP50Us() > l.GetP99Us() || l.GetP99Us() > l.GetMaxUs() || l.GetMeanUs() <= 0 {
+		!slices.Equal(fraud.GetGpus(), []string{"GPU-x"}) || len(fails.GetGpus()) != 0 || l.GetCount() != 3 || l.GetP50Us() <= 0 || l.GetP50Us() > l.GetP99Us() || l.GetP99Us() > l.GetMaxUs() || l.GetMeanUs() <= 0 {
 		t.Errorf("the working model has the counters %v", fraud)
 	}
 

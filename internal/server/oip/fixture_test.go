@@ -35,11 +35,12 @@ type copyModel struct {
 	signature engine.Signature
 	onRun     func() error // but at warm-up; may block
 	warm      bool
+	gpus      []string
 }
 
 func (m *copyModel) Signature() engine.Signature { return m.signature }
 func (m *copyModel) Properties() engine.Properties {
-	return engine.Properties{Inline: m.onRun == nil, Version: "7"}
+	return engine.Properties{Inline: m.onRun == nil, Version: "7", Devices: m.gpus}
 }
 func (m *copyModel) NewInstance() (engine.Instance, error) { return copyInstance{m}, nil }
 func (m *copyModel) Close() error                          { return nil }

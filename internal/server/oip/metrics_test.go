@@ -269,7 +269,9 @@ func others(t *testing.T) []prometheus.Collector {
 // TestMetricsAreDocumented compares docs/metrics.md with what is exported: names,
 // types, labels, and the values of the labels that have few.
 func TestMetricsAreDocumented(t *testing.T) {
-	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": standard()["rows"]}, engine.ModelOptions{})
+	rows := standard()["rows"]
+	rows.gpus = []string{"GPU-x"}
+	f := start(t, Options{Collectors: others(t)}, map[string]*copyModel{"rows": rows}, engine.ModelOptions{})
 	text, families := f.scrape(t)
 	found, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {

@@ -88,8 +88,8 @@ function page(path: string) {
   if (path === "/terminal") return <Terminal />;
   if (path === "/site") return <Site />;
   if (path.startsWith("/transactions/")) {
-    const id = decodeURIComponent(path.slice("/transactions/".length));
-    return <TransactionPage key={id} id={id} />;
+    const id = decoded(path.slice("/transactions/".length));
+    if (id) return <TransactionPage key={id} id={id} />;
   }
   return (
     <section class="empty">
@@ -99,6 +99,15 @@ function page(path: string) {
       </p>
     </section>
   );
+}
+
+/** decoded is a part of a path as it was meant, or empty where it means nothing. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
 }
 
 function Connection() {

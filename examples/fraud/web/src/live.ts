@@ -14,6 +14,8 @@ export const recent = signal<Entry[]>([]); // newest first
 export const statistics = signal<Statistics | null>(null);
 export const history = signal<Statistics[]>([]); // oldest first, one a second
 export const model = signal<ModelState | null>(null);
+/** outcome is the last transaction of which something became known: its challenge was answered, or the ground truth recorded. */
+export const outcome = signal<Entry | null>(null);
 /** points is read by the timeline on each frame; it is no signal, as nothing else is drawn for a point. */
 export const points: Point[] = [];
 
@@ -90,6 +92,7 @@ function flush(): void {
 }
 
 function change(e: Entry): void {
+  outcome.value = e;
   const at = recent.value.findIndex((o) => o.transaction.id === e.transaction.id);
   if (at >= 0) recent.value = recent.value.with(at, e);
 }

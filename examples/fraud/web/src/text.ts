@@ -5,12 +5,15 @@ const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+const zoned = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZoneName: "short" });
 
 export const amount = (cents: number) => money.format(cents / 100);
 export const count = (n: number) => whole.format(n);
 export const short = (n: number) => (n < 10000 ? whole.format(n) : compact.format(n));
 export const timeOf = (iso: string) => clock.format(new Date(iso));
 export const dateOf = (iso: string) => day.format(new Date(iso));
+/** momentOf has the zone, which an analyst in another one needs. */
+export const momentOf = (iso: string) => zoned.format(new Date(iso));
 
 /** score has as many digits as tell something: 0.0031, 0.42, 0.9987. */
 export function score(p: number | null): string {
@@ -22,7 +25,7 @@ export function score(p: number | null): string {
 
 export function micros(us: number): [string, string] {
   if (us < 1000) return [whole.format(us), "µs"];
-  if (us < 1_000_000) return [(us / 1000).toFixed(us < 10_000 ? 2 : 1), "ms"];
+  if (us < 1_000_000) return [(us / 1000).toFixed(us < 10_000 ? 2 : us < 100_000 ? 1 : 0), "ms"];
   return [(us / 1_000_000).toFixed(2), "s"];
 }
 

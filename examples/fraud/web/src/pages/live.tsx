@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Entry, Quantiles, Statistics, Verdict } from "../api";
 import { api, sentenceOf } from "../api";
 import { connection, history, model, recent, statistics } from "../live";
@@ -28,7 +28,7 @@ export function Live() {
         <Figure name="Answered within" value={now ? p99 : "–"} unit={`${p99Unit} for 99 of 100`}>
           <Spark values={past.map((s) => s.latency_us.p99)} label="The 99th percentile of the latency" />
         </Figure>
-        <Figure name="Scoring takes" value={now ? scoring : "–"} unit={`${scoringUnit}, ${now ? (now.scoring_share * 100).toFixed(1) : "–"}% of it`}>
+        <Figure name="Scoring takes" value={now ? scoring : "–"} unit={`${scoringUnit}, ${now ? (now.scoring_share * 100).toFixed(1) : "–"}% of the time`}>
           <Spark values={past.map((s) => s.scoring_us.p50)} label="The median time of a score" />
         </Figure>
         <Split now={now} />
@@ -121,6 +121,8 @@ function Feed({ paused }: { paused: boolean }) {
   const [kept, setKept] = useState<Entry[] | null>(null);
   const [error, setError] = useState("");
   const [held, setHeld] = useState<Entry[]>([]);
+  const [before, setBefore] = useState("");
+  const earlier = useRef(false);
   // While it is paused, the rows stay where they are.
   const flowing = recent.value;
   if (!paused && held !== flowing) setHeld(flowing);
@@ -133,16 +135,19 @@ function Feed({ paused }: { paused: boolean }) {
       setKept(null);
       return;
     }
-    // The stream has a sample of all decisions; those of one kind are asked for, again and again.
+    // The stream has a sample of all decisions; those of one kind are asked for, again and again, unless somebody looks at earlier ones.
     let ended = false;
     const look = async () => {
       try {
-        const entries = (await api.decisions(v)).entries ?? [];
-        if (!ended) setKept(entries);
+        const d = await api.decisions(v);
+        if (ended || earlier.current) return;
+        setKept(d.entries ?? []);
+        setBefore(d.before ?? "");
       } catch (err) {
         if (!ended) setError(sentenceOf(err));
       }
     };
+    earlier.current = false;
     void look();
     const timer = paused ? undefined : setInterval(() => void look(), 3000);
     return () => {
@@ -150,6 +155,18 @@ function Feed({ paused }: { paused: boolean }) {
       clearInterval(timer);
     };
   }, [v, paused]);
+
+  async function more() {
+    earlier.current = true;
+    setError("");
+    try {
+      const d = await api.decisions(v || undefined, before);
+      setKept([...(kept ?? []), ...(d.entries ?? [])]);
+      setBefore(d.before ?? "");
+    } catch (err) {
+      setError(sentenceOf(err));
+    }
+  }
 
   return (
     <section class="card feed">
@@ -163,6 +180,7 @@ function Feed({ paused }: { paused: boolean }) {
           ))}
         </div>
       </div>
+      <Find />
       {error && <p class="error" role="alert">{error}</p>}
       <div class="scroll" tabIndex={0} role="region" aria-label="Decisions, newest first">
         <table>
@@ -172,15 +190,16 @@ function Feed({ paused }: { paused: boolean }) {
               <th scope="col">Verdict</th>
               <th scope="col" class="n">Amount</th>
               <th scope="col" class="n">Score</th>
-              <th scope="col" class="spare">Why</th>
+              <th scope="col" class="spare">What, or why</th>
             </tr>
           </thead>
           <tbody>
-            {entries.slice(0, 40).map((e) => (
+            {(kept ?? entries.slice(0, 40)).map((e) => (
               <tr key={e.transaction.id}>
                 <td>
-                  <a href={`#/transactions/${encodeURIComponent(e.transaction.id)}`} aria-label={`Transaction ${e.transaction.id}`}>
+                  <a href={`#/transactions/${encodeURIComponent(e.transaction.id)}`}>
                     {timeOf(e.transaction.time)}
+                    <span class="visually-hidden">, transaction {e.transaction.id}</span>
                   </a>
                 </td>
                 <td>
@@ -194,8 +213,31 @@ function Feed({ paused }: { paused: boolean }) {
           </tbody>
         </table>
         {entries.length === 0 && <p class="empty">{v === "" ? "Nothing was decided yet. Send a transaction from the terminal, or start the stream of generated ones." : "There are none of these yet."}</p>}
+        {kept && before && (
+          <p class="more">
+            <button onClick={() => void more()}>Show earlier ones</button>
+          </p>
+        )}
       </div>
     </section>
+  );
+}
+
+/** Find goes to the page of a transaction by its id, such as one that a customer asks about. */
+function Find() {
+  const id = useRef<HTMLInputElement>(null);
+  return (
+    <form
+      class="find"
+      role="search"
+      onSubmit={(e) => {
+        e.preventDefault();
+        location.hash = `/transactions/${encodeURIComponent(id.current!.value.trim())}`;
+      }}
+    >
+      <input ref={id} type="search" aria-label="Find a transaction by its id" placeholder="Find a transaction by its id" required maxLength={64} spellcheck={false} autocomplete="off" autocapitalize="none" />
+      <button>Find</button>
+    </form>
   );
 }
 
@@ -203,7 +245,8 @@ function why(e: Entry): string {
   const d = e.decision;
   if (d.source === "rules") return `Rules decided: ${causes[d.cause ?? ""] ?? d.cause ?? ""}`;
   const first = d.reasons?.find((r) => r.contribution > 0) ?? d.reasons?.[0];
-  return first?.text ?? "";
+  // What is approved has no reasons.
+  return first?.text ?? `${e.transaction.category}, ${e.transaction.country}, ${e.transaction.channel}`;
 }
 
 const quantiles: [keyof Quantiles, string][] = [
@@ -252,6 +295,8 @@ function Latency({ now }: { now: Statistics | null }) {
   );
 }
 
+const interfaces: Record<string, string> = { lane: "the lane", agent: "the agent's interface", oip: "Open Inference" };
+
 function Health({ now }: { now: Statistics }) {
   const rules = Object.entries(now.by_rules ?? {}).filter(([, n]) => n > 0);
   return (
@@ -273,7 +318,7 @@ function Health({ now }: { now: Statistics }) {
       <div>
         <dt>Through</dt>
         <dd>
-          {now.scorer === "lane" ? "the lane" : now.scorer}, {now.database === "postgresql" ? "PostgreSQL" : now.database === "sqlite" ? "SQLite" : now.database}
+          {interfaces[now.scorer] ?? now.scorer}, {now.database === "postgresql" ? "PostgreSQL" : now.database === "sqlite" ? "SQLite" : now.database}
         </dd>
       </div>
     </dl>

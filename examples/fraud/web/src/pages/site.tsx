@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, sentenceOf, type Capture, type ModelState, type WAN } from "../api";
 import { history, model, statistics } from "../live";
-import { bytes, count, dateOf, number, score, short, since } from "../text";
+import { bytes, count, dateOf, score, short, since } from "../text";
 import { Spark } from "../parts/charts";
 
 export function Site() {
@@ -44,7 +44,12 @@ export function Site() {
 }
 
 // Of the figures of a version, those that tell most in a line.
-const worth = ["roc_auc", "average_precision", "frauds_stopped", "honest_denied"];
+const worth: [name: string, text: string, show: (v: number) => string][] = [
+  ["roc_auc", "ROC AUC", (v) => v.toFixed(3)],
+  ["average_precision", "Average precision", (v) => v.toFixed(3)],
+  ["frauds_stopped", "Frauds stopped", (v) => `${(100 * v).toFixed(1)}%`],
+  ["honest_denied", "Honest denied", (v) => `${(100 * v).toFixed(3)}%`],
+];
 
 function Models({ state }: { state: ModelState | null }) {
   const [busy, setBusy] = useState("");
@@ -70,7 +75,7 @@ function Models({ state }: { state: ModelState | null }) {
   }
 
   const known = new Set((state?.versions ?? []).flatMap((v) => Object.keys(v.figures ?? {})));
-  const figures = worth.filter((f) => known.has(f));
+  const figures = worth.filter(([f]) => known.has(f));
   return (
     <section class="card models">
       <div class="head">
@@ -89,11 +94,11 @@ function Models({ state }: { state: ModelState | null }) {
             <tr>
               <th scope="col">Version</th>
               <th scope="col">Trained</th>
-              {figures.map((f) => (
-                <th key={f} scope="col" class="n">{f.replaceAll("_", " ")}</th>
+              {figures.map(([f, text]) => (
+                <th key={f} scope="col" class="n spare">{text}</th>
               ))}
-              <th scope="col" class="n">2nd factor from</th>
-              <th scope="col" class="n">Denied from</th>
+              <th scope="col" class="n spare">2nd factor from</th>
+              <th scope="col" class="n spare">Denied from</th>
               <th scope="col" class="n">Scored</th>
               <th scope="col">
                 <span class="visually-hidden">Put it in place</span>
@@ -105,11 +110,11 @@ function Models({ state }: { state: ModelState | null }) {
               <tr key={v.version} aria-current={v.version === state?.current ? "true" : undefined}>
                 <th scope="row">{v.version}</th>
                 <td>{dateOf(v.trained)}</td>
-                {figures.map((f) => (
-                  <td key={f} class="n">{v.figures?.[f] === undefined ? "–" : number(Number(v.figures[f].toPrecision(3)))}</td>
+                {figures.map(([f, , show]) => (
+                  <td key={f} class="n spare">{v.figures?.[f] === undefined ? "–" : show(v.figures[f])}</td>
                 ))}
-                <td class="n">{score(v.challenge_from)}</td>
-                <td class="n">{score(v.deny_from)}</td>
+                <td class="n spare">{score(v.challenge_from)}</td>
+                <td class="n spare">{score(v.deny_from)}</td>
                 <td class="n">{count(state?.scored?.[v.version] ?? 0)}</td>
                 <td class="n">
                   {v.version === state?.current ? (

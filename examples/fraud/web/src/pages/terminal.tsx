@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, categories, sentenceOf, session, type Channel, type Decision, type Transaction } from "../api";
 import { model, refreshModel } from "../live";
-import { amount, causes, duration } from "../text";
+import { amount, causes, duration, score as scoreOf, states, words } from "../text";
 import { Challenge } from "../parts/challenge";
 import { currentOf } from "../parts/charts";
 import { Gauge, Reasons, StatusText, VerdictMark } from "../parts/verdict";
@@ -12,6 +12,12 @@ const stories = [
   ["abroad", "Suddenly abroad"],
   ["testing", "A stolen card, tested"],
 ] as const;
+
+/** said is the decision in a sentence, for those to whom it is read. */
+function said(d: Decision): string {
+  const score = d.score === null ? "" : ` The probability of fraud is ${scoreOf(d.score)}.`;
+  return `${words[d.verdict]}${d.verdict === "challenge" ? `: ${states[d.status].toLowerCase()}` : ""}.${score}`;
+}
 
 const channels: [Channel, string][] = [
   ["chip", "Chip"],
@@ -141,19 +147,19 @@ export function Terminal() {
           </fieldset>
           <label>
             Customer
-            <input {...field("customer")} type="number" min="0" max="4294967295" required />
+            <input {...field("customer")} type="number" inputMode="numeric" min="1" max="4294967295" required />
           </label>
           <label>
             Card or device
-            <input {...field("device")} type="number" min="0" max="4294967295" required />
+            <input {...field("device")} type="number" inputMode="numeric" min="1" max="4294967295" required />
           </label>
           <label>
             Terminal
-            <input {...field("terminal")} type="number" min="0" max="4294967295" required />
+            <input {...field("terminal")} type="number" inputMode="numeric" min="1" max="4294967295" required />
           </label>
           <label>
             Merchant
-            <input {...field("merchant")} type="number" min="0" max="4294967295" required />
+            <input {...field("merchant")} type="number" inputMode="numeric" min="1" max="4294967295" required />
           </label>
           <label>
             Category
@@ -181,8 +187,9 @@ export function Terminal() {
         </button>
       </form>
 
-      <section class="card receipt" ref={result} aria-live="polite" aria-labelledby="receipt-title">
+      <section class="card receipt" ref={result} aria-labelledby="receipt-title">
         <h2 id="receipt-title">Decision</h2>
+        <p class="visually-hidden" role="status">{decision ? said(decision) : ""}</p>
         {error && <p class="error" role="alert">{error}</p>}
         {!decision && !error && (
           <div class="empty">

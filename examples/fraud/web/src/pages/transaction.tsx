@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, Failure, sentenceOf, type Page } from "../api";
-import { model, refreshModel } from "../live";
-import { amount, causes, dateOf, duration, number, timeOf } from "../text";
+import { model, outcome, refreshModel } from "../live";
+import { amount, causes, duration, momentOf, number } from "../text";
 import { Challenge } from "../parts/challenge";
 import { currentOf } from "../parts/charts";
 import { Gauge, Reasons, StatusText, VerdictMark } from "../parts/verdict";
@@ -25,6 +25,11 @@ export function TransactionPage({ id }: { id: string }) {
     void refreshModel();
     void load();
   }, []);
+  // Another analyst may record something, and the customer's time may end.
+  const changed = outcome.value;
+  useEffect(() => {
+    if (changed?.transaction.id === id) void load();
+  }, [changed]);
 
   async function record(fraud: boolean) {
     setError("");
@@ -52,6 +57,15 @@ export function TransactionPage({ id }: { id: string }) {
   }
 
   const { transaction: t, decision: d } = page;
+  if (!d.verdict) {
+    return (
+      <section class="empty">
+        <h1>{amount(t.amount)}, {momentOf(t.time)}</h1>
+        <p>Transaction <span class="mono">{t.id}</span> has no decision here: it came with the history that was imported, or is being decided right now.</p>
+        <a href="#/live">Back to the decisions</a>
+      </section>
+    );
+  }
   const version = model.value?.versions?.find((v) => v.version === d.model) ?? currentOf(model.value);
   return (
     <article class="transaction">
@@ -86,7 +100,7 @@ export function TransactionPage({ id }: { id: string }) {
           </button>
         </div>
         <p class="muted small" role="status">
-          {page.labelled ? `Recorded as ${page.fraud ? "fraud" : "no fraud"} by ${page.by}, ${timeOf(page.labelled)}.` : "Nothing was recorded yet."}
+          {page.labelled ? `Recorded as ${page.fraud ? "fraud" : "no fraud"} by ${page.by}, ${momentOf(page.labelled)}.` : "Nothing was recorded yet."}
         </p>
         <p class="error" role="alert">{error}</p>
       </section>
@@ -100,14 +114,18 @@ export function TransactionPage({ id }: { id: string }) {
             <p class="muted small">To the right is what speaks for fraud, to the left what speaks against it, in log-odds: exact contributions of the features.</p>
           </>
         ) : (
-          d.source === "model" && <p class="muted">The model was loaded without explanations, so there are no reasons.</p>
+          d.source === "model" && (
+            <p class="muted">
+              {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "The model was loaded without explanations, so there are no reasons."}
+            </p>
+          )
         )}
       </section>
 
       <section class="card">
         <h2>Facts</h2>
         <dl class="facts">
-          <Fact name="When">{dateOf(t.time)}, {timeOf(t.time)}</Fact>
+          <Fact name="When">{momentOf(t.time)}</Fact>
           <Fact name="Paid by">{t.channel}</Fact>
           <Fact name="Customer">{t.customer}</Fact>
           <Fact name="Card or device">{t.device}</Fact>
@@ -129,19 +147,17 @@ export function TransactionPage({ id }: { id: string }) {
         <h2>Profile</h2>
         <p class="muted">What was known of the customer, the terminal, the merchant and the device in that moment: the features that the score was made of.</p>
         {page.profile && page.profile.length > 0 ? (
-          <table>
-            <tbody>
-              {page.profile.map((f) => (
-                <tr key={f.name}>
-                  <th scope="row">
-                    {f.text}
-                    <small class="muted mono">{f.name}</small>
-                  </th>
-                  <td class="n">{number(f.value)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+          <dl>
+            {page.profile.map((f) => (
+              <div key={f.name}>
+                <dt>
+                  {f.text}
+                  <small class="muted mono">{f.name}</small>
+                </dt>
+                <dd class="n">{number(f.value)}</dd>
+              </div>
+            ))}
+          </dl>
         ) : (
           <p class="muted">It is not kept.</p>
         )}

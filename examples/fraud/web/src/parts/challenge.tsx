@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, sentenceOf, session, type Decision, type Transaction } from "../api";
+import { api, sentenceOf, session, type Decision, type OneTimeCode, type Transaction } from "../api";
 import { amount } from "../text";
 
 const refusals: Record<string, string> = {
@@ -14,12 +14,33 @@ export function Challenge({ transaction, decision, onDecision, onClose }: { tran
   const input = useRef<HTMLInputElement>(null);
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
-  const [shown, setShown] = useState("");
+  const [shown, setShown] = useState<OneTimeCode | null>(null);
   const left = useCountdown(decision.factor?.expires);
   useEffect(() => {
     dialog.current!.showModal();
     input.current!.focus();
   }, []);
+  const over = left === 0;
+  useEffect(() => {
+    if (!over) return;
+    setError("The time is up.");
+    // Within a second or two the application denies the transaction.
+    let ended = false;
+    const look = async () => {
+      try {
+        const d = (await api.page(transaction.id)).decision;
+        if (!ended) onDecision(d);
+        if (!ended && d.status !== "waiting") dialog.current?.close();
+      } catch {
+        // It is asked again.
+      }
+    };
+    const timer = setInterval(() => void look(), 1500);
+    return () => {
+      ended = true;
+      clearInterval(timer);
+    };
+  }, [over]);
 
   async function submit(e: SubmitEvent) {
     e.preventDefault();
@@ -43,7 +64,7 @@ export function Challenge({ transaction, decision, onDecision, onClose }: { tran
 
   async function look() {
     try {
-      setShown((await api.oneTime(transaction.customer)).code);
+      setShown(await api.oneTime(transaction.customer));
     } catch (err) {
       setError(sentenceOf(err));
     }
@@ -66,15 +87,19 @@ export function Challenge({ transaction, decision, onDecision, onClose }: { tran
           <button type="button" class="quiet" onClick={() => dialog.current!.close()}>
             Later
           </button>
-          <button class="primary" disabled={busy}>
-            Confirm
+          <button class="primary" disabled={busy || over}>
+            {busy ? "Checking…" : "Confirm"}
           </button>
         </div>
         {session.value?.demo && (
           <div class="authenticator">
             {shown ? (
               <p>
-                The customer's authenticator shows <output class="code-shown">{shown}</output>
+                The customer's authenticator shows <output class="code-shown">{shown.code}</output>
+                <br />
+                <a class="small" href={shown.uri}>
+                  Add it to an authenticator of yours
+                </a>
               </p>
             ) : (
               <button type="button" class="quiet" onClick={() => void look()}>
