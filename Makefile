@@ -155,7 +155,7 @@ vet-windows: ## picket and picketd compile and vet for Windows
 	$(GO) build -o .cache/windows/ ./cmd/picket ./cmd/picketd; \
 	$(GO) vet -overlay $(CURDIR)/.cache/windows/no-tests.json $$($(GO) list -deps -f '{{with .Module}}{{if .Main}}{{$$.ImportPath}}{{end}}{{end}}' ./cmd/...)
 
-test-windows: ## the archive for Windows, and its programs answering under Wine: in a console and as a service (needs Debian's wine64)
+test-windows: ## the archive for Windows, and its programs answering under Wine (needs Debian's wine64)
 	scripts/test-windows.sh
 
 # The kernels for arm64 in C, emulated: as a core of 2012 with all tests, and with those of the kernels as one of 2019, which has dot products and half precision.

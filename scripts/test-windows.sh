@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Makes the archive for Windows as it is released, and has what is in it answer under Debian's Wine: as a program of the console, stopped by
-# Ctrl-C, and as a service, installed, started, asked, stopped and removed by picketd itself. 300 predictions by the agent's interface and by
-# HTTP are compared with XGBoost's. Minutes the first time: not a part of make test, which compiles for Windows (make vet-windows).
+# Makes the archive for Windows as it is released, and has what is in it answer under Debian's Wine, as a program of the console that Ctrl-C
+# stops. 300 predictions by the agent's interface and by HTTP are compared with XGBoost's. Minutes the first time: not a part of make test, which compiles for Windows (make vet-windows).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -98,12 +97,3 @@ wait "$daemon" || fail "the daemon did not end well"
 daemon=
 grep -q 'msg=stopped' "$work/console.log" || fail "the daemon did not say that it has stopped"
 echo "  console: all 300 predictions are XGBoost's, by the agent's interface and by HTTP; stopped by Ctrl-C with exit code 0"
-
-"$wine" 'C:\picket\picketd.exe' service install --account 'NT AUTHORITY\LocalService' >"$work/service.log" 2>&1
-"$wine" net start picketd >>"$work/service.log" 2>&1
-ready
-ask
-"$wine" net stop picketd >>"$work/service.log" 2>&1
-! curl -fs -o "$work/ready" "http://127.0.0.1:$port/v2/health/ready" || fail "the service answers after it was stopped"
-"$wine" 'C:\picket\picketd.exe' service uninstall >>"$work/service.log" 2>&1
-echo "  service: installed, started, the same 300 predictions, stopped, removed"
