@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/durable"
-	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // checkpointVersion is that of the form of the file.

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/durable"
-	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // disk is a Destination: the same tree as in S3, below a directory.
