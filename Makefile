@@ -26,7 +26,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell scripts/version.sh 
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # The parts of `make test`. bootstrap and fixtures prepare; the quick checks come before the long tests.
-TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 test-generated fuzz-short
+TEST_PARTS := fmt tidy vet lint test-race test-plain test-families test-procs test-nocgo test-arm64 vet-windows test-generated fuzz-short
 # Those that wait more than they compute, for servers, installations and limits of time, and some that keep one processor busy: one after the other, beside
 # those above.
 BESIDE_PARTS := test-units test-clients test-signing test-pipeline test-web test-bench-page test-fleet test-formats test-cloud test-runbooks soak-short test-compile test-neon test-sanitize
@@ -146,6 +146,17 @@ test-nocgo:
 # The other machine we run on: its files must at least compile and vet here, and with them those for builds without C.
 test-arm64:
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+# The other system, for which there are the two programs: they and what they are made of, without the tests, which are Linux's.
+vet-windows: ## picket and picketd compile and vet for Windows
+	@mkdir -p .cache/windows; find $(CURDIR) -path $(CURDIR)/.cache -prune -o -name '*_test.go' -print | \
+		awk 'BEGIN { printf "{\"Replace\": {" } { printf "%s\"%s\": \"\"", (NR > 1 ? ", " : ""), $$0 } END { print "}}" }' >.cache/windows/no-tests.json
+	export GOOS=windows GOARCH=amd64 CGO_ENABLED=0; \
+	$(GO) build -o .cache/windows/ ./cmd/picket ./cmd/picketd; \
+	$(GO) vet -overlay $(CURDIR)/.cache/windows/no-tests.json $$($(GO) list -deps -f '{{with .Module}}{{if .Main}}{{$$.ImportPath}}{{end}}{{end}}' ./cmd/...)
+
+test-windows: ## the archive for Windows, and its programs answering under Wine (needs Debian's wine64)
+	scripts/test-windows.sh
 
 # The kernels for arm64 in C, emulated: as a core of 2012 with all tests, and with those of the kernels as one of 2019, which has dot products and half precision.
 # CC is for what the tests compile, too. Then what runs without C.

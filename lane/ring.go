@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/internal/ring"
@@ -27,7 +24,7 @@ func (s *session) greetForRing(deadline time.Time, spins *ring.Spins) error {
 	h, payload, descriptors, err := s.readWelcome()
 	defer func() {
 		for _, fd := range descriptors {
-			unix.Close(fd)
+			closeDescriptor(fd)
 		}
 	}()
 	if err != nil {
@@ -55,7 +52,7 @@ func (s *session) greetForRing(deadline time.Time, spins *ring.Spins) error {
 // readWelcome reads the one frame that answers a hello, and what came with it. The
 // descriptors are the caller's to close, after an error too.
 func (s *session) readWelcome() (h lanewire.Header, payload []byte, descriptors []int, err error) {
-	buffer, control := make([]byte, lanewire.MaxMessage+1), make([]byte, syscall.CmsgSpace(4*4))
+	buffer, control := make([]byte, lanewire.MaxMessage+1), make([]byte, controlSize)
 	got := 0
 	for {
 		n, controls, _, _, err := s.conn.ReadMsgUnix(buffer[got:], control)
@@ -66,14 +63,10 @@ func (s *session) readWelcome() (h lanewire.Header, payload []byte, descriptors 
 			return h, nil, descriptors, io.EOF
 		}
 		got += n
-		messages, err := syscall.ParseSocketControlMessage(control[:controls])
+		more, err := descriptorsIn(control[:controls])
+		descriptors = append(descriptors, more...)
 		if err != nil {
 			return h, nil, descriptors, fmt.Errorf("reading what came with the daemon's greeting: %w", err)
-		}
-		for i := range messages {
-			if rights, err := syscall.ParseUnixRights(&messages[i]); err == nil { // others are not ours
-				descriptors = append(descriptors, rights...)
-			}
 		}
 		if got < lanewire.HeaderSize {
 			continue

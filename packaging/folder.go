@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // OpenFolder is Open for a package that was unpacked by others: its files are read from root, which stays the caller's,
@@ -91,7 +93,7 @@ func openEntry(root *os.Root, name string) (*entry, func(), error) {
 		return nil, nil, bad("%s is no plain file", name)
 	}
 	// Without O_NONBLOCK a pipe put in the file's place in the meantime would hold the reader up.
-	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|osfile.NoFollow, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading an unpacked package: %w", err)
 	}

@@ -42,6 +42,8 @@ need systemd sh -c 'command -v systemd-analyze && command -v systemd-socket-acti
 need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
 need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdlib.h
 need qemu-user command -v qemu-aarch64
+# The archive for Windows.
+need zip command -v zip
 
 # The pages of the fraud application are tried in a real browser.
 need chromium command -v chromium

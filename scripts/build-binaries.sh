@@ -30,7 +30,8 @@ linux/amd64 | linux/arm64)
 		command -v "$CC" >/dev/null || { echo "there is no $CC, which compiles C for $platform: install Debian's gcc for it, or set CC" >&2; exit 1; }
 	fi
 	;;
-*) echo "nothing is released for $platform: linux/amd64 and linux/arm64 are" >&2; exit 1 ;;
+windows/amd64) export CGO_ENABLED=0 ;;
+*) echo "nothing is released for $platform: linux/amd64, linux/arm64 and windows/amd64 are" >&2; exit 1 ;;
 esac
 
 version=${VERSION:-$(scripts/version.sh)}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a release: for each platform an archive, for Linux Debian packages as well, what is in them (SPDX), what has changed, the
+# Makes a release: for each platform an archive (a zip for Windows), for Linux Debian packages as well, what is in them (SPDX), what has changed, the
 # digests of all of it, and a signature over everything, which model_signing and `go run ./scripts/release verify` check.
 #
 #   scripts/release.sh DIR            with RELEASE_KEY=key.pem it is signed
@@ -9,7 +9,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-platforms=(${PLATFORMS:-linux/amd64 linux/arm64})
+platforms=(${PLATFORMS:-linux/amd64 linux/arm64 windows/amd64})
 
 if [ "${1:-}" = --check ]; then
 	out=$(realpath "${2:?say which release}")
@@ -52,11 +52,20 @@ for platform in "${platforms[@]}"; do
 	cp README.md CHANGELOG.md LICENSE "$folder/"
 	cp docs/*.md "$folder/docs/"
 	cp docs/formats/*.md "$folder/docs/formats/"
-	cp internal/config/example.yaml "$folder/picketd.yaml"
 	"$work/release" sbom --name "picket-$os-$arch" --version "$VERSION" "$work/$os-$arch"/* >"$out/$name.spdx.json"
 	cp "$out/$name.spdx.json" "$folder/sbom.spdx.json"
 	mkdir -p "$folder/bin" "$folder/completions"
 	cp "$work/$os-$arch"/* "$folder/bin/"
+	if [ "$os" = windows ]; then
+		cp cmd/picketd/picketd_windows.yaml "$folder/picketd.yaml"
+		cp internal/config/example.yaml "$folder/example.yaml"
+		"$tool" completion powershell >"$folder/completions/picket.ps1"
+		# The time of a file in a zip is without a zone and in steps of two seconds.
+		find "$folder" -exec touch -d "@$((SOURCE_DATE_EPOCH & ~1))" {} +
+		(cd "$work/folder" && find "$name" -type f | sort | zip -X -9 -q -@ "$out/$name.zip")
+		continue
+	fi
+	cp internal/config/example.yaml "$folder/picketd.yaml"
 	cp -r deploy/systemd "$folder/"
 	"$tool" man -o "$folder/man"
 	for shell in bash zsh fish; do "$tool" completion $shell >"$folder/completions/picket.$shell"; done

@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
+	"github.com/picket-ml/picket/internal/commandline"
+	"github.com/picket-ml/picket/internal/config"
 )
 
 // daemonFlags are for the commands that talk to the daemon. They may be written before the command too.
@@ -28,7 +28,7 @@ type daemonFlags struct {
 
 func addDaemonFlags(root *cobra.Command, getenv func(string) string) *daemonFlags {
 	f := &daemonFlags{}
-	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
+	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(getenv(config.EnvSockets), config.DefaultSockets()), "the daemon's socket directory, `DIR`, or tcp://HOST:PORT; also $PICKET_SOCKETS")
 	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
 	return f
 }
@@ -38,7 +38,7 @@ type daemon struct {
 	agent   agentapi.AgentClient
 	control controlapi.ControlClient
 	conn    *grpc.ClientConn
-	socket  string // that is connected to
+	place   commandline.Place // that is connected to
 	timeout time.Duration
 
 	mu      sync.Mutex
@@ -51,30 +51,29 @@ func (f *daemonFlags) dial() (*daemon, error) {
 	if f.timeout <= 0 {
 		return nil, usage("--timeout %v leaves no time for an answer; it must be above 0", f.timeout)
 	}
-	dir, err := filepath.Abs(f.sockets)
+	place, err := commandline.PlaceOf(f.sockets, "agent.sock")
 	if err != nil {
-		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
+		return nil, err
 	}
-	return dialSocket(filepath.Join(dir, "agent.sock"), f.timeout)
+	return dialPlace(place, f.timeout)
 }
 
 // dialControl prepares a connection for loading and unloading: to the socket for that where there is one which this user may write
 // to, else to the agent's, where it may be allowed too.
 func (f *daemonFlags) dialControl() (*daemon, error) {
-	dir, err := filepath.Abs(f.sockets)
+	place, err := commandline.PlaceOf(f.sockets, "control.sock")
 	if err != nil {
-		return nil, fmt.Errorf("finding the socket directory %s: %w", f.sockets, err)
+		return nil, err
 	}
-	socket := filepath.Join(dir, "control.sock")
-	if f.timeout <= 0 || unix.Access(socket, unix.W_OK) != nil {
+	if f.timeout <= 0 || place.IsPort() || !mayWrite(place.Address) {
 		return f.dial()
 	}
-	return dialSocket(socket, f.timeout)
+	return dialPlace(place, f.timeout)
 }
 
-// dialSocket prepares a connection to a gRPC socket of the daemon.
-func dialSocket(socket string, timeout time.Duration) (_ *daemon, err error) {
-	d := &daemon{socket: socket, timeout: timeout}
+// dialPlace prepares a connection to where the daemon speaks gRPC.
+func dialPlace(place commandline.Place, timeout time.Duration) (_ *daemon, err error) {
+	d := &daemon{place: place, timeout: timeout}
 	d.conn, err = grpc.NewClient("passthrough:///picketd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(d.connect),
@@ -82,7 +81,7 @@ func dialSocket(socket string, timeout time.Duration) (_ *daemon, err error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("preparing to connect to %s: %w", d.socket, err)
+		return nil, fmt.Errorf("preparing to connect to %s: %w", place.Address, err)
 	}
 	d.agent, d.control = agentapi.NewAgentClient(d.conn), controlapi.NewControlClient(d.conn)
 	return d, nil
@@ -90,7 +89,7 @@ func dialSocket(socket string, timeout time.Duration) (_ *daemon, err error) {
 
 func (d *daemon) connect(ctx context.Context, _ string) (net.Conn, error) {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", d.socket)
+	conn, err := dialer.DialContext(ctx, d.place.Network, d.place.Address)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dialErr = err

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/oserror"
 	"github.com/picket-ml/picket/lane"
 )
 
@@ -26,8 +25,10 @@ type laneModel struct {
 func askLane(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), d.timeout)
 	defer cancel()
-	path := filepath.Join(filepath.Dir(d.socket), "lane.sock")
-	client, err := lane.Dial(ctx, path, lane.Options{Timeout: d.timeout})
+	if d.place.IsPort() {
+		return nil, usage("the lane has no port: give --sockets the daemon's socket directory, or ask with --protocol agent or oip")
+	}
+	client, err := lane.Dial(ctx, d.place.Beside("lane.sock").Address, lane.Options{Timeout: d.timeout})
 	m := &laneModel{client: client, doing: doing, timeout: d.timeout}
 	if err != nil {
 		return nil, m.explain(err)
@@ -73,7 +74,7 @@ func (m *laneModel) explain(err error) *failure {
 	switch said.Code {
 	case lane.Unavailable:
 		code, message = exitUnreachable, oneLine(said.Error())
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, fs.ErrNotExist) || oserror.Refused(err) {
 			message += "; start the daemon with picketd, or name its directory with --sockets"
 		}
 	case lane.NotFound:

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/commandline"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -101,7 +102,7 @@ func startMigrated(t *testing.T, config, socket string) *daemon {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	d, err := dialSocket(socket, time.Minute)
+	d, err := dialPlace(commandline.Place{Network: "unix", Address: socket}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +21,7 @@ type oipModel struct {
 
 // askOIP connects to the Open Inference Protocol of the daemon that d is for, and describes the model of that name.
 func askOIP(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
-	own, err := dialSocket(filepath.Join(filepath.Dir(d.socket), "oip.sock"), d.timeout)
+	own, err := dialPlace(d.place.Beside("oip.sock"), d.timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/oserror"
 )
 
 // explain turns the error of a call into a failure. doing says what the call was for; loads tells whether it was to load
@@ -42,7 +42,7 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
 	case codes.PermissionDenied:
 		code = exitPolicy
-		if path := filepath.Join(filepath.Dir(d.socket), "control.sock"); unix.Access(path, unix.F_OK) == nil {
+		if path := d.place.Beside("control.sock").Address; !d.place.IsPort() && exists(path) {
 			message += "; run as a user whom the mode of " + path + " allows"
 		}
 	case codes.NotFound:
@@ -52,7 +52,7 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 	case codes.AlreadyExists:
 		message += ", and what is loaded keeps serving; unload it first, or choose another name"
 	case codes.Unimplemented:
-		message = "the daemon on " + d.socket + " does not know this call; it is older than this picket, or another program: install the same version of both"
+		message = "the daemon on " + d.place.Address + " does not know this call; it is older than this picket, or another program: install the same version of both"
 	}
 	return &failure{code, errors.New(sentence(doing, message))}
 }
@@ -72,19 +72,22 @@ func (d *daemon) unreachable(message string) error {
 	d.mu.Lock()
 	err, last := d.dialErr, d.last
 	d.mu.Unlock()
+	address := d.place.Address
 	switch {
 	case err == nil && last != nil && !last.heard.Load():
-		return fmt.Errorf("what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", d.socket)
+		return fmt.Errorf("what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", address)
 	case err == nil:
-		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", d.socket, oneLine(message))
+		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", address, oneLine(message))
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", d.socket, filepath.Dir(d.socket))
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", d.socket, filepath.Dir(d.socket))
+		return fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", address, filepath.Dir(address))
+	case oserror.Refused(err) && d.place.IsPort():
+		return fmt.Errorf("nobody listens on %s; start a daemon whose tcp.listen names it, or name another port or its socket directory with --sockets", address)
+	case oserror.Refused(err):
+		return fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", address, filepath.Dir(address))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", d.socket)
+		return fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", address)
 	case errors.Is(err, syscall.EINVAL):
-		return fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", d.socket)
+		return fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", address)
 	}
-	return fmt.Errorf("connecting to %s: %w; check that picketd runs and name its directory with --sockets", d.socket, err)
+	return fmt.Errorf("connecting to %s: %w; check that picketd runs and name its directory with --sockets", address, err)
 }

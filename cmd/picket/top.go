@@ -130,7 +130,7 @@ func (t *top) stream(ctx context.Context, once bool, write func(*view) error) er
 // view is what happened from one sample to the next, in the order that was asked for.
 func (t *top) view(before, now *sample) *view {
 	v := newView(before, now)
-	v.Daemon.Socket = t.scraper.daemon.socket
+	v.Daemon.Socket = t.scraper.daemon.place.Address
 	if t.busiest {
 		v.orderByRequests()
 	}

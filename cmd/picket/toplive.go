@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 )
 
@@ -28,7 +27,7 @@ func (t *top) live(ctx context.Context, s *screen) error {
 		return err
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
+	signal.Notify(signals, resized, suspended, continued)
 	defer signal.Stop(signals)
 	if err := s.enter(); err != nil {
 		return fmt.Errorf("drawing on the terminal: %w", err)
@@ -56,7 +55,7 @@ func (t *top) live(ctx context.Context, s *screen) error {
 				before = now.sample
 			}
 		case got := <-signals:
-			if got == syscall.SIGTSTP {
+			if got == suspended {
 				if err := suspend(s, signals); err != nil {
 					return err
 				}
@@ -110,11 +109,11 @@ func (t *top) screenful(s *screen, v *view, away error) []tableLine {
 // suspend gives the terminal back, stops the process as Ctrl-Z asks for, and takes the terminal again when it goes on.
 func suspend(s *screen, signals <-chan os.Signal) error {
 	s.leave()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("stopping until it is to go on: %w", err)
+	if err := stopSelf(); err != nil {
+		return err
 	}
 	for got := range signals {
-		if got == syscall.SIGCONT {
+		if got == continued {
 			break
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,7 +26,7 @@ type scraper struct {
 
 // newScraper is for the daemon that d talks to. It connects when it is used.
 func newScraper(d *daemon) (*scraper, error) {
-	own, err := dialSocket(filepath.Join(filepath.Dir(d.socket), "oip.sock"), d.timeout)
+	own, err := dialPlace(d.place.Beside("oip.sock"), d.timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +73,7 @@ func (s *scraper) read(ctx context.Context) (map[string]*dto.MetricFamily, error
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return nil, &badAnswer{"what listens on " + s.daemon.socket + " has no metrics; it is older than this picket, or another program: install the same version of both"}
+		return nil, &badAnswer{"what listens on " + s.daemon.place.Address + " has no metrics; it is older than this picket, or another program: install the same version of both"}
 	default:
 		const enough = 300
 		said, _ := io.ReadAll(io.LimitReader(response.Body, enough)) // the status says it too
@@ -88,7 +87,7 @@ func (s *scraper) read(ctx context.Context) (map[string]*dto.MetricFamily, error
 	case body.N == 0:
 		return nil, &badAnswer{fmt.Sprintf("the daemon's answer is longer than %d bytes", maxExposition)}
 	case errors.As(err, &syntax):
-		return nil, &badAnswer{"what listens on " + s.daemon.socket + " does not answer as picketd does: " + printable(oneLine(syntax.Error()))}
+		return nil, &badAnswer{"what listens on " + s.daemon.place.Address + " does not answer as picketd does: " + printable(oneLine(syntax.Error()))}
 	}
 	return families, err
 }

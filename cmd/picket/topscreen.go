@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 )
 
 // screen draws on a terminal. Between enter and leave the terminal shows another screen than before, and its keys come
@@ -15,7 +13,7 @@ import (
 type screen struct {
 	out, in *os.File // in is nil where the standard input is no terminal
 	colour  bool
-	before  *unix.Termios // how in was
+	before  *terminalMode // how in was
 }
 
 // newScreen is nil where out is no terminal that can be drawn on.
@@ -29,15 +27,6 @@ func newScreen(in io.Reader, out io.Writer, getenv func(string) string) *screen 
 		s.in = f
 	}
 	return s
-}
-
-// terminalState is nil for what is no terminal.
-func terminalState(f *os.File) *unix.Termios {
-	state, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return nil
-	}
-	return state
 }
 
 // The sequences of every terminal of the last decades: another screen, no cursor, and back; one that knows less than it
@@ -59,10 +48,7 @@ func (s *screen) enter() error {
 	if s.in != nil {
 		s.before = terminalState(s.in)
 		if s.before != nil {
-			keys := *s.before
-			keys.Lflag &^= unix.ICANON | unix.ECHO
-			keys.Cc[unix.VMIN], keys.Cc[unix.VTIME] = 1, 0
-			if err := unix.IoctlSetTermios(int(s.in.Fd()), unix.TCSETS, &keys); err != nil {
+			if err := takeKeys(s.in, s.before); err != nil {
 				s.before = nil
 				return err
 			}
@@ -76,18 +62,17 @@ func (s *screen) enter() error {
 func (s *screen) leave() {
 	_, _ = s.out.WriteString(firstScreen) // the terminal may be gone
 	if s.before != nil {
-		_ = unix.IoctlSetTermios(int(s.in.Fd()), unix.TCSETSF, s.before)
+		_ = giveKeys(s.in, s.before) // the terminal may be gone
 		s.before = nil
 	}
 }
 
 // size is how many characters and lines fit; what most terminals have where it is not known.
 func (s *screen) size() (width, height int) {
-	size, err := unix.IoctlGetWinsize(int(s.out.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col == 0 || size.Row == 0 {
+	if width, height = terminalSize(s.out); width == 0 || height == 0 {
 		return 80, 24
 	}
-	return int(size.Col), int(size.Row)
+	return width, height
 }
 
 // draw shows the lines, cut to the terminal, in one write, so that it does not flicker.

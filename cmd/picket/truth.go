@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // maxTruthFile is what the daemon takes at once by default.
@@ -99,8 +99,11 @@ func truthBody(c *cobra.Command, args []string, input string) (body []byte, kind
 func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byte, kind string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	socket := filepath.Join(flags.sockets, "oip.sock")
-	d, err := dialSocket(socket, flags.timeout)
+	place, err := commandline.PlaceOf(flags.sockets, "oip.sock")
+	if err != nil {
+		return 0, err
+	}
+	d, err := dialPlace(place, flags.timeout)
 	if err != nil {
 		return 0, err
 	}

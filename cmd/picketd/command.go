@@ -34,7 +34,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 // execute runs the command line and returns the exit code. Only --version and
 // the GPU report write to stdout.
-func execute(args []string, stdout, stderr io.Writer) int {
+func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	var flags config.Flags
 	var showVersion bool
 	root := commandline.Picketd(&flags, &showVersion)
@@ -52,7 +52,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 			_, err := fmt.Fprintln(stdout, "picketd", version)
 			return err
 		}
-		return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr)
+		return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr, by)
 	}
 	root.SetArgs(args)
 	root.SetOut(stderr) // help is for people, and scripts read stdout
@@ -73,6 +73,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(commandline.PicketdHealth(os.Getenv, func(cmd *cobra.Command, sockets string) error {
 		return health(cmd.Context(), sockets, stdout)
 	}))
+	root.AddCommand(systemCommands(stdout)...)
 
 	err := root.ExecuteContext(context.Background())
 	if err == nil {

@@ -79,11 +79,11 @@ type server interface {
 
 // runDaemon serves until a signal asks it to stop, or a new process has taken its
 // place. resolve reads the configuration: at the start, and for each reload.
-func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err error) {
+func runDaemon(resolve func() (*config.Config, error), logTo io.Writer, by starter) (err error) {
 	started := time.Now()
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
-	stop, stopListening := stopWishes()
+	stop, stopListening := stopWishes(by)
 	defer stopListening()
 	reload, restart, ignoreOthers := otherWishes()
 	defer ignoreOthers()
@@ -135,6 +135,9 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer) (err err
 	d.log.Info("ready", "version", version, "models", loaded, "declared", all, "sockets", d.addresses(),
 		"took", time.Since(started).Round(10*time.Microsecond))
 	notify(d.log, d.status())
+	if by.ready != nil {
+		by.ready()
+	}
 	stopWatchdog := startWatchdog(d.log)
 	defer stopWatchdog()
 	go d.declared.keepTrying(d.ctx)
@@ -153,6 +156,7 @@ func configure(resolve func() (*config.Config, error), handed []*inherited, logT
 		c, err := resolve()
 		if err == nil {
 			claim(c, handed)
+			err = adapt(c)
 		}
 		return c, err
 	}

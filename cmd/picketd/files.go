@@ -8,23 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // fileID tells a file from every other one that exists at the time.
 type fileID struct {
 	Device uint64 `json:"device"`
 	Inode  uint64 `json:"inode"`
-}
-
-// identify is the file at path, which may be a link and is not followed.
-func identify(path string) (fileID, error) {
-	var s unix.Stat_t
-	if err := unix.Lstat(path, &s); err != nil {
-		return fileID{}, err
-	}
-	return fileID{s.Dev, s.Ino}, nil
 }
 
 // folderState is what can be seen of a model's folder, or of the file of its package,
@@ -51,13 +40,11 @@ func stateOf(path string) folderState {
 	slices.Sort(names)
 	sum := sha256.New()
 	for _, name := range append([]string{"."}, names...) {
-		var s unix.Stat_t
-		if err := unix.Stat(filepath.Join(path, name), &s); err != nil {
-			fmt.Fprintf(sum, "%q %v\n", name, err)
-			continue
+		state, err := fileState(filepath.Join(path, name))
+		if err != nil {
+			state = err.Error()
 		}
-		// The time of change is the kernel's own: nobody can set it back.
-		fmt.Fprintf(sum, "%q %d %d %d %v %v\n", name, s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim)
+		fmt.Fprintf(sum, "%q %s\n", name, state)
 	}
 	return folderState(sum.Sum(nil))
 }

@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/engine"
 )
 
@@ -116,11 +114,10 @@ func (w *wire) send(v any) error { return json.NewEncoder(w.conn).Encode(v) }
 // an error the new process is gone, and nothing has changed. The caller tells the
 // successor to take over, or ends it.
 func (d *daemon) restart(ctx context.Context) (_ *successor, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("making a pair of sockets: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "handover"), os.NewFile(uintptr(pair[1]), "handover")
 	defer ours.Close()
 	defer theirs.Close()
 	conn, err := net.FileConn(ours)
@@ -202,25 +199,6 @@ func (d *daemon) shareSockets(files *[]*os.File) (all []handedSocket, err error)
 	return all, nil
 }
 
-// duplicate is another descriptor of what from is of. Unlike what File of a listener
-// gives, it is not made to block when it is passed on: blocking belongs to what is
-// shared, and accepting would block too.
-func duplicate(from syscall.Conn) (*os.File, error) {
-	raw, err := from.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	var failed error
-	if err := raw.Control(func(is uintptr) { fd, failed = unix.FcntlInt(is, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return nil, err
-	}
-	if failed != nil {
-		return nil, failed
-	}
-	return os.NewFile(uintptr(fd), "handed over"), nil
-}
-
 // successorEnv is the environment of a new process.
 func successorEnv(env []string) []string {
 	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool {
@@ -298,7 +276,7 @@ func findPredecessor() (*predecessor, []*inherited, error) {
 		return nil, nil, fmt.Errorf("%s is %q, it is for picketd itself to set", envHandover, text)
 	}
 	f := os.NewFile(uintptr(fd), "handover")
-	unix.CloseOnExec(fd)
+	closeOnExec(fd)
 	conn, err := net.FileConn(f)
 	_ = f.Close()
 	if err != nil {
@@ -316,10 +294,10 @@ func findPredecessor() (*predecessor, []*inherited, error) {
 		if d == nil {
 			return nil, nil, fmt.Errorf("taking over from the running daemon: it has a socket for %q, which this version does not know", s.Key)
 		}
-		unix.CloseOnExec(s.Socket)
+		closeOnExec(s.Socket)
 		i := &inherited{door: d, address: s.Address, managed: s.Managed, made: s.Made, file: os.NewFile(uintptr(s.Socket), s.Address)}
 		if s.Lock != 0 {
-			unix.CloseOnExec(s.Lock)
+			closeOnExec(s.Lock)
 			i.lock = os.NewFile(uintptr(s.Lock), lockPath(s.Address))
 		}
 		all = append(all, i)

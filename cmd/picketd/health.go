@@ -8,15 +8,16 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"path/filepath"
 	"time"
+
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // healthTimeout is for connecting and for the answer. A daemon that still loads its
 // models has its sockets open and answers nobody yet, which is unhealthy too.
 const healthTimeout = 3 * time.Second
 
-// health asks the daemon whose sockets lie in dir whether it takes requests, and
+// health asks the daemon whose sockets lie in dir, or that has the port that dir names, whether it takes requests, and
 // prints that it does. It is for a container's health check: the daemon's image has
 // no shell and no other program. The operator's socket is asked first, which the
 // daemon's own user may write to, then that of the Open Inference Protocol.
@@ -25,8 +26,11 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 	defer cancel()
 	var mistakes []error
 	for _, name := range []string{"control.sock", "oip.sock"} {
-		socket := filepath.Join(dir, name)
-		err := askReady(ctx, socket)
+		place, err := commandline.PlaceOf(dir, name)
+		if err != nil {
+			return err
+		}
+		err = askReady(ctx, place)
 		if err == nil {
 			_, err = fmt.Fprintln(stdout, "ready")
 			return err
@@ -44,10 +48,10 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 }
 
 // askReady is nil if the daemon behind the socket takes requests.
-func askReady(ctx context.Context, socket string) error {
+func askReady(ctx context.Context, place commandline.Place) error {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
+			return new(net.Dialer).DialContext(ctx, place.Network, place.Address)
 		},
 		DisableKeepAlives: true,
 	}
@@ -57,14 +61,14 @@ func askReady(ctx context.Context, socket string) error {
 	}
 	answer, err := transport.RoundTrip(request)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s does not answer within %v: the daemon loads its models, or hangs", socket, healthTimeout)
+		return fmt.Errorf("%s does not answer within %v: the daemon loads its models, or hangs", place.Address, healthTimeout)
 	}
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s: the daemon takes no requests", socket, answer.Status)
+		return fmt.Errorf("%s answers %s: the daemon takes no requests", place.Address, answer.Status)
 	}
 	return nil
 }

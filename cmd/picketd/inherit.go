@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/internal/config"
 )
@@ -96,50 +94,11 @@ func activatedAs(f *os.File) (*inherited, error) {
 	if err := d.fits(f); err != nil {
 		return nil, fmt.Errorf("the one named %s %w", d.key, err)
 	}
-	address, err := unix.Getsockname(int(f.Fd()))
+	address, err := addressOf(f)
 	if err != nil {
 		return nil, fmt.Errorf("the one named %s has no address: %w", d.key, err)
 	}
-	i := &inherited{door: d, file: f, managed: true}
-	switch a := address.(type) {
-	case *unix.SockaddrUnix:
-		i.address = a.Name
-	case *unix.SockaddrInet4:
-		i.address = (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
-	case *unix.SockaddrInet6:
-		i.address = (&net.TCPAddr{IP: a.Addr[:], Port: a.Port}).String()
-	}
-	return i, nil
-}
-
-// fits tells whether f is a listening socket of the door's type; the error goes on a
-// sentence about the socket.
-func (d *door) fits(f *os.File) error {
-	var of [3]int
-	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_ACCEPTCONN} {
-		var err error
-		if of[i], err = unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, option); err != nil {
-			return fmt.Errorf("is no socket: %w", err)
-		}
-	}
-	domain, kind, listens := of[0], of[1], of[2] != 0
-	type want struct {
-		domains []int
-		kind    int
-		text    string
-	}
-	w := map[string]want{
-		"unix":       {[]int{unix.AF_UNIX}, unix.SOCK_STREAM, "a Unix socket of type SOCK_STREAM: give its .socket unit ListenStream= with a path"},
-		"unixpacket": {[]int{unix.AF_UNIX}, unix.SOCK_SEQPACKET, "a Unix socket of type SOCK_SEQPACKET: give its .socket unit ListenSequentialPacket= with a path"},
-		"tcp":        {[]int{unix.AF_INET, unix.AF_INET6}, unix.SOCK_STREAM, "a TCP socket: give its .socket unit ListenStream= with a port"},
-	}[d.network]
-	if !slices.Contains(w.domains, domain) || kind != w.kind {
-		return fmt.Errorf("must be %s", w.text)
-	}
-	if !listens {
-		return errors.New("does not listen: its .socket unit must not say Accept=yes")
-	}
-	return nil
+	return &inherited{door: d, address: address, file: f, managed: true}, nil
 }
 
 // claim makes c say what the service manager has decided: where it has passed sockets

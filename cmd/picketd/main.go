@@ -8,5 +8,5 @@ import "os"
 var version = "unversioned"
 
 func main() {
-	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(start(os.Args[1:]))
 }

@@ -227,7 +227,7 @@ func (d *daemon) openUnix(door *door, path string, c *config.Socket) (*listening
 	}
 }
 
-// listenTCP opens the ports of the Open Inference Protocol.
+// listenTCP opens the ports of the Open Inference Protocol, and of the agent's where that is served there too.
 func (d *daemon) listenTCP() error {
 	c := d.config.Load().TCP
 	if len(c.Listen) == 0 {
@@ -249,7 +249,11 @@ func (d *daemon) listenTCP() error {
 			return d.secured.Load().GetConfigForClient(hello)
 		}
 	} else {
-		d.log.Warn("the Open Inference Protocol is served over TCP without encryption: whoever reaches the port can predict", "listen", c.Listen, "control", c.Control)
+		d.log.Warn("predictions are served over TCP without encryption: whoever reaches the port can predict", "listen", c.Listen, "agent", c.Agent, "control", c.Control)
+	}
+	answers := d.oip
+	if c.Agent {
+		answers = d.control // which has both; what clients may do is the listener's to say
 	}
 	for _, address := range c.Listen {
 		l := &listening{door: doorOf("tcp"), configured: address}
@@ -265,7 +269,7 @@ func (d *daemon) listenTCP() error {
 			return fmt.Errorf("listening for the oip protocol: %w", err)
 		}
 		l.listener, l.address = opened.(*net.TCPListener), opened.Addr().String()
-		l.serve = func() error { return d.oip.Serve(l.listener, access) }
+		l.serve = func() error { return answers.Serve(l.listener, access) }
 		d.listening = append(d.listening, l)
 	}
 	return nil

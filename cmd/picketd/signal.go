@@ -14,23 +14,20 @@ const sameWish = 500 * time.Millisecond
 
 // stopWishes sends the first of the signals that ask the daemon to stop, and one
 // that comes later than sameWish after it, which asks it not to wait. The caller
-// calls done when it listens no more.
-func stopWishes() (wishes <-chan os.Signal, done func()) {
+// calls done when it listens no more. A wish of the starter counts as a signal.
+func stopWishes(by starter) (wishes <-chan os.Signal, done func()) {
 	signals := make(chan os.Signal, 8)
 	notifyUnlessIgnored(signals, syscall.SIGTERM, syscall.SIGINT)
 	distinct := make(chan os.Signal, 2)
-	go forwardWishes(signals, distinct)
+	go forwardWishes(signals, by.stop, distinct)
 	return distinct, func() {
 		signal.Stop(signals) // after which nothing is sent
 		close(signals)
 	}
 }
 
-// The signals that ask for something other than an end.
-const (
-	reloadSignal  = syscall.SIGHUP
-	restartSignal = syscall.SIGUSR2
-)
+// reloadSignal asks for a reload; restartSignal, for a restart, is the system's.
+const reloadSignal = syscall.SIGHUP
 
 // otherWishes sends the signals that ask for a reload or a restart; one of each kind
 // that nobody has taken yet stands for all that came meanwhile. The caller calls done
@@ -55,13 +52,27 @@ func notifyUnlessIgnored(to chan<- os.Signal, signals ...os.Signal) {
 	}
 }
 
-// forwardWishes forwards at most two signals, until signals is closed. It never
-// waits for to, which must have room for two.
-func forwardWishes(signals <-chan os.Signal, to chan<- os.Signal) {
+// starter is who has started the daemon, stops it otherwise than by signals, and wants to know when it serves: the service
+// manager of Windows. The zero value is for all others; systemd is told by notify.
+type starter struct {
+	stop  <-chan os.Signal
+	ready func()
+}
+
+// forwardWishes forwards at most two of the signals that come by either way, until
+// signals is closed. It never waits for to, which must have room for two.
+func forwardWishes(signals, also <-chan os.Signal, to chan<- os.Signal) {
 	var first time.Time
-	forwarded := 0
-	for sig := range signals {
+	for forwarded := 0; ; {
+		var sig os.Signal
+		open := true
+		select {
+		case sig, open = <-signals:
+		case sig = <-also:
+		}
 		switch {
+		case !open:
+			return
 		case forwarded == 0:
 			first = time.Now()
 		case forwarded == 2 || time.Since(first) < sameWish:

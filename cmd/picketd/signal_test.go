@@ -58,7 +58,7 @@ func TestSignalsThatComeTogether(t *testing.T) {
 				signals, wishes := make(chan os.Signal), make(chan os.Signal, 2)
 				go func() {
 					defer close(wishes)
-					forwardWishes(signals, wishes)
+					forwardWishes(signals, nil, wishes)
 				}()
 				for _, one := range test.sent {
 					time.Sleep(one.wait)

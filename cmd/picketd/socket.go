@@ -7,13 +7,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/picket-ml/picket/internal/oserror"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // socket is a listening socket file and the lock that makes it ours.
@@ -72,23 +71,6 @@ func (s *socket) own(mode fs.FileMode, group string) error {
 	return s.permit(mode, group)
 }
 
-// permit sets who may connect.
-func (s *socket) permit(mode fs.FileMode, group string) error {
-	gid, err := lookUpGroup(group)
-	if err != nil {
-		return err
-	}
-	if gid >= 0 {
-		if err := os.Lchown(s.path, -1, gid); err != nil {
-			return fmt.Errorf("giving %s to group %s, which the daemon's user must be a member of: %w", s.path, group, err)
-		}
-	}
-	if err := os.Chmod(s.path, mode.Perm()); err != nil {
-		return fmt.Errorf("setting the mode of %s: %w", s.path, err)
-	}
-	return nil
-}
-
 // probeTimeout is how long a process may take to accept the connection that
 // asks whether it is there. The kernel accepts for it unless its queue is full.
 const probeTimeout = time.Second
@@ -120,11 +102,8 @@ func listen(network, path string, mode fs.FileMode, group string, force bool) (_
 	}
 	// A socket file gets the mode of the socket, less the umask, when it is
 	// bound: nobody else until chmod below.
-	restrict := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var chmodErr error
-		return errors.Join(c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) }), chmodErr)
-	}}
-	l, err := restrict.Listen(context.Background(), network, path)
+	restricted := net.ListenConfig{Control: restrict}
+	l, err := restricted.Listen(context.Background(), network, path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
@@ -152,9 +131,7 @@ func (s *socket) close() error {
 	if s.shared {
 		return errors.Join(append(failed, s.lock.Close())...)
 	}
-	failed = append(failed, removeIf(s.path, s.file))
-	held, err := s.lock.Stat()
-	failed = append(failed, err, removeIf(lockPath(s.path), held), s.lock.Close())
+	failed = append(failed, removeIf(s.path, s.file), removeLock(lockPath(s.path), s.lock))
 	return errors.Join(failed...)
 }
 
@@ -186,10 +163,10 @@ func acquireLock(path string, force bool) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening the lock of socket %s: %w", path, err)
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := osfile.TryLock(f); err != nil {
 			_ = f.Close()
 			switch {
-			case !errors.Is(err, unix.EWOULDBLOCK):
+			case !errors.Is(err, osfile.ErrLocked):
 				return nil, fmt.Errorf("locking socket %s: %w", path, err)
 			case !force:
 				return nil, fmt.Errorf("another picketd serves %s: stop it, choose another socket, or take it over with -f", path)
@@ -216,7 +193,7 @@ func acquireLock(path string, force bool) (*os.File, error) {
 // openLock opens or makes the file. Opening and making are two steps because in
 // /tmp the kernel forbids to do both at once to another user's file.
 func openLock(name string) (*os.File, error) {
-	const flags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	const flags = os.O_RDWR | osfile.NoFollow
 	for range lockAttempts {
 		f, err := os.OpenFile(name, flags, 0)
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -263,27 +240,8 @@ func checkNobodyAnswers(network, path string) error {
 	if err == nil || errors.Is(err, syscall.EPROTOTYPE) {
 		return fmt.Errorf("another process answers on %s: stop it, choose another socket, or take it over with -f", path)
 	}
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+	if oserror.Refused(err) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return fmt.Errorf("finding out whether a process answers on %s: %w; if none does, start with -f", path, err)
-}
-
-// lookUpGroup is the id of a group by name or number, -1 for none.
-func lookUpGroup(group string) (int, error) {
-	if group == "" {
-		return -1, nil
-	}
-	if gid, err := strconv.ParseUint(group, 10, 31); err == nil {
-		return int(gid), nil
-	}
-	g, err := user.LookupGroup(group)
-	if err != nil {
-		return -1, fmt.Errorf("looking up the sockets' group: %w", err)
-	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return -1, fmt.Errorf("looking up the sockets' group %s: its id is %q", group, g.Gid)
-	}
-	return gid, nil
 }

@@ -4,7 +4,7 @@ package archtest
 var (
 	everything = []string{"..."}
 	backend    = []string{"engine", "tensor", "internal/cores", "internal/dl", "internal/hw", "internal/ensemble", "internal/onnxwire", "internal/shap", "internal/cuda", "internal/cuda/devices", "cdlr", "backends/neo"}
-	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
+	server     = []string{"engine", "tensor", "internal/lanewire", "internal/ring", "internal/api/...", "internal/shm", "internal/oserror", "internal/hw", "internal/rows", "internal/trace", "internal/capture", "internal/server/..."}
 
 	// A backend or a server is tested on real artifacts, which are compiled by packaging/compile and opened by the real
 	// backends. Only tests may reach that far.
@@ -24,20 +24,22 @@ var moduleRules = []rule{
 	{pkg: "internal/cuda/devices", imports: []string{"engine", "tensor", "internal/hw", "internal/cuda"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/shm", unsafe: true}, // a system call whose answer has no fixed size
 	{pkg: "internal/hw"},
-	{pkg: "internal/durable", tests: []string{"internal/testkit", "internal/testkit/disktrace"}}, // files that are replaced whole, for whoever keeps state
+	{pkg: "internal/durable", imports: []string{"internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}}, // files that are replaced whole, for whoever keeps state
 	{pkg: "internal/gpu", tests: []string{"internal/testkit"}},
 	{pkg: "internal/cores", imports: []string{"internal/hw"}},
+	{pkg: "internal/osfile"}, // locks, owners and syncing, for whoever keeps files
+	{pkg: "internal/oserror"},
 	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
 	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
 	{pkg: "internal/onnxwire"},
 	{pkg: "internal/ensemble", imports: []string{"internal/onnxwire"}},
 	{pkg: "internal/shap", imports: []string{"internal/ensemble"}, tests: []string{"internal/testkit"}},
-	{pkg: "internal/cloud", tests: []string{"internal/testkit", "internal/testkit/s3"}},
-	{pkg: "internal/transfer", imports: []string{"internal/cloud"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/cloud", imports: []string{"internal/oserror"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/transfer", imports: []string{"internal/cloud", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
 	{pkg: "internal/commandline", imports: []string{"internal/config"}},
 	// What many hosts should run: documents in a bucket, the old API of devices, a device's side and a server's.
-	{pkg: "internal/fleet", imports: []string{"packaging", "internal/durable", "internal/cloud", "internal/transfer"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/fleet", imports: []string{"packaging", "internal/durable", "internal/cloud", "internal/transfer", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
 	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/*"}, realParts...)},
@@ -58,17 +60,17 @@ var moduleRules = []rule{
 	{pkg: "backends/onnx/onnxtest", imports: []string{"internal/testkit"}, support: true},
 	{pkg: "backends/*", imports: backend, tests: realParts, native: true, unsafe: true},
 
-	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble"}, tests: realParts},
+	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble", "internal/osfile"}, tests: realParts},
 
 	// Where models are found on this machine: the engine's Source.
-	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "packaging", "packaging/signing"}, tests: append([]string{"internal/testkit/disktrace"}, realParts...)},
+	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "packaging", "packaging/signing", "internal/oserror", "internal/osfile"}, tests: append([]string{"internal/testkit/disktrace"}, realParts...)},
 
 	// An installation of the Edge Manager agent becomes one of ours.
 	{pkg: "internal/migrate", imports: []string{"engine", "internal/config", "internal/durable", "packaging"}, tests: []string{"internal/testkit"}},
 
 	// Packages are made here of artifact folders, and by a whole pipeline from a dataset.
 	{pkg: "internal/assemble", imports: []string{"engine", "tensor", "backends", "backends/neo", "backends/forest", "internal/dl", "internal/hw", "internal/rows", "internal/store", "packaging/..."}, tests: realParts},
-	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/durable", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/..."}, tests: append([]string{"internal/testkit/..."}, realParts...)},
+	{pkg: "internal/pipeline", imports: []string{"internal/assemble", "internal/cloud", "internal/durable", "internal/transfer", "internal/config", "internal/ensemble", "internal/hw", "internal/monitor", "packaging/...", "internal/osfile"}, tests: append([]string{"internal/testkit/..."}, realParts...)},
 
 	// History is scored in one process, with no daemon.
 	{pkg: "internal/score", imports: []string{"engine", "tensor", "internal/parquetschema", "internal/durable", "internal/hw", "internal/rows"}, tests: append([]string{"internal/store", "internal/testkit"}, realParts...)},
@@ -80,15 +82,15 @@ var moduleRules = []rule{
 	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
 	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
 	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
-	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/durable", "internal/metrics"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/durable", "internal/metrics", "internal/osfile"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
 
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/parquetschema", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
-	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
+	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
-	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
+	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "internal/durable", "tensor", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

@@ -15,12 +15,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+
+	"github.com/picket-ml/picket/internal/oserror"
 )
 
 // Error is what went wrong between this host and AWS, as the rest of a sentence that
@@ -289,9 +290,9 @@ func network(err error) (reason string, temporary bool) {
 		return "the other side speaks no TLS: does the endpoint begin with http://?", false
 	case errors.As(err, &opened) && opened.Op == "remote error": // what crypto/tls makes of an alert
 		return "the other side ends the TLS connection (" + opened.Err.Error() + "): it may not know this host's certificate", false
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case oserror.Refused(err):
 		return "the connection" + at + " is refused: nobody listens there, or the network is down", true
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+	case oserror.Reset(err), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 		return "the connection" + at + " broke off", true
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "the other side does not answer: the network is down, or too slow", true

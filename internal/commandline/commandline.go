@@ -46,7 +46,7 @@ func Picketd(flags *config.Flags, version *bool) *cobra.Command {
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVarP(&flags.Config, "config", "c", "", "read `FILE`: YAML, or the JSON of the Edge Manager agent")
-	f.StringVar(&flags.SocketsDir, "sockets", "", "put all sockets into `DIR` (default /run/picket)")
+	f.StringVar(&flags.SocketsDir, "sockets", "", "put all sockets into `DIR` (default "+config.DefaultSockets()+")")
 	f.StringVarP(&flags.AgentSocket, "agent-socket", "a", "", "serve the agent protocol on `SOCKET`, wherever it lies;\nwith --sockets, on DIR/agent.sock as well")
 	f.BoolVarP(&flags.Force, "force", "f", false, "take over sockets that another process answers on")
 	f.StringArrayVar(&flags.Models, "model", nil, "load a model at start, as `NAME=PATH`; may be repeated")
@@ -71,7 +71,7 @@ models does not yet.`,
 		Example: `  picketd health --sockets /run/picket`,
 		Args:    cobra.NoArgs,
 	}
-	sockets := c.Flags().String("sockets", cmp.Or(getenv("PICKET_SOCKETS"), "/run/picket"), "the daemon's socket directory, `DIR`; also $PICKET_SOCKETS")
+	sockets := c.Flags().String("sockets", cmp.Or(getenv(config.EnvSockets), config.DefaultSockets()), "the daemon's socket directory, `DIR`, or tcp://HOST:PORT; also $PICKET_SOCKETS")
 	c.RunE = func(c *cobra.Command, _ []string) error { return ask(c, *sockets) }
 	return c
 }

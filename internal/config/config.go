@@ -213,6 +213,8 @@ type TCP struct {
 	// ClientCA is a PEM file, absolute: clients must show a certificate that one of
 	// these authorities has signed. Empty asks for none.
 	ClientCA string `yaml:"client_ca"`
+	// Agent serves the interface of the Edge Manager agent on the same ports.
+	Agent bool `yaml:"agent"`
 	// Control allows loading and unloading models.
 	Control bool `yaml:"control"`
 	// SharedMemory allows the daemon's own user's POSIX shared memory.
@@ -271,7 +273,7 @@ type Restart struct {
 func Default() *Config {
 	return &Config{
 		Sockets: Sockets{
-			Dir:        "/run/picket",
+			Dir:        DefaultSockets(),
 			Agent:      ControlSocket{Socket{Paths: []string{agentSocketName}, Mode: 0o660}, true},
 			OIP:        ControlSocket{Socket{Paths: []string{oipSocketName}, Mode: 0o660}, false},
 			Lane:       Socket{Paths: []string{laneSocketName}, Mode: 0o660},

@@ -58,7 +58,7 @@ func checkParse(t *testing.T, name string, data []byte) {
 	}
 	writeAndRead(t, c)
 	// What is valid stays valid when it is completed.
-	if c.Limits.MaxMessage <= 0 || c.Limits.MaxConnections <= 0 || len(c.Sockets.Agent.Paths) == 0 || c.ModelDefaults.Threads < 0 || c.ModelDefaults.ExpectedRows < 1 {
+	if c.Limits.MaxMessage <= 0 || c.Limits.MaxConnections <= 0 || len(c.Sockets.Agent.Paths) == 0 && !c.TCP.Agent || c.ModelDefaults.Threads < 0 || c.ModelDefaults.ExpectedRows < 1 {
 		t.Fatalf("valid and unusable: %+v", c)
 	}
 	for _, path := range c.Sockets.Agent.Paths {

@@ -177,6 +177,9 @@ func (c *Config) applyFlags(flags Flags, from origin) error {
 // moveSockets puts every socket into one directory under its usual name, the
 // ones configured elsewhere included.
 func (c *Config) moveSockets(dir string, from origin) error {
+	if strings.HasPrefix(dir, "tcp://") {
+		return fmt.Errorf("%s is where clients ask: the daemon's own ports are in tcp.listen", dir)
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err

@@ -169,6 +169,7 @@ func TestMistakesOutsideTheFile(t *testing.T) {
 		{Flags{MaxMessage: "lots"}, noEnv, `-m: "lots" is not a size: write a whole number with a unit, such as 80MiB`},
 		{Flags{MaxMessage: "1"}, noEnv, `limits.max_message: 1B is outside 64KiB to 2147483647B`},
 		{Flags{}, env(EnvBackend, "No such"), "backends.force: \"No such\" is not the name of a backend: `picket info` lists them"},
+		{Flags{}, env(EnvSockets, "tcp://127.0.0.1:8080"), "PICKET_SOCKETS: tcp://127.0.0.1:8080 is where clients ask: the daemon's own ports are in tcp.listen"},
 		{Flags{}, env(EnvIMDS, "maybe"), `PICKET_IMDS: "maybe" is neither on nor off`},
 		{
 			Flags{SocketsDir: "/" + strings.Repeat("d", 92)}, noEnv,

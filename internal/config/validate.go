@@ -199,8 +199,8 @@ func (t Trust) check(k *checker) {
 
 func (c *Config) checkSockets(k *checker) {
 	k.absolute("sockets.dir", c.Sockets.Dir)
-	if len(c.Sockets.Agent.Paths) == 0 {
-		k.add("sockets.agent.paths", "is empty: picket could not talk to the daemon")
+	if len(c.Sockets.Agent.Paths) == 0 && !c.TCP.Agent {
+		k.add("sockets.agent.paths", "is empty: picket could not talk to the daemon; tcp.agent would be another way")
 	}
 	seen := map[string]bool{}
 	c.Sockets.check(k, "sockets.agent", c.Sockets.Agent.Socket, seen)
@@ -261,6 +261,9 @@ func (t TCP) check(k *checker) {
 		if f.value != "" {
 			k.absolute(f.path, f.value)
 		}
+	}
+	if t.Agent && len(t.Listen) == 0 {
+		k.add("tcp.agent", "needs tcp.listen, which says on which ports")
 	}
 	if (t.Certificate == "") != (t.Key == "") {
 		k.add("tcp.key", "and tcp.certificate need each other")

@@ -7,7 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Replace has fill write a new file beside path, and puts it in the place of what is there. After an error of fill or of the file
@@ -105,8 +106,5 @@ func SyncFolderIn(root *os.Root, name string) error {
 
 // syncFolder closes d.
 func syncFolder(d *os.File) error {
-	if runtime.GOOS == "windows" { // it has no such call, and needs none: the file system's journal has the names
-		return d.Close()
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(osfile.SyncDir(d), d.Close())
 }

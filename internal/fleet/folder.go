@@ -12,9 +12,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"syscall"
 
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Folder is a Bucket in the file system: for hosts whose only way in is a disk that
@@ -116,7 +116,7 @@ func (f *Folder) write(key string, c Condition, from io.Reader, size int64) (err
 		return err
 	}
 	defer lock.Close() // and with it the lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(lock); err != nil {
 		return err
 	}
 	_, tag, err := get(root, key, c.Tag, 1<<62)

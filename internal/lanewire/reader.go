@@ -168,7 +168,7 @@ func (r *Reader) attempt(fd uintptr) bool {
 // when there is nothing.
 func (r *Reader) read(fd uintptr) error {
 	for {
-		n, err := syscall.Read(int(fd), r.buffer[r.to:r.to+r.most])
+		n, err := readSocket(fd, r.buffer[r.to:r.to+r.most])
 		switch {
 		case err == syscall.EINTR:
 			continue

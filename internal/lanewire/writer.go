@@ -248,7 +248,7 @@ func (w *Writer) put(b []byte, patient bool) (rest []byte, err error) {
 // room, only to those with patience.
 func (w *Writer) attempt(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), w.chunk)
+		n, err := writeSocket(fd, w.chunk)
 		switch {
 		case err == syscall.EINTR:
 			continue

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -46,9 +45,7 @@ func (s seen) sameFile(o seen) bool {
 
 func seenOf(info fs.FileInfo) seen {
 	s := seen{Size: info.Size(), MTime: info.ModTime().UnixNano()}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.CTime, s.Inode, s.Device = stat.Ctim.Nano(), stat.Ino, stat.Dev
-	}
+	s.CTime, s.Inode, s.Device = identity(info)
 	return s
 }
 

@@ -15,9 +15,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Progress of a step.
@@ -95,8 +94,8 @@ func openJournal(dir, name string) (_ *journal, err error) {
 	if j.lock, err = j.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, fmt.Errorf("locking the pipeline's folder: %w", err)
 	}
-	if err := unix.FcntlFlock(j.lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+	if err := lockJournal(j.lock); err != nil {
+		if !errors.Is(err, osfile.ErrLocked) {
 			return nil, fmt.Errorf("locking the pipeline's folder %s: %w", dir, err)
 		}
 		holder, _ := io.ReadAll(io.LimitReader(j.lock, 20)) // who it is is said only to help
@@ -117,8 +116,7 @@ func isLocked(dir string) bool {
 		return false
 	}
 	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK
+	return journalIsLocked(f)
 }
 
 // readState reads the record in a folder without locking it, an empty one where there is none.

@@ -25,6 +25,15 @@ var (
 	ErrUnreadable = errors.New("shared memory segment not readable: the host could not supply its memory, use a smaller segment or free memory")
 )
 
+// The further ways a POSIX shared memory object can be refused.
+var (
+	// ErrKey: the name of an object is not one that shm_open takes.
+	ErrKey = errors.New("no name of a shared memory object: it must be a slash and 1 to 254 further bytes without a slash, as shm_open takes it")
+
+	// ErrReadOnly: the daemon's user may read the object and not write to it.
+	ErrReadOnly = errors.New("shared memory object not writable by the daemon: give its user the right to write, or have the output in the answer")
+)
+
 // Error is what the functions of this package return: Kind is one of the values
 // above and the whole text of the error, Cause is the kernel's reason or nil.
 type Error struct {

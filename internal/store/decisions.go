@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 const (
@@ -76,8 +77,12 @@ func OpenDecisions(state string) (*Decisions, error) {
 // checkPrivate refuses a folder that others than the user euid and root can
 // write to.
 func checkPrivate(info fs.FileInfo, euid int) error {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != euid {
-		return fmt.Errorf("it belongs to user %d and the daemon runs as %d: remove it, or chown it to %d", s.Uid, euid, euid)
+	uid, known := osfile.Owner(info)
+	if !known {
+		return nil
+	}
+	if uid != 0 && int(uid) != euid {
+		return fmt.Errorf("it belongs to user %d and the daemon runs as %d: remove it, or chown it to %d", uid, euid, euid)
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Errorf("its mode %04o lets other users write to it: remove it, or chmod it to 0700", mode)

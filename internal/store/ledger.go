@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 	"github.com/picket-ml/picket/packaging"
 	"github.com/picket-ml/picket/packaging/signing"
 )
@@ -140,7 +141,7 @@ func (l *ledger) accept(name, version, digest string, at time.Time, dated bool) 
 		return fmt.Errorf("recording that the package is run: %w", because(err))
 	}
 	defer lock.Close() // and with it the lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(lock); err != nil {
 		return fmt.Errorf("recording that the package is run: locking %s: %w", ledgerLock, err)
 	}
 	c, err := l.read()

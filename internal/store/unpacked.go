@@ -19,6 +19,8 @@ import (
 
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/oserror"
+	"github.com/picket-ml/picket/internal/osfile"
 	"github.com/picket-ml/picket/packaging"
 )
 
@@ -95,7 +97,7 @@ func (u *unpacked) sweep() error {
 		return err
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), halfDonePrefix) {
+		if !strings.HasPrefix(e.Name(), halfDonePrefix) || !e.IsDir() {
 			continue
 		}
 		if err := u.removeIdle(e.Name()); err != nil {
@@ -107,15 +109,14 @@ func (u *unpacked) sweep() error {
 
 // removeIdle removes a folder on which nobody holds a lock.
 func (u *unpacked) removeIdle(name string) error {
-	dir, err := u.root.Open(name)
+	release, err := osfile.TryLockDir(u.root, name)
+	if errors.Is(err, osfile.ErrLocked) {
+		return nil // somebody is at work there
+	}
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil // somebody is at work there
-	}
-	return u.remove(name)
+	return errors.Join(u.remove(name), release())
 }
 
 // remove removes a folder whose folders nobody may write to.
@@ -142,20 +143,18 @@ func (u *unpacked) put(digits string, fill func(*os.Root) error) (ours bool, err
 			_ = u.remove(temporary) // the first error tells more
 		}
 	}()
-	dir, err := u.root.Open(temporary)
+	release, err := osfile.LockDir(u.root, temporary)
 	if err != nil {
 		return false, storing(err)
 	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return false, storing(err)
-	}
+	defer release()
 	root, err := u.root.OpenRoot(temporary)
 	if err != nil {
 		return false, storing(err)
 	}
-	defer root.Close()
-	if err := fill(root); err != nil {
+	err = fill(root)
+	_ = root.Close() // Windows renames no folder that is open
+	if err != nil {
 		return false, err
 	}
 	err = u.root.Rename(temporary, digits)
@@ -178,7 +177,7 @@ func storing(err error) error {
 	if errors.Is(err, kind) {
 		return err
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if oserror.NoRoom(err) || oserror.OverQuota(err) {
 		kind = engine.ErrMemory
 	}
 	return fmt.Errorf("%w: it cannot be unpacked into the state directory: %w", kind, err)

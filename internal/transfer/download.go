@@ -12,9 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/oserror"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // download is one object on its way into a part file. The file is written by its workers, each in a part of its own, and
@@ -78,12 +78,12 @@ const opReserve = "reserve"
 // reserve makes the file as long as it will be, on a disk that has the room now. The room is not taken: where memory is the
 // disk that would cost as much as writing twice, and a disk that others fill meanwhile is noticed anyhow.
 func (d *download) reserve() error {
-	var disk unix.Statfs_t
-	if err := unix.Fstatfs(int(d.part.Fd()), &disk); err != nil {
-		return &fs.PathError{Op: "statfs", Path: d.part.Name(), Err: err}
+	free, known, err := osfile.Free(d.part)
+	if err != nil {
+		return err
 	}
-	if need, free := d.now.Size-d.got.Load(), int64(disk.Bavail)*disk.Bsize; disk.Blocks > 0 && need > free { // some have no number of blocks, and no limit
-		return &fs.PathError{Op: opReserve, Path: fmt.Sprintf("%d bytes are needed, %d are free", need, free), Err: unix.ENOSPC}
+	if need := d.now.Size - d.got.Load(); known && need > free {
+		return &fs.PathError{Op: opReserve, Path: fmt.Sprintf("%d bytes are needed, %d are free", need, free), Err: oserror.ErrNoRoom}
 	}
 	return d.part.Truncate(d.now.Size)
 }
@@ -231,7 +231,7 @@ func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err
 		}
 	}
 	// A hint: begin to write, so that there is less to wait for at the end.
-	_ = unix.SyncFileRange(int(d.part.Fd()), from-n, n, unix.SYNC_FILE_RANGE_WRITE)
+	osfile.BeginSync(d.part, from-n, n)
 	return n, nil
 }
 
@@ -280,7 +280,7 @@ func (d *download) save() error {
 	for i := range d.have {
 		next.Have[i] = d.have[i].Load()
 	}
-	if err := unix.Fdatasync(int(d.part.Fd())); err != nil {
+	if err := osfile.SyncData(d.part); err != nil {
 		return err
 	}
 	return next.save(d.about)

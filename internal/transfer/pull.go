@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/oserror"
 )
 
 // PullOptions say how to fetch. The zero value is fit for most.
@@ -220,9 +220,9 @@ func note(from Object, root *os.Root, name string, info fs.FileInfo, p Pulled) {
 // fileError says what a full disk means, and leaves other errors as they are.
 func fileError(err error) error {
 	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case oserror.NoRoom(err), oserror.OverQuota(err):
 		return &fullError{err}
-	case errors.Is(err, unix.EROFS):
+	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("the file system is mounted read-only: %w", err)
 	}
 	return err
@@ -233,7 +233,7 @@ type fullError struct{ err error }
 
 func (e *fullError) Error() string {
 	var path *fs.PathError
-	if errors.Is(e.err, unix.EDQUOT) {
+	if oserror.OverQuota(e.err) {
 		return "the quota of the disk is used up: make room and pull again, what came is kept"
 	}
 	if errors.As(e.err, &path) && path.Op == opReserve {

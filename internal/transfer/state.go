@@ -11,7 +11,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Folder is the name of the folder, in that of the files, which holds what is not complete yet.
@@ -164,12 +164,12 @@ func lockPart(root *os.Root, name string) (part, about *os.File, err error) {
 	}()
 	path := Folder + "/" + name
 	for {
-		part, err = root.OpenFile(path+partSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+		part, err = root.OpenFile(path+partSuffix, os.O_RDWR|os.O_CREATE|osfile.NoFollow, 0o644)
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := unix.Flock(int(part.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			if errors.Is(err, unix.EWOULDBLOCK) {
+		if err := osfile.TryLock(part); err != nil {
+			if errors.Is(err, osfile.ErrLocked) {
 				return part, nil, errors.New("another process is fetching it now")
 			}
 			return part, nil, fmt.Errorf("locking it: %w", err)
@@ -183,7 +183,7 @@ func lockPart(root *os.Root, name string) (part, about *os.File, err error) {
 		}
 		_ = part.Close() // another process was done with it between the opening and the lock
 	}
-	about, err = root.OpenFile(path+stateSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	about, err = root.OpenFile(path+stateSuffix, os.O_RDWR|os.O_CREATE|osfile.NoFollow, 0o644)
 	return part, about, err
 }
 
@@ -201,5 +201,5 @@ func syncFolder(root *os.Root, path string) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	return osfile.SyncDir(dir)
 }

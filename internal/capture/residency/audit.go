@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 const (
@@ -72,16 +73,16 @@ func (a *Audit) locked(do func() error) error {
 		if err := durable.MkdirAll(a.dir, 0o700); err != nil {
 			return fmt.Errorf("making the directory of the audit log: %w", err)
 		}
-		lock, err := os.OpenFile(filepath.Join(a.dir, auditLock), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		lock, err := os.OpenFile(filepath.Join(a.dir, auditLock), os.O_RDWR|os.O_CREATE|osfile.NoFollow, 0o600)
 		if err != nil {
 			return fmt.Errorf("opening the lock of the audit log: %w", err)
 		}
 		a.lock = lock
 	}
-	if err := syscall.Flock(int(a.lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(a.lock); err != nil {
 		return fmt.Errorf("locking the audit log: %w", err)
 	}
-	defer func() { _ = syscall.Flock(int(a.lock.Fd()), syscall.LOCK_UN) }() // closing it unlocks it too
+	defer func() { _ = osfile.Unlock(a.lock) }() // closing it unlocks it too
 	if !a.current() {
 		if err := a.resume(); err != nil {
 			return err
@@ -103,7 +104,7 @@ func (a *Audit) resume() error {
 		return a.begin()
 	}
 	name := filepath.Join(a.dir, names[len(names)-1])
-	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(name, os.O_RDWR|osfile.NoFollow|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
@@ -488,7 +489,7 @@ func VerifyAudit(dir string, visit func(Entry) error) (Summary, error) {
 	v := verifier{trustFirst: firstNumber(names[0]) > 1}
 	for i, name := range names {
 		err := func() error {
-			f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+			f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|osfile.NoFollow|syscall.O_NONBLOCK, 0)
 			if err != nil {
 				return err
 			}

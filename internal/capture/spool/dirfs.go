@@ -9,9 +9,8 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // dirFS is a directory of the file system. Links cannot lead out of it.
@@ -49,10 +48,10 @@ func openDir(path string, readOnly bool) (_ *dirFS, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && !readOnly {
+	if uid, known := osfile.Owner(info); known && !readOnly {
 		switch {
-		case s.Uid != 0 && int(s.Uid) != os.Geteuid():
-			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d, and this runs as user %d: run it as the user whose spool it is", path, s.Uid, os.Geteuid())
+		case uid != 0 && int(uid) != os.Geteuid():
+			return nil, fmt.Errorf("opening the capture spool: %s belongs to user %d, and this runs as user %d: run it as the user whose spool it is", path, uid, os.Geteuid())
 		case info.Mode().Perm()&0o022 != 0:
 			return nil, fmt.Errorf("opening the capture spool: others can write to %s, which has mode %04o: chmod it to 0700", path, info.Mode().Perm())
 		}
@@ -66,9 +65,9 @@ func (d *dirFS) Lock() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := osfile.TryLock(f); err != nil {
 		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, osfile.ErrLocked) {
 			return ErrOwned
 		}
 		return err
@@ -133,7 +132,7 @@ func (d *dirFS) Remove(name string) error {
 func (d *dirFS) Rename(from, to string) error { return d.root.Rename(from, to) }
 
 // Sync implements FS.
-func (d *dirFS) Sync() error { return d.dir.Sync() }
+func (d *dirFS) Sync() error { return osfile.SyncDir(d.dir) }
 
 // Close implements FS. The lock goes with its file.
 func (d *dirFS) Close() error {
@@ -163,6 +162,9 @@ func (f *osFile) Close() error {
 	}
 	return err
 }
+
+// Sync implements File.
+func (f *osFile) Sync() error { return osfile.SyncData(f.File) }
 
 // Size implements File.
 func (f *osFile) Size() (int64, error) {

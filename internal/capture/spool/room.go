@@ -1,44 +1,6 @@
 package spool
 
-import (
-	"errors"
-
-	"golang.org/x/sys/unix"
-)
-
-// Batches are made in rooms: memory outside the Go heap that is used again and again, at an address that is a multiple of block.
-// So a large batch can be written without a copy in the kernel's cache, which would cost more than all else that capturing does.
-const (
-	block = 4096 // no disk and no page has a larger unit that matters
-	// roomBytes is more than may wait. Of a room only what is used takes memory.
-	roomBytes = maxPending + 2<<20
-	// roomKept is how much of a room stays in memory between batches.
-	roomKept = 2 << 20
-)
-
-// newRoom is on the heap where there is no other memory, and then grows as it has to.
-func newRoom() []byte {
-	b, err := unix.Mmap(-1, 0, roomBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return make([]byte, 64<<10)
-	}
-	return b
-}
-
-// tidyRoom gives back what a batch of n bytes has used beyond what is kept.
-func tidyRoom(room []byte, n int) {
-	if len(room) == roomBytes && n > roomKept {
-		_ = unix.Madvise(room[roomKept:], unix.MADV_DONTNEED) // it stays, where that fails
-	}
-}
-
-// freeRooms ends rooms that nobody uses.
-func freeRooms(rooms ...[]byte) error {
-	var failed error
-	for _, b := range rooms {
-		if len(b) == roomBytes {
-			failed = errors.Join(failed, unix.Munmap(b))
-		}
-	}
-	return failed
-}
+// Batches are made in rooms: memory outside the Go heap, where there is such, that is used again and again, at an address that is a
+// multiple of block. So a large batch can be written without a copy in the kernel's cache, which would cost more than all else that
+// capturing does.
+const block = 4096 // no disk and no page has a larger unit that matters

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture"
+	"github.com/picket-ml/picket/internal/oserror"
 )
 
 // Spool is an open spool. Its methods may be called by many goroutines at once.
@@ -554,9 +554,7 @@ func (s *Spool) failed(err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
+func noSpace(err error) bool { return oserror.NoRoom(err) || oserror.OverQuota(err) }
 
 // Stats is what the spool has done.
 func (s *Spool) Stats() Stats {

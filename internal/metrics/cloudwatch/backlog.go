@@ -14,10 +14,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/picket-ml/picket/internal/durable"
+	"github.com/picket-ml/picket/internal/osfile"
 )
 
 // Of how old, and of how far ahead, CloudWatch takes metrics, with some room for
@@ -102,7 +102,7 @@ func (b *backlog) open() error {
 		_ = root.Close() // nothing was written
 		return err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := osfile.TryLock(lock); err != nil {
 		_, _ = lock.Close(), root.Close() // nothing was written
 		return errOwned
 	}

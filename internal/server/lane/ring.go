@@ -6,10 +6,8 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/picket-ml/picket/internal/lanewire"
@@ -61,7 +59,7 @@ func (c *conn) welcome(id uint64, hello lanewire.Hello) error {
 		c.server.log.Warn("a client stays on its socket", "error", err)
 		return c.w.Append(context.Background(), &answer, welcome.Append(nil))
 	}
-	defer unix.Close(fd)
+	defer closeDescriptor(fd)
 	welcome.Features = lanewire.FeatureRing
 	c.use(made)
 	return c.handOver(&answer, welcome.Append(nil), fd)
@@ -116,7 +114,7 @@ func (c *conn) handOver(h *lanewire.Header, payload []byte, fd int) error {
 	if err := c.net.SetWriteDeadline(time.Now().Add(c.server.patience.write)); err != nil {
 		return err
 	}
-	n, _, err := c.net.WriteMsgUnix(frame, syscall.UnixRights(fd), nil)
+	n, _, err := c.net.WriteMsgUnix(frame, descriptorRights(fd), nil)
 	if err == nil && n < len(frame) {
 		err = io.ErrShortWrite
 	}

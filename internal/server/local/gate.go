@@ -1,13 +1,12 @@
 package local
 
 import (
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/picket-ml/picket/internal/oserror"
 	"github.com/picket-ml/picket/internal/shm"
 )
 
@@ -201,6 +200,4 @@ func (g *Gate) SayWhy(err error) {
 
 // OutOfFiles tells whether accepting failed because the process or the system
 // has no file descriptors left, which passes.
-func OutOfFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-}
+func OutOfFiles(err error) bool { return oserror.OutOfFiles(err) }

@@ -17,15 +17,6 @@ import (
 // objectDir is where the C library keeps POSIX shared memory objects.
 const objectDir = "/dev/shm"
 
-// The further ways an object can be refused; see the errors of handles.
-var (
-	// ErrKey: the name of an object is not one that shm_open takes.
-	ErrKey = errors.New("no name of a shared memory object: it must be a slash and 1 to 254 further bytes without a slash, as shm_open takes it")
-
-	// ErrReadOnly: the daemon's user may read the object and not write to it.
-	ErrReadOnly = errors.New("shared memory object not writable by the daemon: give its user the right to write, or have the output in the answer")
-)
-
 // Object is an open POSIX shared memory object. It is read and written through
 // its file descriptor and never mapped: a client that shortens it gets an error,
 // and the daemon no SIGBUS. Its methods may be called by many goroutines at once;
