@@ -157,3 +157,15 @@ func startDaemon(t *testing.T, args ...string) (sockets string, stop func()) {
 	}
 	return sockets, stop
 }
+
+// writeFile makes a file and the folders above it, and gives its path.
+func writeFile(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -41,17 +41,6 @@ func captured(rows int, shift float64) string {
 	return b.String()
 }
 
-func writeFile(t *testing.T, path, text string) string {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // From the training set to the next run of the pipeline: the baseline goes into a
 // package, captured data are compared with it, and a breach starts a command.
 func TestMonitorFromTrainingSetToBreach(t *testing.T) {
