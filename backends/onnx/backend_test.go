@@ -115,7 +115,7 @@ func TestTypes(t *testing.T) {
 func TestHalvesAndBytes(t *testing.T) {
 	// float16 in and out: twice x and 1, all of which it can hold. 0x3c00 is 1, 0x4000 is 2.
 	constant := func(name string, element int64, data ...byte) message {
-		return message(nil).number(2, element).text(8, name).part(9, data)
+		return message(nil).Number(2, element).Text(8, name).Part(9, data)
 	}
 	m := open(t, map[string][]byte{"m.onnx": file{
 		nodes:        []message{node("Mul", []string{"x", "two"}, []string{"v"}), node("Add", []string{"v", "one"}, []string{"y"})},
@@ -137,7 +137,7 @@ func TestHalvesAndBytes(t *testing.T) {
 		inputs:  []message{info("x", int8s, -1, 2)},
 		outputs: []message{info("y", int8s, -1, 2)},
 		initializers: []message{
-			message(nil).number(1, 2).number(1, 2).number(2, int8s).text(8, "w").part(9, []byte{1, 0xfe, 3, 4}), constant("scale", float, 0, 0, 0, 0x40), constant("zero", int8s, 0),
+			message(nil).Number(1, 2).Number(1, 2).Number(2, int8s).Text(8, "w").Part(9, []byte{1, 0xfe, 3, 4}), constant("scale", float, 0, 0, 0, 0x40), constant("zero", int8s, 0),
 		},
 	}.bytes()})
 	// [2, 4] gives 14 and 12, [-10, 2] gives -4 and 28, [100, 100] gives 400 and 200, of which half of the first is more than an int8 holds.

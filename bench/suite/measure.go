@@ -43,9 +43,6 @@ func (r *runner) measure(ctx context.Context, run *suites.Run) error {
 	began := time.Now()
 	broken := map[*cell]bool{}
 	for repetition := range run.Repetitions {
-		if err := r.renew(ctx, cells, repetition); err != nil {
-			return err
-		}
 		for _, i := range r.random.Perm(len(cells)) {
 			c := cells[i]
 			if broken[c] {
@@ -76,26 +73,6 @@ func (r *runner) measure(ctx context.Context, run *suites.Run) error {
 		r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
 	}
 	r.Say(fmt.Sprintf("%s: %d cells, %d repetitions, %.0f s", run.Scenario, len(cells), run.Repetitions, time.Since(began).Seconds()))
-	return nil
-}
-
-// renew has Picket's own targets begin anew before a repetition: where its memory and its threads happen to lie is a matter of chance
-// that stays as long as a process does, and is to be in the interval of one run, not between two. What a soak looks for is age.
-func (r *runner) renew(ctx context.Context, cells []*cell, repetition int) error {
-	if len(cells) == 0 || cells[0].Scenario == suites.Soak && repetition > 0 || cells[0].Scenario == suites.ColdStart {
-		return nil
-	}
-	done := map[target.Renewable]bool{}
-	for _, c := range cells {
-		t, can := c.target.(target.Renewing)
-		if !can || done[t.Renewable()] {
-			continue
-		}
-		done[t.Renewable()] = true
-		if err := t.Renewable().Renew(ctx); err != nil {
-			return fmt.Errorf("starting %s anew: %w", c.target.Info().Name, err)
-		}
-	}
 	return nil
 }
 
@@ -196,12 +173,24 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 func (r *runner) findCapacity(ctx context.Context, c *cell, seed uint64) error {
 	p := r.plan(c, seed)
 	p.Duration, p.Settle = min(p.Duration, 500*time.Millisecond), false
-	m, err := r.run(ctx, c, c.served, p)
-	if err != nil {
-		return err
+	// A machine that has much else to do may answer nothing in a short time.
+	var m *load.Measured
+	for _, longer := range []time.Duration{1, 4, 4} {
+		p.Duration *= longer
+		var err error
+		if m, err = r.run(ctx, c, c.served, p); err != nil {
+			return err
+		}
+		if m.Counts.Answered > 0 {
+			break
+		}
 	}
 	if m.Counts.Answered == 0 {
-		return fmt.Errorf("no request was answered within %v: %w", p.Duration, m.Failed)
+		err := fmt.Errorf("no request was answered within %v", p.Duration)
+		if m.Failed != nil {
+			err = fmt.Errorf("%w: %w", err, m.Failed)
+		}
+		return err
 	}
 	c.capacity = m.PerSecond()
 	return nil

@@ -25,6 +25,9 @@ const (
 	perfPprof  = "perf.pprof"
 )
 
+// allProcesses is what is left out where perf does not work.
+const allProcesses = "profile of all processes, with C frames"
+
 // profile begins to write profiles; the function ends them. This process's own is written by Go. That of all processes, C frames
 // included, is perf's, where there is one that works.
 func (r *runner) profile() (stop func() error, err error) {
@@ -43,13 +46,16 @@ func (r *runner) profile() (stop func() error, err error) {
 	}
 	perf, why := startPerf(r.Profile)
 	if why != nil {
-		r.leave(report.LeftOut{Model: "all", Engine: "profile of all processes, with C frames", Why: why.Error()})
+		r.leave(report.LeftOut{Model: "all", Engine: allProcesses, Why: why.Error()})
 	}
 	return func() error {
 		pprof.StopCPUProfile()
 		err := f.Close()
-		if perf != nil {
-			err = errors.Join(err, perf.stop())
+		if perf == nil {
+			return err
+		}
+		if why := perf.stop(); why != nil { // which is no reason to lose what was measured
+			r.leave(report.LeftOut{Model: "all", Engine: allProcesses, Why: why.Error()})
 		}
 		return err
 	}, nil

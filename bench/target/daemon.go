@@ -20,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	controlapi "github.com/picket-ml/picket/internal/api/control"
 	oipapi "github.com/picket-ml/picket/internal/api/oip"
 )
@@ -28,9 +29,6 @@ import (
 type Daemon struct {
 	*process.Server
 	Dir string // of its sockets
-
-	program, config string // that Renew starts again
-	served          []Served
 
 	conn    *grpc.ClientConn // to control.sock
 	version string
@@ -66,21 +64,11 @@ func LaunchDaemon(dir string, served []Served, o DaemonOptions) (*Daemon, error)
 	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {
 		return nil, fmt.Errorf("writing picketd's configuration: %w", err)
 	}
-	d := &Daemon{Dir: dir, program: o.Program, config: file, served: served, version: o.Version, answers: map[string]string{}}
-	if err := d.launch(); err != nil {
+	server, err := process.Launch(filepath.Join(dir, "run"), "picketd", o.Program, "--config", file)
+	if err != nil {
 		return nil, err
 	}
-	return d, nil
-}
-
-// launch starts the process.
-func (d *Daemon) launch() error {
-	server, err := process.Launch(filepath.Join(d.Dir, "run"), "picketd", d.program, "--config", d.config)
-	if err != nil {
-		return err
-	}
-	d.Server = server
-	return nil
+	return &Daemon{Server: server, Dir: dir, version: o.Version, answers: map[string]string{}}, nil
 }
 
 // StartDaemon starts picketd with the models, in dir, and waits until it serves them all. The caller ends it with Stop.
@@ -94,37 +82,17 @@ func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptio
 			err = errors.Join(err, d.Stop())
 		}
 	}()
-	return d, d.begin(ctx)
-}
-
-// begin waits until the process serves all models.
-func (d *Daemon) begin(ctx context.Context) (err error) {
-	// First of all the sockets are there: a gRPC connection that comes too early waits a second before it tries again.
-	if err := d.Answers(ctx, func(ctx context.Context) error {
-		return errors.Join(d.listens(ctx, "control"), d.listens(ctx, "oip"))
-	}); err != nil {
-		return fmt.Errorf("starting picketd: %w", err)
-	}
 	d.conn, err = grpc.NewClient("unix://"+d.socket("control"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return fmt.Errorf("preparing to ask picketd: %w", err)
+		return nil, fmt.Errorf("preparing to ask picketd: %w", err)
 	}
-	return d.await(ctx, d.served)
-}
-
-// Renew ends the process and starts it again; afterwards it rests. Where that fails, Stop is still to be called.
-func (d *Daemon) Renew(ctx context.Context) error {
-	if err := d.Stop(); err != nil {
+	if err := d.Answers(ctx, func(ctx context.Context) error {
+		_, err := agentapi.NewAgentClient(d.conn).ListModels(ctx, &agentapi.ListModelsRequest{}, grpc.WaitForReady(true))
 		return err
+	}); err != nil {
+		return nil, fmt.Errorf("starting picketd: %w", err)
 	}
-	d.conn = nil
-	if err := d.launch(); err != nil {
-		return err
-	}
-	if err := d.begin(ctx); err != nil {
-		return err
-	}
-	return d.Rest()
+	return d, d.await(ctx, served)
 }
 
 // await waits until the models are served, or are told not to be.
@@ -148,16 +116,6 @@ func (d *Daemon) await(ctx context.Context, served []Served) error {
 		}
 	}
 	return nil
-}
-
-// listens reports whether anybody takes connections at a socket.
-func (d *Daemon) listens(ctx context.Context, name string) error {
-	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", d.socket(name))
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }
 
 func (d *Daemon) socket(name string) string { return filepath.Join(d.Dir, name+".sock") }
@@ -292,9 +250,6 @@ func (t *overSocket) Info() report.TargetInfo {
 }
 
 func (t *overSocket) Process() *process.Server { return t.Server }
-
-// Renewable implements Renewing: all of a daemon's sockets begin anew at once.
-func (t *overSocket) Renewable() Renewable { return t.Daemon }
 
 func (t *overSocket) Connect(s Served, rows int) (protocols.Client, error) {
 	return t.connect(t.Daemon, s, rows)

@@ -17,7 +17,6 @@ import (
 type inProcess struct {
 	engine  *engine.Engine
 	version string
-	served  []Served
 	loaded  map[string]engine.Description
 	failed  map[string]error
 }
@@ -39,7 +38,7 @@ func StartEngine(version string, make func() (*engine.Engine, error)) Starter {
 			return e.Close(ctx)
 		}}
 		for _, s := range served {
-			d, err := t.load(ctx, s)
+			d, err := e.Load(ctx, s.Name(), s.Model.Dir, engine.ModelOptions{Backend: s.Backend, Threads: s.Threads, MaxBatchRows: s.BatchRows})
 			switch {
 			case ctx.Err() != nil:
 				return nil, errors.Join(ctx.Err(), g.Close())
@@ -47,31 +46,11 @@ func StartEngine(version string, make func() (*engine.Engine, error)) Starter {
 				t.failed[s.Name()] = err
 				g.LeftOut = append(g.LeftOut, report.LeftOut{Model: s.Name(), Engine: "engine", Why: err.Error()})
 			default:
-				t.served = append(t.served, s)
 				t.loaded[s.Name()] = d
 			}
 		}
 		return g, nil
 	}
-}
-
-func (t *inProcess) load(ctx context.Context, s Served) (engine.Description, error) {
-	return t.engine.Load(ctx, s.Name(), s.Model.Dir, engine.ModelOptions{Backend: s.Backend, Threads: s.Threads, MaxBatchRows: s.BatchRows})
-}
-
-// Renewable implements Renewing.
-func (t *inProcess) Renewable() Renewable { return t }
-
-// Renew replaces all models by themselves.
-func (t *inProcess) Renew(ctx context.Context) error {
-	for _, s := range t.served {
-		d, err := t.load(ctx, s)
-		if err != nil {
-			return fmt.Errorf("loading model %s again: %w", s.Name(), err)
-		}
-		t.loaded[s.Name()] = d
-	}
-	return nil
 }
 
 func (t *inProcess) Info() report.TargetInfo {

@@ -79,17 +79,6 @@ type Phased interface {
 	Phases(ctx context.Context, s Served) (PhaseTimes, error)
 }
 
-// Renewable is what serves one or several targets and can begin anew, with other places in memory for what it has there. No Client
-// is connected meanwhile. A process rests afterwards.
-type Renewable interface {
-	Renew(ctx context.Context) error
-}
-
-// Renewing is a Target that is served by something Renewable.
-type Renewing interface {
-	Renewable() Renewable
-}
-
 // empty is the target that does nothing.
 type empty struct{ version string }
 

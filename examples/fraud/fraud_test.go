@@ -595,9 +595,8 @@ func TestFailSafe(t *testing.T) {
 	}
 	goOn := sync.OnceValue(func() error { return daemon.command.Process.Signal(syscall.SIGCONT) })
 	defer goOn() //nolint:errcheck // it is checked below, and only after a failure called here
-	if d := submit(); d.Source != api.ByRules || d.Cause != scoring.Late {
-		t.Errorf("with Picket hanging: %+v", d)
-	}
+	// The signal takes a moment to stop all threads. The first question that meets none is answered by rules, late.
+	eventually(t, "rules decide while Picket hangs", func() bool { d := submit(); return d.Source == api.ByRules && d.Cause == scoring.Late })
 	if err := goOn(); err != nil {
 		t.Fatal(err)
 	}

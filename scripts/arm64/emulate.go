@@ -101,9 +101,12 @@ func offerLibraries() error {
 	if err != nil {
 		return err
 	}
-	_, missing := os.Stat(filepath.Join(system, loader))
-	if _, err := os.Stat(libraries); err != nil || missing == nil {
-		return nil // nothing to offer, or the machine has its own
+	exists := func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	if exists(filepath.Join(system, loader)) || !exists(libraries) {
+		return nil // the machine has its own, or there is nothing to offer
 	}
 	layer, err := os.MkdirTemp("", "picket-arm64-lib-")
 	if err != nil {

@@ -329,6 +329,7 @@ func TestBrowser(t *testing.T) {
 	b.until("there are reasons", `document.querySelectorAll('.transaction .reasons li').length > 2`)
 	b.until("there is a profile of 25 features or more", `document.querySelectorAll('.profile dl > div').length >= 25`)
 	b.shot("transaction")
+	b.until("the transaction says what Picket calls it", `[...document.querySelectorAll('.facts dd')].some(d => /^[0-9a-f]{32}-[0-9]+$/.test(d.innerText))`)
 	b.click(".truth button.deny")
 	b.until("the ground truth is recorded", `document.querySelector('.truth button.deny').ariaPressed === 'true' && document.body.innerText.includes('by analyst')`)
 
@@ -342,7 +343,6 @@ func TestBrowser(t *testing.T) {
 	b.click(".find input")
 	b.do(chromedp.KeyEvent(id), chromedp.KeyEvent(kb.Enter))
 	b.until("a transaction is found by its id", fmt.Sprintf(`document.querySelector('.transaction header .mono')?.innerText === %q`, id))
-	b.until("the transaction says what Picket calls it", `[...document.querySelectorAll('.facts dd')].some(d => /^[0-9a-f]{32}-[0-9]+$/.test(d.innerText))`)
 
 	t.Log("cut the line")
 	b.do(chromedp.Navigate(base + "/#/site"))
