@@ -46,9 +46,6 @@ if ! [ -e "$drive/windows/system32/bcryptprimitives.dll" ]; then
 	cp "$work/bcryptprimitives.dll" "$drive/windows/system32/"
 fi
 
-echo "running the tests of what has a twin for Windows"
-GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -short -vet=off -exec "$wine" ./internal/osfile ./internal/oserror ./internal/commandline
-
 rm -rf "$drive/picket" "$drive/ProgramData/Picket"
 mkdir -p "$drive/picket/fraud" "$drive/ProgramData/Picket"
 cp examples/demo/fraud.ubj "$drive/picket/fraud/"
