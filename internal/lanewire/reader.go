@@ -170,9 +170,9 @@ func (r *Reader) read(fd uintptr) error {
 	for {
 		n, err := readSocket(fd, r.buffer[r.to:r.to+r.most])
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			continue
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return err
 		case err != nil:
 			return fmt.Errorf("reading: %w", err)

@@ -250,9 +250,9 @@ func (w *Writer) attempt(fd uintptr) bool {
 	for {
 		n, err := writeSocket(fd, w.chunk)
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			continue
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return !w.patient
 		case err != nil:
 			w.fault = broken(err)

@@ -147,7 +147,7 @@ func (u *unpacked) put(digits string, fill func(*os.Root) error) (ours bool, err
 	if err != nil {
 		return false, storing(err)
 	}
-	defer release()
+	defer func() { _ = release() }() // the lock ends with the descriptor, however it is closed
 	root, err := u.root.OpenRoot(temporary)
 	if err != nil {
 		return false, storing(err)
