@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +30,11 @@ type scripted struct {
 	name   string
 	broken error
 	wrong  bool
-	// refuses says of the clients of a connection, counted from 1, whether they are refused; nil for never.
+	// refuses says of the clients of a connection, counted from 1, whether they are refused; nil for never. Those before the first
+	// answer count as one: a busy machine may need several to find the capacity.
 	refuses   func(connection int) bool
 	connected int
+	answered  atomic.Bool
 	// asked are the targets in the order in which they were connected to.
 	asked *[]string
 }
@@ -43,7 +46,9 @@ func (s *scripted) Variant(context.Context, target.Served) (string, error) { ret
 func (s *scripted) Process() *process.Server                               { return nil }
 func (s *scripted) Connect(m target.Served, rows int) (protocols.Client, error) {
 	*s.asked = append(*s.asked, s.name)
-	s.connected++
+	if s.connected == 0 || s.answered.Load() {
+		s.connected++
+	}
 	refused := s.refuses != nil && s.refuses(s.connected)
 	return &scriptedClient{scripted: s, Ask: protocols.Ask{Rows: m.Model.Rows, Count: rows}, refused: refused}, s.broken
 }
@@ -60,6 +65,7 @@ func (c *scriptedClient) Do(context.Context) error {
 	if c.refused {
 		return engine.ErrBusy
 	}
+	c.answered.Store(true)
 	return nil
 }
 func (c *scriptedClient) Close() error { return nil }
@@ -183,7 +189,7 @@ func TestRun(t *testing.T) {
 const rates = `name: rates
 models: [{name: m, trees: 3, depth: 2, features: 4}]
 repetitions: 3
-duration: 10ms
+duration: 40ms
 warm_up: 1ms
 runs:
 - {scenario: Server, targets: [peers], bound: 1m, quantile: 0.9, outstanding: [1]}

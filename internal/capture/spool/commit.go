@@ -81,7 +81,7 @@ func (s *Spool) sealIsDue() bool {
 // write makes a batch durable and tells those who wait. disk is held.
 func (s *Spool) write(b *batch) {
 	err := s.commit(b)
-	if noSpace(err) && s.o.WhenFull == DropOldest && s.dropFirst(byQuota) == nil && !b.big {
+	if noSpace(err) && s.o.WhenFull == DropOldest && !b.big && s.dropFirst(byQuota) == nil {
 		// The disk is smaller than the quota: what waits the longest makes room.
 		err = s.commit(b)
 	}
@@ -106,11 +106,7 @@ func (s *Spool) write(b *batch) {
 // when it is full. After an error nothing is written to that segment any more. disk is
 // held.
 func (s *Spool) commit(b *batch) error {
-	n := int64(len(b.b)) + 2*headerSize
-	if len(b.b) >= s.o.blockFrom {
-		n += 2 * block
-	}
-	if err := s.makeRoom(n); err != nil {
+	if err := s.makeRoom(s.batchBytes(len(b.b)), b.big); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -175,6 +171,18 @@ func (s *Spool) commit(b *batch) error {
 		}
 	}
 	return nil
+}
+
+// entryRoom is more than an entry takes beside its tensors as a rule.
+const entryRoom = 512
+
+// batchBytes is what a batch of such a payload takes at most, in a segment of its own.
+func (s *Spool) batchBytes(payload int) int64 {
+	n := int64(payload) + 2*headerSize
+	if payload >= s.o.blockFrom {
+		n += 2 * block
+	}
+	return n
 }
 
 // place is where a batch goes that comes after at: one of whole blocks at the next block. What is between stays zero, which readers
@@ -274,17 +282,18 @@ func (s *Spool) rotate(had bool) error {
 	return err
 }
 
-// makeRoom drops what the policy lets go until n more bytes fit, or fails with ErrFull.
-// disk is held.
-func (s *Spool) makeRoom(n int64) error {
+// makeRoom drops what the policy lets go until n more bytes fit, or fails with ErrFull. keep says that it is not to be the segment
+// that is being written. disk is held.
+func (s *Spool) makeRoom(n int64, keep bool) error {
 	for {
 		s.mu.Lock()
 		fits := s.bytes+n <= s.o.MaxBytes
+		last := len(s.segments) == 0 || !s.segments[0].sealed
 		s.mu.Unlock()
 		if fits {
 			return nil
 		}
-		if s.o.WhenFull != DropOldest {
+		if s.o.WhenFull != DropOldest || keep && last {
 			return fmt.Errorf("%w: %d bytes more do not fit", ErrFull, n)
 		}
 		if err := s.dropFirst(byQuota); err != nil {

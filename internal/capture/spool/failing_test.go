@@ -507,3 +507,59 @@ func TestOwnership(t *testing.T) {
 		t.Errorf("reading one that is not there: %v", err)
 	}
 }
+
+// large is a sample with a tensor of that many bytes.
+func large(n, bytes int) *capture.Entry {
+	e := sample(n)
+	e.Inputs[0].Shape, e.Inputs[0].Data = []int64{1, int64(bytes / 4)}, make([]byte, bytes)
+	return e
+}
+
+// TestTensorsStayWithTheirRecords: a segment whose age is over, or that is dropped for the room that a large tensor needs, does not
+// take the tensors of records along that come to lie in the next.
+func TestTensorsStayWithTheirRecords(t *testing.T) {
+	put := func(s *Spool, e *capture.Entry) {
+		t.Helper()
+		if err := s.Put(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush := func(s *Spool) {
+		t.Helper()
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := func(s *Spool) {
+		t.Helper()
+		s.Verify(func(err error) { t.Error(err) })
+	}
+	t.Run("a segment that is old", func(t *testing.T) {
+		s := open(t, Options{FS: newMemFS(), BesideBytes: 1 << 10, SegmentAge: 20 * time.Millisecond, FlushAfter: time.Hour})
+		put(s, sample(1))
+		flush(s)
+		s.mu.Lock()
+		sealed := s.sealed
+		s.mu.Unlock()
+		put(s, large(2, 8<<10))
+		<-sealed
+		flush(s)
+		if err := s.Acknowledge(s.Segments()[0].Number, Outcome{}); err != nil {
+			t.Fatal(err)
+		}
+		whole(s)
+	})
+	t.Run("a segment that is dropped", func(t *testing.T) {
+		s := open(t, Options{FS: newMemFS(), MaxBytes: 64 << 10, BesideBytes: 1 << 10, SegmentAge: time.Hour, FlushAfter: time.Hour})
+		for n := range 20 {
+			put(s, sample(2*n))
+			put(s, large(2*n+1, 20<<10))
+			whole(s)
+		}
+		flush(s)
+		whole(s)
+		if st := s.Stats(); st.Dropped.Quota == 0 || st.Accepted != 40 || st.Bytes > st.Limit {
+			t.Errorf("40 records in a spool of three of the large ones: %+v", st)
+		}
+	})
+}

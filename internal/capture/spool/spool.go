@@ -403,12 +403,22 @@ func sides(e *capture.Entry) func(yield func(part) bool) {
 	}
 }
 
-// addBig writes the large tensors beside the segment that the entries will be in, and
-// enqueues the entries without them. The disk is held throughout, so that it stays that
-// segment.
+// addBig writes the large tensors beside the segment that the entries will be in, and the entries without them into it, with what
+// was pending. The disk is held throughout, so that it is that segment: one that was sealed in between would leave, or be dropped,
+// with tensors of records that are in the next.
 func (s *Spool) addBig(urgent bool, all []*capture.Entry, ids []idKey) (*batch, error) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
+	b, err := s.enqueueBig(urgent, all, ids)
+	if err != nil {
+		return nil, err
+	}
+	s.write(b)
+	return b, nil
+}
+
+// enqueueBig is addBig up to the batch, which it takes from what is pending. disk is held.
+func (s *Spool) enqueueBig(urgent bool, all []*capture.Entry, ids []idKey) (*batch, error) {
 	s.mu.Lock()
 	records, size := 0, int64(0)
 	for _, e := range all {
@@ -417,20 +427,30 @@ func (s *Spool) addBig(urgent bool, all []*capture.Entry, ids []idKey) (*batch, 
 			size += int64(len(p.bytes()))
 		}
 	}
+	// With the batch, so that what makes room for that is not the segment beside which the tensors lie.
+	payload := len(all) * entryRoom
+	if s.pending != nil {
+		payload += len(s.pending.b)
+	}
+	need := size + s.batchBytes(payload)
 	err := s.admit()
-	if err == nil && s.o.WhenFull != DropOldest && s.bytes+size > s.o.MaxBytes || size > s.o.MaxBytes/2 {
-		err = fmt.Errorf("%w: %d bytes more do not fit", ErrFull, size)
+	if err == nil && s.o.WhenFull != DropOldest && s.bytes+need > s.o.MaxBytes || size > s.o.MaxBytes/2 {
+		err = fmt.Errorf("%w: %d bytes more do not fit", ErrFull, need)
 	}
 	if err != nil {
 		s.count(err, records)
 	}
-	p := s.plan
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	if err = p.err; err == nil {
-		err = s.makeRoom(size)
+	err = s.makeRoom(need, false)
+	var p plan
+	if err == nil {
+		s.mu.Lock()
+		p = s.plan // after room was made, which may have begun another segment
+		s.mu.Unlock()
+		err = p.err
 	}
 	if err == nil {
 		all, err = s.writeBeside(p, all)
@@ -444,10 +464,12 @@ func (s *Spool) addBig(urgent bool, all []*capture.Entry, ids []idKey) (*batch, 
 	}
 	s.plan.big += size
 	b, err := s.enqueue(urgent, all, ids)
-	if err == nil {
-		b.big = true
+	if err != nil {
+		return nil, err
 	}
-	return b, err
+	b.big = true
+	s.pending = nil
+	return b, nil
 }
 
 // writeBeside returns copies of the entries with their large tensors in files of
