@@ -327,19 +327,27 @@ func (s *Snapshot) allocateOwn(spec *TensorSpec, shape tensor.Shape) (tensor.Ten
 	if err != nil || n == 0 {
 		return tensor.Tensor{}, false // ordinary memory's to refuse
 	}
-	b, err := s.allocator.Allocate(n)
+	t, err := tensorFrom(s.allocator, spec, shape, n)
 	if err != nil {
 		if !s.allocFailed.Swap(true) {
 			s.log.Warn("serving with tensors in ordinary memory, because the model's own has run out", "model", s.name, "error", err)
 		}
 		return tensor.Tensor{}, false
 	}
+	return t, true
+}
+
+// tensorFrom makes a tensor of n bytes in memory that a model gives.
+func tensorFrom(from Allocator, spec *TensorSpec, shape tensor.Shape, n int) (tensor.Tensor, error) {
+	b, err := from.Allocate(n)
+	if err != nil {
+		return tensor.Tensor{}, err
+	}
 	t, err := tensor.In(spec.Name, spec.DType, shape, b, 0)
 	if err != nil {
 		b.Release()
-		return tensor.Tensor{}, false
 	}
-	return t, true
+	return t, err
 }
 
 func rowsTaken(batchable bool) string {

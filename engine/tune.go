@@ -186,13 +186,5 @@ func ownTensor(from Allocator, spec *TensorSpec, rows int) (tensor.Tensor, error
 	if err != nil {
 		return tensor.Tensor{}, err
 	}
-	b, err := from.Allocate(n)
-	if err != nil {
-		return tensor.Tensor{}, err
-	}
-	t, err := tensor.In(spec.Name, spec.DType, shape, b, 0)
-	if err != nil {
-		b.Release()
-	}
-	return t, err
+	return tensorFrom(from, spec, shape, n)
 }

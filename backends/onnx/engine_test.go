@@ -20,6 +20,7 @@ import (
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/onnx"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -44,20 +45,28 @@ func newEngine(t *testing.T) *engine.Engine {
 		o.DLR = dlr.Options{LibraryPath: testkit.LibDLR(t), Log: quiet}
 	}
 	list := backends.All(o)
-	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: list, Source: folders{}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		if err := e.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
 		for _, b := range list {
 			if c, ok := b.(interface{ Close() error }); ok {
 				if err := c.Close(); err != nil {
 					t.Errorf("closing %s: %v", b.Name(), err)
 				}
 			}
+		}
+	})
+	return engineOf(t, backendtest.Options().Host, list...)
+}
+
+// engineOf is an engine with these backends, which stay the caller's. The test's end closes it.
+func engineOf(t *testing.T, host *hw.Host, list ...engine.Backend) *engine.Engine {
+	t.Helper()
+	e, err := engine.New(engine.Options{Host: host, Backends: list, Source: folders{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
 		}
 	})
 	return e
@@ -204,16 +213,7 @@ func TestEngineTimesSourceAgainstNeo(t *testing.T) {
 // TestEngineSaysWhatIsMissing: without the library, the error for a network is not that it is no tree model alone.
 func TestEngineSaysWhatIsMissing(t *testing.T) {
 	list := backends.All(backends.Options{ONNX: onnx.Options{LibraryPath: filepath.Join(t.TempDir(), "absent.so")}})
-	e, err := engine.New(engine.Options{Host: backendtest.Options().Host, Backends: list, Source: folders{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
-	_, err = e.Load(t.Context(), "m", net(t, "mlp"), engine.ModelOptions{})
+	_, err := engineOf(t, backendtest.Options().Host, list...).Load(t.Context(), "m", net(t, "mlp"), engine.ModelOptions{})
 	if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "backend onnx, which might run it, does not work here: the ONNX Runtime that is configured cannot be used") {
 		t.Errorf("got %v", err)
 	}

@@ -3,7 +3,6 @@
 package onnx_test
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"math"
@@ -160,15 +159,7 @@ func predict(t *testing.T, e *engine.Engine) (pinned bool, err error) {
 // when there is none, and answers the same everywhere. One that must be on a GPU stays.
 func TestEngineMovesNetworks(t *testing.T) {
 	b, set, host := twoGPUs(t, devices.Options{})
-	e, err := engine.New(engine.Options{Host: host, Backends: []engine.Backend{b}, Source: folders{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := engineOf(t, host, b)
 	dir := net(t, "mlp")
 	d, err := e.Load(t.Context(), "net", dir, engine.ModelOptions{})
 	if err != nil {
@@ -203,15 +194,7 @@ func TestEngineMovesNetworks(t *testing.T) {
 // TestBatchesOfGPUsCanBeFixed: what the configuration says is not measured.
 func TestBatchesOfGPUsCanBeFixed(t *testing.T) {
 	b, _, host := twoGPUs(t, devices.Options{})
-	e, err := engine.New(engine.Options{Host: host, Backends: []engine.Backend{b}, Source: folders{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := engineOf(t, host, b)
 	d, err := e.Load(t.Context(), "net", net(t, "mlp"), engine.ModelOptions{MaxBatchRows: 48, GPUs: devices.Every})
 	if err != nil {
 		t.Fatal(err)

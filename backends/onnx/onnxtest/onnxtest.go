@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/picket-ml/picket/internal/testkit"
@@ -40,13 +39,5 @@ func Fail(t testing.TB, what string, gpu, text string) {
 // Log has sessions on GPUs written down from now on, with the options of their provider; what it returns reads it.
 func Log(t testing.TB) func() []string {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "log")
-	t.Setenv("FAKE_ORT_LOG", name)
-	return func() []string {
-		data, err := os.ReadFile(name)
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		return strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' })
-	}
+	return testkit.LogOf(t, "FAKE_ORT_LOG")
 }

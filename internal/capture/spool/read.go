@@ -98,14 +98,15 @@ func (s *Spool) Batches(g Segment) iter.Seq2[*Batch, error] {
 
 // lookUp is a segment that is sealed.
 func (s *Spool) lookUp(number uint64) (*segment, error) {
-	return s.find(number, func(g *segment) bool { return g.sealed })
+	return s.find(number, true)
 }
 
-func (s *Spool) find(number uint64, fit func(*segment) bool) (*segment, error) {
+// find is a segment, which is sealed if it has to be.
+func (s *Spool) find(number uint64, sealed bool) (*segment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.segments, func(g *segment) bool { return g.number == number })
-	if i < 0 || !fit(s.segments[i]) {
+	if i < 0 || sealed && !s.segments[i].sealed {
 		return nil, fmt.Errorf("reading segment %d: %w", number, ErrGone)
 	}
 	return s.segments[i], nil
@@ -414,7 +415,7 @@ func (s *Spool) Beside(at *capture.Beside) ([]byte, error) {
 	if m == nil || m[3] != extBig || at.Size < 0 || at.Size > 1<<40 {
 		return nil, fmt.Errorf("reading a tensor beside its record: %w: %q is no name of one", ErrDamaged, at.Name)
 	}
-	g, err := s.find(hexadecimal(m[1]), func(*segment) bool { return true })
+	g, err := s.find(hexadecimal(m[1]), false)
 	if err != nil {
 		return nil, err
 	}

@@ -50,19 +50,26 @@ func wantOnce(t testing.TB, objects map[string][]byte, n int) {
 	}
 }
 
-// A real store, behind a network that fails in each way in turn while records come.
-func TestNetworkFaults(t *testing.T) {
-	server := s3.Start(t)
-	bucket := server.NewBucket(t)
-	proxy := s3.NewProxy(t, server)
+// behindProxy is a bucket of a real store, and the same as a destination that is reached through the proxy.
+func behindProxy(t *testing.T) (server *s3.Server, proxy *s3.Proxy, bucket string, to Destination) {
+	t.Helper()
+	server = s3.Start(t)
+	bucket = server.NewBucket(t)
+	proxy = s3.NewProxy(t, server)
 	client, err := proxy.Options().S3(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server, proxy, bucket, NewBucket(client, Bucket{Name: bucket})
+}
+
+// A real store, behind a network that fails in each way in turn while records come.
+func TestNetworkFaults(t *testing.T) {
+	server, proxy, bucket, to := behindProxy(t)
 	dir := t.TempDir()
 	s := openSpool(t, dir, spool.Options{SegmentAge: 100 * time.Millisecond})
 	defer s.Close()
-	u := start(t, options(t, dir, s, NewBucket(client, Bucket{Name: bucket})))
+	u := start(t, options(t, dir, s, to))
 	n := 0
 	through := func(fault string, set, clear func()) {
 		failures := func() (sum uint64) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture/spool"
-	"github.com/picket-ml/picket/internal/testkit/s3"
 )
 
 // envFaults is for how long TestFaultsOnEnd goes on; a few seconds by default.
@@ -25,17 +24,11 @@ func TestFaultsOnEnd(t *testing.T) {
 			t.Fatalf("%s: %v", envFaults, err)
 		}
 	}
-	server := s3.Start(t)
-	bucket := server.NewBucket(t)
-	proxy := s3.NewProxy(t, server)
-	client, err := proxy.Options().S3(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, proxy, bucket, to := behindProxy(t)
 	dir := t.TempDir()
 	s := openSpool(t, dir, spool.Options{SegmentAge: time.Second, SegmentBytes: 64 << 10})
 	defer s.Close()
-	u := start(t, options(t, dir, s, NewBucket(client, Bucket{Name: bucket})))
+	u := start(t, options(t, dir, s, to))
 
 	feeding, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -65,13 +64,5 @@ func Fail(t testing.TB, call string, n, code int) {
 // bytes, put into stream 1; kernels and graphs have rows.
 func Log(t testing.TB) func() []string {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "log")
-	t.Setenv("FAKE_CUDA_LOG", name)
-	return func() []string {
-		data, err := os.ReadFile(name)
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		return strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' })
-	}
+	return testkit.LogOf(t, "FAKE_CUDA_LOG")
 }
