@@ -25,7 +25,7 @@ const fill = 1024
 // stride is how many floats of shared memory a row takes: odd, so that a column of 32 rows lies in 32 banks.
 func stride(views int) int { return views | 1 }
 
-// shapeFor divides the work on so many rows: with as few lanes as fill the device, whose rows fit the shared memory that leaves room for four
+// shapeFor divides the work on so many rows, all that are on the device at once: with as few lanes as fill the device, whose rows fit the shared memory that leaves room for four
 // blocks beside each other. Where they do not, all of the shared memory is taken; ok is false where not even 8 rows fit. Rows whose views
 // are the columns can stay where they are then.
 func shapeFor(d cuda.Device, views, rows, valueBytes int, plain bool) (s shape, ok bool) {

@@ -8,7 +8,8 @@
 // are copied into a Buffer that comes back from call to call, which is in its time, and answers are written into another. Over the lane, a client in this process asks a server in this process over a socket, and waits
 // for the answer: what two processes on the same cores would do. All have one thread and take turns.
 //
-// With -cuda all run on the first GPU; the C API is given ordinary memory, as its examples do, the backend the memory that it asks for.
+// With -cuda all run on the first GPU. The C API is given ordinary memory there, as its examples do, and, a second time, rows that lie in pinned
+// memory already; so is the backend, in the memory that it asks for, which servers read requests into.
 package main
 
 import (
@@ -44,6 +45,9 @@ const (
 	// What is promised: the backend is as good as the C API, and the lane disappears behind some pictures.
 	mostBackend, mostLane = 1.05, 1.05
 )
+
+// What runs on a GPU from rows in pinned memory.
+const pinnedAPI, pinnedBackend = "C API, pinned", "onnx, pinned"
 
 // setting is where the networks run.
 type setting struct {
@@ -269,6 +273,24 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 			return 0
 		}},
 	}
+	if s.provider != "cpu" {
+		// The rows are there before the clock starts.
+		there := func(from, count int) tensor.Tensor {
+			t := own.Rows(0, count)
+			copy(t.Bytes(), rows.Rows(from, from+count).Bytes())
+			return t
+		}
+		m.subjects = append(m.subjects, interleave.Subject{Name: pinnedAPI, Run: func(from, count int) time.Duration {
+			took, err := peer.Run(there(from, count), tensor.Tensor{}, answers[0].Rows(from, from+count))
+			note(err)
+			return took
+		}}, interleave.Subject{Name: pinnedBackend, Run: func(from, count int) time.Duration {
+			in[0], given[0] = there(from, count), answers[1].Rows(0, count)
+			start := time.Now()
+			note(instance.Run(in, given, count))
+			return time.Since(start)
+		}})
+	}
 	for _, s := range m.subjects {
 		s.Run(0, testRows)
 	}
@@ -314,14 +336,20 @@ func measure(ctx context.Context, s setting, folder string, n *network, out *rep
 	for _, count := range s.rows {
 		plan := interleave.Plan{TestRows: testRows, Rows: count, Rounds: 15, Turn: 40 * time.Millisecond, Calls: 300 + 2000/count, Seed: 1, Budget: 3 * time.Second}
 		for _, c := range interleave.Conditions() {
-			var us [3]float64
+			us := make([]float64, len(m.subjects))
 			for i, d := range c.Measure(m.subjects, plan) {
 				us[i] = float64(d.Nanoseconds()) / 1e3 / float64(count)
 				results = append(results, report.Kernel{Model: n.name, Engine: m.subjects[i].Name, Condition: c.Name, Rows: count, Cores: 1, USPerRow: us[i]})
 			}
 			what := fmt.Sprintf("to ONNX Runtime's C API, %s%s, %d rows, %s (%.2f us a row)", where, n.name, count, c.Name, us[0])
 			round := func(x float64) float64 { return math.Round(1000*x) / 1000 }
-			out.Promise("onnx "+what, round(us[1]/us[0]), "ratio", mostBackend)
+			if s.provider == "cpu" {
+				out.Promise("onnx "+what, round(us[1]/us[0]), "ratio", mostBackend)
+			} else {
+				out.Promise("onnx, both from pinned memory, "+what, round(us[4]/us[3]), "ratio", mostBackend)
+				out.Tell("onnx, pinned against ordinary memory, "+what, round(us[4]/us[0]), "ratio")
+				out.Tell("onnx, copying ordinary memory to pinned against ordinary memory, "+what, round(us[1]/us[0]), "ratio")
+			}
 			if len(n.input) > 1 && count > 1 {
 				out.Promise("over the lane "+what, round(us[2]/us[0]), "ratio", mostLane)
 			} else {

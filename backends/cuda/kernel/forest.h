@@ -33,6 +33,9 @@ enum { PICKET_THREADS = 256 };
 // How many trees a thread goes down in step.
 enum { PICKET_STEP = 4 };
 
+// How many leaves of other lanes are loaded before they are added up.
+enum { PICKET_AHEAD = 8 };
+
 // One run. It is the kernels' only parameter.
 typedef struct {
 	// The model: nodes of all trees; where each tree starts; sets; leaves that are doubles.
