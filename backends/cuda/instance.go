@@ -3,6 +3,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 	"unsafe"
@@ -142,9 +143,10 @@ func (i *instance) tell(s *slot, rows int) error {
 
 // launch puts the kernel on so many rows into the stream, of so many that are on the device together.
 func (m *model) launch(s *slot, rows, together int) error {
-	shape, _ := shapeFor(m.device.Facts(), m.views, together, m.valueBytes, m.plain)
+	shape, _ := shapeFor(m.device.Facts(), m.views, together, int(m.run.trees), m.valueBytes, m.plain)
 	s.run.rows, s.run.blockRows, s.run.lanes = uint32(rows), uint32(shape.blockRows), uint32(shape.lanes)
-	s.run.staged, s.run.stride = flag(shape.staged), uint32(stride(m.views))
+	s.run.rowBits, s.run.staged = uint32(bits.TrailingZeros(uint(shape.blockRows))), uint32(shape.staged)
+	s.run.stride, s.run.apart = uint32(shape.stride), uint32(shape.apart)
 	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
 }
 

@@ -51,7 +51,7 @@ INLINE void NAME(add)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32_
 	KERNEL(name) { \
 		PRIVATE(NAME(sums), sums); \
 		float *staged = (float *)shared; \
-		VALUE *tile = (VALUE *)(shared + (run.staged ? (uint64_t)run.block_rows * run.stride * sizeof(float) : 0)); \
+		VALUE *tile = (VALUE *)(shared + run.staged); \
 		uint32_t first = BLOCK * run.block_rows; \
 		uint32_t rows = run.rows - first < run.block_rows ? run.rows - first : run.block_rows; \
 		EACH_THREAD { \
@@ -63,7 +63,7 @@ INLINE void NAME(add)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32_
 		MEET; \
 		for (uint32_t from = 0; from < run.trees; from += run.lanes * PICKET_STEP) { \
 			EACH_THREAD { \
-				uint32_t row = t % run.block_rows, lane = t / run.block_rows, tree[PICKET_STEP]; \
+				uint32_t row = t & (run.block_rows - 1), lane = t >> run.row_bits, tree[PICKET_STEP]; \
 				picket_node leaf[PICKET_STEP]; \
 				if (row >= rows) \
 					continue; \
@@ -71,9 +71,9 @@ INLINE void NAME(add)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32_
 					tree[k] = from + (uint32_t)k * run.lanes + lane; \
 				/* Two calls, so that the compiler knows in each which memory it loads from. */ \
 				if (run.staged) \
-					descend(&run, staged + row * run.stride, tree, sets, leaf); \
+					descend(&run, staged + row * run.stride, run.apart, tree, sets, leaf); \
 				else \
-					descend(&run, run.in + (uint64_t)(first + row) * run.features, tree, sets, leaf); \
+					descend(&run, run.in + (uint64_t)(first + row) * run.features, 1, tree, sets, leaf); \
 				if (run.lanes == 1 && from + PICKET_STEP <= MINE(sums).next) { /* nearly always: all of one group */ \
 					UNROLLED \
 					for (int k = 0; k < PICKET_STEP; k++) \
