@@ -361,8 +361,9 @@ func (o *overload) tell(out *report.Report) {
 	name := func(what string) string { return fmt.Sprintf("%s, %s: %s", o.Server, o.Arrivals, what) }
 	out.Reach(name(fmt.Sprintf("answered on time to the capacity of %.0f/s, asked for %.0f/s", o.Capacity, float64(o.Offered)/o.Seconds)),
 		float64(o.OnTime)/o.Seconds/o.Capacity, leastGoodput)
-	out.Tell(name(fmt.Sprintf("the same to what the processors left to the server could do (of %s; in the capacity's run %s)", o.InOverload, o.InCapacity)),
-		float64(o.OnTime)/o.Seconds/(o.Capacity*o.InOverload.enough(o.InCapacity)), "ratio")
+	out.Tell(name("the same to what the processors left to the server could do"), float64(o.OnTime)/o.Seconds/(o.Capacity*o.InOverload.enough(o.InCapacity)), "ratio")
+	out.Tell(name("the server had ("+o.InOverload.String()+")"), o.InOverload.Server, "processors")
+	out.Tell(name("the server had without an overload ("+o.InCapacity.String()+")"), o.InCapacity.Server, "processors")
 	out.Promise(name("refusals, 99 in 100"), o.RefusalP99US, "us", mostRefusal)
 	out.Reach(name("on time to accepted"), float64(o.OnTime)/float64(max(1, o.OnTime+o.Late)), leastOnTime)
 	out.Promise(name("memory to that before"), float64(o.RSSMost)/float64(max(1, o.RSSBefore)), "ratio", mostMemory)

@@ -21,11 +21,13 @@ type processors struct {
 	Idle   float64 `json:"idle"`
 }
 
+// String is what the server did not have.
 func (p processors) String() string {
-	return fmt.Sprintf("%.2f: server %.2f, load %.2f, others %.2f, idle %.2f", p.Server+p.Load+p.Others+p.Idle, p.Server, p.Load, p.Others, p.Idle)
+	return fmt.Sprintf("load %.2f, others %.2f, idle %.2f", p.Load, p.Others, p.Idle)
 }
 
 // enough is which part of what the server had in the capacity's run was there for it, at most 1: what it had and what nobody did.
+// What it takes to refuse is not subtracted: that is the server's own work.
 func (p processors) enough(inCapacity processors) float64 {
 	return min(1, (p.Server+p.Idle)/max(inCapacity.Server, 0.01))
 }
