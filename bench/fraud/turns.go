@@ -109,7 +109,12 @@ func adds(out *report.Report, list []result) {
 }
 
 // asked is the processors' time of who is asked for scores.
-func (r *result) asked() float64 { return r.CPU[picketd+" picketd"] + r.CPU["server empty"] }
+func (r *result) asked() float64 {
+	if r.Scorer == picketd {
+		return r.CPU[picketd+" "+picketd]
+	}
+	return r.CPU["server "+empty]
+}
 
 // of is what a function gives of the results of one scorer, in their order.
 func of(list []result, scorer string, f func(*result) float64) []float64 {
