@@ -17,6 +17,8 @@ type Receiver struct {
 	purse    purse
 	at       uint32       // what was read, counted as the shared words count
 	deadline atomic.Int64 // of clock; 0 for none
+	rest     Rest
+	arrived  func() bool // hasArrived, kept because making it allocates
 }
 
 // Wait returns when there are bytes to take. It fails with io.EOF when there are
@@ -43,6 +45,20 @@ func (r *Receiver) Wait() error {
 		}
 		sleep(r.readerSleeps, most)
 	}
+}
+
+// WaitForRest is Wait while the other side is in the middle of a large frame, so that it
+// is worth looking before sleeping.
+func (r *Receiver) WaitForRest() error {
+	if !r.hasArrived() {
+		r.rest.Look(r.spins, r.arrived)
+	}
+	return r.Wait()
+}
+
+// hasArrived tells whether Wait has nothing to wait for.
+func (r *Receiver) hasArrived() bool {
+	return r.written.Load() != r.at || r.ring.closed.Load()
 }
 
 // ready tells whether there are bytes, and why there will be none.
