@@ -192,8 +192,7 @@ func (d *download) fetch(ctx context.Context, i int, buffer []byte) error {
 }
 
 // fetchBuffer is what a worker reads before it writes: so much that there are few calls, and so little that most of it is
-// still in a core's own cache when it is hashed. Half and a quarter of it take more of the kernel's time, four times as much
-// more of ours.
+// still in a core's own cache when it is hashed.
 const fetchBuffer = 8 * leafBytes
 
 // some asks for the rest of part i and writes what comes, which is n bytes.
