@@ -65,9 +65,25 @@ type kept struct {
 	records []capture.Record
 	puts    int
 	refuse  error
+	tried   bool          // TryPut takes entries, as the spool does that nobody else uses
+	held    chan struct{} // what Put waits for
+}
+
+func (k *kept) TryPut(e *capture.Entry) (bool, error) {
+	if !k.tried {
+		return false, nil
+	}
+	return true, k.take(e)
 }
 
 func (k *kept) Put(entries ...*capture.Entry) error {
+	if k.held != nil {
+		<-k.held
+	}
+	return k.take(entries...)
+}
+
+func (k *kept) take(entries ...*capture.Entry) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse != nil {
