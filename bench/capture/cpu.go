@@ -46,8 +46,8 @@ func measureCPU(ctx context.Context, ask protocols.Ask, sockets map[string]strin
 			c := cost{Captured: name, Window: load.window, Requests: load.requests, CPUNS: float64(took[name]) / float64(load.requests)}
 			if i == 0 {
 				off = c.CPUNS
-			} else {
-				c.Extra = (c.CPUNS - off) / fractions[name]
+			} else if captured := fractions[name]; captured > 0 {
+				c.Extra = (c.CPUNS - off) / captured
 			}
 			all = append(all, c)
 		}

@@ -144,7 +144,7 @@ func (s *Spool) commit(b *batch) error {
 	var at int64
 	var err error
 	if g == nil {
-		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now()}
+		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now(), certain: true}
 		file, err = s.begin(g, p, spool, data)
 	} else {
 		at = s.place(g.bytes, data)

@@ -79,6 +79,7 @@ type segment struct {
 	made, last   time.Time // by the host's clock
 	madeHere     time.Time // when this process made it; zero for an earlier one's
 	sealed       bool
+	certain      bool        // where it ends is known from what was accepted, or from the segment that follows
 	key          *segmentKey // of one that this process writes
 	ids          []idKey     // of one that is not sealed
 	unread       time.Time   // when it, or what lies beside it, could not be read first
@@ -109,8 +110,8 @@ const (
 	blockFrom  = 128 << 10
 	retryPause = time.Second
 	// looks is how many times the committer looks and finds nothing until it has to be woken.
-	looks = 20
-	agePause   = time.Minute
+	looks    = 20
+	agePause = time.Minute
 	// readPatience is how long a segment that cannot be read keeps those behind it waiting.
 	readPatience = 10 * time.Minute
 	sayPause     = time.Minute // between lines of the log about one failure
