@@ -341,6 +341,9 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	return b, nil
 }
 
+// errStopped is made once: threads that answer get it, which allocate nothing.
+var errStopped = fmt.Errorf("%w: it has stopped, as when_full says, until the daemon reloads", ErrFull)
+
 // admit tells whether anything is taken now. mu is held.
 func (s *Spool) admit() error {
 	waits := int64(0)
@@ -351,7 +354,7 @@ func (s *Spool) admit() error {
 	case s.closed:
 		return ErrClosed
 	case s.stopped:
-		return fmt.Errorf("%w: it has stopped, as when_full says, until the daemon reloads", ErrFull)
+		return errStopped
 	case !s.notYet.IsZero() && time.Now().Before(s.notYet):
 		return s.why
 	case waits > maxPending:
