@@ -197,7 +197,7 @@ func run(ctx context.Context, s *settings) (err error) {
 		}
 		adds(out, taken)
 	}
-	out.Results = append(list, taken...)
+	out.Results = slices.Concat(list, taken)
 	for i := range list {
 		if list[i].Scorer == picketd {
 			figures(out, &list[i])
