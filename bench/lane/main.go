@@ -124,7 +124,7 @@ func compare(ctx context.Context, m models.Model, clients, window, rows, turn in
 	empty.Address, picketd.Address = sockets[0], sockets[1]
 	measured, err := versus.Comparison{
 		Protocol: "lane", Load: versus.Load{Model: m, Rows: window * rows, Outstanding: clients}, Turn: turn, Calls: callsOf(turn),
-		Targets: [2]versus.Target{
+		Targets: []versus.Target{
 			{Name: "empty server", Connect: versus.Timed(empty.Lane(window))},
 			{Name: "picketd", Connect: versus.Timed(picketd.Lane(window))},
 		},

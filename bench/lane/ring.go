@@ -87,7 +87,7 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 			ask.Count = load.rows
 			measured, err := versus.Comparison{
 				Protocol: "ring, " + at.name, Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn, Calls: callsOf(load.turn),
-				Targets: [2]versus.Target{
+				Targets: []versus.Target{
 					{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
 					{Name: "picketd", Connect: versus.Timed(ask.Ring)},
 				},

@@ -18,7 +18,9 @@ type Receiver struct {
 	yielding purse
 	at       uint32       // what was read, counted as the shared words count
 	deadline atomic.Int64 // of clock; 0 for none
-	waits    atomic.Bool  // Wait sleeps or is about to: what this side knows itself, whatever the other makes of the shared word
+	rest     Rest
+	arrived  func() bool // hasArrived, kept because making it allocates
+	waits    atomic.Bool // Wait sleeps or is about to: what this side knows itself, whatever the other makes of the shared word
 }
 
 // Wait returns when there are bytes to take. It fails with io.EOF when there are
@@ -54,6 +56,20 @@ func (r *Receiver) Wait() error {
 		}
 		sleep(r.readerSleeps, most)
 	}
+}
+
+// WaitForRest is Wait while the other side is in the middle of a large frame, so that it
+// is worth looking before sleeping.
+func (r *Receiver) WaitForRest() error {
+	if !r.hasArrived() {
+		r.rest.Look(r.spins, r.arrived)
+	}
+	return r.Wait()
+}
+
+// hasArrived tells whether Wait has nothing to wait for.
+func (r *Receiver) hasArrived() bool {
+	return r.written.Load() != r.at || r.ring.closed.Load()
 }
 
 // ready tells whether there are bytes, and why there will be none.

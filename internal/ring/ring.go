@@ -127,7 +127,8 @@ func mapShared(fd, size int) ([]byte, error) {
 func newRing(memory []byte, capacity uint32, in int, spins *Spins) *Ring {
 	r := &Ring{memory: memory}
 	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins, yielding: purse{credit: mostDebt}}
-	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r}
+	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r, spins: spins}
+	r.In.arrived, r.Out.freed = r.In.hasArrived, r.Out.isFreed
 	return r
 }
 
@@ -199,12 +200,6 @@ func (r *Ring) Unmap() error {
 	}
 	return nil
 }
-
-// epoch is what clock counts from.
-var epoch = time.Now()
-
-// clock is the monotonic time in nanoseconds.
-func clock() int64 { return int64(time.Since(epoch)) }
 
 // wake wakes the other side if it sleeps on word, and costs a call of the kernel
 // only then.
