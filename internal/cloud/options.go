@@ -101,7 +101,7 @@ func (o Options) Over(base Options) Options {
 
 var (
 	regionName  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	thingName   = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+	thingName   = regexp.MustCompile(`^[a-zA-Z0-9:_-]+$`)
 	profileName = regexp.MustCompile(`^[^\x00-\x1f\]]+$`)
 )
 
@@ -157,7 +157,7 @@ func (r RoleAlias) check(report func(key, sentence string)) {
 	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || !strings.HasSuffix(u.Path, "/credentials"):
 		report("role_alias.url", fmt.Sprintf("%q must be of the form https://ID.credentials.iot.REGION.amazonaws.com/role-aliases/ALIAS/credentials", shortened(r.URL)))
 	}
-	if r.Thing != "" && !thingName.MatchString(r.Thing) {
+	if r.Thing != "" && (len(r.Thing) > 128 || !thingName.MatchString(r.Thing)) {
 		report("role_alias.thing", fmt.Sprintf("%q is no thing's name", shortened(r.Thing)))
 	}
 	if r.Certificate == "" || r.Key == "" {

@@ -191,9 +191,9 @@ func (d *download) fetch(ctx context.Context, i int, buffer []byte) error {
 	}
 }
 
-// fetchBuffer is what a worker reads before it writes: so much that there are few calls, and so little that it is still in
-// the processor's cache when it is hashed.
-const fetchBuffer = 4 * leafBytes
+// fetchBuffer is what a worker reads before it writes: so much that there are few calls, and so little that most of it is
+// still in a core's own cache when it is hashed.
+const fetchBuffer = 8 * leafBytes
 
 // some asks for the rest of part i and writes what comes, which is n bytes.
 func (d *download) some(ctx context.Context, i int, buffer []byte) (n int64, err error) {

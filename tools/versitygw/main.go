@@ -62,7 +62,9 @@ func run() error {
 	return embedgw.RunVersityGW(ctx, backend, &embedgw.Config{
 		RootUserAccess: os.Getenv("VERSITYGW_ACCESS_KEY"), RootUserSecret: os.Getenv("VERSITYGW_SECRET_KEY"),
 		Region: *region, Ports: []string{*listen}, CertFile: *cert, KeyFile: *key, IAMDir: *iam,
-		MaxConnections: 2048, MaxRequests: 1024, MultipartMaxParts: 10000, KeepAlive: true, Quiet: true,
+		// The cache of accounts would be pruned all the time, by most of a core, unless told how often; files need none.
+		IAMCacheDisable: true,
+		MaxConnections:  2048, MaxRequests: 1024, MultipartMaxParts: 10000, KeepAlive: true, Quiet: true,
 	})
 }
 

@@ -23,7 +23,7 @@ const (
 )
 
 var (
-	credentialForm = regexp.MustCompile(`^([A-Za-z0-9_]{1,128})/([0-9]{8})/([a-z0-9-]{1,64})/([a-z0-9-]{1,64})/aws4_request$`)
+	credentialForm = regexp.MustCompile(`^([A-Za-z0-9_]+)/([0-9]{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request$`)
 	signatureForm  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -56,7 +56,7 @@ func parseClaim(header string) (claim, *Error) {
 		switch key {
 		case "Credential":
 			m := credentialForm.FindStringSubmatch(value)
-			if m == nil {
+			if m == nil || len(m[1]) > 128 || len(m[3]) > 64 || len(m[4]) > 64 {
 				return c, bad
 			}
 			c.key, c.date, c.region, c.service = m[1], m[2], m[3], m[4]
