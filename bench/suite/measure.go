@@ -291,8 +291,8 @@ func (r *runner) tryCapacity(ctx context.Context, c *cell, seed uint64) (float64
 	p.Duration, p.Settle = min(p.Duration, capacityTime), false
 	// A machine that has much else to do may answer nothing in a short time.
 	var m *load.Measured
-	for _, longer := range []time.Duration{1, 4, 4} {
-		p.Duration *= longer
+	for _, longer := range []float64{1, 4, 4} {
+		p.Duration = time.Duration(longer * float64(p.Duration))
 		var err error
 		if m, err = r.run(ctx, c, c.served, p); err != nil {
 			return 0, err
