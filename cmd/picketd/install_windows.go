@@ -249,6 +249,9 @@ func uninstallService() (err error) {
 		if status.State == svc.Running {
 			_, err = s.Control(svc.Stop)
 		}
+		if errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) { // it has ended by itself meanwhile
+			err = nil
+		}
 		if err == nil {
 			status, err = s.Query()
 		}

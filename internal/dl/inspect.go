@@ -93,8 +93,10 @@ type inspector struct {
 	threadMemory    uint64  // bytes of thread-local variables per thread
 	hasThreadMemory bool
 	constructors    []constructorTable
-	relocations     uint64 // seen so far
-	highestSymbol   uint64 // that a relocation refers to
+	relocations     uint64      // seen so far
+	resolved        uint64      // of them, those for which the loader calls code
+	highestSymbol   uint64      // that a relocation refers to
+	uses            []symbolUse // by symbol, as far as relocations refer to them
 	functions       map[uint64]bool
 }
 
@@ -330,6 +332,9 @@ func (in *inspector) readSymbols() error {
 		entry := table[i*symbolSize:]
 		binding, kind := elf.ST_BIND(entry[4]), elf.ST_TYPE(entry[4])
 		if err := in.doubt(in.checkSymbol(i, entry)); err != nil {
+			return err
+		}
+		if err := in.doubt(in.checkUse(i, entry)); err != nil {
 			return err
 		}
 		if binding != elf.STB_GLOBAL && binding != elf.STB_WEAK && binding != bindingGNUUnique {

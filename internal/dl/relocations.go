@@ -14,43 +14,56 @@ const (
 	relocationBlock = relocationSize << 12 // bytes read at a time
 )
 
+// profilingStart is what gcrt1.o defines for gprof.
+const profilingStart = "__gmon_start__"
+
 // A relocationKind says what the loader does for a relocation.
 type relocationKind struct {
 	size     uint64 // bytes it writes
 	relative bool   // the addend is an address in the image
 	resolver bool   // the addend is code that the loader calls
-	thread   bool   // it is about thread-local memory
 	aligned  bool   // it fills an entry of the global offset table
 	bare     bool   // the loader adds the addend to a symbol's address, and linkers give none
+	use      symbolUse
 }
+
+// A symbolUse is what relocations want of a symbol, as a set.
+type symbolUse uint8
+
+const (
+	usedAddress symbolUse = 1 << iota // an entry of the global offset table holds its address
+	usedCall                          // an entry of the global offset table is called by
+	usedThread                        // its place in thread-local memory
+	usedOther
+)
 
 // Relocations that the loader of glibc knows and that occur in shared libraries. Copying ones do not,
 // and those of x86-64 that write half an address cannot reach another library.
 var relocationKinds = map[elf.Machine]map[uint32]relocationKind{
 	elf.EM_X86_64: {
 		uint32(elf.R_X86_64_NONE):      {},
-		uint32(elf.R_X86_64_64):        {size: 8},
-		uint32(elf.R_X86_64_GLOB_DAT):  {size: 8, aligned: true},
-		uint32(elf.R_X86_64_JMP_SLOT):  {size: 8, aligned: true},
+		uint32(elf.R_X86_64_64):        {size: 8, use: usedOther},
+		uint32(elf.R_X86_64_GLOB_DAT):  {size: 8, aligned: true, use: usedAddress},
+		uint32(elf.R_X86_64_JMP_SLOT):  {size: 8, aligned: true, use: usedCall},
 		uint32(elf.R_X86_64_RELATIVE):  {size: 8, relative: true},
-		uint32(elf.R_X86_64_DTPMOD64):  {size: 8, thread: true, aligned: true},
-		uint32(elf.R_X86_64_DTPOFF64):  {size: 8, thread: true, aligned: true},
-		uint32(elf.R_X86_64_TPOFF64):   {size: 8, thread: true, aligned: true},
-		uint32(elf.R_X86_64_SIZE64):    {size: 8},
-		uint32(elf.R_X86_64_TLSDESC):   {size: 16, thread: true, aligned: true},
+		uint32(elf.R_X86_64_DTPMOD64):  {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_X86_64_DTPOFF64):  {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_X86_64_TPOFF64):   {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_X86_64_SIZE64):    {size: 8, use: usedOther},
+		uint32(elf.R_X86_64_TLSDESC):   {size: 16, aligned: true, use: usedThread},
 		uint32(elf.R_X86_64_IRELATIVE): {size: 8, resolver: true},
 	},
 	elf.EM_AARCH64: {
 		uint32(elf.R_AARCH64_NONE):         {},
-		uint32(elf.R_AARCH64_ABS64):        {size: 8},
-		uint32(elf.R_AARCH64_ABS32):        {size: 4},
-		uint32(elf.R_AARCH64_GLOB_DAT):     {size: 8, aligned: true, bare: true},
-		uint32(elf.R_AARCH64_JUMP_SLOT):    {size: 8, aligned: true, bare: true},
+		uint32(elf.R_AARCH64_ABS64):        {size: 8, use: usedOther},
+		uint32(elf.R_AARCH64_ABS32):        {size: 4, use: usedOther},
+		uint32(elf.R_AARCH64_GLOB_DAT):     {size: 8, aligned: true, bare: true, use: usedAddress},
+		uint32(elf.R_AARCH64_JUMP_SLOT):    {size: 8, aligned: true, bare: true, use: usedCall},
 		uint32(elf.R_AARCH64_RELATIVE):     {size: 8, relative: true},
-		uint32(elf.R_AARCH64_TLS_DTPMOD64): {size: 8, thread: true, aligned: true},
-		uint32(elf.R_AARCH64_TLS_DTPREL64): {size: 8, thread: true, aligned: true},
-		uint32(elf.R_AARCH64_TLS_TPREL64):  {size: 8, thread: true, aligned: true},
-		uint32(elf.R_AARCH64_TLSDESC):      {size: 16, thread: true, aligned: true},
+		uint32(elf.R_AARCH64_TLS_DTPMOD64): {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_AARCH64_TLS_DTPREL64): {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_AARCH64_TLS_TPREL64):  {size: 8, aligned: true, use: usedThread},
+		uint32(elf.R_AARCH64_TLSDESC):      {size: 16, aligned: true, use: usedThread},
 		uint32(elf.R_AARCH64_IRELATIVE):    {size: 8, resolver: true},
 	},
 }
@@ -171,6 +184,7 @@ func (in *inspector) readTable(what string, address, size, relative uint64) erro
 		return in.errorf("is damaged: it has more than %d relocations", maxRelocations)
 	}
 	kinds, known := relocationKinds[in.object.Machine]
+	var lastCall, gaps uint64
 	for done := uint64(0); done < size; {
 		block, err := in.mapped(what, address+done, min(size-done, relocationBlock))
 		if err != nil {
@@ -191,7 +205,7 @@ func (in *inspector) readTable(what string, address, size, relative uint64) erro
 				return in.errorf("is damaged: entry %d of %s is of type %d, which no library has", entry, what, number)
 			case kind.size > 0 && !in.writable(target, kind.size), kind.aligned && target%8 != 0:
 				return in.errorf("is damaged: entry %d of %s is about address %#x, which cannot be written", entry, what, target)
-			case kind.aligned && !kind.thread && symbol == 0:
+			case kind.aligned && kind.use != usedThread && symbol == 0:
 				return in.errorf("is damaged: entry %d of %s is about no symbol", entry, what)
 			case kind.bare && addend != 0:
 				return in.errorf("is damaged: entry %d of %s is about %#x bytes after a symbol", entry, what, addend)
@@ -199,13 +213,75 @@ func (in *inspector) readTable(what string, address, size, relative uint64) erro
 				return in.errorf("is damaged: entry %d of %s is counted as relative and is not", entry, what)
 			case kind.relative && (symbol != 0 || !in.inImage(addend)), kind.resolver && (symbol != 0 || !in.runnable(addend)):
 				return in.errorf("is damaged: entry %d of %s points to address %#x, which is not in the library", entry, what, addend)
-			case kind.thread && symbol == 0 && !in.hasThreadMemory:
+			case kind.use == usedThread && symbol == 0 && !in.hasThreadMemory:
 				return in.errorf("is damaged: entry %d of %s is about thread-local memory, which it has none of", entry, what)
+			}
+			if kind.use == usedCall {
+				// Linkers put the entries to call by in a row, between which only those are that a resolver fills. What is missing from it is called
+				// without ever having been filled.
+				if lastCall != 0 && target <= lastCall {
+					return in.errorf("is damaged: entry %d of %s is about address %#x, and the one before about %#x", entry, what, target, lastCall)
+				}
+				if lastCall != 0 {
+					gaps += (target-lastCall)/8 - 1
+				}
+				lastCall = target
+			}
+			if kind.resolver {
+				in.resolved++
+			}
+			if err := in.note(symbol, kind.use); err != nil {
+				return err
 			}
 			if err := in.relocate(target, kind.size, !kind.relative || in.runnable(addend)); err != nil {
 				return err
 			}
 		}
+	}
+	if gaps > in.resolved {
+		return in.errorf("is damaged: %s leaves out %d entries to call by", what, gaps-in.resolved)
+	}
+	return nil
+}
+
+// note keeps what a relocation wants of a symbol, for when the symbols are known.
+func (in *inspector) note(symbol uint64, use symbolUse) error {
+	if symbol == 0 {
+		return nil
+	}
+	if symbol >= maxSymbols {
+		return in.errorf("is damaged: a relocation is about symbol %d, more than %d", symbol, maxSymbols)
+	}
+	if missing := int(symbol) + 1 - len(in.uses); missing > 0 {
+		in.uses = append(in.uses, make([]symbolUse, missing)...)
+	}
+	if in.uses[symbol]&use == usedCall {
+		return in.errorf("is damaged: two entries of its global offset table are for calls of symbol %d", symbol)
+	}
+	in.uses[symbol] |= use
+	return nil
+}
+
+// checkUse compares what relocations want of a symbol with what it is.
+func (in *inspector) checkUse(index uint64, entry []byte) error {
+	if index >= uint64(len(in.uses)) || in.uses[index] == 0 {
+		return nil
+	}
+	binding, kind, use := elf.ST_BIND(entry[4]), elf.ST_TYPE(entry[4]), in.uses[index]
+	switch {
+	case (kind == elf.STT_TLS) != (use&usedThread != 0):
+		return in.errorf("is damaged: symbol %d is thread-local for a relocation or for itself, and not for both", index)
+	case binding == elf.STB_LOCAL && use&(usedAddress|usedCall) != 0:
+		return in.errorf("is damaged: a relocation looks for symbol %d, which nobody can find", index)
+	case kind == elf.STT_OBJECT && use&usedCall != 0:
+		return in.errorf("is damaged: symbol %d is called, and is no function", index)
+	case use != usedCall || elf.SectionIndex(binary.LittleEndian.Uint16(entry[6:])) != elf.SHN_UNDEF:
+		return nil
+	}
+	// The code of the C library that starts a library calls this function where it is there, which is nowhere but in programs that are profiled. On aarch64 it
+	// asks by one entry of the global offset table and calls by another: with the first about another symbol it would call address 0.
+	if name, err := in.name(uint64(binary.LittleEndian.Uint32(entry))); err != nil || name == profilingStart {
+		return in.errorf("is damaged: it calls %s without looking whether it is there", profilingStart)
 	}
 	return nil
 }
