@@ -272,7 +272,7 @@ func TestBuildRefuses(t *testing.T) {
 		if after, _ := os.ReadFile(o.Out); !bytes.Equal(before, after) {
 			t.Errorf("%s: a file was written", name)
 		}
-		if left, _ := filepath.Glob(filepath.Dir(o.Out) + "/.package-*"); len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Dir(o.Out) + "/.*"); len(left) > 0 {
 			t.Errorf("%s: %q stayed behind", name, left)
 		}
 	}

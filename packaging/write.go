@@ -10,10 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
 
 // compression is klauspost's own default; another one would change the bytes of every package.
@@ -98,34 +99,17 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// create has fill write a file beside out, and moves it there. A file that is there is replaced if it may be.
-func create(out string, replace bool, fill func(*os.File) error) (err error) {
+// create has fill write the file out, which is there whole or not at all. A file that is there is replaced if it may be.
+func create(out string, replace bool, fill func(*os.File) error) error {
 	if err := vacant(out, replace); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(out), ".package-*")
-	if err != nil {
-		return fmt.Errorf("making a file beside %s: %w", out, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the first error tells more
+	return durable.Replace(out, 0o644, func(f *os.File) error {
+		if err := fill(f); err != nil {
+			return err
 		}
-	}()
-	err = fill(f)
-	if err == nil {
-		err = errors.Join(f.Chmod(0o644), f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := vacant(out, replace); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), out); err != nil {
-		return fmt.Errorf("putting the package in place: %w", err)
-	}
-	return nil
+		return vacant(out, replace) // still
+	})
 }
 
 // vacant refuses a place that is taken.

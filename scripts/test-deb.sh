@@ -50,7 +50,7 @@ if ! [ -s "$base" ]; then
 		debootstrap --variant=minbase bookworm "$work/base" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
 		tar -C "$work/base" -cf "$base.$$" --exclude='./var/cache/apt/archives/*.deb' .
 	else # in a user namespace, which debootstrap does not know
-		mmdebstrap --mode=root --arch="$arch" --variant=minbase --skip=check/qemu,output/dev bookworm "$base.$$" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
+		mmdebstrap --mode=root --format=tar --arch="$arch" --variant=minbase --skip=check/qemu,output/dev bookworm "$base.$$" >"$work/debootstrap.log" 2>&1 || { cat "$work/debootstrap.log" >&2; exit 1; }
 	fi
 	mv "$base.$$" "$base"
 fi

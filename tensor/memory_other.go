@@ -5,6 +5,7 @@ package tensor
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 )
 
@@ -24,5 +25,5 @@ func mapMemory(n int) ([]byte, error) {
 func unmapMemory(memory []byte) { mappedBytes.Add(-int64(len(memory))) }
 
 func lockMemory(memory []byte) error {
-	return fmt.Errorf("pinning %d bytes: %w", len(memory), errors.ErrUnsupported)
+	return fmt.Errorf("pinning %d bytes: that is done on Unix systems only, and this is %s: %w", len(memory), runtime.GOOS, errors.ErrUnsupported)
 }

@@ -27,10 +27,7 @@ func must(t *testing.T, code int, args ...string) result {
 func TestPackageFromModelToAnswers(t *testing.T) {
 	_, artifact := compileFixture(t, trained)
 	dir := t.TempDir()
-	packages := filepath.Join(dir, "packages")
-	if err := os.Mkdir(packages, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	packages := filepath.Join(dir, "packages") // the first build makes it
 	private, public := keyPair(t, dir, "signer")
 	path := filepath.Join(packages, "sums-3.tar.gz")
 	must(t, exitDone, "package", "build", artifact, "--name", "sums", "--version", "3", "-o", packages)

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -41,7 +43,7 @@ The same input gives the same package, bit for bit.`,
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "the name of the package")
 	f.StringVar(&o.Version, "version", "", "its version")
-	f.StringVarP(&o.Out, "output", "o", "", "the file to write, or a folder to put NAME-VERSION.tar.gz into")
+	f.StringVarP(&o.Out, "output", "o", "", "the file to write, *.tar.gz, or a folder to put NAME-VERSION.tar.gz into; it is made")
 	f.StringArrayVar(&variants, "variant", nil, "another build, as `[NAME=]DIR`; may be repeated")
 	f.StringArrayVar(&needs, "needs", nil, "what a variant asks of a host besides, as `[NAME=]ITEM,...`: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5")
 	f.StringVar(&input, "rows", "", "the `FILE` with the warm-up rows, CSV or JSON")
@@ -78,6 +80,9 @@ The same input gives the same package, bit for bit.`,
 				return fmt.Errorf("%s: %w", doing, err)
 			}
 			o.Signature, o.Warmup, o.WarmupRows = told.Signature, told.Warmup, told.Rows
+		}
+		if err := os.MkdirAll(filepath.Dir(o.Out), 0o755); err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
 		}
 		built, err := packaging.Build(ctx, o)
 		if err != nil {
@@ -122,7 +127,8 @@ func checkBuild(o *packaging.BuildOptions, input string, noWarmup bool) error {
 	if input != "" && noWarmup {
 		return usage("--rows and --no-warmup exclude each other")
 	}
-	if info, err := os.Stat(o.Out); err == nil && info.IsDir() {
+	info, err := os.Stat(o.Out)
+	if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(o.Out, ".tar.gz") {
 		o.Out = strings.TrimSuffix(o.Out, "/") + "/" + packaging.FileName(o.Name, o.Version)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/eventlog"
 )
@@ -17,14 +19,13 @@ import (
 const serviceName = "picketd"
 
 // start runs the program and returns its exit code: as a service where the service manager has started it, else as a program of the
-// console, which Ctrl-C stops.
+// console, which Ctrl-C stops. The manager is asked, by registering with it: [svc.IsWindowsService] looks who has started the process, and
+// says no of every service under Wine.
 func start(args []string) int {
-	is, err := svc.IsWindowsService()
-	if err != nil || !is {
-		return execute(args, os.Stdout, os.Stderr, starter{})
-	}
 	s := &service{args: args, code: exitFailed}
-	if err := svc.Run(serviceName, s); err != nil {
+	if err := svc.Run(serviceName, s); errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
+		return execute(args, os.Stdout, os.Stderr, starter{})
+	} else if err != nil {
 		return exitFailed
 	}
 	return s.code

@@ -35,7 +35,7 @@ var moduleRules = []rule{
 	{pkg: "internal/ensemble", imports: []string{"internal/onnxwire"}},
 	{pkg: "internal/shap", imports: []string{"internal/ensemble"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/cloud", imports: []string{"internal/oserror"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
-	{pkg: "internal/transfer", imports: []string{"internal/cloud", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
+	{pkg: "internal/transfer", imports: []string{"internal/cloud", "internal/durable", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/config", imports: []string{"internal/cloud"}}, // its section aws is cloud.Options
 	{pkg: "internal/commandline", imports: []string{"internal/config"}},
 	// What many hosts should run: documents in a bucket, the old API of devices, a device's side and a server's.
@@ -60,7 +60,7 @@ var moduleRules = []rule{
 	{pkg: "backends/onnx/onnxtest", imports: []string{"internal/testkit"}, support: true},
 	{pkg: "backends/*", imports: backend, tests: realParts, native: true, unsafe: true},
 
-	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/ensemble", "internal/osfile"}, tests: realParts},
+	{pkg: "packaging/...", imports: []string{"packaging/...", "internal/durable", "internal/ensemble", "internal/osfile"}, tests: realParts},
 
 	// Where models are found on this machine: the engine's Source.
 	{pkg: "internal/store", imports: []string{"engine", "tensor", "internal/durable", "internal/hw", "packaging", "packaging/signing", "internal/oserror", "internal/osfile"}, tests: append([]string{"internal/testkit/disktrace"}, realParts...)},

@@ -87,6 +87,11 @@ func (o Object) reason(ctx context.Context, err error) error {
 	default:
 		return cloud.Explain(err)
 	}
+	return o.ask(ctx, err)
+}
+
+// ask is what the answer to GET says is wrong, where err, of HEAD, does not.
+func (o Object) ask(ctx context.Context, err error) error {
 	out, again := o.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &o.Bucket, Key: &o.Key, Range: aws.String("bytes=0-0")})
 	if again == nil {
 		_ = out.Body.Close() // it was not what is wanted

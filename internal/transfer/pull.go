@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/cloud"
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/oserror"
 )
 
@@ -111,6 +112,9 @@ func pull(ctx context.Context, from Object, root *os.Root, name string, o PullOp
 		want, unchanged, err = from.Describe(ctx, etag)
 		return err
 	}); err != nil {
+		if cloud.NotFound(err) {
+			err = from.ask(ctx, err) // the bucket or the object
+		}
 		return p, err
 	}
 	if unchanged {
@@ -202,7 +206,7 @@ func finish(from Object, root *os.Root, name string, part *os.File, p Pulled) er
 		return err
 	}
 	_ = root.Remove(Folder + "/" + name + stateSuffix) // without its part it says nothing
-	if err := errors.Join(syncFolder(root, "."), syncFolder(root, Folder)); err != nil {
+	if err := errors.Join(durable.SyncFolderIn(root, "."), durable.SyncFolderIn(root, Folder)); err != nil {
 		return err
 	}
 	if info, err := part.Stat(); err == nil {

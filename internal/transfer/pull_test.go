@@ -341,4 +341,9 @@ func TestPullNames(t *testing.T) {
 	if _, err := Pull(t.Context(), p.object("m-2"), p.root, "m-2", PullOptions{Retry: once()}); !cloud.NotFound(err) || !strings.Contains(err.Error(), "there is no such object") {
 		t.Errorf("an object that is not there: %v", err)
 	}
+	elsewhere := p.object("m-1")
+	elsewhere.Bucket += "-none"
+	if _, err := Pull(t.Context(), elsewhere, p.root, "m-3", PullOptions{Retry: once()}); !cloud.NotFound(err) || !strings.Contains(err.Error(), "no such bucket") {
+		t.Errorf("a bucket that is not there: %v", err)
+	}
 }

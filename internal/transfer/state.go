@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/osfile"
 )
 
@@ -141,11 +142,7 @@ func (o *origin) write(root *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	path := Folder + "/" + name + originSuffix
-	if err := root.WriteFile(path+".new", append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return root.Rename(path+".new", path)
+	return durable.WriteFileIn(root, Folder+"/"+name+originSuffix, append(text, '\n'), 0o644)
 }
 
 // lockPart opens the part file and its state, for this process alone.
@@ -192,14 +189,4 @@ func forget(root *os.Root, name string) {
 	for _, suffix := range []string{partSuffix, stateSuffix} {
 		_ = root.Remove(Folder + "/" + name + suffix) // it may not be there
 	}
-}
-
-// syncFolder makes renames in a folder of root last.
-func syncFolder(root *os.Root, path string) error {
-	dir, err := root.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return osfile.SyncDir(dir)
 }
