@@ -49,8 +49,8 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 		}
 	}
 	urgencyOf(h.Deadline, h.Flags).of(p.request)
-	parts := append(c.parts[:0], part{id: h.ID, rows: int(h.Rows)})
-	c.parts = parts
+	c.parts = append(c.parts[:0], part{id: h.ID, rows: int(h.Rows)})
+	parts := c.parts
 	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(p, parts, runsHere(snapshot, int(h.Rows), h.Flags))
