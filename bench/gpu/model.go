@@ -15,7 +15,9 @@ type madeUp struct{ trees, depth, features int }
 // real is a number that has an exponent in JSON, as XGBoost's have: to some who read its files 0 is no floating-point number.
 type real float32
 
-func (x real) MarshalJSON() ([]byte, error) { return strconv.AppendFloat(nil, float64(x), 'E', -1, 32), nil }
+func (x real) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(x), 'E', -1, 32), nil
+}
 
 // json is the model as XGBoost 2.1 writes it.
 func (m madeUp) json() []byte {
