@@ -291,7 +291,7 @@ bench-readme: build fixtures ## run suite local (ten minutes on a quiet machine)
 
 # The program prints its table on standard error and its JSON on standard output. BENCHFLAGS choose parts of bench-forest and
 # bench-serving.
-bench-%: fixtures ## one benchmark (start, engine, treelite, tvm, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, score); writes bench/results/NAME.json
+bench-%: fixtures ## one benchmark (start, engine, treelite, tvm, onnx, agent, oip, lane, forest, batching, overload, capture, drain, serving, fleet, fraud, transfer, package, score); writes bench/results/NAME.json
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* $(BENCHFLAGS) > bench/results/$*.json.tmp
 	@mv bench/results/$*.json.tmp bench/results/$*.json
