@@ -343,8 +343,12 @@ bench-explain: ## contributions of features beside XGBoost's and LightGBM's own 
 bench-tvm-nets: ## compile the network of make bench-tvm that is too large to be committed (needs Python 3.8)
 	bench/tvm/nets.sh
 
-bench-loadgen: build ## MLPerf's own load generator and a loop of ours on one lane, in turns (needs Python 3.10)
-	bench/loadgen/run.sh $(BENCHFLAGS)
+bench-loadgen: build ## MLPerf's own load generator and the suite's on one lane, in turns (needs pip and a C++ compiler); writes bench/results/loadgen.json
+	@bench/loadgen/install.sh
+	@mkdir -p bench/results
+	$(GO) run ./bench/loadgen $(BENCHFLAGS) > bench/results/loadgen.json.tmp
+	@mv bench/results/loadgen.json.tmp bench/results/loadgen.json
+	@echo "wrote bench/results/loadgen.json"
 
 # A module of its own, for what it compares with.
 bench-spool: ## records a second, beside raft-wal and NATS; writes bench/results/spool.json

@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"fmt"
 	"math"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -115,15 +115,27 @@ type refusal struct {
 	wait, left time.Duration
 }
 
-// reason is told without the lock: putting a sentence together takes as long as
-// several requests do.
-func (no refusal) reason(q *queue) error {
-	if no.full {
-		return fmt.Errorf("predicting: %w: %d requests are waiting already", ErrBusy, q.maxRequests)
-	}
-	return fmt.Errorf("predicting: %w: the answer would take %v and the deadline is in %v", ErrBusy,
-		no.wait.Round(time.Microsecond), no.left.Round(time.Microsecond))
+// reason is told without the lock.
+func (no refusal) reason(q *queue) error { return &busy{no, q.maxRequests} }
+
+// busy is a refusal as an error, which is ErrBusy. In an overload most of the work is to
+// refuse, and of that fmt.Errorf would be a large part.
+type busy struct {
+	refusal
+	maxRequests int
 }
+
+// Error implements error.
+func (b *busy) Error() string {
+	if b.full {
+		return "predicting: " + ErrBusy.Error() + ": " + strconv.Itoa(b.maxRequests) + " requests are waiting already"
+	}
+	return "predicting: " + ErrBusy.Error() + ": the answer would take " + b.wait.Round(time.Microsecond).String() +
+		" and the deadline is in " + b.left.Round(time.Microsecond).String()
+}
+
+// Unwrap has errors.Is find ErrBusy.
+func (b *busy) Unwrap() error { return ErrBusy }
 
 // refuse decides on a request of so many rows that has arrived and no instance for
 // itself. q.mu is held.

@@ -186,7 +186,7 @@ func (c *Client) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, unavailable("connecting to the lane at "+c.path, err)
 	}
-	s, err := newSession(conn.(*net.UnixConn), c.options.Timeout)
+	s, err := newSession(conn.(*net.UnixConn), c.options.Timeout, c.spins)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

@@ -58,14 +58,17 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
 
-func newSession(conn *net.UnixConn, timeout time.Duration) (*session, error) {
+func newSession(conn *net.UnixConn, timeout time.Duration, spins *ring.Spins) (*session, error) {
 	s := &session{conn: conn, ended: make(chan struct{})}
 	var err error
 	if s.r, err = lanewire.NewReader(conn); err != nil {
 		return nil, err
 	}
-	s.w, err = lanewire.NewWriter(conn, timeout, true)
-	return s, err
+	if s.w, err = lanewire.NewWriter(conn, timeout, true); err != nil {
+		return nil, err
+	}
+	s.w.Spin(spins)
+	return s, nil
 }
 
 // greet says hello and takes the server's limits.

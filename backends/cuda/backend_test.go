@@ -351,14 +351,14 @@ func TestShapes(t *testing.T) {
 		for _, rows := range []int{1, 32, 2048, 100000} {
 			for _, value := range []int{4, 8} {
 				for _, plain := range []bool{true, false} {
-					s, ok := shapeFor(facts, views, rows, value, plain)
+					s, ok := shapeFor(facts, views, rows, 500, value, plain)
 					if !ok {
-						if plain || 4*8*stride(views)+step*threads*value <= facts.Shared {
+						if plain || shapeOf(maxLanes, views, value).shared <= facts.Shared {
 							t.Errorf("%d columns have no shape", views)
 						}
 						continue
 					}
-					if s.blockRows*s.lanes != threads || s.shared > facts.Shared || s.blocks(rows)*s.blockRows < rows || !plain && !s.staged {
+					if s.blockRows*s.lanes != threads || s.shared > facts.Shared || s.blocks(rows)*s.blockRows < rows || !plain && s.staged == 0 {
 						t.Errorf("%d columns, %d rows, plain %v: %+v", views, rows, plain, s)
 					}
 				}
@@ -366,11 +366,14 @@ func TestShapes(t *testing.T) {
 		}
 	}
 	facts.Shared = 227 << 10 // of an H100
-	if s, _ := shapeFor(facts, 30, 100000, 4, true); s.lanes != 1 || !s.staged {
-		t.Errorf("many rows have %d lanes", s.lanes)
+	facts.Processors = 132
+	for rows, want := range map[int]int{32: maxLanes, 1024: 64, 4096: 32, 16384: 16, 65536: 8, 3 << 15: 4, 1 << 23: 1} {
+		if s, _ := shapeFor(facts, 30, rows, 500, 4, true); s.lanes != want || s.staged == 0 {
+			t.Errorf("%d rows have %d lanes", rows, s.lanes)
+		}
 	}
-	if s, _ := shapeFor(facts, 30, 32, 4, true); s.lanes != maxLanes {
-		t.Errorf("few rows have %d lanes", s.lanes)
+	if s, _ := shapeFor(facts, 30, 32, 9, 4, true); s.lanes != 4 {
+		t.Errorf("9 trees have %d lanes", s.lanes)
 	}
 }
 

@@ -25,7 +25,8 @@
 //   - Few rows are padded to one of four sizes, and copy, kernel and copy back of each size are a CUDA graph: one call into the driver
 //     instead of four, which is most of the time that so few rows take.
 //
-// A thread that waits for the GPU sleeps, because the processors are for other models.
+// A thread that waits for the GPU keeps its processor where there are many, and elsewhere looks for as long as being woken takes and sleeps then
+// (devices.Options.Wait).
 //
 // # When something is wrong
 //

@@ -67,7 +67,7 @@ func (f *few) send(m *model, size int) error {
 		if err := s.stream.CopyIn(s.in.At, unsafe.Pointer(unsafe.SliceData(f.in.Bytes())), 4*rows*m.features); err != nil {
 			return err
 		}
-		if err := m.launch(s, rows); err != nil {
+		if err := m.launch(s, rows, rows); err != nil {
 			return err
 		}
 		return s.stream.CopyOut(unsafe.Pointer(unsafe.SliceData(f.out.Bytes())), m.result(s), rows*m.resultBytes())

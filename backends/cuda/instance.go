@@ -3,6 +3,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 	"unsafe"
@@ -34,6 +35,8 @@ type slot struct {
 	// What is on its way; rows is 0 for nothing.
 	rows int
 	to   unsafe.Pointer // where the predictions go
+	// together is how many rows are on their way in all slots at once.
+	together int
 	// direct tells that they have been put there by the device.
 	direct bool
 	// marks are when a chunk began, was copied in, computed and copied out, where somebody is told; else there are none.
@@ -138,11 +141,12 @@ func (i *instance) tell(s *slot, rows int) error {
 	return nil
 }
 
-// launch puts the kernel on so many rows into the stream.
-func (m *model) launch(s *slot, rows int) error {
-	shape, _ := shapeFor(m.device.Facts(), m.views, rows, m.valueBytes, m.plain)
+// launch puts the kernel on so many rows into the stream, of so many that are on the device together.
+func (m *model) launch(s *slot, rows, together int) error {
+	shape, _ := shapeFor(m.device.Facts(), m.views, together, int(m.run.trees), m.valueBytes, m.plain)
 	s.run.rows, s.run.blockRows, s.run.lanes = uint32(rows), uint32(shape.blockRows), uint32(shape.lanes)
-	s.run.staged, s.run.stride = flag(shape.staged), uint32(stride(m.views))
+	s.run.rowBits, s.run.staged = uint32(bits.TrailingZeros(uint(shape.blockRows))), uint32(shape.staged)
+	s.run.stride, s.run.apart = uint32(shape.stride), uint32(shape.apart)
 	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
 }
 
@@ -193,6 +197,7 @@ func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
 			break
 		}
 		some := min(size, rows-at)
+		s.together = min(rows, size*len(i.slots))
 		err = i.start(s, unsafe.Add(from, 4*at*m.features), unsafe.Add(to, 4*at*m.outputs), some, pinnedIn, pinnedOut)
 		at += some
 	}
@@ -232,7 +237,7 @@ func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, p
 	if err := s.mark(1); err != nil {
 		return err
 	}
-	if err := m.launch(s, rows); err != nil {
+	if err := m.launch(s, rows, s.together); err != nil {
 		return err
 	}
 	if err := s.mark(2); err != nil {

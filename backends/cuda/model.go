@@ -18,7 +18,7 @@ type run struct {
 	features, views, groups, trees                                      uint32
 	plain, baseLast, transform, rows                                    uint32
 	in, margins, out                                                    cuda.Ptr
-	blockRows, lanes, staged, stride                                    uint32
+	blockRows, lanes, rowBits, staged, stride, apart                    uint32
 }
 
 // model is an opened model file on a device, of which it counts as a user. It owns its tables; its instances only run it.
@@ -71,7 +71,7 @@ func newModel(e *ensemble.Ensemble, t *tables, signature engine.Signature, d *de
 	}
 	m.function = d.functions[name]
 	m.chunk = min(maxChunk, max(minChunk, chunkBytes/(4*m.features)/threads*threads))
-	if _, ok := shapeFor(d.Facts(), m.views, m.chunk, m.valueBytes, m.plain); !ok {
+	if _, ok := shapeFor(d.Facts(), m.views, m.chunk, len(t.roots), m.valueBytes, m.plain); !ok {
 		return nil, fmt.Errorf("%w on a GPU: its splits look at %d columns in ways of their own, more than the shared memory of %s holds", engine.ErrUnsupported, m.views, d.Facts().Name)
 	}
 	data, at := t.bytes()

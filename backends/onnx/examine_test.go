@@ -1,6 +1,7 @@
 package onnx_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,9 +88,10 @@ func TestVersions(t *testing.T) {
 // TestShorten: messages of the library, as it wrote them, become parts of a sentence.
 func TestShorten(t *testing.T) {
 	for text, want := range map[string]string{
-		"/onnxruntime_src/onnxruntime/core/graph/model.cc:181 onnxruntime::Model::Model(onnx::ModelProto&&, const PathString&, const IOnnxRuntimeOpSchemaRegistryList*, const onnxruntime::logging::Logger&, const onnxruntime::ModelOptions&) Unsupported model IR version: 40, max supported IR version: 13\n":                                     "Unsupported model IR version: 40, max supported IR version: 13",
-		"Exception during initialization: /onnxruntime_src/onnxruntime/core/optimizer/initializer.cc:51 onnxruntime::Initializer::Initializer(const onnx::TensorProto&, const std::filesystem::__cxx11::path&) [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:1730 ValidateEmbeddedTensorProtoDataSizeAndShape Initializer tensor 'w' is short": "Exception during initialization: Initializer tensor 'w' is short",
-		"Non-zero status code. Name:'' Status Message: CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=h ; file=/src/x.cc ; line=119 ; expr=f(); ":                                                                                                                                                                                   "Non-zero status code. Name:'' Status Message: CUDA failure 719: unspecified launch failure",
+		"/onnxruntime_src/onnxruntime/core/graph/model.cc:181 onnxruntime::Model::Model(onnx::ModelProto&&, const PathString&, const IOnnxRuntimeOpSchemaRegistryList*, const onnxruntime::logging::Logger&, const onnxruntime::ModelOptions&) Unsupported model IR version: 40, max supported IR version: 13\n":                                                                                                                                                                                                                           "Unsupported model IR version: 40, max supported IR version: 13",
+		"Exception during initialization: /onnxruntime_src/onnxruntime/core/optimizer/initializer.cc:51 onnxruntime::Initializer::Initializer(const onnx::TensorProto&, const std::filesystem::__cxx11::path&) [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:1730 ValidateEmbeddedTensorProtoDataSizeAndShape Initializer tensor 'w' is short":                                                                                                                                                                                       "Exception during initialization: Initializer tensor 'w' is short",
+		"Non-zero status code. Name:'' Status Message: CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=h ; file=/src/x.cc ; line=119 ; expr=f(); ":                                                                                                                                                                                                                                                                                                                                                                         "Non-zero status code. Name:'' Status Message: CUDA failure 719: unspecified launch failure",
+		"Exception during initialization: /onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:118 std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, const char*, SUCCTYPE, const char*, const char*, int) [with ERRTYPE = cublasStatus_t; bool THRW = true; SUCCTYPE = cublasStatus_t; std::conditional_t<THRW, void, common::Status> = void] CUBLAS failure 3: the resource allocation failed ; GPU=0 ; hostname=h ; file=/src/x.cc ; line=179 ; expr=cublasCreate(&h); ": "Exception during initialization: CUBLAS failure 3: the resource allocation failed",
 		"Load model from  failed:Protobuf parsing failed.": "Load model from  failed:Protobuf parsing failed",
 		"\n first \n second":         "first",
 		"":                           "",
@@ -98,6 +100,19 @@ func TestShorten(t *testing.T) {
 	} {
 		if got := onnx.Shorten(text); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestNoRoom: what the library and those of CUDA say when there is no memory is told from the rest.
+func TestNoRoom(t *testing.T) {
+	for text, is := range map[string]bool{
+		"CUDA failure 2: out of memory": true, "CUBLAS failure 3: the resource allocation failed": true, "std::bad_alloc": true,
+		"CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED": true, "Failed to allocate memory for requested buffer of size 8": true,
+		"CUDA failure 719: unspecified launch failure": false, "CUBLAS failure 13: the GPU program failed to execute": false, "the name allocation": false,
+	} {
+		if got := onnx.OutOfMemory(errors.New(text)); got != is {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

@@ -13,6 +13,7 @@ func Examine(data []byte) (files []string, err error) {
 var (
 	CheckVersion = checkVersion
 	Shorten      = shorten
+	OutOfMemory  = outOfMemory
 )
 
 // Kept is how many libraries stay for as long as the process, because a session was abandoned.

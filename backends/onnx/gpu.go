@@ -95,10 +95,13 @@ func (e *cudaError) Is(target error) bool { return e.behind.Is(target) }
 // Unwrap is what the library says.
 func (e *cudaError) Unwrap() error { return e.error }
 
+// noRoom is what CUDA's libraries say who have numbers of their own.
+var noRoom = regexp.MustCompile(`(?i)(?:CUBLAS|CUDNN|CURAND|CUFFT) failure \d+: .*alloc`)
+
 // outOfMemory tells whether the library had not enough, of main memory or of the GPU's.
 func outOfMemory(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "Failed to allocate memory") || strings.Contains(text, "bad_alloc") || errors.Is(driverError(err), driver.ErrMemory)
+	return strings.Contains(text, "Failed to allocate memory") || strings.Contains(text, "bad_alloc") || noRoom.MatchString(text) || errors.Is(driverError(err), driver.ErrMemory)
 }
 
 // lostBy is an error of the library, after which the GPU may be out of use.

@@ -70,6 +70,9 @@ func (e runtimeError) Error() string { return string(e) }
 // the numbers of its errors.
 var noise = regexp.MustCompile(`\S*\.(?:cc|cpp|h|cu|cuh):\d+ (?:\S+?\(.*?\)(?: const)?|\w+)\s*:?\s*|\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : | ?; (?:GPU|hostname|file|line|expr)=[^;]*`)
 
+// failure is how it tells of an error of CUDA's libraries, behind the template of the function that has found it.
+var failure = regexp.MustCompile(`\S*\.(?:cc|h):\d+ .*?\b((?:CUDA|CUBLAS|CUDNN|CURAND|CUFFT) failure \d+: )`)
+
 // maxReason keeps a sentence readable: the library adds whole lists of shapes to some.
 const maxReason = 300
 
@@ -78,7 +81,7 @@ func shorten(text string) string {
 	text = strings.TrimSpace(text)
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if cut := noise.ReplaceAllString(line, ""); cut != "" {
+		if cut := noise.ReplaceAllString(failure.ReplaceAllString(line, "$1"), ""); cut != "" {
 			text = cut
 			break
 		}

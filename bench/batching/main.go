@@ -119,7 +119,7 @@ func (s *settings) oneCaller(ctx context.Context, socket string, out *report.Rep
 	}
 	results, err := versus.Comparison{
 		Protocol: "lane", Load: versus.Load{Model: models.Model{Name: "fixed cost"}, Rows: 1, Outstanding: 1},
-		Targets: [2]versus.Target{{Name: alone, Connect: connect(offName)}, {Name: batching, Connect: connect(onName)}},
+		Targets: []versus.Target{{Name: alone, Connect: connect(offName)}, {Name: batching, Connect: connect(onName)}},
 	}.Measure(ctx)
 	if err != nil {
 		return nil, err

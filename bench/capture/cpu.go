@@ -22,7 +22,7 @@ type cost struct {
 }
 
 // settle is how long a daemon is given to write down what it has captured, which is more than capture.flush_after.
-const settle = 400 * time.Millisecond
+const settle = 1200 * time.Millisecond
 
 // measureCPU has one client ask each daemon the same number of times, in turns, and looks at what that took of the processors.
 func measureCPU(ctx context.Context, ask protocols.Ask, sockets map[string]string, daemons map[string]*versus.Process) ([]cost, error) {
@@ -46,8 +46,8 @@ func measureCPU(ctx context.Context, ask protocols.Ask, sockets map[string]strin
 			c := cost{Captured: name, Window: load.window, Requests: load.requests, CPUNS: float64(took[name]) / float64(load.requests)}
 			if i == 0 {
 				off = c.CPUNS
-			} else {
-				c.Extra = (c.CPUNS - off) / fractions[name]
+			} else if captured := fractions[name]; captured > 0 {
+				c.Extra = (c.CPUNS - off) / captured
 			}
 			all = append(all, c)
 		}

@@ -15,7 +15,7 @@ import (
 
 // Options is what counts as a change.
 type Options struct {
-	// Threshold is the change below which nothing is a regression, in parts of the first: 0.03.
+	// Threshold is the change below which nothing is a regression, and up to which two figures agree, in parts of the first: 0.03.
 	Threshold float64
 	// Alpha is the probability of chance below which a change is significant: 0.05.
 	Alpha float64
@@ -31,6 +31,8 @@ type Comparison struct {
 	// OnlyA and OnlyB are the measurements that the other result does not have.
 	OnlyA []string `json:"only_in_first"`
 	OnlyB []string `json:"only_in_second"`
+
+	threshold float64
 }
 
 // Change is one measurement in both results.
@@ -53,7 +55,9 @@ type Change struct {
 	// repetitions).
 	P       float64 `json:"p"`
 	Verdict Verdict `json:"verdict"`
-	Why     string  `json:"why,omitempty"` // there is none
+	Why     string  `json:"why,omitempty"` // it cannot be told
+
+	usable bool // neither result calls it invalid, and both have it
 }
 
 // Sample is one side's repetitions.
@@ -65,13 +69,27 @@ type Sample struct {
 // Verdict is what a change comes to.
 type Verdict string
 
-// The verdicts. A change is Worse or Better if it is significant and beyond the threshold.
+// The verdicts. A change is Worse or Better if it is significant and beyond the threshold. Two figures Agree where the whole interval
+// of the change is within the threshold: that no difference shows is not enough, as noise hides any.
 const (
 	Worse   Verdict = "worse"
 	Better  Verdict = "better"
-	Same    Verdict = "no difference shown"
+	Agree   Verdict = "agree"
 	Unknown Verdict = "cannot be told"
 )
+
+// near is how many of the changes are below the threshold, whatever chance has to do with it, of the figures that may be used.
+func (c *Comparison) near() (n, of int) {
+	for i := range c.Changes {
+		if ch := &c.Changes[i]; ch.usable {
+			of++
+			if math.Abs(ch.Change) <= c.threshold {
+				n++
+			}
+		}
+	}
+	return n, of
+}
 
 // Regressed tells whether anything has become worse.
 func (c *Comparison) Regressed() bool {
@@ -80,7 +98,7 @@ func (c *Comparison) Regressed() bool {
 
 // Of compares two results. Both have been made by the same suite, as a rule.
 func Of(a, b *report.Result, o Options) *Comparison {
-	c := &Comparison{Warnings: warnings(a, b), Changes: []Change{}, OnlyA: []string{}, OnlyB: []string{}}
+	c := &Comparison{Warnings: warnings(a, b), Changes: []Change{}, OnlyA: []string{}, OnlyB: []string{}, threshold: o.Threshold}
 	other := map[string]*report.Run{}
 	for i := range b.Runs {
 		other[b.Runs[i].Key()] = &b.Runs[i]
@@ -93,6 +111,9 @@ func Of(a, b *report.Result, o Options) *Comparison {
 			continue
 		}
 		delete(other, first.Key())
+		if first.Variant != second.Variant {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: the model was run by %s, then by %s", first.Key(), orNone(first.Variant), orNone(second.Variant)))
+		}
 		for _, m := range metrics(first, o.All) {
 			c.Changes = append(c.Changes, m.change(first, second, o))
 		}
@@ -130,13 +151,16 @@ func perSecond(name, unit string, count func(*report.Counts) int64) metric {
 	}}
 }
 
-// metrics are what is compared of a run: its scenario's, first.
+// metrics are what is compared of a run: its scenario's, first. In files of earlier versions repetitions do not tell their number,
+// which is read off what was counted.
 func metrics(r *report.Run, all bool) []metric {
 	requests := perSecond("answers a second", "requests/s", func(c *report.Counts) int64 { return c.Answered })
 	rows := perSecond("rows a second", "rows/s", func(c *report.Counts) int64 { return c.Rows })
 	own := r.Summary.Metric
 	var first metric
 	switch {
+	case slices.ContainsFunc(r.Repetitions, func(rep report.Repetition) bool { return rep.Value != 0 }):
+		first = metric{strings.TrimSuffix(own.Name, " latency"), own.Unit, own.Higher, func(rep *report.Repetition) float64 { return rep.Value }}
 	case own.Unit == "requests/s":
 		first = requests
 	case own.Higher:
@@ -165,7 +189,7 @@ func metrics(r *report.Run, all bool) []metric {
 func (m metric) sample(r *report.Run) Sample {
 	s := Sample{Values: []float64{}}
 	for i := range r.Repetitions {
-		if v := m.of(&r.Repetitions[i]); v > 0 {
+		if v := m.of(&r.Repetitions[i]); v > 0 && !r.Repetitions[i].LeftOut {
 			s.Values = append(s.Values, v)
 		}
 	}
@@ -210,18 +234,31 @@ func (m metric) change(a, b *report.Run, o Options) Change {
 	}
 	c.P = chance(c.A.Values, c.B.Values)
 	c.Change, c.Low, c.High = shift(c.A.Values, c.B.Values, o.Alpha)
+	c.usable = c.Why == ""
 	switch {
-	case c.Why != "":
+	case !c.usable:
 	case least(len(c.A.Values), len(c.B.Values)) >= o.Alpha:
 		c.Why = fmt.Sprintf("%d and %d repetitions are too few to tell anything from chance", len(c.A.Values), len(c.B.Values))
-	case c.P >= o.Alpha || math.Abs(c.Change) < o.Threshold:
-		c.Verdict = Same
-	case c.Change > 0 == c.Higher:
-		c.Verdict = Better
+	case c.P < o.Alpha && math.Abs(c.Change) >= o.Threshold:
+		if c.Change > 0 == c.Higher {
+			c.Verdict = Better
+		} else {
+			c.Verdict = Worse
+		}
+	case max(-c.Low, c.High) <= o.Threshold:
+		c.Verdict = Agree
 	default:
-		c.Verdict = Worse
+		c.Why = fmt.Sprintf("the repetitions scatter too much: an agreement to within %g%% and a change of %+.0f%% are both possible", 100*o.Threshold, 100*furthest(c.Low, c.High))
 	}
 	return c
+}
+
+// furthest is the one of two that is further from 0.
+func furthest(a, b float64) float64 {
+	if math.Abs(a) > math.Abs(b) {
+		return a
+	}
+	return b
 }
 
 // chance is the two-sided p of Mann and Whitney.

@@ -62,7 +62,8 @@ func TestClearChanges(t *testing.T) {
 	}
 }
 
-// What is beyond chance but below the threshold is no regression; nor is what chance does; and three repetitions show nothing.
+// What is beyond chance but below the threshold is no regression; nor is what chance does; two figures agree only where all that is
+// possible is within the threshold; and three repetitions show nothing.
 func TestNoChange(t *testing.T) {
 	t.Parallel()
 	a := result(100, 101, 99, 100.5, 99.5)
@@ -70,9 +71,10 @@ func TestNoChange(t *testing.T) {
 		b    *report.Result
 		want Verdict
 	}{
-		"small":        {result(102, 102.1, 101.9, 102.3, 101.7), Same},
-		"mixed":        {result(95, 108, 99.2, 104, 110), Same},
-		"itself":       {a, Same},
+		"small":        {result(101, 101.1, 100.9, 101.3, 100.7), Agree},
+		"at the edge":  {result(102.6, 102.7, 102.5, 102.9, 102.3), Unknown},
+		"mixed":        {result(95, 108, 99.2, 104, 110), Unknown},
+		"itself":       {a, Agree},
 		"too few":      {result(120, 121, 122), Worse}, // 5 and 3: 2/56 is below 0.05
 		"much too few": {result(120, 121), Unknown},    // 2/21 is not
 	} {
@@ -82,6 +84,28 @@ func TestNoChange(t *testing.T) {
 				t.Errorf("%s: %+v", name, ch)
 			}
 		}
+	}
+}
+
+// A repetition's own number is what is compared, where it is told, and what was left out of a result is left out of the comparison.
+func TestNumbersOfRepetitions(t *testing.T) {
+	t.Parallel()
+	a, b := result(100, 101, 99, 100.5, 99.5, 100.2), result(100, 101, 99, 100.5, 99.5, 100.2)
+	for i, value := range []float64{0.71, 0.72, 0.7, 0.715, 0.705, 0.71} {
+		a.Runs[0].Repetitions[i].Value, b.Runs[0].Repetitions[i].Value = value, 2*value
+	}
+	b.Runs[0].Repetitions[5].Value, b.Runs[0].Repetitions[5].LeftOut = 50, true
+	a.Runs[0].Variant, b.Runs[0].Variant = "forest", "treelite"
+	c := Of(a, b, usual)
+	if ch := c.Changes[0]; math.Abs(ch.Change-1) > 0.03 || len(ch.A.Values) != 6 || len(ch.B.Values) != 5 || ch.Verdict != Worse {
+		t.Errorf("%+v", ch)
+	}
+	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "by forest, then by treelite") {
+		t.Errorf("warnings: %v", c.Warnings)
+	}
+	var text strings.Builder
+	if err := c.Write(&text); err != nil || !strings.Contains(text.String(), "2 compared: 1 agree within 3%, 0 better, 1 worse, 0 that cannot be told; as they stand, 1 of 2 that may be used are within 3%") {
+		t.Errorf("%v: %s", err, text.String())
 	}
 }
 

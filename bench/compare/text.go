@@ -27,9 +27,6 @@ func (c *Comparison) Write(w io.Writer) error {
 		if ch.Why != "" {
 			said += ": " + ch.Why
 		}
-		if ch.Verdict == Same {
-			said = ""
-		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%+.1f%%\t%+.1f to %+.1f%%\tp=%.3f n=%d+%d\t%s\n", ch.Key, ch.Metric,
 			report.Quantity(ch.A.Median, ch.Unit), report.Quantity(ch.B.Median, ch.Unit), 100*ch.Change, 100*ch.Low, 100*ch.High, ch.P, len(ch.A.Values), len(ch.B.Values), said)
 	}
@@ -44,8 +41,9 @@ func (c *Comparison) Write(w io.Writer) error {
 			fmt.Fprintf(w, "only in the %s: %s\n", only.which, strings.Join(only.keys, ", "))
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d compared: %d better, %d worse, %d without a difference that shows, %d that cannot be told\n",
-		len(c.Changes), counts[Better], counts[Worse], counts[Same], counts[Unknown])
+	near, of := c.near()
+	_, err := fmt.Fprintf(w, "%d compared: %d agree within %g%%, %d better, %d worse, %d that cannot be told; as they stand, %d of %d that may be used are within %g%% of each other\n",
+		len(c.Changes), counts[Agree], 100*c.threshold, counts[Better], counts[Worse], counts[Unknown], near, of, 100*c.threshold)
 	if err != nil {
 		return fmt.Errorf("writing the comparison: %w", err)
 	}

@@ -87,6 +87,23 @@ func TestNoise(t *testing.T) {
 	}
 }
 
+// TestDisturbed judges a repetition by what others had of the processors, on small machines and on large ones.
+func TestDisturbed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		steal, others float64
+		cpus          int
+		want          bool
+	}{
+		{0, 0, 2, false}, {0.02, 0.1, 2, false}, {0.021, 0, 2, true}, {0, 0.11, 2, true},
+		{0, 0.015, 16, false}, {0, 0.02, 16, true}, // a third of one processor
+	} {
+		if got := Disturbed(c.steal, c.others, c.cpus); got != c.want {
+			t.Errorf("steal %v and others %v on %d processors: disturbed is %v", c.steal, c.others, c.cpus, got)
+		}
+	}
+}
+
 // TestProbe looks at this machine.
 func TestProbe(t *testing.T) {
 	t.Parallel()

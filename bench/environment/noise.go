@@ -60,6 +60,21 @@ func (s Share) Steal() float64 { return part(s.Stolen, s.All) }
 // Other is the share that processes took which are not the suite's.
 func (s Share) Other() float64 { return part(s.Others, s.All) }
 
+// What others may have of the processors during one repetition. The kernel counts in ticks, of which a repetition has a hundred and
+// less on a small machine, so that the share of others is known to within some hundredths; on a large one they are to have no more
+// than a part of one processor, as they may be on any.
+const (
+	mostStealOnce  = 0.02
+	mostOthersOnce = 0.1
+	mostOfOne      = 0.25
+)
+
+// Disturbed reports whether a repetition is not to be taken for one on a quiet machine, from the shares that a hypervisor and other
+// processes took of so many processors meanwhile.
+func Disturbed(steal, others float64, cpus int) bool {
+	return steal > mostStealOnce || others > min(mostOthersOnce, mostOfOne/float64(max(1, cpus)))
+}
+
 func part(a, of time.Duration) float64 {
 	if of <= 0 {
 		return 0

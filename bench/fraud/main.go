@@ -4,8 +4,12 @@
 // The closed loop finds how many transactions a second there can be; in the open loop they come at random times (Poisson) at the rate that is promised, and a transaction's time counts from when
 // it was due. PostgreSQL commits durably, as it does by default, and so does SQLite.
 //
-// Picket's share is told in two ways. Of the time: what the application waited for scores, by its clock, with all that the question and the answer wait for a processor, by what the transactions took as their
-// clients see it. Of the processors: what picketd took, by what all servers and the database took together; the load is not counted.
+// Picket's share is told in all ways that it can be asked for. Of the time, and that is promised: what the application waited for scores and reasons, by its clock, with all that the question and the answer wait for
+// a processor, by what the transactions took as their clients see it. Of the processors, and that is promised too: what picketd took, by what all servers and the database took together, without the load. What picketd
+// had the questions for by its own clock is told beside: the rest of the wait is two changes of process on processors that all programs share.
+//
+// How much of that is anybody's who is asked over a socket, and how much is ours, the turns tell: the same application with picketd, with an empty server of the lane, and with nobody to ask takes turns in one run. picketd
+// gives reasons and captures a tenth of what it is asked, as a bank's would.
 //
 // With -beside mlserver the same application asks MLServer too, which has the same model, over the Open Inference Protocol: nothing but that call differs.
 package main
@@ -13,7 +17,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -33,10 +36,8 @@ import (
 	"github.com/picket-ml/picket/bench/peers/servers"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
-	"github.com/picket-ml/picket/examples/fraud/generate"
 	"github.com/picket-ml/picket/examples/fraud/load"
 	"github.com/picket-ml/picket/examples/fraud/scoring"
-	"github.com/picket-ml/picket/examples/fraud/store"
 	"github.com/picket-ml/picket/internal/testkit/postgres"
 )
 
@@ -62,7 +63,10 @@ type settings struct {
 	clients              int
 	most                 int
 	rate                 float64
-	only                 string
+	only, loop           string
+	capture              float64
+	turns                int
+	turn                 time.Duration
 	protocol             string
 	beside               string
 }
@@ -98,6 +102,9 @@ type result struct {
 	*load.Result
 	// CPU is the processors' time in microseconds a transaction, by process.
 	CPU map[string]float64 `json:"cpu_us"`
+	// Inside is how long picketd had a question, by its own clock: from its arrival in the engine to the answer that is ready to be sent. Asked is how many questions a transaction had: one more for reasons.
+	Inside float64 `json:"inside_us,omitempty"`
+	Asked  float64 `json:"asked,omitempty"`
 }
 
 // serving is the processors' time of all but the load.
@@ -127,7 +134,11 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 64, "clients of the closed loop; the open loop has four times as many")
 	flag.IntVar(&s.most, "most", 12_000, "how many transactions a second are prepared for the closed loop")
 	flag.StringVar(&s.only, "only", "", "only this database: postgresql or sqlite")
-	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks picketd for scores: lane, agent or oip")
+	flag.StringVar(&s.loop, "loop", "", "only this loop: closed, open, or turns")
+	flag.IntVar(&s.turns, "turns", 5, "how many turns picketd, the empty server and nobody have each; 0 for none")
+	flag.DurationVar(&s.turn, "turn", 4*time.Second, "how long a turn counts")
+	flag.Float64Var(&s.capture, "capture", 0.1, "what part of the questions and answers picketd captures")
+	flag.StringVar(&s.protocol, "protocol", "lane", "how the application asks picketd for scores: lane, ring, agent or oip")
 	flag.StringVar(&s.beside, "beside", "", "another server that is asked for the scores, after picketd: mlserver, which is installed at its first use")
 	flag.Float64Var(&s.rate, "rate", 0, "transactions a second of the open loop; those that are promised if 0")
 	flag.DurationVar(&s.budget, "budget", 20*time.Millisecond, "how long a score may take before rules decide")
@@ -142,6 +153,9 @@ func main() {
 }
 
 func run(ctx context.Context, s *settings) (err error) {
+	if flag.NArg() == 2 && flag.Arg(0) == emptyServer {
+		return serveEmpty(ctx, flag.Arg(1))
+	}
 	dir, err := os.MkdirTemp("", "bf") // short, because of the sockets' paths
 	if err != nil {
 		return err
@@ -165,7 +179,7 @@ func run(ctx context.Context, s *settings) (err error) {
 	out := report.New()
 	var list []result
 	for _, database := range []string{"postgresql", "sqlite"} {
-		if s.only != "" && s.only != database {
+		if s.loop == "turns" || s.only != "" && s.only != database {
 			continue
 		}
 		for _, scorer := range scorers {
@@ -176,7 +190,14 @@ func run(ctx context.Context, s *settings) (err error) {
 			list = append(list, one...)
 		}
 	}
-	out.Results = list
+	var taken []result
+	if s.turns > 0 && s.only != "sqlite" && (s.loop == "" || s.loop == "turns") {
+		if taken, err = turns(ctx, s, dir); err != nil {
+			return fmt.Errorf("measuring in turns: %w", err)
+		}
+		adds(out, taken)
+	}
+	out.Results = append(list, taken...)
 	for i := range list {
 		if list[i].Scorer == picketd {
 			figures(out, &list[i])
@@ -239,6 +260,9 @@ func figures(out *report.Report, r *result) {
 		return
 	}
 	out.Promise(what+": part of the servers' processors' time that picketd took", r.CPU[picketd]/r.serving(), "ratio", mostShare)
+	out.Tell(what+": the same, of the load's as well", r.CPU[picketd]/(r.serving()+r.CPU["load"]), "ratio")
+	out.Tell(what+": a question inside picketd, mean", r.Inside, "us")
+	out.Tell(what+": part of the time that picketd itself had the questions", r.Inside*r.Asked/max(1, r.MeanLatency), "ratio")
 	for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
 		out.Tell(what+": processors' time of "+name, r.CPU[name], "us")
 	}
@@ -252,156 +276,133 @@ func measure(ctx context.Context, s *settings, bin, database string, peer *serve
 	if peer != nil {
 		scorer = peer.Folder
 	}
-	dir := filepath.Join(bin, database+"-"+scorer)
-	if err := os.Mkdir(dir, 0o711); err != nil {
-		return nil, err
-	}
-	keys := filepath.Join(dir, "client.keys")
-	if err := os.WriteFile(keys, []byte(key+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	p := &programs{bin: bin, dir: dir}
-	args := []string{"application", "--listen", "unix:" + dir + "/app.sock", "--state", dir, "--sockets", dir, "--models", models, "--client-keys", keys, "--any-time", "--budget", s.budget.String()}
-	dsn := ""
-	if database == "postgresql" {
-		var server *postgres.Server
-		if server, dsn, err = startPostgreSQL(filepath.Join(dir, "pg")); err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, server.Stop()) }()
-		p.group = server.PID()
-		args = append(args, "--dsn", dsn)
-	}
-	simulation := generate.New(generate.Options{Customers: customers})
-	if err := remember(ctx, dir, dsn, simulation); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, p.stop()) }() // before the database
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := prepare(bin, filepath.Join(bin, database+"-"+scorer), database)
 	if err != nil {
 		return nil, err
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
-	protocol, version := s.protocol, ""
-	if peer == nil {
-		if err := p.start(picketd, "--sockets", dir, "--unsigned"); err != nil {
-			return nil, err
+	defer func() { err = errors.Join(err, p.end()) }()
+	one, err := p.newSite(ctx, alone, s.protocol)
+	switch {
+	case err != nil:
+	case peer == nil:
+		err = p.startPicketd(ctx, s, one)
+	default:
+		one.protocol = "oip"
+		if err = p.besides(ctx, peer); err == nil {
+			one.asks, one.version = []string{"--oip", p.peer.HTTP, "--control", "", "--metrics", ""}, p.peer.Version
 		}
-		if err := wait(ctx, dir+"/control.sock"); err != nil {
-			return nil, err
-		}
-		args = append(args, "--protocol", protocol)
-	} else {
-		if err := p.besides(ctx, peer); err != nil {
-			return nil, err
-		}
-		defer p.peer.End()
-		protocol, version = "oip", p.peer.Version
-		args = append(args, "--protocol", protocol, "--oip", p.peer.HTTP, "--control", "", "--metrics", "")
 	}
-	if err := p.start("fraud", args...); err != nil {
-		return nil, err
+	if err == nil {
+		err = p.open(ctx, s, one)
 	}
-	if err := wait(ctx, dir+"/app.sock"); err != nil {
-		return nil, err
-	}
-	if err := p.start("fraud", "frontend", "--listen", address, "--application", "unix:"+dir+"/app.sock", "--state", dir, "--rate", "-1"); err != nil {
-		return nil, err
-	}
-	if err := wait(ctx, dir+"/frontend.pem"); err != nil {
-		return nil, err
-	}
-	if err := reach(ctx, address); err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile(dir + "/frontend.pem")
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(text)
 	for _, loop := range []struct {
 		name    string
 		rate    float64
 		clients int
 	}{{"closed", 0, s.clients}, {"open", s.openRate(database), 4 * s.clients}} {
+		if s.loop != "" && s.loop != loop.name {
+			continue
+		}
 		n := float64(s.most)
 		if loop.rate > 0 {
 			n = 1.2 * loop.rate
 		}
-		bodies, err := load.Bodies(simulation, fmt.Sprintf("b%x-", rand.Uint32()), int(n*(s.length+s.warm).Seconds())+1000)
+		r, err := p.load(ctx, one, int(n*(s.length+s.warm).Seconds())+1000, load.Options{Clients: loop.clients, Rate: loop.rate, For: s.length, Warm: s.warm})
 		if err != nil {
 			return nil, err
 		}
-		before, err := p.cpu()
-		if err != nil {
-			return nil, err
-		}
-		o := load.Options{URL: "https://" + address, Key: key, TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Clients: loop.clients, Rate: loop.rate, For: s.length, Warm: s.warm}
-		answer, err := load.Run(ctx, o, bodies)
-		if err != nil {
-			return nil, err
-		}
-		after, err := p.cpu()
-		if err != nil {
-			return nil, err
-		}
-		r := result{Database: database, Loop: loop.name, Rate: loop.rate, Clients: loop.clients, Scorer: scorer, Version: version, Protocol: protocol, Budget: s.budget.String(), Result: answer, CPU: map[string]float64{}}
-		// The time before it counted is in both, so what is told for a transaction is a little coarse.
-		all := float64(max(1, answer.Answered)) * (s.length + s.warm).Seconds() / s.length.Seconds()
-		for name, took := range after {
-			r.CPU[name] = float64((took - before[name]).Microseconds()) / all
-		}
-		list = append(list, r)
+		r.Database, r.Loop, r.Rate, r.Clients = database, loop.name, loop.rate, loop.clients
+		r.Scorer, r.Version, r.Protocol, r.Budget = scorer, one.version, one.protocol, s.budget.String()
+		list = append(list, *r)
 	}
 	return list, nil
 }
 
-// remember puts the past into the database.
-func remember(ctx context.Context, dir, dsn string, simulation *generate.Simulation) (err error) {
-	s, err := store.Open(ctx, store.Options{DSN: dsn, Path: filepath.Join(dir, "fraud.db")})
-	if err != nil {
-		return err
+// prepare makes a folder for programs, and starts PostgreSQL where that is the database. The caller ends it.
+func prepare(bin, dir, database string) (*programs, error) {
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	var past []store.Past
-	for range historyDays {
-		today := simulation.Day()
-		for i := range today {
-			past = append(past, store.Past{ID: today[i].ID(), Transaction: today[i].Transaction, Fraud: today[i].Fraud()})
-		}
+	p := &programs{bin: bin, dir: dir, keys: filepath.Join(dir, "client.keys")}
+	if err := os.WriteFile(p.keys, []byte(key+"\n"), 0o600); err != nil {
+		return nil, err
 	}
-	_, err = s.Import(ctx, past)
-	return err
+	if database != "postgresql" {
+		return p, nil
+	}
+	pg := filepath.Join(dir, "pg")
+	if err := os.Mkdir(pg, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	p.postgres, err = postgres.StartIn(pg)
+	return p, err
 }
 
-// startPostgreSQL starts a server with an empty database.
-func startPostgreSQL(dir string) (*postgres.Server, string, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, "", err
-	}
-	server, err := postgres.StartIn(dir)
+// load has simulated customers use a site, and adds what its processes and its scorer took meanwhile.
+func (p *programs) load(ctx context.Context, at *site, most int, o load.Options) (*result, error) {
+	bodies, err := load.Bodies(at.simulation, fmt.Sprintf("b%x-", rand.Uint32()), most)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	dsn, err := server.Create("fraud")
+	before, err := p.cpu()
 	if err != nil {
-		return nil, "", errors.Join(err, server.Stop())
+		return nil, err
 	}
-	return server, dsn, nil
+	began, err := at.inside(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.URL, o.Key, o.TLS = "https://"+at.address, key, &tls.Config{RootCAs: at.trusted, MinVersion: tls.VersionTLS12}
+	answer, err := load.Run(ctx, o, bodies)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.cpu()
+	if err != nil {
+		return nil, err
+	}
+	ended, err := at.inside(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &result{Result: answer, CPU: map[string]float64{}}
+	// The time before it counted is in both, so what is told for a transaction is a little coarse.
+	all := float64(max(1, answer.Answered)) * (o.For + o.Warm).Seconds() / o.For.Seconds()
+	for name, took := range after {
+		r.CPU[name] = float64((took - before[name]).Microseconds()) / all
+	}
+	if asked := ended.requests - began.requests; asked > 0 {
+		r.Inside = (ended.took - began.took) / asked * 1e6
+		r.Asked = asked / all
+	}
+	return r, nil
 }
 
 // programs are the processes of one measurement.
 type programs struct {
 	bin, dir string
+	keys     string
 	running  []*exec.Cmd
 	names    []string
-	group    int // PostgreSQL's, 0 without
+	postgres *postgres.Server // nil without
 	peer     *servers.Running
 	peerName string
+}
+
+// end ends all of them, the database last.
+func (p *programs) end() error {
+	err := p.stop()
+	if p.peer != nil {
+		p.peer.End()
+	}
+	if p.postgres != nil {
+		err = errors.Join(err, p.postgres.Stop())
+	}
+	return err
 }
 
 // besides starts another server with the newest version of the model, under the name by which the application asks for it, and returns when it answers. The caller ends it.
@@ -427,24 +428,30 @@ func (p *programs) besides(ctx context.Context, kind *servers.Kind) error {
 	return nil
 }
 
-func (p *programs) start(name string, args ...string) error {
+// start starts a program, which is called name in what is told.
+func (p *programs) start(name, program string, args ...string) error {
 	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	c := exec.Command(filepath.Join(p.bin, name), args...)
+	c := exec.Command(program, args...)
 	c.Stderr = log
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		return err
 	}
 	p.running = append(p.running, c)
-	if name == "fraud" {
-		name = args[0]
-	}
 	p.names = append(p.names, name)
 	return nil
+}
+
+// stopOne ends the program of that name.
+func (p *programs) stopOne(name string) error {
+	i := slices.Index(p.names, name)
+	c := p.running[i]
+	p.running, p.names = slices.Delete(p.running, i, i+1), slices.Delete(p.names, i, i+1)
+	return (&programs{dir: p.dir, running: []*exec.Cmd{c}, names: []string{name}}).stop()
 }
 
 func (p *programs) stop() error {
@@ -488,9 +495,10 @@ func (p *programs) cpu() (map[string]time.Duration, error) {
 		return nil, err
 	}
 	all["load"] = own
-	if p.group == 0 {
+	if p.postgres == nil {
 		return all, nil
 	}
+	group := p.postgres.PID()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
@@ -504,7 +512,7 @@ func (p *programs) cpu() (map[string]time.Duration, error) {
 		if err != nil { // it has ended meanwhile
 			continue
 		}
-		if pid == p.group || parent == p.group {
+		if pid == group || parent == group {
 			all["postgresql"] += one
 		}
 	}

@@ -25,7 +25,7 @@ func bandwidth(library string, times int) (r rates, err error) {
 	if err != nil {
 		return r, err
 	}
-	c, err := driver.Retain(devices[0])
+	c, err := driver.Retain(devices[0], cuda.Spin)
 	if err != nil {
 		return r, err
 	}

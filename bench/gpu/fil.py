@@ -1,45 +1,83 @@
-"""Times cuML's Forest Inference Library on a model file and prints engine, rows and microseconds per row, tab-separated.
+"""Times NVIDIA's Forest Inference Library on a model file and prints engine, rows and microseconds per row, tab-separated.
 
-FIL is given float32 rows in main memory, as Picket is, and rows that are on the GPU already, which leaves out the copies that a server has to make.
+python fil.py MODEL ROWS COLUMNS ANSWERS SIZE...
+
+ROWS holds float32 rows of so many columns. FIL is given the first of them three ways: in main memory as an array of numpy's is, in pinned
+memory as Picket has them, and on the GPU already, which leaves out the copies that a server has to make. Its answers for the most rows are
+written to ANSWERS as float32, for the caller to compare.
+
+The library is nvforest, or cuML of the versions that had it.
 """
 
 import sys
 import time
 
 import cupy
+import cupyx
 import numpy
-from cuml import ForestInference
 
 
-def best(call, turns=15):
+def load(file):
+    """The model, with a function that chooses the layout and chunk size that are best for so many rows."""
+    try:
+        import nvforest
+    except ImportError:
+        from cuml import ForestInference
+
+        model = ForestInference.load(file, model_type="xgboost_json", is_classifier=True)
+
+        def tuned(rows):
+            model.optimize(batch_size=rows)
+            return model
+    else:
+        model = nvforest.load_model(file, model_type="xgboost_json", device="gpu", precision="single")
+
+        def tuned(rows):
+            return model.optimize(batch_size=rows, unique_batches=2)
+
+    return tuned
+
+
+def median(call, turns=15):
     took = []
     for turn in range(turns + 2):
         start = time.perf_counter()
         call()
         cupy.cuda.Device().synchronize()
-        if turn > 1:
+        if turn > 1:  # the first warm it up
             took.append(time.perf_counter() - start)
     took.sort()
     return took[len(took) // 2]
 
 
+def pinned(like):
+    array = cupyx.empty_pinned(like.shape, dtype=like.dtype)
+    array[...] = like
+    return array
+
+
 def main():
-    file, sizes = sys.argv[1], [int(n) for n in sys.argv[2:]]
-    try:
-        model = ForestInference.load(file, model_type="xgboost_json", output_class=True)
-    except TypeError:  # newer versions name it differently
-        model = ForestInference.load(file, model_type="xgboost_json", is_classifier=True)
-    predict = getattr(model, "predict_proba", model.predict)
-    columns = getattr(model, "num_features", 30)
-    random = numpy.random.default_rng(3)
+    file, columns, sizes = sys.argv[1], int(sys.argv[3]), sorted(int(n) for n in sys.argv[5:])
+    everything = numpy.fromfile(sys.argv[2], dtype=numpy.float32).reshape(-1, columns)
+    tuned = load(file)
     for rows in sizes:
-        host = random.standard_normal((rows, columns), dtype=numpy.float32)
-        host[random.random(host.shape) < 0.05] = numpy.nan
+        predict = tuned(rows).predict_proba
+        host = everything[:rows]
         device = cupy.asarray(host)
-        if hasattr(model, "optimize"):
-            model.optimize(batch_size=rows)
-        print(f"cuML FIL, from main memory\t{rows}\t{best(lambda: cupy.asnumpy(predict(cupy.asarray(host)))) * 1e6 / rows}", flush=True)
-        print(f"cuML FIL, rows on the GPU\t{rows}\t{best(lambda: predict(device)) * 1e6 / rows}", flush=True)
+        last = predict(device)
+        ours, theirs = pinned(host), cupyx.empty_pinned(last.shape, dtype=last.dtype)
+
+        def from_pinned():
+            device.set(ours)
+            predict(device).get(out=theirs)
+
+        for name, call in (
+            ("FIL, from main memory", lambda: cupy.asnumpy(predict(cupy.asarray(host)))),
+            ("FIL, from pinned memory", from_pinned),
+            ("FIL, rows on the GPU", lambda: predict(device)),
+        ):
+            print(f"{name}\t{rows}\t{median(call) * 1e6 / rows}", flush=True)
+    cupy.asnumpy(last).reshape(len(host), -1)[:, -1].astype(numpy.float32).tofile(sys.argv[4])
 
 
 main()

@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func main() {
 	flag.StringVar(&o.model, "model", "", "an XGBoost or LightGBM model file; default one of 500 trees of depth 6 over 30 columns that is made up")
 	flag.StringVar(&o.library, "library", "", "the driver's libcuda.so.1; default the system's")
 	flag.StringVar(&o.rows, "rows", "1024,4096,16384,65536,262144,1048576", "rows per call, separated by commas")
-	flag.StringVar(&o.fil, "fil", "", "a Python with cuML, to measure FIL with; default that of bench/gpu/fil.sh where it is there")
+	flag.StringVar(&o.fil, "fil", "", "a Python with nvforest or cuML, to measure FIL with; default that of bench/gpu/fil.sh where it is there")
 	flag.StringVar(&o.timeline, "timeline", "", "write when each chunk of a large batch was copied in, computed and copied out to this `FILE`, for chrome://tracing or Perfetto")
 	program.Main("bench-gpu", func(ctx context.Context) error { return run(ctx, o) })
 }
@@ -153,14 +152,17 @@ func run(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	fil, err := measureFIL(ctx, o.fil, large, sizes)
+	fil, err := s.measureFIL(ctx, o.fil, large, sizes)
 	if err != nil {
-		r.LeftOut = append(r.LeftOut, report.LeftOut{Model: "all", Engine: "cuML FIL", Why: err.Error()})
+		r.LeftOut = append(r.LeftOut, report.LeftOut{Model: "all", Engine: "FIL", Why: err.Error()})
 	}
 	for _, k := range fil {
 		kernels = append(kernels, k)
-		if k.Engine == "cuML FIL, from main memory" {
-			r.Reach(fmt.Sprintf("times as fast as cuML FIL from main memory, %d rows", k.Rows), k.USPerRow/kernels.of("cuda", k.Rows), 1.5)
+		switch ratio := k.USPerRow / kernels.of("cuda", k.Rows); k.Engine {
+		case "FIL, from main memory":
+			r.Reach(fmt.Sprintf("times as fast as FIL from main memory, %d rows", k.Rows), ratio, 1.5)
+		case "FIL, from pinned memory":
+			r.Tell(fmt.Sprintf("times as fast as FIL from pinned memory, %d rows", k.Rows), ratio, "ratio")
 		}
 	}
 	r.Results = []report.Kernel(kernels)
@@ -182,42 +184,4 @@ func folder(dir, name, file string, of madeUp) (string, error) {
 		extension = filepath.Ext(file)
 	}
 	return to, os.WriteFile(filepath.Join(to, "model"+extension), data, 0o600)
-}
-
-// measureFIL has a Python program measure cuML's FIL on the same model and number of rows.
-func measureFIL(ctx context.Context, python, dir string, sizes []int) (kernels, error) {
-	if python == "" {
-		python = ".cache/fil/bin/python"
-		if _, err := os.Stat(python); err != nil {
-			return nil, errors.New("cuML is not installed; bench/gpu/fil.sh does it")
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "model.*"))
-	if err != nil || len(files) != 1 {
-		return nil, fmt.Errorf("looking for the model: %v, %w", files, err)
-	}
-	args := []string{"bench/gpu/fil.py", files[0]}
-	for _, n := range sizes {
-		args = append(args, strconv.Itoa(n))
-	}
-	command := exec.CommandContext(ctx, python, args...)
-	command.Stderr = os.Stderr
-	out, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("measuring it failed: %w", err)
-	}
-	var all kernels
-	for line := range strings.Lines(string(out)) {
-		f := strings.Split(strings.TrimSpace(line), "\t")
-		if len(f) != 3 {
-			return nil, fmt.Errorf("it said %q", line)
-		}
-		n, err := strconv.Atoi(f[1])
-		us, err2 := strconv.ParseFloat(f[2], 64)
-		if err := errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("it said %q: %w", line, err)
-		}
-		all = append(all, report.Kernel{Model: "large", Engine: f[0], Condition: "hot", Rows: n, USPerRow: us})
-	}
-	return all, nil
 }

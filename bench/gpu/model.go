@@ -12,6 +12,11 @@ import (
 // model of the same size takes about as long, because its trees are nearly complete, too.
 type madeUp struct{ trees, depth, features int }
 
+// real is a number that has an exponent in JSON, as XGBoost's have: to some who read its files 0 is no floating-point number.
+type real float32
+
+func (x real) MarshalJSON() ([]byte, error) { return strconv.AppendFloat(nil, float64(x), 'E', -1, 32), nil }
+
 // json is the model as XGBoost 2.1 writes it.
 func (m madeUp) json() []byte {
 	random := rand.New(rand.NewPCG(uint64(m.trees), uint64(m.depth)))
@@ -19,17 +24,17 @@ func (m madeUp) json() []byte {
 	var trees []any
 	for range m.trees {
 		ints := func() []int { return make([]int, nodes) }
-		floats := func() []float64 { return make([]float64, nodes) }
+		floats := func() []real { return make([]real, nodes) }
 		left, right, parents, features, defaults := ints(), ints(), ints(), ints(), ints()
 		conditions := floats()
 		for i := range nodes {
 			parents[i] = (i - 1) / 2
 			left[i], right[i] = 2*i+1, 2*i+2
 			features[i], defaults[i] = random.IntN(m.features), random.IntN(2)
-			conditions[i] = float64(float32(random.NormFloat64()))
+			conditions[i] = real(random.NormFloat64())
 			if i >= nodes-leaves {
 				left[i], right[i], features[i], defaults[i] = -1, -1, 0, 0
-				conditions[i] = float64(float32(random.NormFloat64() / 50))
+				conditions[i] = real(random.NormFloat64() / 50)
 			}
 		}
 		parents[0] = 1<<31 - 1

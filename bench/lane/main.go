@@ -1,5 +1,7 @@
 //go:build cgo && linux
 
+//go:debug updatemaxprocs=0
+
 // Command lane measures predictions over lane.sock against an empty server in Go
 // of the same framing: it reads what there is, answers every frame with zeros, and
 // writes all answers at once. Both are processes of their own, the clients take
@@ -13,14 +15,19 @@
 // the daemon finds the fastest.
 //
 // A ring in shared memory is compared with two processes in C that only wake each
-// other, which is all that such a call could cost whose sides sleep.
+// other, which is all that such a call could cost whose sides sleep: where the system
+// puts both, on one processor, and on one each. There the runtimes are not told that
+// they have fewer processors: that is how they find themselves where the system puts
+// both on one.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
@@ -32,6 +39,18 @@ import (
 )
 
 func main() {
+	only := flag.String("only", "", "measure only this: socket or ring")
+	_ = os.Setenv("GODEBUG", "updatemaxprocs=0") // of picketd, as of this program; it never fails
+	measure := func(ctx context.Context, served []models.Model, sockets [2]string, out *report.Report) (results []report.Serving, err error) {
+		if *only != "ring" {
+			results, err = measureSocket(ctx, served[0], sockets, out)
+		}
+		if err != nil || *only == "socket" {
+			return results, err
+		}
+		inRing, err := measureRing(ctx, served[0], sockets, out)
+		return append(results, inRing...), err
+	}
 	versus.Benchmark{Protocol: "lane", Models: trainersFile, Empty: serveEmpty, Measure: measure}.Main()
 }
 
@@ -61,12 +80,12 @@ func trainersFile(ctx context.Context) ([]models.Model, error) {
 	return []models.Model{{Name: spec.Name, Dir: folder, Features: spec.Features}}, err
 }
 
-func measure(ctx context.Context, served []models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
+func measureSocket(ctx context.Context, m models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
 	var results []report.Serving
 	for _, load := range []struct{ clients, window, rows, turn int }{
 		{1, 1, 1, busyTurn}, {1, 1, 1, 1}, {1, 1, 64, busyTurn}, {2, 8, 1, busyTurn}, {2, 256, 1, busyTurn}, {4, 8, 64, busyTurn},
 	} {
-		measured, err := compare(ctx, served[0], load.clients, load.window, load.rows, load.turn, sockets)
+		measured, err := compare(ctx, m, load.clients, load.window, load.rows, load.turn, sockets)
 		if err != nil {
 			return nil, err
 		}
@@ -89,8 +108,7 @@ func measure(ctx context.Context, served []models.Model, sockets [2]string, out 
 			out.Tell(fmt.Sprintf("p50 over lane.sock to an empty server, %s (empty %.1f us)", what, empty.P50US), p50, "ratio")
 		}
 	}
-	inRing, err := measureRing(ctx, served[0], sockets, out)
-	return append(results, inRing...), err
+	return results, nil
 }
 
 // compare measures the two sockets with so many clients, of which each sends window
@@ -106,7 +124,7 @@ func compare(ctx context.Context, m models.Model, clients, window, rows, turn in
 	empty.Address, picketd.Address = sockets[0], sockets[1]
 	measured, err := versus.Comparison{
 		Protocol: "lane", Load: versus.Load{Model: m, Rows: window * rows, Outstanding: clients}, Turn: turn, Calls: callsOf(turn),
-		Targets: [2]versus.Target{
+		Targets: []versus.Target{
 			{Name: "empty server", Connect: versus.Timed(empty.Lane(window))},
 			{Name: "picketd", Connect: versus.Timed(picketd.Lane(window))},
 		},

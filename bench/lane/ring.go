@@ -4,13 +4,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/testrows"
@@ -23,46 +28,110 @@ const mostRingP50 = 1.5
 // pingPongFile is where the empty server answers calls of native.PingPong.
 func pingPongFile(socket string) string { return socket + ".pingpong" }
 
+// placement is on which processors the two sides of a call run. A wake-up on one's own processor and one of a processor that has
+// to be roused first differ by more than what is measured, and where the system puts two processes changes while they run.
+type placement struct {
+	name             string
+	clients, servers []int
+}
+
+// placements are where both sides may run: as the system has it, on one processor, and, if there are two, on one each.
+func placements() ([]placement, error) {
+	all, err := process.Allowed()
+	if err != nil {
+		return nil, err
+	}
+	found := []placement{{"where the system puts them", all, all}, {"on one processor", all[:1], all[:1]}}
+	if len(all) > 1 {
+		found = append(found, placement{"on a processor each", all[:1], all[1:2]})
+	}
+	return found, nil
+}
+
+// take puts this process, which has the clients, and the servers there.
+func (p placement) take(servers []int) error {
+	err := process.KeepOn(os.Getpid(), p.clients)
+	for _, pid := range servers {
+		err = errors.Join(err, process.KeepOn(pid, p.servers))
+	}
+	return err
+}
+
 // measureRing compares requests of the Go client in a ring with two processes that
-// only wake each other.
-func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *report.Report) ([]report.Serving, error) {
+// only wake each other, wherever both may run.
+func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *report.Report) (results []report.Serving, err error) {
 	data, err := testrows.New(m.Features)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Buffer.Release()
 	ask := protocols.Ask{Address: sockets[1], Model: m.Name, Rows: &protocols.Rows{Data: data}}
-	var results []report.Serving
-	// Sides that are asked again and again may find it worth their while not to sleep;
-	// those that are asked once in a while do not.
-	for _, load := range []struct{ rows, turn int }{{1, busyTurn}, {64, busyTurn}, {1, 1}} {
-		ask.Count = load.rows
-		measured, err := versus.Comparison{
-			Protocol: "ring", Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn, Calls: callsOf(load.turn),
-			Targets: [2]versus.Target{
-				{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
-				{Name: "picketd", Connect: versus.Timed(ask.Ring)},
-			},
-		}.Measure(ctx)
-		if err != nil {
+	all, err := placements()
+	if err != nil {
+		return nil, err
+	}
+	servers := make([]int, len(sockets))
+	for i, socket := range sockets {
+		if servers[i], err = serverOf(m.Name, socket); err != nil {
 			return nil, err
 		}
-		floor, ours := measured[0], measured[1]
-		name := fmt.Sprintf("p50 in a ring to a futex ping-pong, %d rows a request, one after the other (ping-pong %.1f us)", load.rows, floor.P50US)
-		switch {
-		case load.turn == 1:
-			for i := range measured {
-				measured[i].Protocol = "ring, now and then"
-			}
-			out.Tell(fmt.Sprintf("p50 in a ring to a futex ping-pong, %d rows a request, now and then (ping-pong %.1f us)", load.rows, floor.P50US), ours.P50US/floor.P50US, "ratio")
-		case load.rows == 1:
-			out.Promise(name, ours.P50US/floor.P50US, "ratio", mostRingP50)
-		default:
-			out.Tell(name, ours.P50US/floor.P50US, "ratio")
+	}
+	defer func() { err = errors.Join(err, all[0].take(servers)) }()
+	for _, at := range all {
+		if err := at.take(servers); err != nil {
+			return nil, err
 		}
-		results = append(results, measured...)
+		// Sides that are asked again and again may find it worth their while not to sleep;
+		// those that are asked once in a while do not.
+		for _, load := range []struct{ rows, turn int }{{1, busyTurn}, {64, busyTurn}, {1, 1}} {
+			ask.Count = load.rows
+			measured, err := versus.Comparison{
+				Protocol: "ring, " + at.name, Load: versus.Load{Model: m, Rows: load.rows, Outstanding: 1}, Turn: load.turn, Calls: callsOf(load.turn),
+				Targets: []versus.Target{
+					{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
+					{Name: "picketd", Connect: versus.Timed(ask.Ring)},
+				},
+			}.Measure(ctx)
+			if err != nil {
+				return nil, err
+			}
+			floor, ours := measured[0], measured[1]
+			name := fmt.Sprintf("p50 in a ring to a futex ping-pong, both %s, %d rows a request (ping-pong %.1f us)", at.name, load.rows, floor.P50US)
+			switch {
+			case load.turn == 1:
+				for i := range measured {
+					measured[i].Protocol += ", now and then"
+				}
+				out.Tell(name+", now and then", ours.P50US/floor.P50US, "ratio")
+			case load.rows == 1:
+				out.Promise(name, ours.P50US/floor.P50US, "ratio", mostRingP50)
+			default:
+				out.Tell(name, ours.P50US/floor.P50US, "ratio")
+			}
+			results = append(results, measured...)
+		}
 	}
 	return results, nil
+}
+
+// serverOf is the number of the process behind a socket.
+func serverOf(model, socket string) (pid int, err error) {
+	conn, err := protocols.ConnectLane(model, socket)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("asking who serves %s: %w", socket, err)
+	}
+	var who *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { who, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("asking who serves %s: %w", socket, err)
+	}
+	return int(who.Pid), nil
 }
 
 func pingPong(rows int, socket string) func() (versus.Call, io.Closer, error) {

@@ -72,7 +72,7 @@ func compare(ctx context.Context, load versus.Load, sockets [2]string) ([]report
 	empty.Address, picketd.Address = sockets[0], sockets[1]
 	return versus.Comparison{
 		Protocol: "oip", Load: load,
-		Targets: [2]versus.Target{
+		Targets: []versus.Target{
 			{Name: "empty grpc-go server", Connect: versus.Timed(empty.OIP)},
 			{Name: "picketd", Connect: versus.Timed(picketd.OIP)},
 		},

@@ -13,7 +13,8 @@
 // less time for a row than reading it does, and then the socket is what is
 // overloaded, which makes its clients wait to write and refuses nobody.
 //
-// The generator shares the cores with the servers unless -cores keeps them apart.
+// The generator shares the cores with the servers unless -cores keeps them apart. Who had them is told: beside what is
+// promised, never in its place, what was answered is compared with what the server could have done with what was left to it.
 package main
 
 import (
@@ -188,6 +189,9 @@ type overload struct {
 	RSSBefore     int64   `json:"rss_before_bytes"`
 	RSSMost       int64   `json:"rss_most_bytes"`
 	RecoveryUS    float64 `json:"recovery_us"`
+	// Who had the processors while the server did what it can, and in the overload.
+	InCapacity processors `json:"processors_in_capacity"`
+	InOverload processors `json:"processors_in_overload"`
 }
 
 // one overloads one server with each kind of arrivals.
@@ -238,9 +242,18 @@ const (
 // less again without a pause.
 func (s *settings) overload(server *subject, conns []*load.Pipeline, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) load.Arrivals) (o overload, err error) {
 	o.Server, o.Seconds = server.name, float64(s.seconds)
+	from, err := look(server.process)
+	if err != nil {
+		return o, err
+	}
 	if o.Capacity, err = load.ClosedLoop(conns, server.outstanding/len(conns), capacityTime); err != nil {
 		return o, err
 	}
+	to, err := look(server.process)
+	if err != nil {
+		return o, err
+	}
+	o.InCapacity = to.since(from)
 	begin, end := lightTime, lightTime+time.Duration(s.seconds)*time.Second
 	due := make([]load.Arrivals, len(conns))
 	for i := range due {
@@ -254,8 +267,12 @@ func (s *settings) overload(server *subject, conns []*load.Pipeline, random *ran
 		}
 	}
 	memory := watch(server.process.PID(), begin)
+	shares := during(server.process, begin, end)
 	requests, err := load.OpenLoop(conns, due, s.deadline)
 	if o.RSSBefore, o.RSSMost = memory.stop(); err != nil {
+		return o, err
+	}
+	if o.InOverload, err = shares(); err != nil {
 		return o, err
 	}
 	o.count(requests, begin, end, s.deadline)
@@ -344,6 +361,9 @@ func (o *overload) tell(out *report.Report) {
 	name := func(what string) string { return fmt.Sprintf("%s, %s: %s", o.Server, o.Arrivals, what) }
 	out.Reach(name(fmt.Sprintf("answered on time to the capacity of %.0f/s, asked for %.0f/s", o.Capacity, float64(o.Offered)/o.Seconds)),
 		float64(o.OnTime)/o.Seconds/o.Capacity, leastGoodput)
+	out.Tell(name("the same to what the processors left to the server could do"), float64(o.OnTime)/o.Seconds/(o.Capacity*o.InOverload.enough(o.InCapacity)), "ratio")
+	out.Tell(name("the server had ("+o.InOverload.String()+")"), o.InOverload.Server, "processors")
+	out.Tell(name("the server had without an overload ("+o.InCapacity.String()+")"), o.InCapacity.Server, "processors")
 	out.Promise(name("refusals, 99 in 100"), o.RefusalP99US, "us", mostRefusal)
 	out.Reach(name("on time to accepted"), float64(o.OnTime)/float64(max(1, o.OnTime+o.Late)), leastOnTime)
 	out.Promise(name("memory to that before"), float64(o.RSSMost)/float64(max(1, o.RSSBefore)), "ratio", mostMemory)

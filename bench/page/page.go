@@ -287,6 +287,9 @@ func facts(r *report.Result) []fact {
 	}
 	add("The machine was", "%s: %.1f%% of its time went to other guests and %.1f%% to other processes; load before: %.2f; a loop of fixed work differed by %.1f%%",
 		quiet, 100*r.Noise.Steal, 100*r.Noise.Others, r.Noise.LoadBefore, 100*r.Noise.LoopSpread)
+	if disturbed, leftOut, of := r.Disturbed(); disturbed > 0 {
+		add("Disturbed by others", "%d of %d repetitions; the figures go without %d of them", disturbed, of, leftOut)
+	}
 	known, of := r.Known(report.Well)
 	add("Known well", "%d of %d figures, to within %.0f%% of themselves", known, of, 100*report.Well)
 	add("Measuring costs", "%.0f ns a request, %.2f%% of the time of the shortest requests; the generator can do %.1f times the highest rate here",

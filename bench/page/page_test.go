@@ -59,7 +59,7 @@ func TestPage(t *testing.T) {
 	html := written(t, Input{Results: []Named{{"a.json", first}, {"b.json", second}}, Rooflines: []*roofline.Report{roof()}})
 	for _, want := range []string{
 		"Suite m5", "the hypervisor gave 3.1%", "suite m5 was forced", "Xeon", "SingleStream", "Server", "Latency by percentile", "Latency against throughput",
-		"Where the time goes", "Not to be used: latencies were not steady", "times better", "From a.json to b.json", "no difference shown", "Roofline of one core", "triton",
+		"Where the time goes", "Not to be used: latencies were not steady", "times better", "From a.json to b.json", "cannot be told", "Roofline of one core", "triton",
 		"bound: 1 ms", "p50", "prefers-color-scheme:dark", "byte compares of 32 bytes (AVX2)",
 	} {
 		if !strings.Contains(html, want) {

@@ -28,7 +28,7 @@ func (r *Result) WriteBenchstat(w io.Writer) error {
 		for n := range run.Repetitions {
 			rep := &run.Repetitions[n]
 			seconds := time.Duration(rep.DurationNS).Seconds()
-			if rep.Counts.Answered == 0 || seconds <= 0 {
+			if rep.LeftOut || rep.Counts.Answered == 0 || seconds <= 0 {
 				continue
 			}
 			figure := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

@@ -72,6 +72,23 @@ func (r *Result) Known(within float64) (known, of int) {
 	return known, of
 }
 
+// Disturbed is how many repetitions others disturbed, and how many of them the figures go without. of is how many there are.
+func (r *Result) Disturbed() (disturbed, leftOut, of int) {
+	for i := range r.Runs {
+		for n := range r.Runs[i].Repetitions {
+			rep := &r.Runs[i].Repetitions[n]
+			of++
+			if rep.Disturbed {
+				disturbed++
+			}
+			if rep.LeftOut {
+				leftOut++
+			}
+		}
+	}
+	return disturbed, leftOut, of
+}
+
 // Well is to within what part of itself a number is to be known for two runs to agree about it.
 const Well = 0.03
 

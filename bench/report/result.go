@@ -257,6 +257,12 @@ type Repetition struct {
 	ServerCPUNS int64   `json:"server_cpu_ns,omitempty"`
 	Steal       float64 `json:"steal"`
 	Others      float64 `json:"others"`
+	// Value is the scenario's number of this repetition, of which the summary's metric is the median.
+	Value float64 `json:"value,omitempty"`
+	// Disturbed says that others had more of the processors meanwhile than a figure bears, LeftOut that the summary goes without
+	// the repetition for that reason: there were enough that nothing disturbed.
+	Disturbed bool `json:"disturbed,omitempty"`
+	LeftOut   bool `json:"left_out,omitempty"`
 }
 
 // Counts is what became of requests. Sent = Answered + Refused + Late + Failed.
@@ -271,7 +277,8 @@ type Counts struct {
 	Wrong    int64 `json:"wrong"`   // rows of them that differ
 }
 
-// Summary is what the repetitions come to: each value is the median of the repetitions' values, with its confidence interval.
+// Summary is what the repetitions that were not left out come to: each value is the median of their values, with its confidence
+// interval.
 type Summary struct {
 	// Metric is the one number that MLPerf Inference gives for the scenario.
 	Metric Metric `json:"metric"`

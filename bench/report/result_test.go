@@ -59,8 +59,11 @@ func example() *Result {
 			run.Repetitions = append(run.Repetitions, Repetition{
 				Turn: turn, Began: began.Add(time.Duration(turn) * time.Second), DurationNS: int64(d), WarmUpNS: int64(200 * time.Millisecond), Steady: true,
 				Counts:  Counts{Sent: 2000, Answered: 2000, Rows: int64(2000 * p.Rows), Checked: int64(2000 * p.Rows)},
-				Latency: h, Steal: 0.03, Others: 0.002, ServerCPUNS: int64(d / 3),
+				Latency: h, Steal: 0.03, Others: 0.002, ServerCPUNS: int64(d / 3), Value: float64(2000 * p.Rows), Disturbed: true,
 			})
+			if scenario == "SingleStream" {
+				run.Repetitions[n].Value = float64(h.Quantile(0.9))
+			}
 			turn++
 		}
 		about := func(q float64) Estimate {

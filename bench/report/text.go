@@ -46,6 +46,9 @@ func (r *Result) WriteText(w io.Writer) error {
 	for _, mark := range r.Marks {
 		fmt.Fprintf(w, "mark: %s\n", mark)
 	}
+	if disturbed, leftOut, of := r.Disturbed(); disturbed > 0 {
+		fmt.Fprintf(w, "disturbed by others: %d of %d repetitions, of which the figures go without %d\n", disturbed, of, leftOut)
+	}
 	known, of := r.Known(Well)
 	fmt.Fprintf(w, "known to within %.0f%%: %d of %d figures\n", 100*Well, known, of)
 	_, err := fmt.Fprintf(w, "measuring: %.0f ns a request, %.2f%% of the time of the shortest; the generator alone drives %.1f times the highest rate\n",

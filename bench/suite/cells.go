@@ -22,6 +22,8 @@ type cell struct {
 	daemon   *target.Daemon // whose target it is, where it is one's
 	every    int            // in a closed load, one of so many requests is timed; 0 before that is known
 	capacity float64        // requests a second, found out before an open load
+	taken    int            // repetitions, with those that failed
+	broken   bool           // one has failed: there are no more
 
 	repetitions []report.Repetition
 	rates       []float64 // that scenario Server found; 0 where it found none

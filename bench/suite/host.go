@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
@@ -181,35 +179,13 @@ func (r *runner) pin(c *cell) (unpin func() error, err error) {
 		return nil, err
 	}
 	all := func(server, clients []int) error {
-		err := keepOn(os.Getpid(), clients)
+		err := process.KeepOn(os.Getpid(), clients)
 		for _, pid := range pids {
-			err = errors.Join(err, keepOn(pid, server))
+			err = errors.Join(err, process.KeepOn(pid, server))
 		}
 		return err
 	}
 	return func() error { return all(r.Host.CPU.Affinity, r.Host.CPU.Affinity) }, all(server, clients)
-}
-
-// keepOn keeps all threads of a process, and those that they start, on processors.
-func keepOn(pid int, cpus []int) error {
-	var set unix.CPUSet
-	for _, cpu := range cpus {
-		set.Set(cpu)
-	}
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
-	if err != nil {
-		return fmt.Errorf("listing the threads of process %d: %w", pid, err)
-	}
-	for _, t := range threads {
-		tid, err := strconv.Atoi(filepath.Base(t))
-		if err != nil {
-			return fmt.Errorf("listing the threads of process %d: %w", pid, err)
-		}
-		if err := unix.SchedSetaffinity(tid, &set); err != nil && !errors.Is(err, unix.ESRCH) { // it has just ended
-			return fmt.Errorf("keeping process %d on processors %s: %w", pid, hw.FormatCPUs(cpus), err)
-		}
-	}
-	return nil
 }
 
 // pinned reports which processors those are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -11,9 +12,11 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/counters"
+	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
 )
@@ -30,49 +33,142 @@ type counted struct {
 	why      string
 }
 
-// measure measures the cells of one run: each once in every repetition, in random order, so that what the machine does meanwhile
-// hits all of them alike.
-func (r *runner) measure(ctx context.Context, run *suites.Run) error {
-	cells := r.cells(run)
-	if run.HugePages != "" && run.HugePages != r.Host.Memory.TransparentHugePages {
-		for _, c := range cells {
-			r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)})
+// measure measures the cells of all runs in rounds: in each, every cell that has a turn makes a repetition, in random order, so that
+// what the machine does meanwhile, for a moment or over minutes, hits all of them alike. Soak, which is about many repetitions in a
+// row, comes last.
+func (r *runner) measure(ctx context.Context, runs []suites.Run) error {
+	var cells, soaks []*cell
+	for i := range runs {
+		for _, c := range r.possible(&runs[i]) {
+			if c.Scenario == suites.Soak {
+				soaks = append(soaks, c)
+			} else {
+				cells = append(cells, c)
+			}
 		}
-		return nil
 	}
-	began := time.Now()
-	broken := map[*cell]bool{}
-	for repetition := range run.Repetitions {
-		for _, i := range r.random.Perm(len(cells)) {
-			c := cells[i]
-			if broken[c] {
-				continue
-			}
-			r.watch.Probe()
-			err := r.repeat(ctx, c, repetition)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				broken[c] = true
-				if t := c.target.Info(); t.Ours && c.served.Backend == "" {
-					return fmt.Errorf("%s with model %s: %w", t.Name, c.served.Name(), err)
-				}
-				r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Rows: c.rows, Why: err.Error()})
+	if err := r.rounds(ctx, cells); err != nil {
+		return err
+	}
+	for _, c := range soaks {
+		for range c.Repetitions {
+			if err := r.take(ctx, c); err != nil {
+				return err
 			}
 		}
+		r.Say(fmt.Sprintf("%s of %s: %d repetitions", c.Scenario, c.target.Info().Name, len(c.repetitions)))
+	}
+	for _, c := range slices.Concat(cells, soaks) {
+		switch {
+		case c.broken:
+		case len(c.repetitions) == 0:
+			r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Rows: c.rows, Why: c.Scenario + ": " + strings.Join(c.why, "; ")})
+		default:
+			r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
+		}
+	}
+	return nil
+}
+
+// possible are the cells of a run that this host can measure.
+func (r *runner) possible(run *suites.Run) []*cell {
+	cells := r.cells(run)
+	if run.HugePages == "" || run.HugePages == r.Host.Memory.TransparentHugePages {
+		return cells
 	}
 	for _, c := range cells {
-		if broken[c] {
-			continue
-		}
-		if len(c.repetitions) == 0 {
-			r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Rows: c.rows, Why: run.Scenario + ": " + strings.Join(c.why, "; ")})
-			continue
-		}
-		r.result.Runs = append(r.result.Runs, r.finish(ctx, c))
+		r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)})
 	}
-	r.Say(fmt.Sprintf("%s: %d cells, %d repetitions, %.0f s", run.Scenario, len(cells), run.Repetitions, time.Since(began).Seconds()))
+	return nil
+}
+
+// mostAgain is how many rounds there are at most, in parts of those planned, in which repetitions that were disturbed are made again.
+const mostAgain = 1.0 / 3
+
+// rounds has the cells take turns: as many rounds as the most repetitions that one of them has, the turns of those with fewer evenly
+// spread. Picket is started anew between some. Then what was disturbed is made again.
+func (r *runner) rounds(ctx context.Context, cells []*cell) error {
+	began := time.Now()
+	rounds := 0
+	for _, c := range cells {
+		rounds = max(rounds, c.Repetitions)
+	}
+	starts := min(r.Suite.Starts, rounds)
+	for round := range rounds {
+		if round > 0 && divides(round-1, starts, rounds) {
+			if err := r.renew(ctx); err != nil {
+				return err
+			}
+		}
+		for _, i := range r.random.Perm(len(cells)) {
+			if !divides(round, cells[i].Repetitions, rounds) {
+				continue
+			}
+			if err := r.take(ctx, cells[i]); err != nil {
+				return err
+			}
+		}
+		r.Say(fmt.Sprintf("round %d of %d, %.0f s", round+1, rounds, time.Since(began).Seconds()))
+	}
+	for range int(math.Ceil(mostAgain * float64(rounds))) {
+		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || c.quiet() >= c.Repetitions })
+		if len(lacking) == 0 {
+			break
+		}
+		r.Say(fmt.Sprintf("others had more of the processors than they may in %d cells: once more, %.0f s", len(lacking), time.Since(began).Seconds()))
+		for _, i := range r.random.Perm(len(lacking)) {
+			if err := r.take(ctx, lacking[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// divides reports whether in round n of all, counted from 0, what happens so many times has a turn.
+func divides(n, times, all int) bool { return (n+1)*times/all > n*times/all }
+
+// renew starts Picket anew: where the kernel puts the memory, the threads and the connections of a process is a matter of chance that
+// lasts as long as the process, and would be taken for a difference between two results.
+func (r *runner) renew(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(r.targets)) {
+		if t, ok := r.targets[name].(target.Renewable); ok {
+			if err := t.Renew(ctx); err != nil {
+				return fmt.Errorf("starting %s anew: %w", name, err)
+			}
+		}
+	}
+	for _, d := range r.daemons() {
+		if err := d.Renew(ctx); err != nil {
+			return err
+		}
+		if err := d.Rest(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take makes a repetition of a cell that has not failed before. A target of others that fails is left out.
+func (r *runner) take(ctx context.Context, c *cell) error {
+	if c.broken {
+		return nil
+	}
+	r.watch.Probe()
+	err := r.repeat(ctx, c, c.taken)
+	c.taken++
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		return nil
+	}
+	c.broken = true
+	t := c.target.Info()
+	if t.Ours && c.served.Backend == "" {
+		return fmt.Errorf("scenario %s: %s with model %s: %w", c.Scenario, t.Name, c.served.Name(), err)
+	}
+	r.leave(report.LeftOut{Model: c.served.Name(), Engine: t.Name, Rows: c.rows, Why: err.Error()})
 	return nil
 }
 
@@ -169,31 +265,47 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	c.every = min(max(1, int(math.Ceil(r.record/(mostRecording*took)))), load.MostEvery)
 }
 
+// How the capacity is found: the median of so many tries of so long at most, as one that is disturbed would put another load on all
+// repetitions.
+const (
+	capacityTries = 3
+	capacityTime  = 200 * time.Millisecond
+)
+
 // findCapacity finds out how many requests a second the callers get answered who ask again as soon as they have their answer.
 func (r *runner) findCapacity(ctx context.Context, c *cell, seed uint64) error {
-	p := r.plan(c, seed)
-	p.Duration, p.Settle = min(p.Duration, 500*time.Millisecond), false
-	// A machine that has much else to do may answer nothing in a short time.
-	var m *load.Measured
-	for _, longer := range []float64{1, 4, 4} {
-		p.Duration = time.Duration(longer * float64(p.Duration))
-		var err error
-		if m, err = r.run(ctx, c, c.served, p); err != nil {
+	found := make([]float64, 0, capacityTries)
+	for range capacityTries {
+		rate, err := r.tryCapacity(ctx, c, seed)
+		if err != nil {
 			return err
 		}
-		if m.Counts.Answered > 0 {
-			break
-		}
+		found = append(found, rate)
 	}
-	if m.Counts.Answered == 0 {
-		err := fmt.Errorf("no request was answered within %v", p.Duration)
-		if m.Failed != nil {
-			err = fmt.Errorf("%w: %w", err, m.Failed)
-		}
-		return err
-	}
-	c.capacity = m.PerSecond()
+	c.capacity = stats.Median(found)
 	return nil
+}
+
+func (r *runner) tryCapacity(ctx context.Context, c *cell, seed uint64) (float64, error) {
+	p := r.plan(c, seed)
+	p.Duration, p.Settle = min(p.Duration, capacityTime), false
+	// A machine that has much else to do may answer nothing in a short time.
+	var m *load.Measured
+	for _, longer := range []time.Duration{1, 4, 4} {
+		p.Duration *= longer
+		var err error
+		if m, err = r.run(ctx, c, c.served, p); err != nil {
+			return 0, err
+		}
+		if m.Counts.Answered > 0 {
+			return m.PerSecond(), nil
+		}
+	}
+	err := fmt.Errorf("no request was answered within %v", p.Duration)
+	if m.Failed != nil {
+		err = fmt.Errorf("%w: %w", err, m.Failed)
+	}
+	return 0, err
 }
 
 // arrivals are when the requests of an open load are due.
@@ -220,7 +332,7 @@ func (r *runner) once(ctx context.Context, c *cell, seed uint64) error {
 	if err := errors.Join(err, aside()); err != nil {
 		return err
 	}
-	r.keep(c, rep, m)
+	r.keep(c, rep, m, c.number(&rep))
 	return nil
 }
 
@@ -324,8 +436,9 @@ func fill(rep *report.Repetition, m *load.Measured) {
 	rep.Latency, rep.Service, rep.SendLateP99NS = m.Latency, m.Service, int64(m.SendLateP99)
 }
 
-// keep adds a repetition to its cell, and what speaks against it.
-func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured) {
+// keep adds a repetition to its cell, with the scenario's number of it, and what speaks against it.
+func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured, value float64) {
+	rep.Value, rep.Disturbed = value, environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads)
 	c.repetitions = append(c.repetitions, rep)
 	c.sayWrong(m)
 	if m.Failed != nil {

@@ -87,10 +87,10 @@ func (r *runner) searchHighest(ctx context.Context, c *cell, seed uint64) error 
 	if best == nil {
 		c.without = append(c.without, last)
 		c.rates = append(c.rates, 0)
-		r.keep(c, last.Repetition, last.m)
+		r.keep(c, last.Repetition, last.m, 0)
 		return nil
 	}
-	r.keep(c, best.Repetition, best.m)
+	r.keep(c, best.Repetition, best.m, best.rate)
 	c.rates = append(c.rates, best.rate)
 	return nil
 }
@@ -203,11 +203,10 @@ func (r *runner) overloads(_ context.Context, c *cell, seed uint64) error {
 	rep.Steal, rep.Others = share.Steal(), share.Other()
 	m, unsent := overloaded(all, c.rows, c.Duration, deadline)
 	fill(&rep, m)
-	c.rates = append(c.rates, m.PerSecond()/capacity)
 	if float64(unsent) > 0.5*float64(m.Counts.Sent) {
 		c.say("the generator could not send %d of %d requests in time: the sockets were full", unsent, m.Counts.Sent)
 	}
-	r.keep(c, rep, m)
+	r.keep(c, rep, m, m.PerSecond()/capacity)
 	return nil
 }
 
@@ -263,8 +262,10 @@ func (r *runner) coldStart(ctx context.Context, c *cell) error {
 		return err
 	}
 	took, err := firstAnswer(ctx, d.Ask("lane", c.served, c.rows), start)
+	// What the daemon took is known to be the suite's when it has ended.
+	err = errors.Join(err, d.Stop())
 	share := span()
-	if err := errors.Join(err, d.Stop()); err != nil {
+	if err != nil {
 		return err
 	}
 	rep.Steal, rep.Others = share.Steal(), share.Other()
@@ -272,7 +273,7 @@ func (r *runner) coldStart(ctx context.Context, c *cell) error {
 	m.Latency.Record(took)
 	m.Counts = report.Counts{Sent: 1, Answered: 1, Rows: int64(c.rows), Checked: int64(c.rows)}
 	fill(&rep, m)
-	r.keep(c, rep, m)
+	r.keep(c, rep, m, c.number(&rep))
 	return nil
 }
 

@@ -117,10 +117,8 @@ func Run(ctx context.Context, o Options) (_ *report.Result, err error) {
 	if err := r.start(ctx, runs); err != nil {
 		return nil, err
 	}
-	for i := range runs {
-		if err := r.measure(ctx, &runs[i]); err != nil {
-			return nil, fmt.Errorf("scenario %s: %w", runs[i].Scenario, err)
-		}
+	if err := r.measure(ctx, runs); err != nil {
+		return nil, err
 	}
 	r.overhead()
 	r.result.Noise = r.watch.Noise()
@@ -167,8 +165,20 @@ func (r *runner) servers() []*process.Server {
 	for _, t := range r.targets {
 		add(t.Process())
 	}
-	for _, d := range r.captures {
+	for _, d := range r.daemons() {
 		add(d.Server)
+	}
+	return all
+}
+
+// daemons are the suite's picketds.
+func (r *runner) daemons() []*target.Daemon {
+	var all []*target.Daemon
+	if r.daemon != nil {
+		all = append(all, r.daemon)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.captures)) {
+		all = append(all, r.captures[name])
 	}
 	return all
 }

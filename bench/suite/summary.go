@@ -17,6 +17,7 @@ const leastRequests = 64
 
 // finish makes the report of a cell.
 func (r *runner) finish(ctx context.Context, c *cell) report.Run {
+	c.choose()
 	run := report.Run{
 		Scenario: c.Scenario, Model: c.served.Model.Name, Target: c.target.Info().Name, Parameters: c.parameters(),
 		Repetitions: c.repetitions, Summary: summarize(c.repetitions), Phases: c.phasesOf(),
@@ -28,7 +29,7 @@ func (r *runner) finish(ctx context.Context, c *cell) report.Run {
 	}
 	run.Parameters.RatePerS = c.rate()
 	r.pinned(c, &run.Parameters)
-	run.Summary.Metric = c.metric(&run.Summary)
+	run.Summary.Metric = c.metric()
 	slices.SortFunc(c.points, func(a, b report.Point) int { return int(a.RatePerS - b.RatePerS) })
 	run.Curve = c.points
 	run.Counters = c.counters()
@@ -66,15 +67,20 @@ func (c *cell) rate() float64 {
 	return 0
 }
 
-// summarize takes each figure of all repetitions together.
-func summarize(repetitions []report.Repetition) report.Summary {
-	figure := func(of func(rep *report.Repetition) float64) report.Estimate {
-		values := make([]float64, len(repetitions))
-		for i := range repetitions {
-			values[i] = of(&repetitions[i])
+// figure is one number of all repetitions that count.
+func figure(repetitions []report.Repetition, of func(rep *report.Repetition) float64) report.Estimate {
+	values := make([]float64, 0, len(repetitions))
+	for i := range repetitions {
+		if !repetitions[i].LeftOut {
+			values = append(values, of(&repetitions[i]))
 		}
-		return stats.Estimate(values)
 	}
+	return stats.Estimate(values)
+}
+
+// summarize takes each figure of all repetitions that count together.
+func summarize(repetitions []report.Repetition) report.Summary {
+	figure := func(of func(rep *report.Repetition) float64) report.Estimate { return figure(repetitions, of) }
 	at := func(q float64) report.Estimate {
 		return figure(func(rep *report.Repetition) float64 { return float64(rep.Latency.Quantile(q)) })
 	}
@@ -91,20 +97,62 @@ func summarize(repetitions []report.Repetition) report.Summary {
 }
 
 // metric is the scenario's number.
-func (c *cell) metric(s *report.Summary) report.Metric {
+func (c *cell) metric() report.Metric {
+	m := report.Metric{Value: figure(c.repetitions, func(rep *report.Repetition) float64 { return rep.Value })}
 	switch c.Scenario {
 	case suites.SingleStream, suites.Capture:
-		return report.Metric{Name: "90th percentile latency", Unit: "ns", Value: s.P90}
+		m.Name, m.Unit = "90th percentile latency", "ns"
 	case suites.MultiStream, suites.Burst, suites.Swap, suites.Mixed, suites.Soak:
-		return report.Metric{Name: "99th percentile latency", Unit: "ns", Value: s.P99}
+		m.Name, m.Unit = "99th percentile latency", "ns"
 	case suites.Server:
-		return report.Metric{Name: "highest rate within the bound", Unit: "requests/s", Higher: true, Value: stats.Estimate(c.rates)}
+		m.Name, m.Unit, m.Higher = "highest rate within the bound", "requests/s", true
 	case suites.Overload:
-		return report.Metric{Name: "answered in time, of the capacity", Unit: "ratio", Higher: true, Value: stats.Estimate(c.rates)}
+		m.Name, m.Unit, m.Higher = "answered in time, of the capacity", "ratio", true
 	case suites.ColdStart:
-		return report.Metric{Name: "time to the first answer", Unit: "ns", Value: s.P50}
+		m.Name, m.Unit = "time to the first answer", "ns"
+	default:
+		m.Name, m.Unit, m.Higher = "rows a second", "rows/s", true
 	}
-	return report.Metric{Name: "rows a second", Unit: "rows/s", Higher: true, Value: s.Rows}
+	return m
+}
+
+// number is that of one repetition, of the scenarios that read it off what was counted.
+func (c *cell) number(rep *report.Repetition) float64 {
+	switch c.Scenario {
+	case suites.SingleStream, suites.Capture:
+		return float64(rep.Latency.Quantile(0.9))
+	case suites.MultiStream, suites.Burst, suites.Swap, suites.Mixed, suites.Soak:
+		return float64(rep.Latency.Quantile(0.99))
+	case suites.ColdStart:
+		return float64(rep.Latency.Quantile(0.5))
+	}
+	return float64(rep.Counts.Rows) / max(time.Duration(rep.DurationNS).Seconds(), 1e-9)
+}
+
+// leastQuiet is how many repetitions there have to be that nothing disturbed for the others to be left out: as many as an interval
+// of 95% takes.
+const leastQuiet = 6
+
+// quiet is how many repetitions nothing disturbed.
+func (c *cell) quiet() int {
+	n := 0
+	for i := range c.repetitions {
+		if !c.repetitions[i].Disturbed {
+			n++
+		}
+	}
+	return n
+}
+
+// choose leaves out the repetitions that were disturbed, where enough were not. What decides is what others took of the processors
+// and never what was measured. Of a soak, which is about its whole length, and of a search, which has many tries, all count.
+func (c *cell) choose() {
+	if c.Scenario == suites.Soak || c.Scenario == suites.Server || c.quiet() < leastQuiet {
+		return
+	}
+	for i := range c.repetitions {
+		c.repetitions[i].LeftOut = c.repetitions[i].Disturbed
+	}
 }
 
 // total is the phase that is all others of the engine.
@@ -154,9 +202,13 @@ func (c *cell) counters() *report.Counters {
 
 // judge adds what speaks against a cell as a whole.
 func (c *cell) judge() {
-	unsteady, few := 0, 0
+	unsteady, few, of := 0, 0, 0
 	for i := range c.repetitions {
 		rep := &c.repetitions[i]
+		if rep.LeftOut {
+			continue
+		}
+		of++
 		if !rep.Steady {
 			unsteady++
 		}
@@ -164,11 +216,11 @@ func (c *cell) judge() {
 			few++
 		}
 	}
-	if 2*unsteady > len(c.repetitions) {
-		c.say("latencies were not steady in %d of %d repetitions", unsteady, len(c.repetitions))
+	if 2*unsteady > of {
+		c.say("latencies were not steady in %d of %d repetitions", unsteady, of)
 	}
 	if few > 0 && c.Scenario != suites.ColdStart {
-		c.say("%d of %d repetitions had fewer than %d requests", few, len(c.repetitions), leastRequests)
+		c.say("%d of %d repetitions had fewer than %d requests", few, of, leastRequests)
 	}
 	switch c.Scenario {
 	case suites.Soak:

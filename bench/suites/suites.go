@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -76,7 +77,9 @@ type Suite struct {
 	Repetitions int           `yaml:"repetitions"`
 	Duration    time.Duration `yaml:"duration"`
 	WarmUp      time.Duration `yaml:"warm_up"`
-	Runs        []Run         `yaml:"runs"`
+	// Starts is how often Picket is started during the suite, so that what is a matter of chance in a process is in the intervals.
+	Starts int   `yaml:"starts"`
+	Runs   []Run `yaml:"runs"`
 
 	// Digest is the SHA-256 of the file, and of that it is like.
 	Digest string `yaml:"-"`
@@ -155,6 +158,23 @@ func Of(name string) (*Suite, error) {
 	return Parse(text)
 }
 
+// defaultStarts is how often Picket is started where the suite leaves that open.
+const defaultStarts = 3
+
+// Read reads a suite from a file of the caller's.
+func Read(path string) (*Suite, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a suite: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSuite+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading a suite: %w", err)
+	}
+	return Parse(text)
+}
+
 // maxSuite bounds a suite's file, in bytes, and with the lists below how much there can be to measure.
 const maxSuite = 1 << 20
 
@@ -199,6 +219,12 @@ func parse(text []byte, depth int) (*Suite, error) {
 		if s.WarmUp == 0 {
 			s.WarmUp = base.WarmUp
 		}
+		if s.Starts == 0 {
+			s.Starts = base.Starts
+		}
+	}
+	if s.Starts == 0 {
+		s.Starts = defaultStarts
 	}
 	s.Digest = hex.EncodeToString(digest.Sum(nil))
 	for i := range s.Runs {
@@ -264,6 +290,9 @@ func (s *Suite) check() error {
 	}
 	if len(s.Models) == 0 || len(s.Runs) == 0 {
 		return errors.New("it needs models and runs")
+	}
+	if s.Starts < 1 || s.Starts > mostRepetitions {
+		return fmt.Errorf("starts: %d is not from 1 to %d", s.Starts, mostRepetitions)
 	}
 	known := map[string]bool{}
 	for _, m := range s.Models {

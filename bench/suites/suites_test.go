@@ -1,6 +1,8 @@
 package suites
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -8,11 +10,14 @@ import (
 	"github.com/picket-ml/picket/internal/hw"
 )
 
+// repeat is the suite that is not for all that there is to know of a host.
+const repeat = "repeat"
+
 // TestAll reads every suite, and looks whether the data say what they should.
 func TestAll(t *testing.T) {
 	t.Parallel()
 	families := []string{"m5", "c5", "r5", "g4dn", "i3en", "m7i", "c7i", "r7i", "c6id", "c6gd"}
-	for _, name := range slices.Concat(families, []string{"local", "standard"}) {
+	for _, name := range slices.Concat(families, []string{"local", "standard", repeat}) {
 		if !slices.Contains(Names(), name) {
 			t.Errorf("there is no suite %s", name)
 		}
@@ -45,7 +50,7 @@ func TestAll(t *testing.T) {
 			}
 		}
 		for _, scenario := range Scenarios() {
-			if !slices.Contains(scenarios, scenario) {
+			if name != repeat && !slices.Contains(scenarios, scenario) {
 				t.Errorf("suite %s lacks scenario %s", name, scenario)
 			}
 		}
@@ -79,6 +84,7 @@ func TestParse(t *testing.T) {
 		{"[lane]", "[lane], pin: here", "pin"},
 		{"[lane]", "[lane], arrivals: poisson", "arrivals"},
 		{"repetitions: 1", "repetitions: -1", "repetitions"},
+		{"repetitions: 1", "repetitions: 1\nstarts: -1", "starts"},
 		{"duration: 1s", "duration: 0s", "duration"},
 		{"SingleStream", "Server", "bound"},
 		{"SingleStream", "Burst", "share"},
@@ -93,6 +99,16 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := Of("../local"); err == nil {
 		t.Error("a suite is read from elsewhere")
+	}
+	own := filepath.Join(t.TempDir(), "own.yaml")
+	if err := os.WriteFile(own, []byte(sound), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Read(own); err != nil || s.Name != "x" || s.Starts != defaultStarts {
+		t.Errorf("a suite of one's own is %+v, %v", s, err)
+	}
+	if _, err := Read(own + "x"); err == nil || !strings.Contains(err.Error(), "own.yamlx") {
+		t.Errorf("a suite that is not there: %v", err)
 	}
 }
 

@@ -31,6 +31,8 @@ type Daemon struct {
 	Dir string // of its sockets
 
 	conn    *grpc.ClientConn // to control.sock
+	served  []Served
+	options DaemonOptions
 	version string
 	answers map[string]string // what each model is asked for as, by name: its version
 }
@@ -60,39 +62,63 @@ func LaunchDaemon(dir string, served []Served, o DaemonOptions) (*Daemon, error)
 	for _, s := range served {
 		fmt.Fprintf(&config, "- {name: %q, path: %q, backend: %q, threads: %d, max_batch_rows: %d}\n", s.Name(), s.Model.Dir, s.Backend, s.Threads, s.BatchRows)
 	}
-	file := filepath.Join(dir, "picketd.yaml")
-	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {
+	d := &Daemon{Dir: dir, served: served, options: o, version: o.Version, answers: map[string]string{}}
+	if err := os.WriteFile(d.config(), []byte(config.String()), 0o600); err != nil {
 		return nil, fmt.Errorf("writing picketd's configuration: %w", err)
 	}
-	server, err := process.Launch(filepath.Join(dir, "run"), "picketd", o.Program, "--config", file)
+	return d, d.launch()
+}
+
+func (d *Daemon) config() string { return filepath.Join(d.Dir, "picketd.yaml") }
+
+// launch starts the program with the configuration that is there.
+func (d *Daemon) launch() error {
+	server, err := process.Launch(filepath.Join(d.Dir, "run"), "picketd", d.options.Program, "--config", d.config())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Daemon{Server: server, Dir: dir, version: o.Version, answers: map[string]string{}}, nil
+	d.Server = server
+	return nil
 }
 
 // StartDaemon starts picketd with the models, in dir, and waits until it serves them all. The caller ends it with Stop.
-func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptions) (_ *Daemon, err error) {
+func StartDaemon(ctx context.Context, dir string, served []Served, o DaemonOptions) (*Daemon, error) {
 	d, err := LaunchDaemon(dir, served, o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.Stop())
-		}
-	}()
+	if err := d.ready(ctx); err != nil {
+		return nil, errors.Join(err, d.Stop())
+	}
+	return d, nil
+}
+
+// Renew ends the daemon and starts it anew, in another process at the same address. Nobody is connected meanwhile. One that does not
+// come up is still to be ended with Stop.
+func (d *Daemon) Renew(ctx context.Context) error {
+	if err := d.Stop(); err != nil {
+		return err
+	}
+	d.conn = nil
+	if err := d.launch(); err != nil {
+		return err
+	}
+	return d.ready(ctx)
+}
+
+// ready waits until the daemon serves its models.
+func (d *Daemon) ready(ctx context.Context) (err error) {
 	d.conn, err = grpc.NewClient("unix://"+d.socket("control"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return nil, fmt.Errorf("preparing to ask picketd: %w", err)
+		return fmt.Errorf("preparing to ask picketd: %w", err)
 	}
 	if err := d.Answers(ctx, func(ctx context.Context) error {
 		_, err := agentapi.NewAgentClient(d.conn).ListModels(ctx, &agentapi.ListModelsRequest{}, grpc.WaitForReady(true))
 		return err
 	}); err != nil {
-		return nil, fmt.Errorf("starting picketd: %w", err)
+		return fmt.Errorf("starting picketd: %w", err)
 	}
-	return d, d.await(ctx, served)
+	return d.await(ctx, d.served)
 }
 
 // await waits until the models are served, or are told not to be.

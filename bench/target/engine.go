@@ -15,6 +15,8 @@ import (
 
 // inProcess is Picket's engine in this process.
 type inProcess struct {
+	make    func() (*engine.Engine, error)
+	served  []Served
 	engine  *engine.Engine
 	version string
 	loaded  map[string]engine.Description
@@ -27,30 +29,59 @@ func StartEngine(version string, make func() (*engine.Engine, error)) Starter {
 		if !wanted("engine") {
 			return &Group{Close: func() error { return nil }}, nil
 		}
-		e, err := make()
-		if err != nil {
+		t := &inProcess{make: make, served: served, version: version}
+		if err := t.start(ctx); err != nil {
 			return nil, err
 		}
-		t := &inProcess{engine: e, version: version, loaded: map[string]engine.Description{}, failed: map[string]error{}}
-		g := &Group{Targets: []Target{t}, Close: func() error {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-			defer cancel()
-			return e.Close(ctx)
-		}}
+		g := &Group{Targets: []Target{t}, Close: func() error { return t.close(ctx) }}
 		for _, s := range served {
-			d, err := e.Load(ctx, s.Name(), s.Model.Dir, engine.ModelOptions{Backend: s.Backend, Threads: s.Threads, MaxBatchRows: s.BatchRows})
-			switch {
-			case ctx.Err() != nil:
-				return nil, errors.Join(ctx.Err(), g.Close())
-			case err != nil:
-				t.failed[s.Name()] = err
+			if err := t.failed[s.Name()]; err != nil {
 				g.LeftOut = append(g.LeftOut, report.LeftOut{Model: s.Name(), Engine: "engine", Why: err.Error()})
-			default:
-				t.loaded[s.Name()] = d
 			}
 		}
 		return g, nil
 	}
+}
+
+// start makes an engine and has it load the models, or leaves none behind.
+func (t *inProcess) start(ctx context.Context) error {
+	e, err := t.make()
+	if err != nil {
+		return err
+	}
+	t.engine, t.loaded, t.failed = e, map[string]engine.Description{}, map[string]error{}
+	for _, s := range t.served {
+		d, err := e.Load(ctx, s.Name(), s.Model.Dir, engine.ModelOptions{Backend: s.Backend, Threads: s.Threads, MaxBatchRows: s.BatchRows})
+		switch {
+		case ctx.Err() != nil:
+			return errors.Join(ctx.Err(), t.close(ctx))
+		case err != nil:
+			t.failed[s.Name()] = err
+		default:
+			t.loaded[s.Name()] = d
+		}
+	}
+	return nil
+}
+
+// close ends the engine, once.
+func (t *inProcess) close(ctx context.Context) error {
+	if t.engine == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	err := t.engine.Close(ctx)
+	t.engine = nil
+	return err
+}
+
+// Renew has another engine load the models, into other memory.
+func (t *inProcess) Renew(ctx context.Context) error {
+	if err := t.close(ctx); err != nil {
+		return err
+	}
+	return t.start(ctx)
 }
 
 func (t *inProcess) Info() report.TargetInfo {

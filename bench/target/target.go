@@ -79,6 +79,11 @@ type Phased interface {
 	Phases(ctx context.Context, s Served) (PhaseTimes, error)
 }
 
+// Renewable is a Target in this process that can be started anew between repetitions, with the same models.
+type Renewable interface {
+	Renew(ctx context.Context) error
+}
+
 // empty is the target that does nothing.
 type empty struct{ version string }
 

@@ -55,24 +55,26 @@ type Target struct {
 	Connect func() (Call, io.Closer, error)
 }
 
-// Comparison is what is measured of two targets.
+// Comparison is what is measured of targets.
 type Comparison struct {
 	Protocol string
 	Load     Load
-	Targets  [2]Target
+	Targets  []Target
 	// Turn is how many calls each client makes to one target before all change over;
 	// 0 is 1 where there is one client, else 40.
 	Turn int
-	// Calls is how many calls each client makes to each target; 0 is 4,000. It makes fewer where they take too long.
+	// Calls is how many calls each client makes to each target; 0 is 4,000. It makes fewer where they take longer than Time, for all
+	// targets together; 0 is half a minute.
 	Calls int
+	Time  time.Duration
 }
 
 // client is one caller with a connection of its own to each target.
 type client struct {
-	call   [2]Call
+	call   []Call // by target, as the others
 	random *rand.Rand
-	took   [2][]time.Duration
-	answer [2]int // size of the last answer
+	took   [][]time.Duration
+	answer []int // size of the last answer
 	err    error
 }
 
@@ -89,16 +91,22 @@ func (c *client) calls(ctx context.Context, i, n int) {
 	}
 }
 
-// Measure has the load's Outstanding clients call one target and then the other, in
+// Measure has the load's Outstanding clients call one target after the other, in
 // random order, again and again: call by call where there is one, else a few dozen
 // calls each before all change over together. The results are in the order of the
 // targets.
 func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	long := m.Time
+	if long == 0 {
+		long = measureTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, long+patience)
 	defer cancel()
 	clients := make([]client, m.Load.Outstanding)
 	for n := range clients {
-		clients[n].random = rand.New(rand.NewPCG(1, uint64(n)))
+		clients[n] = client{
+			call: make([]Call, len(m.Targets)), random: rand.New(rand.NewPCG(1, uint64(n))), took: make([][]time.Duration, len(m.Targets)), answer: make([]int, len(m.Targets)),
+		}
 		for i, target := range m.Targets {
 			call, closer, err := target.Connect()
 			if err != nil {
@@ -134,8 +142,10 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 		}
 	}
 	// An answer of another size would be another message to encode and to send.
-	if a := clients[0].answer; a[0] != a[1] {
-		return nil, fmt.Errorf("%s answers with messages of %d bytes, %s of %d", m.Targets[0].Name, a[0], m.Targets[1].Name, a[1])
+	for i, size := range clients[0].answer {
+		if first := clients[0].answer[0]; size != first {
+			return nil, fmt.Errorf("%s answers with messages of %d bytes, %s of %d", m.Targets[0].Name, first, m.Targets[i].Name, size)
+		}
 	}
 	callsATurn := m.Turn
 	if callsATurn == 0 && m.Load.Outstanding > 1 {
@@ -143,8 +153,8 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 	}
 	callsATurn = max(callsATurn, 1)
 	random := rand.New(rand.NewPCG(1, 2))
-	var busy [2]time.Duration
-	deadline := time.Now().Add(measureTime)
+	busy := make([]time.Duration, len(m.Targets))
+	deadline := time.Now().Add(long)
 	callsInAll := m.Calls
 	if callsInAll == 0 {
 		callsInAll = callsEach

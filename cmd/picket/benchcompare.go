@@ -19,7 +19,8 @@ its 95% confidence interval, and the probability that chance alone makes such a
 difference (Mann and Whitney's U test, as benchstat has it).
 
 A change is a regression if it is for the worse, significant, and at least
---threshold. Then the exit code is 1. Measurements that a result itself calls
+--threshold. Then the exit code is 1. Two figures agree if the whole interval is
+within --threshold; what neither agrees nor differs cannot be told. Measurements that a result itself calls
 invalid are shown and not judged. Between different hosts, or with a result of a
 noisy machine, the comparison is made and a warning says so.`,
 		Example: `  picket bench compare before.json after.json

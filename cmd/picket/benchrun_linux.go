@@ -49,7 +49,9 @@ with a reference while it is timed. The suite starts its own picketd, in a folde
 of its own, and needs nothing else that runs.
 
 SUITE is local for any host (under ten minutes), standard for any host at length,
-or the name of a family of EC2 instances that Outposts have; --list shows all.`,
+repeat for a minute that is to be compared with another, the name of a family of
+EC2 instances that Outposts have, or a file of your own (FILE.yaml); --list shows
+all.`,
 		Example: `  picket bench run local -o before.json
   picket bench run m5 --family m5 --mask x86-64-v3 -o masked.json
   picket bench run local --scenarios SingleStream --targets lane,ring`,
@@ -104,7 +106,7 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	s, err := suites.Of(name)
+	s, err := suiteOf(name)
 	if err != nil {
 		return usage("%v", err)
 	}
@@ -143,6 +145,14 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 		fmt.Fprintf(c.ErrOrStderr(), "picket bench: wrote %s\n", b.output)
 	}
 	return write(result, c.OutOrStdout())
+}
+
+// suiteOf is the suite of a name, or in a file.
+func suiteOf(name string) (*suites.Suite, error) {
+	if filepath.Ext(name) == ".yaml" {
+		return suites.Read(name)
+	}
+	return suites.Of(name)
 }
 
 // writer is what prints the result.

@@ -36,7 +36,7 @@ type gpus struct {
 func newGPUs(c config.GPU, host *hw.Host, log *slog.Logger) *gpus {
 	g := &gpus{log: log, wake: make(chan struct{}, 1), out: map[string]string{}}
 	g.devices = devices.New(devices.Options{
-		Library: c.Library, Use: c.Devices, Limits: cuda.Limits{Device: int64(c.Memory), Pinned: int64(c.Pinned)},
+		Library: c.Library, Use: c.Devices, Wait: c.Wait, Limits: cuda.Limits{Device: int64(c.Memory), Pinned: int64(c.Pinned)},
 		Lost: func(uuid, reason string) {
 			log.Error("a GPU is lost: it is not used any more", "gpu", uuid, "reason", reason)
 			g.drain(uuid, reason)

@@ -196,7 +196,7 @@ func begin(t *testing.T, sockets string, database store.Options, change func(*ap
 		t.Fatal(err)
 	}
 	closing("the store", s.options.Store.Close)
-	if s.options.Scorer, err = scoring.OverLane(t.Context(), filepath.Join(sockets, "lane.sock")); err != nil {
+	if s.options.Scorer, err = scoring.OverLane(t.Context(), filepath.Join(sockets, "lane.sock"), false); err != nil {
 		t.Fatal(err)
 	}
 	if s.options.Loader, err = scoring.NewLoader(filepath.Join(sockets, "control.sock")); err != nil {
@@ -240,6 +240,8 @@ func askOver(t *testing.T, o *application.Options, sockets, protocol string) {
 	switch protocol {
 	case "lane":
 		return
+	case "ring":
+		o.Scorer, err = scoring.OverLane(t.Context(), filepath.Join(sockets, "lane.sock"), true)
 	case "agent":
 		o.Scorer, err = scoring.OverAgent(filepath.Join(sockets, "agent.sock"))
 	case "oip":
@@ -249,6 +251,9 @@ func askOver(t *testing.T, o *application.Options, sockets, protocol string) {
 	}
 	if err = errors.Join(err, lane.Close()); err != nil {
 		t.Fatal(err)
+	}
+	if o.Scorer.Name() != protocol {
+		t.Fatalf("the daemon is asked over %s, want %s", o.Scorer.Name(), protocol)
 	}
 }
 
@@ -354,6 +359,7 @@ func TestFlow(t *testing.T) {
 		protocol string
 	}{
 		"sqlite, lane":      {protocol: "lane"},
+		"sqlite, ring":      {protocol: "ring"},
 		"postgresql, agent": {database: store.Options{DSN: server.NewDatabase(t)}, protocol: "agent"},
 		"sqlite, oip":       {protocol: "oip"},
 	} {

@@ -71,7 +71,7 @@ func applicationCommand() *cobra.Command {
 	c.Flags().StringVar(&f.sockets, "sockets", "/run/picket", "the folder with the daemon's sockets")
 	c.Flags().StringVar(&f.control, "control", "control.sock", "the socket over which models are loaded; empty if the operator loads them")
 	c.Flags().StringVar(&f.outcomes, "outcomes", "", "the daemon's socket that is told what became of transactions, such as oip.sock: for a daemon that captures; empty for none")
-	c.Flags().StringVar(&f.scorer, "protocol", "lane", "how scores are asked for: lane, agent or oip")
+	c.Flags().StringVar(&f.scorer, "protocol", "lane", "how scores are asked for: lane, ring (the lane in shared memory), agent or oip")
 	c.Flags().StringVar(&f.oip, "oip", "", "with --protocol oip, who is asked: host:port or unix:/path; the daemon's oip.sock if empty. For another server, with --control ''")
 	c.Flags().StringVar(&f.models, "models", "examples/fraud/model", "the folder with VERSION.json and VERSION/fraud.ubj; the daemon reads it too")
 	c.Flags().StringVar(&f.version, "model", "", "the version to begin with; the newest if empty")
@@ -165,14 +165,14 @@ func logger(to io.Writer) *slog.Logger {
 
 func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
 	switch f.scorer {
-	case "lane":
-		return scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"))
+	case "lane", "ring":
+		return scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"), f.scorer == "ring")
 	case "agent":
 		return scoring.OverAgent(socketIn(f.sockets, "agent.sock"))
 	case "oip":
 		return scoring.OverOIP(cmp.Or(f.oip, "unix:"+socketIn(f.sockets, "oip.sock")))
 	}
-	return nil, fmt.Errorf("reading --protocol: %q is none of lane, agent and oip", f.scorer)
+	return nil, fmt.Errorf("reading --protocol: %q is none of lane, ring, agent and oip", f.scorer)
 }
 
 func socketIn(dir, name string) string {

@@ -124,6 +124,33 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
+// MostBytes is more than Append appends, by what a frame around it takes.
+func (e *Entry) MostBytes() int {
+	const fixed, text, data = 64, 2, 64 // of the entry, of each text, and of each tensor beside its shape and its bytes
+	n := fixed + len(e.Model) + len(e.Version) + len(e.Error)
+	for i := range e.Parts {
+		n += 12 + text + len(e.Parts[i].Inference)
+	}
+	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
+		for i := range side {
+			n += data + len(side[i].Name) + 8*len(side[i].Shape) + len(side[i].Data) + besideBytes(side[i].Beside)
+		}
+	}
+	for _, side := range [2][]Payload{e.AuxInputs, e.AuxOutputs} {
+		for i := range side {
+			n += data + len(side[i].Name) + len(side[i].Data) + besideBytes(side[i].Beside)
+		}
+	}
+	return n
+}
+
+func besideBytes(at *Beside) int {
+	if at == nil {
+		return 0
+	}
+	return len(at.Name)
+}
+
 func (e *Entry) naming() byte {
 	if e.Numbered {
 		return numbered

@@ -65,9 +65,32 @@ type kept struct {
 	records []capture.Record
 	puts    int
 	refuse  error
+	tried   bool          // TryPut takes entries, as the spool does that nobody else uses
+	tries   int           // records that it has taken so
+	held    chan struct{} // what Put waits for, after it has closed holds
+	holds   chan struct{}
+	once    sync.Once
+}
+
+func (k *kept) TryPut(e *capture.Entry) (bool, error) {
+	if !k.tried {
+		return false, nil
+	}
+	k.mu.Lock()
+	k.tries += len(e.Parts)
+	k.mu.Unlock()
+	return true, k.take(e)
 }
 
 func (k *kept) Put(entries ...*capture.Entry) error {
+	if k.held != nil {
+		k.once.Do(func() { close(k.holds) })
+		<-k.held
+	}
+	return k.take(entries...)
+}
+
+func (k *kept) take(entries ...*capture.Entry) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse != nil {

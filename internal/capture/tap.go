@@ -10,9 +10,13 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-// Sink is where a Tap puts what it has captured: the spool. Put counts what it refuses.
+// Sink is where a Tap puts what it has captured: the spool. Both count what they refuse.
 type Sink interface {
+	// Put may wait, for the disk too.
 	Put(entries ...*Entry) error
+	// TryPut neither waits nor allocates: where it would have to, it tells false and has
+	// done nothing.
+	TryPut(e *Entry) (done bool, err error)
 }
 
 // TapOptions is what a Tap is made of.
@@ -30,17 +34,20 @@ type TapOptions struct {
 	Models  map[string]Sampling
 }
 
-// Tap is the engine's: it chooses requests on the thread that brought them, and keeps
-// their tensors by counting a reference. A goroutine of its own writes them down and
-// lets them go. It never makes a request wait, and allocates nothing on its thread: what
-// there is no room for is dropped, and counted.
+// Tap is the engine's: it chooses requests on the thread that brought them, and has them
+// written down there, where their tensors are in the processor's cache. What cannot be
+// without waiting or allocating is kept by counting a reference, in a ring, and a
+// goroutine of its own writes it down and lets it go. So it never makes a request wait,
+// and allocates nothing on its thread: what there is no room for is dropped, and counted.
 type Tap struct {
 	o     TapOptions
 	ring  ring
 	bytes atomic.Int64
-	// popping is held by whoever empties the ring: the writer, and once the Tap is
-	// closed those who were late.
-	popping sync.Mutex
+	// writing is held by whoever writes down or empties the ring. Threads that answer
+	// only try for it.
+	writing sync.Mutex
+	w       entryWriter
+	started atomic.Bool // there is a sink
 
 	// rests says that the writer waits for a token of wake, asleep that it waits for nothing else.
 	rests  atomic.Bool
@@ -99,6 +106,7 @@ func NewTap(o TapOptions) *Tap {
 	t := &Tap{
 		o: o, rules: o, wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 	}
+	t.w.tap = t
 	t.enough = min(mostBytes, max(1, o.RingBytes/4))
 	t.ring.init(o.Ring)
 	go t.run()
@@ -109,6 +117,7 @@ func NewTap(o TapOptions) *Tap {
 func (t *Tap) Start(sink Sink) {
 	t.once.Do(func() {
 		t.sink = sink
+		t.started.Store(true)
 		close(t.begun)
 	})
 }
@@ -228,7 +237,10 @@ func (m *modelTap) Ended(r *engine.Request, err error) {
 		}
 	}
 	if chosen > 0 {
-		m.tap.push(m, r, why, chosen, err)
+		it := item{request: r, model: m, why: why, chosen: chosen, size: m.fixedBytes + m.rowBytes*int64(r.Rows), err: err}
+		if !m.tap.writeHere(&it) {
+			m.tap.push(&it)
+		}
 	}
 }
 
@@ -238,9 +250,22 @@ func isFailure(err error) bool {
 	return !errors.Is(err, engine.ErrBusy) && !errors.Is(err, engine.ErrCanceled) && !errors.Is(err, engine.ErrClosed) && !errors.Is(err, engine.ErrMemory)
 }
 
+// mostHere is how many bytes of tensors are copied on the thread that answers.
+const mostHere = 64 << 10
+
+// writeHere writes a request down on this thread, or tells that it is for the writer: where another thread writes, the spool would
+// make it wait, or memory is needed, for the text of an error or a name.
+func (t *Tap) writeHere(it *item) bool {
+	if it.err != nil || it.size > mostHere || len(it.request.ID()) > 0 || !t.started.Load() || !t.writing.TryLock() {
+		return false
+	}
+	defer t.writing.Unlock()
+	return !t.closed.Load() && t.w.tryWrite(it)
+}
+
 // push keeps a request for the writer.
-func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err error) {
-	size := m.fixedBytes + m.rowBytes*int64(r.Rows)
+func (t *Tap) push(it *item) {
+	size, chosen := it.size, it.chosen
 	if t.closed.Load() {
 		t.dropped[noSink].Add(chosen)
 		return
@@ -251,14 +276,13 @@ func (t *Tap) push(m *modelTap, r *engine.Request, why Why, chosen uint64, err e
 		t.dropped[noBytes].Add(chosen)
 		return
 	}
-	item := item{request: r, model: m, why: why, chosen: chosen, size: size, err: err}
-	if err != nil {
-		item.at = time.Now()
+	if it.err != nil {
+		it.at = time.Now()
 	}
-	r.Keep()
-	pushed, many := t.ring.push(&item)
+	it.request.Keep()
+	pushed, many := t.ring.push(it)
 	if !pushed {
-		r.LetGo()
+		it.request.LetGo()
 		t.bytes.Add(-size)
 		t.dropped[noSlot].Add(chosen)
 		return
@@ -290,11 +314,10 @@ const (
 func (t *Tap) run() {
 	defer close(t.ended)
 	<-t.begun
-	w := &entryWriter{tap: t}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for idle := 0; ; {
-		if t.drain(w) {
+		if t.drain() {
 			idle = 0
 		} else {
 			idle++
@@ -315,7 +338,7 @@ func (t *Tap) run() {
 		case <-t.wake:
 			idle = 0
 		case <-t.stop:
-			t.drain(w)
+			t.drain()
 			return
 		}
 		t.rests.Store(false)
@@ -324,8 +347,8 @@ func (t *Tap) run() {
 
 // discard empties the ring of a Tap that is closed.
 func (t *Tap) discard() {
-	t.popping.Lock()
-	defer t.popping.Unlock()
+	t.writing.Lock()
+	defer t.writing.Unlock()
 	var it item
 	for t.ring.pop(&it) {
 		t.dropped[noSink].Add(it.chosen)
@@ -335,16 +358,16 @@ func (t *Tap) discard() {
 }
 
 // drain writes what is in the ring, and tells whether there was anything.
-func (t *Tap) drain(w *entryWriter) (any bool) {
-	t.popping.Lock()
-	defer t.popping.Unlock()
+func (t *Tap) drain() (any bool) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
 	var it item
 	for t.ring.pop(&it) {
 		any = true
 		if t.sink == nil {
 			t.dropped[noSink].Add(it.chosen)
 		} else {
-			w.write(&it)
+			t.w.write(&it)
 		}
 		it.request.LetGo()
 		t.bytes.Add(-it.size)
@@ -353,15 +376,33 @@ func (t *Tap) drain(w *entryWriter) (any bool) {
 	return any
 }
 
-// entryWriter makes entries of kept requests. It is used again for each, so that in
+// entryWriter makes entries of requests. It is used again for each, so that in
 // steady state nothing is allocated.
 type entryWriter struct {
-	tap    *Tap
+	tap *Tap
+	// trying says that the sink is only tried, done that it has taken the entry then, or refused it.
+	trying, done bool
+
 	entry  Entry
 	one    [1]*Entry
 	shapes []int64
 	// gathered are rows that do not lie together in their request.
 	gathered []byte
+}
+
+// tryWrite is write where that takes the sink no waiting; it tells whether it was so, and has done nothing else. What would be several
+// entries is not tried, because the first of them may be taken and the next not.
+func (w *entryWriter) tryWrite(it *item) bool {
+	if n := len(it.request.Parts()); n > 1 {
+		reasons := it.why&(it.why-1) != 0
+		if it.size > w.tap.o.EntryBytes || it.chosen < uint64(n) && (reasons || !w.haveRows(it.request)) {
+			return false
+		}
+	}
+	w.trying, w.done = true, false
+	w.write(it)
+	w.trying = false
+	return w.done
 }
 
 // write gives what was chosen of a request to the sink.
@@ -383,7 +424,7 @@ func (w *entryWriter) write(it *item) {
 		}
 		e.Parts = append(e.Parts, p)
 		w.all(r, it.err != nil)
-		w.put(it, 1)
+		w.put(1)
 		return
 	}
 	e.Numbered, e.Origin = true, r.Origin()
@@ -392,7 +433,7 @@ func (w *entryWriter) write(it *item) {
 			e.Parts = append(e.Parts, Part{Number: parts[i].Number, Rows: uint32(parts[i].Rows)})
 		}
 		w.all(r, it.err != nil)
-		w.put(it, it.chosen)
+		w.put(it.chosen)
 		return
 	}
 	if it.size <= w.tap.o.EntryBytes && w.haveRows(r) {
@@ -405,7 +446,7 @@ func (w *entryWriter) write(it *item) {
 		if p.Why != 0 {
 			e.Parts, e.Why = append(e.Parts[:0], Part{Number: p.Number, Rows: uint32(p.Rows)}), Why(p.Why)
 			w.rows(r, at, p.Rows, it.err != nil)
-			w.put(it, 1)
+			w.put(1)
 		}
 		at += p.Rows
 	}
@@ -451,7 +492,7 @@ func (w *entryWriter) some(it *item) {
 				side[i].Data, side[i].Shape[0] = w.gather(parts, why, side[i].Data, it.request.Rows), int64(rows)
 			}
 		}
-		w.put(it, uint64(len(e.Parts)))
+		w.put(uint64(len(e.Parts)))
 	}
 }
 
@@ -505,12 +546,18 @@ func (w *entryWriter) tensor(r *engine.Request, i, first, n int, input bool) Ten
 }
 
 // put gives the entry away.
-func (w *entryWriter) put(it *item, n uint64) {
-	w.one[0] = &w.entry
-	if w.tap.sink.Put(w.one[:]...) == nil { // it counts what it refuses
+func (w *entryWriter) put(n uint64) {
+	var err error
+	if w.trying {
+		w.done, err = w.tap.sink.TryPut(&w.entry)
+	} else {
+		w.one[0], w.done = &w.entry, true
+		err = w.tap.sink.Put(w.one[:]...)
+		w.one[0] = nil
+	}
+	if w.done && err == nil { // the sink counts what it refuses
 		w.tap.taken.Add(n)
 	}
-	w.one[0] = nil
 }
 
 // clip keeps an error's text within what a record holds.

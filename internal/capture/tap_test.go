@@ -151,19 +151,112 @@ func TestTapNeverWaits(t *testing.T) {
 	}
 }
 
+// What can be without waiting is written down before the answer is there, on the thread that answers. Everything else is the writer's.
+func TestTapWritesHere(t *testing.T) {
+	for _, c := range []struct {
+		what     string
+		sampling capture.Sampling
+		busy     bool // the spool would have to be waited for
+		ask      func(t *testing.T, e *engine.Engine)
+		here     int
+		after    int
+	}{
+		{"a request", capture.Sampling{Rate: 1}, false, func(t *testing.T, e *engine.Engine) { mustPredict(t, e, "", 1) }, 1, 1},
+		{"parts", capture.Sampling{Rate: 1}, false, func(t *testing.T, e *engine.Engine) { predictParts(t, e, 5) }, 5, 5},
+		{"some parts", capture.Sampling{Every: 2}, false, func(t *testing.T, e *engine.Engine) { predictParts(t, e, 5) }, 2, 2},
+		{"some parts for two reasons", capture.Sampling{Every: 2, Banded: true, Low: 4}, false, func(t *testing.T, e *engine.Engine) { predictParts(t, e, 5) }, 0, 3},
+		{"a name", capture.Sampling{Rate: 1}, false, func(t *testing.T, e *engine.Engine) { mustPredict(t, e, "x", 1) }, 0, 1},
+		{"many rows", capture.Sampling{Rate: 1}, false, func(t *testing.T, e *engine.Engine) { mustPredict(t, e, "", 8000) }, 0, 1},
+		{"a busy spool", capture.Sampling{Rate: 1}, true, func(t *testing.T, e *engine.Engine) { predictParts(t, e, 5) }, 0, 5},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			if c.sampling.Banded {
+				c.sampling.High = math.Inf(1)
+			}
+			tap := capture.NewTap(capture.TapOptions{Default: c.sampling})
+			e := newEngine(t, tap, enginetest.Script{Properties: inline})
+			k := &kept{tried: !c.busy}
+			tap.Start(k)
+			c.ask(t, e)
+			if k.tries != c.here {
+				t.Errorf("%d records are written on the thread that answers, want %d", k.tries, c.here)
+			}
+			tap.Close()
+			if s := tap.Stats(); len(k.records) != c.after || s.Taken != uint64(c.after) || s.WaitingBytes != 0 {
+				t.Errorf("%d records, want %d; %+v", len(k.records), c.after, s)
+			}
+		})
+	}
+}
+
+func mustPredict(t *testing.T, e *engine.Engine, id string, rows int) {
+	t.Helper()
+	if _, err := predict(t, e, id, make([]float32, 3*rows)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// predictParts asks for one row for each of so many requests of a connection; the sum of each is its number.
+func predictParts(t *testing.T, e *engine.Engine, parts int) {
+	t.Helper()
+	m, err := e.Acquire("sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	r, err := m.NewRequest(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	in := make([]float32, 3*parts)
+	r.SetOrigin([16]byte{1})
+	for i := range parts {
+		in[3*i] = float32(i)
+		r.AddPart(uint64(i), 1)
+	}
+	copy(r.Inputs[0].Bytes(), tensor.AsBytes(in))
+	r.Count = parts
+	if err := r.Predict(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The writer waits for the spool, which does not come back: predictions go on all the same, and each is counted.
+func TestWriterHoldsNobodyUp(t *testing.T) {
+	const ring, asked = 16, 200
+	tap := capture.NewTap(capture.TapOptions{Ring: ring, Default: capture.Sampling{Rate: 1}})
+	e := newEngine(t, tap, enginetest.Script{Properties: inline})
+	k := &kept{tried: true, held: make(chan struct{}), holds: make(chan struct{})}
+	mustPredict(t, e, "x", 1) // the writer's
+	tap.Start(k)
+	<-k.holds
+	for range asked {
+		mustPredict(t, e, "", 1)
+	}
+	if s := tap.Stats(); s.DroppedRing < asked-ring {
+		t.Errorf("of %d requests %d were dropped, and there is room for %d: %+v", asked, s.DroppedRing, ring, s)
+	}
+	close(k.held)
+	tap.Close()
+	if s := tap.Stats(); s.Taken+s.DroppedRing != asked+1 || s.Taken != uint64(len(k.records)) || s.WaitingBytes != 0 {
+		t.Errorf("%d requests; %+v", asked+1, s)
+	}
+}
+
 // Many callers, a sink that now and then takes nothing, and a Tap that is closed while
 // they go on: every inference is somewhere, once.
 func TestTapCountsEverything(t *testing.T) {
 	tap := capture.NewTap(capture.TapOptions{Ring: 32, Default: capture.Sampling{Rate: 1}})
 	e := newEngine(t, tap, enginetest.Script{})
-	k := &kept{}
+	k := &kept{tried: true}
 	tap.Start(k)
 	const callers, each = 8, 300
 	var all sync.WaitGroup
 	for range callers {
 		all.Go(func() {
-			for range each {
-				if _, err := predict(t, e, "x", 1, 2, 3); err != nil {
+			for i := range each {
+				if _, err := predict(t, e, []string{"x", ""}[i%2], 1, 2, 3); err != nil { // the writer's, and the caller's
 					t.Error(err)
 				}
 			}

@@ -84,7 +84,7 @@ func (s Sampling) Limits() (low, high float64, ok bool) {
 func defaultCapture() Capture {
 	return Capture{
 		MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour, WhenFull: "drop_oldest",
-		SegmentBytes: 8 << 20, SegmentAge: 10 * time.Second, FlushAfter: 100 * time.Millisecond,
+		SegmentBytes: 8 << 20, SegmentAge: 10 * time.Second, FlushAfter: time.Second,
 		BesideBytes: 1 << 20, Ring: 4096, RingBytes: 64 << 20,
 		Format: defaultFormat(), Upload: defaultUpload(), Residency: Residency{Metrics: true, K: 10},
 	}

@@ -197,6 +197,8 @@ type GPU struct {
 	// for its copies; 0 for no limit.
 	Memory Size `yaml:"memory"`
 	Pinned Size `yaml:"pinned"`
+	// Wait is how threads wait for a GPU: auto, spin or sleep.
+	Wait string `yaml:"wait"`
 	// Watch is how often the health of the GPUs is asked for; 0 for never.
 	Watch time.Duration `yaml:"watch"`
 }
@@ -282,7 +284,7 @@ func Default() *Config {
 		},
 		Trust:         Trust{Expired: "known"},
 		ModelDefaults: Run{ExpectedRows: 1, MaxQueue: 1024, Priority: "normal"},
-		GPU:           GPU{Pinned: 1 << 30, Watch: 10 * time.Second},
+		GPU:           GPU{Pinned: 1 << 30, Wait: "auto", Watch: 10 * time.Second},
 		Limits:        Limits{MaxMessage: 80 << 20, MaxTensor: 1 << 30, MaxConnections: 1024, MaxRings: 64, MaxInFlight: 1 << 30},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Tracing:       Tracing{Protocol: "http", Sample: 0.01, Service: "picketd", Queue: 2048, Timeout: 10 * time.Second},

@@ -97,7 +97,7 @@ model_roots: [/m]
 state_dir: /var/lib/picket
 unsigned: true
 backends: {force: treelite, disable: [dlr], libdlr: /opt/libdlr.so, libdlr_aligned: true, libdlr_pinned: 1MiB, onnxruntime: /opt/libonnxruntime.so}
-gpu: {devices: [GPU-a, MIG-b], library: /opt/libcuda.so.1, memory: 4GiB, pinned: 0B, watch: 1m}
+gpu: {devices: [GPU-a, MIG-b], library: /opt/libcuda.so.1, memory: 4GiB, pinned: 0B, wait: sleep, watch: 1m}
 limits: {max_message: 100MB}
 log: {level: debug, format: json}
 host: {imds: false, instance_type: m5.4xlarge}
@@ -123,7 +123,7 @@ host: {imds: false, instance_type: m5.4xlarge}
 	want.ModelRoots, want.StateDir = []string{"/m"}, "/var/lib/picket"
 	want.Unsigned = true
 	want.Backends = Backends{Force: "treelite", Disable: []string{"dlr"}, LibDLR: "/opt/libdlr.so", LibDLRAligned: true, LibDLRPinned: 1 << 20, ONNXRuntime: "/opt/libonnxruntime.so"}
-	want.GPU = GPU{Devices: []string{"GPU-a", "MIG-b"}, Library: "/opt/libcuda.so.1", Memory: 4 << 30, Watch: time.Minute}
+	want.GPU = GPU{Devices: []string{"GPU-a", "MIG-b"}, Library: "/opt/libcuda.so.1", Memory: 4 << 30, Wait: "sleep", Watch: time.Minute}
 	want.Limits.MaxMessage = 100_000_000
 	want.Log = Log{Level: slog.LevelDebug, Format: "json"}
 	want.Host = Host{InstanceType: "m5.4xlarge"}
@@ -204,6 +204,7 @@ func TestMistakes(t *testing.T) {
 		{"backends: {force: TVM!}", "line 1: backends.force: \"TVM!\" is not the name of a backend: `picket info` lists them"},
 		{"gpu: {devices: [0]}", `line 1: gpu.devices[0]: "0" is no UUID of a GPU or a MIG instance, such as nvidia-smi -L prints`},
 		{"gpu: {library: libcuda.so.1}", `line 1: gpu.library: "libcuda.so.1" must be an absolute path`},
+		{"gpu: {wait: never}", `line 1: gpu.wait: is "never", it must be auto, spin or sleep`},
 		{"gpu: {watch: 1ms}", "line 1: gpu.watch: is 1ms, it must be 0s or from 1s to 1h0m0s"},
 		{"gpu: {memory: 99999GiB}", "line 1: gpu.memory: is 99999GiB, it must be from 0B to 16384GiB"},
 		{"log: {level: loud}", `line 1: log.level: "loud" is not a log level: use debug, info, warn or error`},

@@ -369,6 +369,9 @@ func (c *Config) checkGPU(k *checker) {
 			k.add(limit.path, "is %v, it must be from 0B to %v", limit.is, maxGPUMemory)
 		}
 	}
+	if !slices.Contains([]string{"auto", "spin", "sleep"}, c.GPU.Wait) {
+		k.add("gpu.wait", "is %s, it must be auto, spin or sleep", quote(c.GPU.Wait))
+	}
 	if w := c.GPU.Watch; w != 0 && (w < minWatch || w > maxWatch) {
 		k.add("gpu.watch", "is %v, it must be 0s or from %v to %v", w, minWatch, maxWatch)
 	}

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char *const names[] = {
 #define F(name, parameters) #name,
@@ -53,16 +54,17 @@ cu_result picket_cuda_describe(const picket_cuda *c, int ordinal, picket_cuda_fa
 	return r;
 }
 
-cu_result picket_retain(const picket_cuda *c, int ordinal, picket_context *x) {
+cu_result picket_retain(const picket_cuda *c, int ordinal, int asleep, picket_context *x) {
 	x->calls = c;
+	x->asleep = asleep;
 	cu_result r = c->cuDeviceGet(&x->device, ordinal);
 	unsigned flags;
 	int active = 0;
 	if (r == 0)
 		r = c->cuDevicePrimaryCtxGetState(x->device, &flags, &active);
-	// A thread that waits for the device sleeps: the cores are for other models. Whoever was here first has decided.
+	// Whoever was here first has decided.
 	if (r == 0 && !active)
-		r = c->cuDevicePrimaryCtxSetFlags_v2(x->device, CU_CTX_SCHED_BLOCKING_SYNC);
+		r = c->cuDevicePrimaryCtxSetFlags_v2(x->device, asleep ? CU_CTX_SCHED_BLOCKING_SYNC : CU_CTX_SCHED_SPIN);
 	if (r == 0)
 		r = c->cuDevicePrimaryCtxRetain(&x->context, x->device);
 	return r;
@@ -89,7 +91,35 @@ cu_result picket_alloc_host(const picket_context *x, size_t bytes, void **at) { 
 cu_result picket_free_host(const picket_context *x, void *at) { WITH(cuMemFreeHost(at)); }
 cu_result picket_stream(const picket_context *x, cu_handle *stream) { WITH(cuStreamCreate(stream, CU_STREAM_NON_BLOCKING)); }
 cu_result picket_stream_destroy(const picket_context *x, cu_handle stream) { WITH(cuStreamDestroy_v2(stream)); }
-cu_result picket_stream_synchronize(const picket_context *x, cu_handle stream) { WITH(cuStreamSynchronize(stream)); }
+
+// How long a stream is looked at before its thread sleeps: what waking it costs on a virtual machine, so that at worst it costs that twice.
+enum { LOOK_NS = 60000 };
+
+static int64_t now_ns(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static cu_result wait_for(const picket_cuda *c, cu_handle stream, int asleep) {
+	for (int64_t until = asleep ? now_ns() + LOOK_NS : 0; asleep && now_ns() < until;) {
+		cu_result r = c->cuStreamQuery(stream);
+		if (r != CU_ERROR_NOT_READY)
+			return r;
+	}
+	return c->cuStreamSynchronize(stream);
+}
+
+cu_result picket_stream_synchronize(const picket_context *x, cu_handle stream) {
+	cu_handle before;
+	cu_result r = x->calls->cuCtxPushCurrent_v2(x->context);
+	if (r != 0)
+		return r;
+	r = wait_for(x->calls, stream, x->asleep);
+	x->calls->cuCtxPopCurrent_v2(&before);
+	return r;
+}
+
 cu_result picket_stream_wait(const picket_context *x, cu_handle stream, cu_handle event) { WITH(cuStreamWaitEvent(stream, event, 0)); }
 cu_result picket_capture(const picket_context *x, cu_handle stream) { WITH(cuStreamBeginCapture_v2(stream, CU_CAPTURE_THREAD_LOCAL)); }
 

@@ -29,9 +29,10 @@ typedef struct {
 	const picket_cuda *calls;
 	cu_handle context;
 	cu_device device;
+	int asleep; // whoever waits for a stream sleeps, after a short look
 } picket_context;
 
-cu_result picket_retain(const picket_cuda *c, int ordinal, picket_context *x);
+cu_result picket_retain(const picket_cuda *c, int ordinal, int asleep, picket_context *x);
 cu_result picket_release(const picket_context *x);
 cu_result picket_memory(const picket_context *x, size_t *free, size_t *total);
 cu_result picket_alloc(const picket_context *x, size_t bytes, cu_ptr *at);

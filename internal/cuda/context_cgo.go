@@ -26,10 +26,10 @@ type Context struct {
 	refs atomic.Int64
 }
 
-// Retain takes a reference on the device's primary context, and makes it where nobody has.
-func (d *Driver) Retain(device Device) (*Context, error) {
+// Retain takes a reference on the device's primary context, and makes it where nobody has; then all of the process wait for the device as wait says.
+func (d *Driver) Retain(device Device, wait Wait) (*Context, error) {
 	c := &Context{driver: d, device: device, x: (*C.picket_context)(C.calloc(1, C.sizeof_picket_context))}
-	if err := d.check(C.picket_retain(d.calls, C.int(device.Ordinal), c.x), "making a context on "+device.Name); err != nil {
+	if err := d.check(C.picket_retain(d.calls, C.int(device.Ordinal), C.int(wait), c.x), "making a context on "+device.Name); err != nil {
 		C.free(unsafe.Pointer(c.x))
 		return nil, err
 	}

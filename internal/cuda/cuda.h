@@ -39,6 +39,7 @@ typedef void *cu_handle; // of a context, stream, event, module, function, graph
 	F(cuMemcpyDtoHAsync_v2, (void *to, cu_ptr from, size_t bytes, cu_handle stream)) \
 	F(cuStreamCreate, (cu_handle *stream, unsigned flags)) \
 	F(cuStreamDestroy_v2, (cu_handle stream)) \
+	F(cuStreamQuery, (cu_handle stream)) \
 	F(cuStreamSynchronize, (cu_handle stream)) \
 	F(cuStreamWaitEvent, (cu_handle stream, cu_handle event, unsigned flags)) \
 	F(cuStreamBeginCapture_v2, (cu_handle stream, int mode)) \
@@ -74,6 +75,8 @@ enum {
 	CU_MAJOR = 75,
 	CU_MINOR = 76,
 	CU_PCI_BUS = 33,
+	CU_ERROR_NOT_READY = 600,
+	CU_CTX_SCHED_SPIN = 1,
 	CU_CTX_SCHED_BLOCKING_SYNC = 4,
 	CU_STREAM_NON_BLOCKING = 1,
 	CU_EVENT_BLOCKING_SYNC = 1,

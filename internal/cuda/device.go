@@ -29,5 +29,15 @@ const MinVersion = 11040
 // Library is what the driver's library is called. The name without a number belongs to a toolkit.
 const Library = "libcuda.so.1"
 
+// Wait is how threads wait for a device.
+type Wait int
+
+const (
+	// Spin keeps the processor busy: nothing is faster, and the core is lost to others for as long as the device computes.
+	Spin Wait = iota
+	// Sleep looks for as long as being woken takes, and sleeps then.
+	Sleep
+)
+
 // Ptr is an address in a device's memory.
 type Ptr uint64

@@ -36,7 +36,7 @@ func Live() int64 { return 0 }
 
 func (*Driver) Version() int                                         { return 0 }
 func (*Driver) Devices() ([]Device, error)                           { return nil, unavailable() }
-func (*Driver) Retain(Device) (*Context, error)                      { return nil, unavailable() }
+func (*Driver) Retain(Device, Wait) (*Context, error)                { return nil, unavailable() }
 func (*Context) Device() Device                                      { return Device{} }
 func (*Context) Memory() (uint64, uint64, error)                     { return 0, 0, unavailable() }
 func (*Context) Release() error                                      { return nil }

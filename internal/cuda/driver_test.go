@@ -67,7 +67,7 @@ func TestDevices(t *testing.T) {
 		t.Errorf("a device that does not answer: %v", err)
 	}
 	cudatest.Fail(t, "cuDevicePrimaryCtxRetain", 1, 46)
-	if c, err := d.Retain(want); c != nil || !errors.Is(err, ErrLost) {
+	if c, err := d.Retain(want, Sleep); c != nil || !errors.Is(err, ErrLost) {
 		t.Errorf("a device that is not available: %v, %v", c, err)
 	}
 }

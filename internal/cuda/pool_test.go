@@ -41,7 +41,7 @@ func context(t *testing.T) *Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := d.Retain(devices[0])
+	c, err := d.Retain(devices[0], Sleep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestBufferOutlivesContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := d.Retain(devices[0])
+	c, err := d.Retain(devices[0], Spin)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,14 +35,15 @@ type Reader struct {
 	raw      syscall.RawConn
 	ring     *ring.Ring            // what is read in the place of conn, if it is there
 	try      func(fd uintptr) bool // one attempt, kept because making it allocates
-	most     int                   // bytes to ask for at once
-	buffer   *[bufferSize]byte     // nil while there is nothing, or little for long
-	parked   []byte                // what is read of a frame while there is no buffer
-	from, to int                   // what of either is unread
-	err      error                 // of the last attempt
-	packets  bool                  // conn keeps the boundaries of messages
-	later    error                 // what came behind what the last attempt has read
-	luck     int                   // of looking for more messages than one: see drain
+	large    largeRead
+	most     int               // bytes to ask for at once
+	buffer   *[bufferSize]byte // nil while there is nothing, or little for long
+	parked   []byte            // what is read of a frame while there is no buffer
+	from, to int               // what of either is unread
+	err      error             // of the last attempt
+	packets  bool              // conn keeps the boundaries of messages
+	later    error             // what came behind what the last attempt has read
+	luck     int               // of looking for more messages than one: see drain
 }
 
 // maxParked is the most of a frame that is kept without a buffer.
@@ -71,9 +72,24 @@ func NewReader(conn *net.UnixConn) (*Reader, error) {
 	if r.packets = isPacket(conn); r.packets {
 		r.most = MaxMessage + 1 // one byte more than allowed shows that there is more
 	}
-	r.try = r.attempt
+	r.try, r.large.try, r.large.again = r.attempt, r.attemptLarge, r.again
 	return r, nil
 }
+
+// largeRead is what Read needs.
+type largeRead struct {
+	try   func(fd uintptr) bool // one attempt, kept because making it allocates
+	again func() bool           // likewise
+	fd    uintptr               // during an attempt
+	into  []byte
+	n     int // what was read into it
+	rest  ring.Rest
+	spins *ring.Spins
+}
+
+// Spin allows the Reader to look for the rest of a large frame before it waits for it.
+// The Spins are shared by all that may look in the process.
+func (r *Reader) Spin(s *ring.Spins) { r.large.spins = s }
 
 // UseRing has the Reader read from a ring in the place of its connection. The ring
 // stays the caller's.
@@ -138,6 +154,54 @@ func (r *Reader) Fill() error {
 	return nil
 }
 
+// Read waits for more bytes and puts them into b and nowhere else, which saves copying
+// them from Buffered. Nothing may be left there, and b has room for more than a message.
+// It fails as Fill does.
+func (r *Reader) Read(b []byte) (int, error) {
+	if r.from != r.to || len(b) <= MaxMessage {
+		panic("BUG: a reader was to read past what it has, or into too little room")
+	}
+	r.release()
+	if r.err, r.later = r.later, nil; r.err != nil {
+		return 0, r.err
+	}
+	if r.ring != nil {
+		if err := r.ring.In.WaitForRest(); err != nil {
+			return 0, err
+		}
+		return r.ring.In.Take(b[:MaxMessage]) // so that there soon is room for more
+	}
+	if r.packets {
+		b = b[:MaxMessage+1]
+	}
+	r.large.into = b
+	err := r.raw.Read(r.large.try)
+	r.large.into = nil
+	if err != nil || r.err != nil {
+		return 0, errors.Join(err, r.err)
+	}
+	return r.large.n, nil
+}
+
+// attemptLarge is attempt for Read.
+func (r *Reader) attemptLarge(fd uintptr) bool {
+	r.large.fd = fd
+	return r.again() || r.large.rest.Look(r.large.spins, r.large.again)
+}
+
+// again reads once; it reports false when there is nothing yet.
+func (r *Reader) again() bool {
+	n, err := receive(r.large.fd, r.large.into)
+	if errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	if err == nil && r.packets && n > MaxMessage {
+		err = ErrMessage
+	}
+	r.large.n, r.err = n, err
+	return true
+}
+
 // take is Fill from a ring.
 func (r *Reader) take() error {
 	if err := r.ring.In.Wait(); err != nil {
@@ -167,22 +231,33 @@ func (r *Reader) attempt(fd uintptr) bool {
 // read appends what one call of the kernel gives. It fails with syscall.EAGAIN itself
 // when there is nothing.
 func (r *Reader) read(fd uintptr) error {
+	n, err := receive(fd, r.buffer[r.to:r.to+r.most])
+	switch {
+	case err != nil:
+		return err
+	case n > MaxMessage:
+		return ErrMessage
+	}
+	r.to += n
+	return nil
+}
+
+// receive is one call of the kernel, which gives at least a byte or an error:
+// syscall.EAGAIN itself when there is nothing, io.EOF when there will be nothing more.
+func receive(fd uintptr, b []byte) (int, error) {
 	for {
-		n, err := readSocket(fd, r.buffer[r.to:r.to+r.most])
+		n, err := readSocket(fd, b)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
-			return err
+			return 0, err
 		case err != nil:
-			return fmt.Errorf("reading: %w", err)
+			return 0, fmt.Errorf("reading: %w", err)
 		case n == 0:
-			return io.EOF
-		case n > MaxMessage:
-			return ErrMessage
+			return 0, io.EOF
 		}
-		r.to += n
-		return nil
+		return n, nil
 	}
 }
 

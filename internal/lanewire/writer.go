@@ -50,6 +50,10 @@ type Writer struct {
 	wrote   int
 	patient bool // waits for room in the kernel
 	fault   error
+	again   func() bool // once more, kept because making it allocates
+	fd      uintptr     // during an attempt
+	rest    ring.Rest
+	spins   *ring.Spins
 }
 
 // NewWriter makes a Writer of conn, which stays the caller's. A connection whose
@@ -62,17 +66,24 @@ func NewWriter(conn *net.UnixConn, timeout time.Duration, background bool) (*Wri
 	}
 	w := &Writer{conn: conn, raw: raw, packet: isPacket(conn), timeout: timeout, background: background}
 	w.room = sync.NewCond(&w.mu)
-	w.try = w.attempt
+	w.try, w.again = w.attempt, w.once
 	return w, nil
 }
+
+// Spin allows the Writer to look for room before it waits for it. The Spins are shared
+// by all that may look in the process.
+func (w *Writer) Spin(s *ring.Spins) { w.spins = s }
 
 // UseRing has the Writer write to a ring in the place of its connection, while
 // nobody else uses it. The ring stays the caller's.
 func (w *Writer) UseRing(to *ring.Ring) { w.ring = to }
 
 // Append adds a frame whose payload is the parts one after the other; h.Payload
-// is set. It copies all of it. While too much waits to be written it waits too,
-// until ctx ends. It fails when the connection is broken.
+// is set. It copies all of it, except of a frame larger than a message: that is
+// written at once, from where it lies. While too much waits to be written it waits
+// too, until ctx ends. It fails when the connection is broken, and because ctx has
+// ended only where nothing of the frame was taken. When it returns nobody has the
+// parts any more.
 func (w *Writer) Append(ctx context.Context, h *Header, parts ...[]byte) error {
 	size := 0
 	for _, p := range parts {
@@ -81,29 +92,36 @@ func (w *Writer) Append(ctx context.Context, h *Header, parts ...[]byte) error {
 	h.Payload = uint32(size)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.waitForRoom(ctx); err != nil {
+	if HeaderSize+size > MaxMessage {
+		return w.appendLarge(ctx, h, parts)
+	}
+	if err := w.await(ctx, (*Writer).hasRoom); err != nil {
 		return err
 	}
-	if w.pending == nil {
-		w.pending = outBuffers.Get().(*[]byte)
-	}
-	b := *w.pending
-	var header [HeaderSize]byte
-	h.Put(header[:])
-	b = append(b, header[:]...)
+	w.begin(h)
 	for _, p := range parts {
-		b = append(b, p...)
+		*w.pending = append(*w.pending, p...)
 	}
-	*w.pending = b
 	return nil
 }
 
-// waitForRoom returns with w.mu held when another frame may be appended.
-func (w *Writer) waitForRoom(ctx context.Context) error {
-	if w.err == nil && w.full() && !w.writing {
+// begin appends a header to what is pending. w.mu is held.
+func (w *Writer) begin(h *Header) {
+	if w.pending == nil {
+		w.pending = outBuffers.Get().(*[]byte)
+	}
+	var header [HeaderSize]byte
+	h.Put(header[:])
+	*w.pending = append(*w.pending, header[:]...)
+}
+
+// await returns with w.mu held when the Writer is ready. What is in the way it writes
+// itself if nobody does.
+func (w *Writer) await(ctx context.Context, ready func(*Writer) bool) error {
+	if w.err == nil && !ready(w) && !w.writing {
 		w.flush()
 	}
-	if w.err == nil && w.full() {
+	if w.err == nil && !ready(w) {
 		// Rare: what this allocates does not matter.
 		stop := context.AfterFunc(ctx, func() {
 			w.mu.Lock()
@@ -111,7 +129,7 @@ func (w *Writer) waitForRoom(ctx context.Context) error {
 			w.room.Broadcast()
 		})
 		defer stop()
-		for w.err == nil && w.full() {
+		for w.err == nil && !ready(w) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -119,6 +137,84 @@ func (w *Writer) waitForRoom(ctx context.Context) error {
 		}
 	}
 	return w.err
+}
+
+// hasRoom tells whether another frame may be appended.
+func (w *Writer) hasRoom() bool { return w.pending == nil || len(*w.pending) < maxPending }
+
+// isQuiet tells whether nobody writes.
+func (w *Writer) isQuiet() bool { return !w.writing }
+
+// appendLarge writes what is pending and then the frame. w.mu is held, but not while it
+// writes.
+func (w *Writer) appendLarge(ctx context.Context, h *Header, parts [][]byte) error {
+	if err := w.await(ctx, (*Writer).isQuiet); err != nil {
+		return err
+	}
+	w.begin(h)
+	w.writing = true
+	out := w.pending
+	w.pending = nil
+	w.room.Broadcast()
+	w.mu.Unlock()
+	done, err := w.writeParts(ctx, out, parts)
+	w.mu.Lock()
+	if err == nil && !done {
+		// Nobody else writes until that goroutine has ended.
+		go w.finish(out, *out)
+		return nil
+	}
+	w.settle(out, err)
+	w.flush()
+	return w.err
+}
+
+// writeParts writes out and then the parts, of which it copies only those that are not
+// larger than a message. Where it is not done it leaves the rest of all in out.
+func (w *Writer) writeParts(ctx context.Context, out *[]byte, parts [][]byte) (done bool, err error) {
+	for len(*out) > 0 || len(parts) > 0 {
+		for len(parts) > 0 && len(parts[0]) <= MaxMessage && len(*out) < maxPending {
+			*out = append(*out, parts[0]...)
+			parts = parts[1:]
+		}
+		rest, err := w.writeFor(ctx, *out)
+		if err == nil && len(rest) == 0 && len(parts) > 0 {
+			rest, err = w.writeFor(ctx, parts[0])
+			parts = parts[1:]
+		}
+		if err != nil {
+			return false, err
+		}
+		*out = append((*out)[:0], rest...)
+		if len(rest) > 0 {
+			for _, p := range parts {
+				*out = append(*out, p...)
+			}
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// moment is how long a caller stays with the rest of its frame while the other side
+// takes none of it, before it is copied for another goroutine to finish.
+const moment = 10 * time.Millisecond
+
+// writeFor writes b. In the background, the rest may be written by another goroutine:
+// that is what it returns when ctx has ended or the other side takes its time.
+func (w *Writer) writeFor(ctx context.Context, b []byte) (rest []byte, err error) {
+	if !w.background {
+		return nil, w.writeAll(b)
+	}
+	for len(b) > 0 && ctx.Err() == nil {
+		piece := b[:min(len(b), maxPending)]
+		rest, err := w.write(piece, moment)
+		b = b[len(piece)-len(rest):]
+		if err != nil || len(rest) > 0 {
+			return b, err
+		}
+	}
+	return b, nil
 }
 
 // WaitForReader waits while so many bytes or more wait to be written because the other
@@ -130,8 +226,6 @@ func (w *Writer) WaitForReader(most int) {
 		w.room.Wait()
 	}
 }
-
-func (w *Writer) full() bool { return w.pending != nil && len(*w.pending) >= maxPending }
 
 // Flush writes what was appended, unless another goroutine is writing, which
 // then takes it along. It fails when the connection is broken.
@@ -153,7 +247,7 @@ func (w *Writer) flush() {
 		w.pending = nil
 		w.room.Broadcast()
 		w.mu.Unlock()
-		rest, err := w.write(*out, false)
+		rest, err := w.write(*out, 0)
 		if w.background && err == nil && len(rest) > 0 {
 			// Nobody else writes until that goroutine has ended.
 			go w.finish(out, rest)
@@ -161,7 +255,7 @@ func (w *Writer) flush() {
 			return
 		}
 		if err == nil && len(rest) > 0 {
-			_, err = w.write(rest, true)
+			err = w.writeAll(rest)
 		}
 		w.mu.Lock()
 		w.settle(out, err)
@@ -173,7 +267,7 @@ func (w *Writer) flush() {
 // finish writes the rest of out, waiting for room in the kernel, and then goes on
 // as flush does.
 func (w *Writer) finish(out *[]byte, rest []byte) {
-	_, err := w.write(rest, true)
+	err := w.writeAll(rest)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.settle(out, err)
@@ -191,69 +285,101 @@ func (w *Writer) settle(out *[]byte, err error) {
 	}
 }
 
-// write writes b. Without patience it returns what the kernel has no room for;
-// with it, it waits, for as long as the other side takes something within the
-// timeout.
-func (w *Writer) write(b []byte, patient bool) (rest []byte, err error) {
-	if w.ring != nil {
-		return w.put(b, patient)
+// writeAll writes b. The other side takes something within the timeout each time, or
+// the connection is broken.
+func (w *Writer) writeAll(b []byte) error {
+	rest, err := w.write(b, w.timeout)
+	if err == nil && len(rest) > 0 {
+		err = broken(os.ErrDeadlineExceeded)
 	}
-	w.patient = patient
+	return err
+}
+
+// write writes b. It returns what there is no room for, after it has waited for that
+// long at most since there was some.
+func (w *Writer) write(b []byte, most time.Duration) (rest []byte, err error) {
+	if w.ring != nil {
+		return w.put(b, most)
+	}
 	for len(b) > 0 {
-		w.chunk, w.wrote, w.fault = b, 0, nil
-		if w.packet && len(b) > MaxMessage {
-			w.chunk = b[:MaxMessage]
+		n, err := w.send(b, 0)
+		if n == 0 && err == nil && most > 0 {
+			n, err = w.send(b, most)
 		}
-		if patient {
-			if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
-				return nil, broken(err)
-			}
+		if n == 0 || err != nil {
+			return b, err
 		}
-		if err := w.raw.Write(w.try); err != nil {
+		b = b[n:]
+	}
+	return nil, nil
+}
+
+// send gives the kernel as much of b as it has room for within that time, which may be
+// nothing.
+func (w *Writer) send(b []byte, most time.Duration) (int, error) {
+	if w.packet && len(b) > MaxMessage {
+		b = b[:MaxMessage]
+	}
+	w.chunk, w.wrote, w.fault, w.patient = b, 0, nil, most > 0
+	if w.patient {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(most)); err != nil {
+			return 0, broken(err)
+		}
+	}
+	err := w.raw.Write(w.try)
+	w.chunk = nil
+	if w.patient {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+		err = errors.Join(err, w.conn.SetWriteDeadline(time.Time{}))
+	}
+	if err != nil {
+		return 0, broken(err)
+	}
+	return w.wrote, w.fault
+}
+
+// put is write to a ring. A long b is put in pieces, so that the other side takes one
+// out while the next is put in.
+func (w *Writer) put(b []byte, most time.Duration) (rest []byte, err error) {
+	for len(b) > 0 {
+		n, err := w.ring.Out.Put(b[:min(len(b), MaxMessage)])
+		if err != nil {
 			return nil, broken(err)
 		}
-		if w.fault != nil {
-			return nil, w.fault
+		if b = b[n:]; n > 0 {
+			continue
 		}
-		if w.wrote == 0 {
+		if most == 0 {
 			return b, nil
 		}
-		b = b[w.wrote:]
-	}
-	if patient {
-		if err := w.conn.SetWriteDeadline(time.Time{}); err != nil {
+		switch err := w.ring.Out.WaitForRoom(most); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return b, nil
+		case err != nil:
 			return nil, broken(err)
 		}
 	}
 	return nil, nil
 }
 
-// put is write to a ring.
-func (w *Writer) put(b []byte, patient bool) (rest []byte, err error) {
-	for {
-		n, err := w.ring.Out.Put(b)
-		if err != nil {
-			return nil, broken(err)
-		}
-		if b = b[n:]; len(b) == 0 || !patient {
-			return b, nil
-		}
-		if err := w.ring.Out.WaitForRoom(w.timeout); err != nil {
-			return nil, broken(err)
-		}
-	}
-}
-
 // attempt writes once. It reports false, to be called again when the kernel has
 // room, only to those with patience.
 func (w *Writer) attempt(fd uintptr) bool {
+	w.fd = fd
+	return w.once() || (w.patient && w.rest.Look(w.spins, w.again)) || !w.patient
+}
+
+// once writes once; it reports false when the kernel has no room.
+func (w *Writer) once() bool {
 	for {
-		n, err := writeSocket(fd, w.chunk)
+		n, err := writeSocket(w.fd, w.chunk)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
-			return !w.patient
+			return false
 		case err != nil:
 			w.fault = broken(err)
 		case n == 0:

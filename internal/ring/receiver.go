@@ -14,9 +14,13 @@ type Receiver struct {
 	direction
 	ring     *Ring
 	spins    *Spins
-	purse    purse
+	looking  purse
+	yielding purse
 	at       uint32       // what was read, counted as the shared words count
 	deadline atomic.Int64 // of clock; 0 for none
+	rest     Rest
+	arrived  func() bool // hasArrived, kept because making it allocates
+	waits    atomic.Bool // Wait sleeps or is about to: what this side knows itself, whatever the other makes of the shared word
 }
 
 // Wait returns when there are bytes to take. It fails with io.EOF when there are
@@ -25,9 +29,18 @@ func (r *Receiver) Wait() error {
 	if ready, err := r.ready(); ready || err != nil {
 		return err
 	}
-	if r.purse.affords(r.spins) && r.spin() {
-		return nil
+	switch {
+	case r.looking.affords() && r.spins.enter():
+		if r.spin() {
+			return nil
+		}
+	case r.yielding.affords() && r.spins != nil:
+		if r.yield() {
+			return nil
+		}
 	}
+	r.waits.Store(true)
+	defer r.waits.Store(false)
 	for {
 		r.readerSleeps.Store(1)
 		// After the word is set, so that whoever writes, closes, or sets a deadline
@@ -43,6 +56,20 @@ func (r *Receiver) Wait() error {
 		}
 		sleep(r.readerSleeps, most)
 	}
+}
+
+// WaitForRest is Wait while the other side is in the middle of a large frame, so that it
+// is worth looking before sleeping.
+func (r *Receiver) WaitForRest() error {
+	if !r.hasArrived() {
+		r.rest.Look(r.spins, r.arrived)
+	}
+	return r.Wait()
+}
+
+// hasArrived tells whether Wait has nothing to wait for.
+func (r *Receiver) hasArrived() bool {
+	return r.written.Load() != r.at || r.ring.closed.Load()
 }
 
 // ready tells whether there are bytes, and why there will be none.
@@ -80,7 +107,18 @@ func (r *Receiver) spin() (came bool) {
 			break
 		}
 	}
-	r.purse.spent(r.spins, took, came)
+	r.spins.leave()
+	r.looking.spent(took, came)
+	return came
+}
+
+// yield lets another thread have the processor that waits for it, and tells whether it
+// was the other side, and has sent.
+func (r *Receiver) yield() (came bool) {
+	start := clock()
+	yield()
+	came = r.written.Load() != r.at
+	r.yielding.spent(clock()-start, came)
 	return came
 }
 

@@ -126,8 +126,9 @@ func mapShared(fd, size int) ([]byte, error) {
 // newRing is a view of memory in which direction in is received.
 func newRing(memory []byte, capacity uint32, in int, spins *Spins) *Ring {
 	r := &Ring{memory: memory}
-	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins}
-	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r}
+	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins, yielding: purse{credit: mostDebt}}
+	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r, spins: spins}
+	r.In.arrived, r.Out.freed = r.In.hasArrived, r.Out.isFreed
 	return r
 }
 
@@ -170,7 +171,9 @@ func (r *Ring) SetReadDeadline(t time.Time) {
 		at = max(now+min(int64(time.Until(t)), math.MaxInt64-now), 1) // 0 is none
 	}
 	r.In.deadline.Store(at)
-	r.locked(func() { rouse(r.In.readerSleeps) })
+	if r.In.waits.Load() { // not where it is the reader itself that sets it, before each of its waits
+		r.locked(func() { rouse(r.In.readerSleeps) })
+	}
 }
 
 // locked calls f unless the memory is not mapped any more.
@@ -198,12 +201,6 @@ func (r *Ring) Unmap() error {
 	return nil
 }
 
-// epoch is what clock counts from.
-var epoch = time.Now()
-
-// clock is the monotonic time in nanoseconds.
-func clock() int64 { return int64(time.Since(epoch)) }
-
 // wake wakes the other side if it sleeps on word, and costs a call of the kernel
 // only then.
 func wake(word *atomic.Uint32) {
@@ -227,6 +224,10 @@ func sleep(word *atomic.Uint32, most time.Duration) {
 	t := unix.NsecToTimespec(int64(min(most, longestSleep)))
 	futex(word, futexWait, 1, &t)
 }
+
+// yield lets another thread run that waits for this processor, and comes back at once
+// where there is none. The runtime is not told: as a rule it is over in microseconds.
+func yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // The operations of futex(2) between processes.
 const (

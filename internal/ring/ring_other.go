@@ -45,6 +45,9 @@ func (*Ring) Unmap() error { return nil }
 // Wait fails.
 func (*Receiver) Wait() error { return errNone }
 
+// WaitForRest fails.
+func (*Receiver) WaitForRest() error { return errNone }
+
 // Take fails.
 func (*Receiver) Take([]byte) (int, error) { return 0, errNone }
 

@@ -11,8 +11,11 @@ import (
 // Sender is the direction that this side writes.
 type Sender struct {
 	direction
-	ring *Ring
-	at   uint32 // what was written, counted as the shared words count
+	ring  *Ring
+	spins *Spins
+	at    uint32 // what was written, counted as the shared words count
+	rest  Rest
+	freed func() bool // isFreed, kept because making it allocates
 }
 
 // Put copies as much of b as there is room for, which may be nothing, and returns
@@ -36,8 +39,12 @@ func (s *Sender) Put(b []byte) (int, error) {
 }
 
 // WaitForRoom returns when there is room, or with os.ErrDeadlineExceeded when the
-// other side has taken nothing for so long, or as Put does.
+// other side has taken nothing for so long, or as Put does. It looks before it sleeps:
+// what is larger than the Ring the other side takes out while this one puts it in.
 func (s *Sender) WaitForRoom(most time.Duration) error {
+	if s.rest.Look(s.spins, s.freed) {
+		return nil
+	}
 	end := clock() + int64(most)
 	for {
 		s.writerSleeps.Store(1)
@@ -52,6 +59,12 @@ func (s *Sender) WaitForRoom(most time.Duration) error {
 		}
 		sleep(s.writerSleeps, left)
 	}
+}
+
+// isFreed tells whether Put has nothing to wait for.
+func (s *Sender) isFreed() bool {
+	room, err := s.room()
+	return room > 0 || err != nil
 }
 
 // room is how many bytes can be put now.

@@ -12,6 +12,12 @@ import "sync/atomic"
 // whether the times have changed. It thus never burns more than it saves, by more
 // than that little.
 //
+// Where both sides share a processor, looking only keeps the other from it. There a
+// side yields: it stays ready to run while the other does, and neither has to be put to
+// sleep and woken. If somebody else takes the processor instead, that may last a turn
+// of the scheduler's, and until so much is earned again it sleeps. So yielding has a
+// purse of its own, and is tried where looking is not worth it.
+//
 // Both sides of a conversation wait equally often, so they have enough at the same
 // time: it takes both to look before neither has to be woken.
 const (
@@ -27,6 +33,8 @@ const (
 	// enough is where looking begins, and the most that can be saved: what is burned
 	// when bytes cease to come soon.
 	enough = 2 * longestSpin
+	// mostDebt is what is owed at most for one time of yielding.
+	mostDebt = 5_000_000
 	// looksPerClock: reading the clock takes as long as some dozen looks.
 	looksPerClock = 32
 )
@@ -54,29 +62,29 @@ func (s *Spins) enter() bool {
 
 func (s *Spins) leave() { s.now.Add(-1) }
 
-// purse is what a receiver may spend on looking.
+// purse is what a receiver may spend on waiting in one way.
 type purse struct {
-	saved int64 // nanoseconds
-	open  bool  // from when there is enough until there is nothing
+	saved  int64 // nanoseconds; negative where they are owed
+	credit int64 // how many may be owed
+	open   bool  // from when there is enough until there is nothing
 }
 
-// affords is called for each wait, and tells whether the receiver may look; if so,
-// it calls spent after.
-func (p *purse) affords(s *Spins) bool {
+// affords is called for each wait, and tells whether the receiver may wait so; if it
+// does, it calls spent after.
+func (p *purse) affords() bool {
 	if p.saved = min(p.saved+perWait, enough); p.saved == enough {
 		p.open = true
 	}
-	return p.open && s.enter()
+	return p.open
 }
 
-// spent accounts for a time of looking.
-func (p *purse) spent(s *Spins, took int64, came bool) {
-	s.leave()
+// spent accounts for a time of waiting.
+func (p *purse) spent(took int64, came bool) {
 	p.saved -= took
 	if came {
 		p.saved += sleepCost
 	}
-	if p.saved = min(max(p.saved, 0), enough); p.saved == 0 {
+	if p.saved = min(max(p.saved, -p.credit), enough); p.saved <= 0 {
 		p.open = false
 	}
 }

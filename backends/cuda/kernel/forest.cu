@@ -7,7 +7,7 @@
 //
 // What it takes is loads, not arithmetic: a node for each level of each tree, and a value of the row. All threads of a block are at the
 // same tree at about the same time, so the nodes come from the first-level cache; the rows are copied to shared memory, where any value of
-// any row is there in the same time; their stride is odd, so that the same column of 32 rows lies in 32 banks. Four trees are gone down
+// any row is there in the same time; their stride is odd, so that the same column of 32 rows lies in 32 banks. Some trees are gone down
 // in step, so that what a level of one waits for is there when those of the others have been asked for.
 //
 // No multiplication is fused with an addition: the compilers are told so, and the host's code that this equals is, too.
@@ -163,31 +163,39 @@ INLINE uint32_t set_right(const uint32_t *words, uint32_t at, uint32_t link, flo
 	return left;
 }
 
-// Takes a row down PICKET_STEP trees, of which those from trees on are not there, and leaves the leaves in n.
-INLINE void descend(const picket_run *r, const float *row, const uint32_t *tree, int sets, picket_node *n) {
+// Takes a row down PICKET_STEP trees, of which those from trees on are not there, and leaves the leaves in n. A level's loads are asked for one
+// after the other before any of them is looked at, first the row's values, then the nodes; a leaf is loaded
+// again until the others have come to theirs, so that there is no branch.
+INLINE void descend(const picket_run *r, const float *row, uint32_t apart, const uint32_t *tree, int sets, picket_node *n) {
 	const picket_node *root[PICKET_STEP];
-	uint32_t more = 0;
-UNROLLED
-	for (int k = 0; k < PICKET_STEP; k++) {
+	uint32_t at[PICKET_STEP] = {0};
+	UNROLLED
+	for (int k = 0; k < PICKET_STEP; k++)
 		root[k] = r->nodes + r->roots[tree[k] < r->trees ? tree[k] : 0];
+	UNROLLED
+	for (int k = 0; k < PICKET_STEP; k++)
 		n[k] = *root[k];
-		more |= (uint32_t)(n[k] >> 32) & PICKET_CHILD;
-	}
-	while (more) {
-		more = 0;
-UNROLLED
+	for (;;) {
+		uint32_t child[PICKET_STEP], more = 0;
+		float x[PICKET_STEP];
+		UNROLLED
 		for (int k = 0; k < PICKET_STEP; k++) {
-			uint32_t link = (uint32_t)(n[k] >> 32), child = link & PICKET_CHILD;
-			if (!child)
-				continue;
-			float x = row[link >> PICKET_VIEW_SHIFT & PICKET_VIEW];
-			uint32_t right;
+			uint32_t link = (uint32_t)(n[k] >> 32);
+			child[k] = link & PICKET_CHILD;
+			more |= child[k];
+			x[k] = row[(link >> PICKET_VIEW_SHIFT & PICKET_VIEW) * apart]; // of a leaf the first, for nothing
+		}
+		if (!more)
+			return;
+		UNROLLED
+		for (int k = 0; k < PICKET_STEP; k++) {
+			uint32_t link = (uint32_t)(n[k] >> 32), right;
 			if (sets && link & PICKET_SET)
-				right = set_right(r->words, (uint32_t)n[k], link, x);
+				right = set_right(r->words, (uint32_t)n[k], link, x[k]);
 			else
-				right = x >= low(n[k]) || (x != x && link & PICKET_MISSING_RIGHT);
-			n[k] = root[k][child + right];
-			more |= (uint32_t)(n[k] >> 32) & PICKET_CHILD;
+				right = (x[k] >= low(n[k])) | ((x[k] != x[k]) & link >> 31);
+			at[k] = child[k] ? child[k] + right : at[k];
+			n[k] = root[k][at[k]];
 		}
 	}
 }
@@ -197,7 +205,7 @@ INLINE void stage(const picket_run *r, uint32_t first, uint32_t rows, uint32_t t
 	for (uint32_t i = t; i < rows * r->views; i += PICKET_THREADS) {
 		uint32_t row = i / r->views, v = i % r->views;
 		const float *from = r->in + (uint64_t)(first + row) * r->features;
-		to[row * r->stride + v] = r->plain ? from[v] : viewed(from[r->view_column[v]], r->view_rule[v]);
+		to[row * r->stride + v * r->apart] = r->plain ? from[v] : viewed(from[r->view_column[v]], r->view_rule[v]);
 	}
 }
 

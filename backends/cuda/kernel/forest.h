@@ -33,6 +33,9 @@ enum { PICKET_THREADS = 256 };
 // How many trees a thread goes down in step.
 enum { PICKET_STEP = 4 };
 
+// How many leaves of other lanes are loaded before they are added up.
+enum { PICKET_AHEAD = 8 };
+
 // One run. It is the kernels' only parameter.
 typedef struct {
 	// The model: nodes of all trees; where each tree starts; sets; leaves that are doubles.
@@ -54,10 +57,10 @@ typedef struct {
 	const float *in;
 	void *margins;
 	float *out;
-	// How a block is used: block_rows * lanes threads, of which lanes look at the same row. With staged, the rows' views are copied to
-	// shared memory first, at that many floats from one row to the next.
-	uint32_t block_rows, lanes;
-	uint32_t staged, stride;
+	// How a block is used: block_rows * lanes threads, of which lanes look at the same row; block_rows is 1 << row_bits. With staged, the rows'
+	// views are copied to shared memory first, at stride floats from one row to the next and at apart from one view to the next.
+	uint32_t block_rows, lanes, row_bits;
+	uint32_t staged, stride, apart; // staged is how many bytes the views take, 0 where they are not copied
 } picket_run;
 
 #endif

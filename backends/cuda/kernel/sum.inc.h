@@ -23,11 +23,35 @@ INLINE void NAME(pass)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32
 	}
 }
 
+// Adds up the leaves that the lanes have found of a row, in the order of the trees from from on. Those of one group are loaded some at a time,
+// so that an addition waits for no load but only for the addition before it.
+INLINE void NAME(add)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32_t from, const VALUE *tile) {
+	uint32_t found = r->lanes * PICKET_STEP, end = r->trees - from < found ? r->trees - from : found;
+	for (uint32_t k = 0; k < end;) {
+		NAME(pass)(r, s, row, from + k);
+		uint32_t last = s->next - from < end ? s->next - from : end;
+		VALUE sum = s->sum;
+		for (; k + PICKET_AHEAD <= last; k += PICKET_AHEAD) {
+			VALUE some[PICKET_AHEAD];
+			UNROLLED
+			for (uint32_t i = 0; i < PICKET_AHEAD; i++)
+				some[i] = tile[(k + i) * r->block_rows];
+			UNROLLED
+			for (uint32_t i = 0; i < PICKET_AHEAD; i++)
+				sum += some[i];
+		}
+		SMALL
+		for (; k < last; k++)
+			sum += tile[k * r->block_rows];
+		s->sum = sum;
+	}
+}
+
 #define SUM_KERNEL(name, sets) \
 	KERNEL(name) { \
 		PRIVATE(NAME(sums), sums); \
 		float *staged = (float *)shared; \
-		VALUE *tile = (VALUE *)(shared + (run.staged ? (uint64_t)run.block_rows * run.stride * sizeof(float) : 0)); \
+		VALUE *tile = (VALUE *)(shared + run.staged); \
 		uint32_t first = BLOCK * run.block_rows; \
 		uint32_t rows = run.rows - first < run.block_rows ? run.rows - first : run.block_rows; \
 		EACH_THREAD { \
@@ -39,7 +63,7 @@ INLINE void NAME(pass)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32
 		MEET; \
 		for (uint32_t from = 0; from < run.trees; from += run.lanes * PICKET_STEP) { \
 			EACH_THREAD { \
-				uint32_t row = t % run.block_rows, lane = t / run.block_rows, tree[PICKET_STEP]; \
+				uint32_t row = t & (run.block_rows - 1), lane = t >> run.row_bits, tree[PICKET_STEP]; \
 				picket_node leaf[PICKET_STEP]; \
 				if (row >= rows) \
 					continue; \
@@ -47,11 +71,18 @@ INLINE void NAME(pass)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32
 					tree[k] = from + (uint32_t)k * run.lanes + lane; \
 				/* Two calls, so that the compiler knows in each which memory it loads from. */ \
 				if (run.staged) \
-					descend(&run, staged + row * run.stride, tree, sets, leaf); \
+					descend(&run, staged + row * run.stride, run.apart, tree, sets, leaf); \
 				else \
-					descend(&run, run.in + (uint64_t)(first + row) * run.features, tree, sets, leaf); \
-				if (run.lanes == 1) { \
-					for (int k = 0; k < PICKET_STEP && tree[k] < run.trees; k++) { \
+					descend(&run, run.in + (uint64_t)(first + row) * run.features, 1, tree, sets, leaf); \
+				if (run.lanes == 1 && from + PICKET_STEP <= MINE(sums).next) { /* nearly always: all of one group */ \
+					UNROLLED \
+					for (int k = 0; k < PICKET_STEP; k++) \
+						MINE(sums).sum += LEAF(leaf[k]); \
+				} else if (run.lanes == 1) { \
+					UNROLLED \
+					for (int k = 0; k < PICKET_STEP; k++) { \
+						if (tree[k] >= run.trees) \
+							continue; \
 						NAME(pass)(&run, &MINE(sums), first + row, tree[k]); \
 						MINE(sums).sum += LEAF(leaf[k]); \
 					} \
@@ -65,10 +96,7 @@ INLINE void NAME(pass)(const picket_run *r, NAME(sums) * s, uint32_t row, uint32
 				EACH_THREAD { \
 					if (t >= rows) \
 						continue; \
-					for (uint32_t k = 0; k < run.lanes * PICKET_STEP && from + k < run.trees; k++) { \
-						NAME(pass)(&run, &MINE(sums), first + t, from + k); \
-						MINE(sums).sum += tile[k * run.block_rows + t]; \
-					} \
+					NAME(add)(&run, &MINE(sums), first + t, from, tile + t); \
 				} \
 				MEET; \
 			} \

@@ -221,7 +221,7 @@ type Statistics struct {
 	QueueLimit int `json:"queue_limit"`
 	// Database is "postgresql" or "sqlite".
 	Database string `json:"database"`
-	// Scorer is how scores are asked for: "lane", "agent" or "oip".
+	// Scorer is how scores are asked for: "lane", "ring", "agent" or "oip".
 	Scorer string `json:"scorer"`
 }
 

@@ -53,6 +53,9 @@ type Result struct {
 	Scoring     api.Quantiles `json:"scoring_us"`
 	// ScoringShare is the part of the latency that was spent waiting for scores, of the transactions for which one was asked for: not those that the breaker or the queue kept from it. Nor are these in Scoring.
 	ScoringShare float64 `json:"scoring_share"`
+	// MeanLatency is the mean of all transactions, and MeanScoring of those of Scoring.
+	MeanLatency float64 `json:"mean_latency_us"`
+	MeanScoring float64 `json:"mean_scoring_us"`
 	// Verdicts counts answers by verdict, and ByRules those of the fail-safe by cause.
 	Verdicts map[string]int64 `json:"verdicts"`
 	ByRules  map[string]int64 `json:"by_rules"`
@@ -91,7 +94,8 @@ func Bodies(s *generate.Simulation, prefix string, n int) ([]Body, error) {
 // recorder is one client's measurements, so that clients do not meet at a lock.
 type recorder struct {
 	latency, application, scoring *hdrhistogram.Histogram
-	tookAll, scoredAll            time.Duration
+	latencyAll                    time.Duration // of all
+	tookAll, scoredAll            time.Duration // of those for which a score was asked for
 	answered, late                int64
 	verdicts, byRules, failed     map[string]int64
 }
@@ -199,6 +203,7 @@ func (r *recorder) send(ctx context.Context, client *http.Client, o *Options, on
 		r.byRules[a.Cause]++
 	}
 	application, _ := strconv.ParseInt(header.Get(api.HeaderLatency), 10, 64) // 0 where it is not there
+	r.latencyAll += took
 	// Within the range, so that there is no error.
 	_ = r.latency.RecordValue(within(took.Microseconds()))
 	_ = r.application.RecordValue(within(application))
@@ -238,6 +243,7 @@ func sum(recorders []*recorder, length time.Duration) *Result {
 		all.application.Merge(r.application)
 		all.scoring.Merge(r.scoring)
 		all.answered, all.late = all.answered+r.answered, all.late+r.late
+		all.latencyAll += r.latencyAll
 		all.tookAll, all.scoredAll = all.tookAll+r.tookAll, all.scoredAll+r.scoredAll
 		for _, m := range [][2]map[string]int64{{all.verdicts, r.verdicts}, {all.byRules, r.byRules}, {all.failed, r.failed}} {
 			for k, v := range m[1] {
@@ -252,8 +258,12 @@ func sum(recorders []*recorder, length time.Duration) *Result {
 		Answered: all.answered, PerSecond: float64(all.answered) / length.Seconds(), Latency: q(all.latency), Application: q(all.application), Scoring: q(all.scoring),
 		Verdicts: all.verdicts, ByRules: all.byRules, Failed: all.failed, Late: all.late,
 	}
+	if all.answered > 0 {
+		result.MeanLatency = all.latencyAll.Seconds() * 1e6 / float64(all.answered)
+	}
 	if all.tookAll > 0 {
 		result.ScoringShare = float64(all.scoredAll) / float64(all.tookAll)
+		result.MeanScoring = all.scoredAll.Seconds() * 1e6 / float64(all.scoring.TotalCount())
 	}
 	return result
 }

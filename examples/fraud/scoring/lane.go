@@ -40,16 +40,21 @@ func newRoom() *room {
 	return r
 }
 
-// OverLane asks the daemon whose lane.sock is at path. The caller closes it.
-func OverLane(ctx context.Context, path string) (Scorer, error) {
-	client, err := lane.Dial(ctx, path, lane.Options{})
+// OverLane asks the daemon whose lane.sock is at path, in shared memory where ring is true and the daemon has room for it. The caller closes it.
+func OverLane(ctx context.Context, path string, ring bool) (Scorer, error) {
+	client, err := lane.Dial(ctx, path, lane.Options{Ring: ring})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Picket: %w", err)
 	}
 	return &overLane{client: client, rooms: sync.Pool{New: func() any { return newRoom() }}}, nil
 }
 
-func (s *overLane) Name() string { return "lane" }
+func (s *overLane) Name() string {
+	if s.client.HasRing() {
+		return "ring"
+	}
+	return "lane"
+}
 
 func (s *overLane) Use(ctx context.Context, m *Model) error {
 	model, err := s.client.Model(ctx, m.Served())

@@ -24,7 +24,7 @@ type Score struct {
 
 // Scorer asks a model. Any number of goroutines may use it.
 type Scorer interface {
-	// Name is how the model is asked: "lane", "agent" or "oip".
+	// Name is how the model is asked: "lane", "ring", "agent" or "oip".
 	Name() string
 	// Score asks about one profile, which it does not keep. When ctx ends it fails.
 	Score(ctx context.Context, profile []float32) (Score, error)

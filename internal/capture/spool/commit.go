@@ -61,15 +61,23 @@ func (s *Spool) takeBatch() (b *batch, wait time.Duration, ended bool) {
 	if s.active != nil {
 		wait = max(time.Millisecond, s.o.SegmentAge-time.Since(s.active.madeHere))
 	}
-	if b = s.pending; b == nil {
-		return nil, wait, s.closed
+	now := time.Now()
+	switch b = s.pending; {
+	case b == nil:
+		// While batches come it looks after each FlushAfter, so that whoever brings the first record of one need not wake it.
+		if s.look = now.Add(s.o.FlushAfter); now.Sub(s.took) > looks*s.o.FlushAfter {
+			s.look = time.Time{}
+		}
+	case b.urgent || s.closed || len(b.b) > enough || !s.look.IsZero() && !now.Before(s.look):
+		s.pending, s.took, s.look = nil, now, now.Add(s.o.FlushAfter)
+		return b, 0, false
+	case s.look.IsZero():
+		s.look = b.since.Add(s.o.FlushAfter)
 	}
-	due := s.o.FlushAfter - time.Since(b.since)
-	if !b.urgent && !s.closed && due > 0 && len(b.b) <= enough {
-		return nil, min(wait, due), false
+	if !s.look.IsZero() {
+		wait = min(wait, max(0, s.look.Sub(now)))
 	}
-	s.pending = nil
-	return b, 0, false
+	return nil, wait, s.closed
 }
 
 func (s *Spool) sealIsDue() bool {
@@ -96,7 +104,7 @@ func (s *Spool) write(b *batch) {
 	b.err = err
 	tidyRoom(b.room, len(b.b))
 	tidyRoom(s.sealRoom, len(b.b))
-	s.rooms = append(s.rooms, b.room) // two at most: one batch is written while the next comes
+	s.ready = append(s.ready, newBatch(b.room))
 	b.b, b.room = nil, nil
 	s.mu.Unlock()
 	close(b.done)
@@ -116,15 +124,17 @@ func (s *Spool) commit(b *batch) error {
 
 	now := s.o.Now()
 	h := batchHeader{salt: p.salt, first: next, records: uint32(b.records), at: now.UnixNano()}
-	data := b.b
+	var data []byte
 	if p.key != nil {
 		h.flags |= flagSealed
 		if s.sealRoom == nil {
 			s.sealRoom = newRoom()
 		}
 		data = p.key.seal(s.sealRoom, b.b, &h)
+		data = h.seal(data, checksum(data[batchSize:]))
+	} else {
+		data = h.seal(b.b, b.sum)
 	}
-	data = h.seal(data)
 	if len(data) >= s.o.blockFrom {
 		data = fillBlock(data)
 	}
@@ -134,7 +144,7 @@ func (s *Spool) commit(b *batch) error {
 	var at int64
 	var err error
 	if g == nil {
-		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now()}
+		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now(), certain: true}
 		file, err = s.begin(g, p, spool, data)
 	} else {
 		at = s.place(g.bytes, data)
@@ -206,7 +216,7 @@ func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, err
 		// Twice, because without it the segment is lost.
 		for range 2 {
 			h := batchHeader{salt: g.salt, first: g.first, flags: flagKey, at: g.made.UnixNano()}
-			b = append(b, h.seal(append(make([]byte, batchSize), p.keyFile...))...)
+			b = append(b, h.seal(append(make([]byte, batchSize), p.keyFile...), checksum(p.keyFile))...)
 		}
 	}
 	f, err := s.fs.Create(g.name())

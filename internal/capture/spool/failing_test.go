@@ -171,6 +171,61 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// A batch of which a part got to a disk that was full, or failed, was never accepted: its remains are no damage, in this process or the
+// next. What was accepted and has rotted in the same place is.
+func TestRefusedBatchIsNoDamage(t *testing.T) {
+	for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
+		m := newMemFS()
+		options := Options{FS: m, SegmentAge: time.Hour, WhenFull: DropNewest}
+		s := open(t, options)
+		put := func(n int) error { return s.Append(context.Background(), sample(n)) }
+		if err := put(0); err != nil {
+			t.Fatal(err)
+		}
+		m.before = func(op, name string) error {
+			if op == "write" && strings.HasSuffix(name, extSegment) {
+				return cause
+			}
+			return nil
+		}
+		if err := put(1); err == nil {
+			t.Fatal("the disk fails, and the record is accepted")
+		}
+		m.before = nil
+		s.impatient()
+		if err := put(2); err != nil {
+			t.Fatal(err)
+		}
+		first := s.Segments()[0]
+		whole := m.names[segmentName(first.Number, s.segments[0].salt)]
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		read := func(s *Spool, damages int64) {
+			t.Helper()
+			records := s.readAll(func(err error) {
+				if damages == 0 {
+					t.Error(err)
+				}
+			})
+			st := s.Stats()
+			st.adds(t)
+			if int64(len(records)) != 2-damages || st.DamagedRanges != damages || st.Quarantined != damages || st.Accepted != 2 {
+				t.Errorf("%v: %d records; %+v", cause, len(records), st)
+			}
+		}
+		read(s, 0)
+		read(open(t, options), 0)
+		for at := len(whole.now) - 1; at > headerSize; at-- { // to the last byte of the batch that was accepted
+			if string(whole.now[at-3:at+1]) == string(batchMagic[:]) {
+				whole.now[at-40] ^= 1
+				break
+			}
+		}
+		read(open(t, options), 1)
+	}
+}
+
 // Each policy keeps to the quota, and counts what it costs.
 func TestPolicies(t *testing.T) {
 	for p := range policies {

@@ -21,7 +21,7 @@ func FuzzSegment(f *testing.F) {
 		batch = append(batch, entry...)
 		endEntryFrame(batch, batchSize)
 		header := batchHeader{salt: h.salt, first: 1 + n, records: 1}
-		b = append(b, header.seal(batch)...)
+		b = append(b, header.seal(batch, checksum(batch[batchSize:]))...)
 	}
 	heads := (&head{generation: 1, spool: 5, segment: 1, first: 1, next: 1}).append(nil)
 	f.Add(b, heads)

@@ -41,6 +41,9 @@ const (
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
+// moreSum is the checksum of what has that sum, and b behind it.
+func moreSum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
+
 // segmentHeader is the beginning of a segment.
 type segmentHeader struct {
 	number, salt, first, spool uint64
@@ -106,14 +109,15 @@ func (h *batchHeader) size() int { return batchSize + padded(int(h.bytes)) }
 
 func padded(n int) int { return (n + alignment - 1) &^ (alignment - 1) }
 
-// seal makes a batch of b, which has room for the header before the payload: it pads it
-// and writes the header.
-func (h *batchHeader) seal(b []byte) []byte {
-	h.bytes = uint32(len(b) - batchSize)
+// seal makes a batch of b, which has room for the header before the payload, whose
+// checksum is sum: it pads it and writes the header.
+func (h *batchHeader) seal(b []byte, sum uint32) []byte {
+	end := len(b)
+	h.bytes = uint32(end - batchSize)
 	for len(b)%alignment != 0 {
 		b = append(b, 0)
 	}
-	h.payloadSum = checksum(b[batchSize:])
+	h.payloadSum = moreSum(sum, b[end:])
 	h.put(b)
 	return b
 }

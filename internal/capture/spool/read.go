@@ -252,15 +252,22 @@ func (s *Spool) salvage(g *segment, why error) ([]byte, *DamageError) {
 	return b, damage
 }
 
-// walkSegment goes through the bytes of a segment's file.
+// walkSegment goes through the bytes of a segment's file. What is behind its last record, where that is known, is no damage: a batch
+// that was refused because the disk was full, or failed, and that had got there in part.
 func (s *Spool) walkSegment(g *segment, b []byte, end uint64) iter.Seq[found] {
 	return func(yield func(found) bool) {
-		at := 0
+		at, next := 0, uint64(0)
 		var h segmentHeader
 		if h.parse(b, g.number, g.salt) {
-			at = headerSize
+			at, next = headerSize, h.first
 		}
 		for f := range walk(b, g.salt, at, end) {
+			switch {
+			case f.payload == nil && g.certain && next == end && f.offset+f.damage == len(b):
+				return
+			case f.payload != nil && f.header.flags&flagKey == 0:
+				next = f.header.first + uint64(f.header.records)
+			}
 			if !yield(f) {
 				return
 			}

@@ -175,7 +175,7 @@ func (s *Spool) measure(whole bool) error {
 			if g.first == 0 {
 				g.first = after // it has no whole batch, nor a header
 			}
-			g.end, g.last = after, sealed
+			g.end, g.last, g.certain = after, sealed, true
 		} else {
 			scanned, err := s.scan(g, true)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,9 @@ type Spool struct {
 	active   *segment   // the one that is being written; nil before its first batch
 	file     File       // of active
 	pending  *batch     // what the next write brings
-	rooms    [][]byte   // of batches that were written
+	ready    []*batch   // empty ones, whose room waits for them
+	look     time.Time  // when the committer looks for a batch by itself; zero: it has to be woken
+	took     time.Time  // when it found one last
 	next     uint64     // the number of the next record that is accepted
 	bytes    int64      // what all files take
 	refused  Refused
@@ -76,6 +79,7 @@ type segment struct {
 	made, last   time.Time // by the host's clock
 	madeHere     time.Time // when this process made it; zero for an earlier one's
 	sealed       bool
+	certain      bool        // where it ends is known from what was accepted, or from the segment that follows
 	key          *segmentKey // of one that this process writes
 	ids          []idKey     // of one that is not sealed
 	unread       time.Time   // when it, or what lies beside it, could not be read first
@@ -88,6 +92,7 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 type batch struct {
 	b       []byte // a header's place, and the payload; in the room while that is large enough
 	room    []byte
+	sum     uint32 // the checksum of the payload, which is made while it is in the processor's cache
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
@@ -104,7 +109,9 @@ const (
 	enough     = 1 << 20
 	blockFrom  = 128 << 10
 	retryPause = time.Second
-	agePause   = time.Minute
+	// looks is how many times the committer looks and finds nothing until it has to be woken.
+	looks    = 20
+	agePause = time.Minute
 	// readPatience is how long a segment that cannot be read keeps those behind it waiting.
 	readPatience = 10 * time.Minute
 	sayPause     = time.Minute // between lines of the log about one failure
@@ -138,8 +145,14 @@ func Open(o Options) (_ *Spool, err error) {
 	if err := s.recover(); err != nil {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
+	// Two: one is written while the next comes.
+	s.ready = []*batch{newBatch(newRoom()), newBatch(newRoom())}
 	go s.run()
 	return s, nil
+}
+
+func newBatch(room []byte) *batch {
+	return &batch{b: room[:batchSize], room: room, done: make(chan struct{})}
 }
 
 func (o Options) orDefaults() Options {
@@ -213,6 +226,24 @@ func (s *Spool) Put(entries ...*capture.Entry) error {
 	return err
 }
 
+// TryPut is Put of one entry for whoever cannot wait, not for another goroutine either. It tells false, and has done nothing, where it
+// would have to, or to allocate.
+func (s *Spool) TryPut(e *capture.Entry) (done bool, err error) {
+	if s.o.ReadOnly || e.Kind == capture.Explicit || s.isBig(e) || !s.mu.TryLock() {
+		return false, nil
+	}
+	defer s.mu.Unlock()
+	b := s.pending
+	if b == nil && len(s.ready) > 0 {
+		b = s.ready[len(s.ready)-1]
+	}
+	if b == nil || cap(b.b)-len(b.b) < e.MostBytes()+2*block {
+		return false, nil
+	}
+	_, err = s.enqueue(false, []*capture.Entry{e}, nil)
+	return true, err
+}
+
 // Flush makes durable what was Put.
 func (s *Spool) Flush(ctx context.Context) error {
 	s.mu.Lock()
@@ -277,13 +308,9 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	b := s.pending
 	first := b == nil
 	if first {
-		b = &batch{since: time.Now(), done: make(chan struct{})}
-		if n := len(s.rooms); n > 0 {
-			b.room, s.rooms = s.rooms[n-1], s.rooms[:n-1]
-		} else {
-			b.room = newRoom()
-		}
-		b.b = b.room[:batchSize]
+		n := len(s.ready) - 1
+		b, s.ready = s.ready[n], s.ready[:n]
+		b.since = time.Now()
 	}
 	before := len(b.b)
 	for _, e := range all {
@@ -296,20 +323,26 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 			s.count(err, records)
 		}
 		if err != nil {
-			b.b = b.b[:before]
+			if b.b = b.b[:before]; first {
+				s.ready = append(s.ready, b)
+			}
 			return nil, err
 		}
 		endEntryFrame(b.b, start)
 	}
+	b.sum = moreSum(b.sum, b.b[before:])
 	b.records += records
 	b.ids = append(b.ids, ids...)
 	b.urgent = b.urgent || urgent
 	s.pending = b
-	if first || urgent || len(b.b) > enough {
+	if first && s.look.IsZero() || urgent || len(b.b) > enough {
 		s.notify() // so that it is written in time
 	}
 	return b, nil
 }
+
+// errStopped is made once: threads that answer get it, which allocate nothing.
+var errStopped = fmt.Errorf("%w: it has stopped, as when_full says, until the daemon reloads", ErrFull)
 
 // admit tells whether anything is taken now. mu is held.
 func (s *Spool) admit() error {
@@ -321,8 +354,8 @@ func (s *Spool) admit() error {
 	case s.closed:
 		return ErrClosed
 	case s.stopped:
-		return fmt.Errorf("%w: it has stopped, as when_full says, until the daemon reloads", ErrFull)
-	case time.Now().Before(s.notYet):
+		return errStopped
+	case !s.notYet.IsZero() && time.Now().Before(s.notYet):
 		return s.why
 	case waits > maxPending:
 		return ErrBusy
@@ -356,20 +389,17 @@ func (s *Spool) Resume() {
 }
 
 // anyBig tells whether a tensor of the entries is to be written beside.
-func (s *Spool) anyBig(all []*capture.Entry) bool {
-	for _, e := range all {
-		total := int64(0)
-		for data := range sides(e) {
-			total += int64(len(data.bytes()))
-			if int64(len(data.bytes())) > s.o.BesideBytes {
-				return true
-			}
-		}
-		if total > s.inlineMost() {
+func (s *Spool) anyBig(all []*capture.Entry) bool { return slices.ContainsFunc(all, s.isBig) }
+
+func (s *Spool) isBig(e *capture.Entry) bool {
+	total := int64(0)
+	for data := range sides(e) {
+		total += int64(len(data.bytes()))
+		if int64(len(data.bytes())) > s.o.BesideBytes {
 			return true
 		}
 	}
-	return false
+	return total > s.inlineMost()
 }
 
 // inlineMost is how much the tensors of one record may have together.
@@ -637,8 +667,11 @@ func (s *Spool) Close() error {
 	h := s.head
 	h.next = s.next
 	close(s.sealed)
-	err = errors.Join(err, freeRooms(s.rooms...), freeRooms(s.sealRoom))
-	s.rooms, s.sealRoom = nil, nil
+	for _, b := range s.ready {
+		err = errors.Join(err, freeRooms(b.room))
+	}
+	err = errors.Join(err, freeRooms(s.sealRoom))
+	s.ready, s.sealRoom = nil, nil
 	s.mu.Unlock()
 	err = errors.Join(err, s.writeHead(h))
 	if closeErr := s.fs.Close(); closeErr != nil {

@@ -13,13 +13,10 @@ import (
 )
 
 // put brings one object to the destination: a line in the audit log, as many attempts as
-// it takes, and another line. entry says what the object is made of. The error is that
-// of ctx, or spool.ErrGone: what the spool has dropped does not go, if it has not already.
-func (u *Uploader) put(ctx context.Context, object *format.Object, entry residency.Entry) error {
-	item, err := newItem(object, u.o.Compression)
-	if err != nil {
-		return err
-	}
+// it takes, and another line. content is how large it was before compression, entry says
+// what it is made of. The error is that of ctx, or spool.ErrGone: what the spool has
+// dropped does not go, if it has not already.
+func (u *Uploader) put(ctx context.Context, item *Item, content int, entry residency.Entry) error {
 	entry = entryOf(entry, u.o.Policy, u.o.Destination, item)
 	if err := u.untilDone(ctx, func() (err error) {
 		sending := entry
@@ -52,7 +49,7 @@ func (u *Uploader) put(ctx context.Context, object *format.Object, entry residen
 	u.counters.change(func(c *Stats) {
 		c.Objects++
 		c.Bytes += uint64(len(item.Body))
-		c.Uncompressed += uint64(len(object.Content))
+		c.Uncompressed += uint64(content)
 		c.Last = time.Now()
 	})
 	return nil

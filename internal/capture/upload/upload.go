@@ -61,6 +61,7 @@ type Uploader struct {
 	counters counters
 	spoolID  string
 	send     chan struct{} // a token for each object that is under way
+	working  chan struct{} // a token for the one that is encoded or compressed
 }
 
 // New makes an Uploader, which does nothing until Run. What o names stays its owner's, who
@@ -78,7 +79,7 @@ func New(o Options) *Uploader {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	u := &Uploader{o: o, send: make(chan struct{}, o.Parallel), spoolID: fmt.Sprintf("%016x", o.Source.ID())}
+	u := &Uploader{o: o, send: make(chan struct{}, o.Parallel), working: make(chan struct{}, 1), spoolID: fmt.Sprintf("%016x", o.Source.ID())}
 	u.o.Format.Ref = o.Destination.URL
 	u.counters.Stats = Stats{State: State{Phase: Idle, Since: time.Now()}, Failures: map[string]uint64{}}
 	u.gate = newGate(o.Windows, u.report)
@@ -235,7 +236,7 @@ func audited(err error) error {
 // segment sends what may leave of a segment. It fails when ctx ends, where the spool
 // dropped it (spool.ErrGone), and where it cannot be read.
 func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld int64, err error) {
-	s := &sender{uploader: u, segment: segment.Number, groups: map[string]*group{}, stored: map[string]func(uint64) bool{}}
+	s := &sender{uploader: u, segment: segment.Number, hurries: hurries(segment.Sealed.Sub(segment.Made)), groups: map[string]*group{}, stored: map[string]func(uint64) bool{}}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	defer s.wait.Wait()
@@ -253,11 +254,15 @@ func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld
 		if batch == nil {
 			continue
 		}
-		for i := range batch.Records {
-			if err := s.take(&batch.Records[i]); err != nil {
-				s.cancel(err)
-				return 0, err
+		for some := range slices.Chunk(batch.Records, stretch) {
+			began := time.Now()
+			for i := range some {
+				if err := s.take(&some[i]); err != nil {
+					s.cancel(err)
+					return 0, err
+				}
 			}
+			s.rest(time.Since(began))
 		}
 		if s.ctx.Err() != nil {
 			break
@@ -275,6 +280,7 @@ func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld
 type sender struct {
 	uploader *Uploader
 	segment  uint64
+	hurries  time.Time // from when on it rests no more
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	wait     sync.WaitGroup
@@ -425,7 +431,14 @@ func (s *sender) object(g *group) error {
 	o.Kind = g.kind
 	first := &g.records[0]
 	b := &format.Batch{Spool: u.spoolID, Segment: s.segment, Model: first.Model, Truth: first.Truth != nil, Records: g.records}
-	objects, err := format.Encode(o, b)
+	var objects []format.Object
+	err := s.work(func() (err error) {
+		objects, err = format.Encode(o, b)
+		return err
+	})
+	if ended := context.Cause(s.ctx); ended != nil {
+		return ended
+	}
 	if err != nil {
 		// Which cannot be, as what is encoded was checked. But records that cannot be written
 		// must not keep all others here for ever.
@@ -445,7 +458,14 @@ func (s *sender) object(g *group) error {
 		if objects[i].Payload {
 			entry.Kind = "payload"
 		}
-		if err := u.put(s.ctx, &objects[i], entry); err != nil {
+		var item *Item
+		if err := s.work(func() (err error) {
+			item, err = newItem(&objects[i], u.o.Compression)
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := u.put(s.ctx, item, len(objects[i].Content), entry); err != nil {
 			return err
 		}
 	}

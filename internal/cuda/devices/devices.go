@@ -25,9 +25,15 @@ type Options struct {
 	Use []string
 	// Limits bound what is taken of each device.
 	Limits cuda.Limits
+	// Wait is how threads wait for devices: spin, sleep, or auto, which is the default: spin where the process may use manyCores processors or
+	// more. It is for ONNX Runtime, too, which shares the device's context.
+	Wait string
 	// Lost is told of a device that has been lost, once, on the goroutine that found out, which must not wait. Nil for nobody.
 	Lost func(uuid, reason string)
 }
+
+// manyCores is how many processors there have to be for one to do nothing but wait.
+const manyCores = 8
 
 // Set is the devices. It is safe for concurrent use.
 type Set struct {
@@ -68,7 +74,7 @@ func (s *Set) Open(host *hw.Host) error {
 			left = append(left, facts.UUID+" is not among the configured ones")
 			continue
 		}
-		d := &Device{driver: driver, facts: facts, limits: s.options.Limits, tell: func(string) {}}
+		d := &Device{driver: driver, facts: facts, limits: s.options.Limits, wait: s.options.wait(host), tell: func(string) {}}
 		if s.options.Lost != nil {
 			d.tell = func(reason string) { s.options.Lost(facts.UUID, reason) }
 		}
@@ -79,6 +85,13 @@ func (s *Set) Open(host *hw.Host) error {
 	}
 	s.devices = found
 	return nil
+}
+
+func (o *Options) wait(host *hw.Host) cuda.Wait {
+	if o.Wait == "sleep" || o.Wait != "spin" && host.CPU.CoresAllowed < manyCores {
+		return cuda.Sleep
+	}
+	return cuda.Spin
 }
 
 // All are the devices that Open found, in the driver's order.
@@ -132,6 +145,7 @@ type Device struct {
 	driver *cuda.Driver
 	facts  cuda.Device
 	limits cuda.Limits
+	wait   cuda.Wait
 	tell   func(reason string) // that it is lost
 
 	mu     sync.Mutex
@@ -170,7 +184,7 @@ func (d *Device) lease() (*Lease, error) {
 		return nil, fmt.Errorf("%w: %s is out of use: %s", engine.ErrUnsupported, d.facts.UUID, d.out)
 	}
 	if d.models == 0 {
-		c, err := d.driver.Retain(d.facts)
+		c, err := d.driver.Retain(d.facts, d.wait)
 		if err != nil {
 			return nil, err
 		}

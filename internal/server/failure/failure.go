@@ -27,18 +27,19 @@ var (
 	ErrTooLarge = errors.New("too large")
 )
 
-// kinds maps the errors to codes. An error wraps at most one.
+// kinds maps the errors to codes. An error wraps at most one. First are those of an
+// overload, in which most of the work is to refuse.
 var kinds = [...]struct {
 	err  error
 	code codes.Code
 }{
+	{engine.ErrBusy, codes.ResourceExhausted},
 	{ErrDenied, codes.PermissionDenied},
 	{ErrTooLarge, codes.ResourceExhausted},
 	{engine.ErrNotFound, codes.NotFound},
 	{engine.ErrExists, codes.AlreadyExists},
 	{engine.ErrInvalidName, codes.InvalidArgument},
 	{engine.ErrInvalidInput, codes.InvalidArgument},
-	{engine.ErrBusy, codes.ResourceExhausted},
 	{engine.ErrMemory, codes.ResourceExhausted},
 	{engine.ErrDeadline, codes.DeadlineExceeded},
 	{engine.ErrCanceled, codes.Canceled},

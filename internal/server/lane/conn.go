@@ -65,8 +65,12 @@ func newConn(s *Server, accepted *local.Conn) (*conn, error) {
 	if c.r, err = lanewire.NewReader(accepted.UnixConn); err != nil {
 		return nil, err
 	}
-	c.w, err = lanewire.NewWriter(accepted.UnixConn, s.patience.write, false)
-	return c, err
+	if c.w, err = lanewire.NewWriter(accepted.UnixConn, s.patience.write, false); err != nil {
+		return nil, err
+	}
+	c.r.Spin(s.rings.spins)
+	c.w.Spin(s.rings.spins)
+	return c, nil
 }
 
 // errLeave ends a connection that nothing is wrong with.
@@ -176,19 +180,25 @@ func (c *conn) greet() error {
 				return c.welcome(h.ID, hello)
 			}
 		}
-		if err := c.fill(); err != nil {
+		if _, err := c.fill(nil); err != nil {
 			return err
 		}
 	}
 }
 
-// fill reads once. A message that is too large is the client's mistake, and told.
-func (c *conn) fill() error {
-	err := c.r.Fill()
-	if errors.Is(err, lanewire.ErrMessage) {
-		return &protocolError{codes.InvalidArgument, err.Error()}
+// fill reads once: n bytes into the beginning of dst where that has room for more than
+// a message and nothing is buffered, else to what is buffered. A message that is too
+// large is the client's mistake, and told.
+func (c *conn) fill(dst []byte) (n int, err error) {
+	if len(dst) > lanewire.MaxMessage {
+		n, err = c.r.Read(dst)
+	} else {
+		err = c.r.Fill()
 	}
-	return err
+	if errors.Is(err, lanewire.ErrMessage) {
+		return 0, &protocolError{codes.InvalidArgument, err.Error()}
+	}
+	return n, err
 }
 
 // maxControl is the most bytes of a payload that is not of numbers.
@@ -214,12 +224,13 @@ func (c *conn) next() error {
 	case c.slow.IsZero():
 		c.slow = time.Now().Add(c.server.patience.frame)
 	}
-	return c.more(c.slow)
+	_, err := c.more(c.slow, nil)
+	return err
 }
 
-// more reads, until due if that is not zero. When the server stops meanwhile it
+// more is fill, until due if that is not zero. When the server stops meanwhile it
 // says goodbye and goes on for a while.
-func (c *conn) more(due time.Time) error {
+func (c *conn) more(due time.Time, dst []byte) (n int, err error) {
 	for {
 		if !c.farewell.IsZero() {
 			end := time.Now().Add(c.server.patience.quiet)
@@ -229,26 +240,26 @@ func (c *conn) more(due time.Time) error {
 			due = end
 		}
 		if err := c.setDeadline(due); err != nil {
-			return err
+			return 0, err
 		}
-		err := c.fill()
+		n, err := c.fill(dst)
 		switch {
 		case err == nil:
-			return nil
+			return n, nil
 		case errors.Is(err, io.EOF) && len(c.r.Buffered()) > 0:
-			return fmt.Errorf("the client left in the middle of a frame: %w", err)
+			return 0, fmt.Errorf("the client left in the middle of a frame: %w", err)
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
+			return 0, err
 		case !c.farewell.IsZero():
-			return errLeave
+			return 0, errLeave
 		case c.isWoken():
 			c.farewell = time.Now().Add(c.server.patience.farewell)
 			h := lanewire.Header{Kind: lanewire.KindGoodbye}
 			if err := errors.Join(c.w.Append(context.Background(), &h), c.w.Flush()); err != nil {
-				return err
+				return 0, err
 			}
 		default:
-			return &protocolError{codes.DeadlineExceeded, fmt.Sprintf("the rest of a frame did not come within %v", c.server.patience.frame)}
+			return 0, &protocolError{codes.DeadlineExceeded, fmt.Sprintf("the rest of a frame did not come within %v", c.server.patience.frame)}
 		}
 	}
 }

@@ -49,7 +49,8 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 		}
 	}
 	urgencyOf(h.Deadline, h.Flags).of(p.request)
-	parts := []part{{id: h.ID, rows: int(h.Rows)}}
+	parts := append(c.parts[:0], part{id: h.ID, rows: int(h.Rows)})
+	c.parts = parts
 	c.identify(&p, parts)
 	c.trace(&p, parts)
 	c.start(p, parts, runsHere(snapshot, int(h.Rows), h.Flags))
@@ -63,18 +64,17 @@ func (c *conn) prepareLarge(m *model, snapshot *engine.Snapshot, h *lanewire.Hea
 	return c.prepare(m, snapshot, int(h.Rows), h.Flags, true)
 }
 
-// readInto fills dst with what comes next.
+// readInto fills dst with what comes next: for the most part without a copy in between.
 func (c *conn) readInto(dst []byte, due time.Time) error {
 	for len(dst) > 0 {
-		b := c.r.Buffered()
-		if len(b) == 0 {
-			if err := c.more(due); err != nil {
+		n := copy(dst, c.r.Buffered())
+		c.r.Consume(n)
+		if n == 0 {
+			var err error
+			if n, err = c.more(due, dst); err != nil {
 				return err
 			}
-			continue
 		}
-		n := copy(dst, b)
-		c.r.Consume(n)
 		dst = dst[n:]
 	}
 	return nil
@@ -85,7 +85,7 @@ func (c *conn) skip(n int, due time.Time) error {
 	for n > 0 {
 		b := c.r.Buffered()
 		if len(b) == 0 {
-			if err := c.more(due); err != nil {
+			if _, err := c.more(due, nil); err != nil {
 				return err
 			}
 			continue

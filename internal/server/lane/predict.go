@@ -97,10 +97,10 @@ func (c *conn) runBatch(m *model, snapshot *engine.Snapshot, batch []frame, rows
 		p, err = c.prepare(m, snapshot, rows, batch[0].flags, false)
 	}
 	if err != nil {
-		retry := retryAfter(snapshot, err)
+		said := failureOf(err, retryAfter(snapshot, err))
 		for _, f := range batch {
 			snapshot.Refused(err)
-			c.refuse(f.id, err, retry)
+			c.tell(f.id, said)
 			c.traceRefused(m.name, snapshot, f.rows, err)
 		}
 		return
@@ -284,18 +284,24 @@ func (c *conn) answerAlone(p *prediction, parts []part) {
 }
 
 // refuse answers a request with an error.
-func (c *conn) refuse(id uint64, err error, retry time.Duration) {
-	f := lanewire.Failure{Code: uint32(failure.Code(err)), Retry: retry, Sentence: failure.Shorten(err.Error(), failure.MaxSentence)}
+func (c *conn) refuse(id uint64, err error, retry time.Duration) { c.tell(id, failureOf(err, retry)) }
+
+// failureOf is what clients are told of an error.
+func failureOf(err error, retry time.Duration) lanewire.Failure {
+	f := lanewire.Failure{Code: uint32(failure.Code(err)), Retry: retry}
 	if f.Code == uint32(codes.Internal) {
 		f.Sentence = "predicting: the model failed; the reason is in the daemon's log"
+	} else {
+		f.Sentence = failure.Shorten(err.Error(), failure.MaxSentence)
 	}
-	c.tell(id, f)
+	return f
 }
 
 func (c *conn) tell(id uint64, f lanewire.Failure) {
 	h := lanewire.Header{Kind: lanewire.KindError, ID: id}
+	var usual [256]byte // most sentences are shorter
 	// An error is that of the connection, which ends by itself.
-	_ = c.w.Append(context.Background(), &h, f.Append(nil))
+	_ = c.w.Append(context.Background(), &h, f.Append(usual[:0]))
 }
 
 // logInternal logs what is not for clients.

@@ -1,0 +1,266 @@
+// Command loadgen has MLPerf Inference's own load generator and the one of `picket bench run` drive one lane in turns, with the same model,
+// rows and definitions, and says how far their figures of SingleStream and Offline are apart. JSON goes to standard output.
+//
+// There are three sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client; the
+// suite's drives it through the Go client; and a loop in C++ with the suite's definitions drives it as MLPerf's does, through the C
+// client. What is between the first and the third is between the generators, what is between the second and the third between the
+// clients. Each side compares every answer with the reference while it is timed.
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/program"
+	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
+	"github.com/picket-ml/picket/bench/synthetic"
+	"github.com/picket-ml/picket/bench/target"
+)
+
+// The model and the loads are those of suite local.
+var model = synthetic.Model{Name: "forest-500x6x30", Trees: 500, Depth: 6, Features: 30}
+
+const (
+	testRows = 4096
+	batch    = 512 // rows of a request of scenario Offline
+	callers  = 4   // there
+	warmUp   = 100 * time.Millisecond
+	mostOff  = 0.05 // what the figures may be apart
+)
+
+// The sides.
+const (
+	theirs = "MLPerf's generator, C client"
+	loop   = "a loop of the suite's definitions, C client"
+	ours   = "the suite's generator, Go client"
+)
+
+// figures are what a side finds in one turn.
+type figures struct {
+	P50   float64 `json:"p50_ns,omitempty"`
+	P90   float64 `json:"p90_ns,omitempty"`
+	RowsS float64 `json:"rows_per_s,omitempty"`
+}
+
+// number is one of the figures.
+type number struct {
+	scenario, name, unit string
+	of                   func(f figures) float64
+}
+
+var numbers = []number{
+	{"SingleStream", "median latency", "ns", func(f figures) float64 { return f.P50 }},
+	{"SingleStream", "90th percentile latency", "ns", func(f figures) float64 { return f.P90 }},
+	{"Offline", "rows a second", "rows/s", func(f figures) float64 { return f.RowsS }},
+}
+
+// found is what is written of a number and a side: the median of the turns, and of the ratios to MLPerf's of the same turns.
+type found struct {
+	Scenario string          `json:"scenario"`
+	Number   string          `json:"number"`
+	Unit     string          `json:"unit"`
+	Side     string          `json:"side"`
+	Value    report.Estimate `json:"value"`
+	Ratio    report.Estimate `json:"ratio"`
+}
+
+type bench struct {
+	driver, picketd string
+	turns           int
+	length          time.Duration
+
+	dir, rowsFile string
+	daemon        *target.Daemon
+	served        target.Served
+	expected      float64 // samples a second of scenario Offline
+}
+
+func main() {
+	b := &bench{}
+	flag.StringVar(&b.driver, "driver", ".cache/loadgen/drive", "the program that install.sh makes")
+	flag.StringVar(&b.picketd, "picketd", "bin/picketd", "the daemon's program")
+	flag.IntVar(&b.turns, "turns", 10, "how often each side has its turn in each scenario; an interval of 95% takes six")
+	flag.DurationVar(&b.length, "length", time.Second, "how long a turn takes")
+	program.Main("loadgen", b.run)
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.turns < 1 || b.length <= 0 {
+		return errors.New("-turns and -length are to be above 0")
+	}
+	if b.dir, err = os.MkdirTemp("", "picket-loadgen-*"); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	if b.daemon, err = target.StartDaemon(ctx, filepath.Join(b.dir, "picketd"), []target.Served{b.served}, target.DaemonOptions{Program: b.picketd}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.daemon.Stop()) }()
+	out := report.New()
+	var results []found
+	for _, scenario := range []string{"SingleStream", "Offline"} {
+		all, err := b.scenario(ctx, scenario)
+		if err != nil {
+			return err
+		}
+		results = append(results, judge(scenario, all, out)...)
+	}
+	out.Results = results
+	return out.Write()
+}
+
+// prepare makes the model, and the rows with their answers as the driver reads them.
+func (b *bench) prepare() error {
+	dir := filepath.Join(b.dir, "model")
+	file, err := model.Write(dir)
+	if err != nil {
+		return err
+	}
+	m, err := target.ReadModel(model.Name, dir, file, testRows)
+	if err != nil {
+		return err
+	}
+	b.served = target.Served{Model: m}
+	data, row := m.Rows.Data.Bytes(), 4*model.Features
+	var rows []byte
+	for i, answer := range m.Rows.Answers {
+		rows = binary.LittleEndian.AppendUint32(append(rows, data[i*row:(i+1)*row]...), math.Float32bits(answer))
+	}
+	b.rowsFile = filepath.Join(b.dir, "rows")
+	if err := os.WriteFile(b.rowsFile, rows, 0o600); err != nil {
+		return fmt.Errorf("writing the rows: %w", err)
+	}
+	return nil
+}
+
+// scenario has the sides take turns, in random order anew each time.
+func (b *bench) scenario(ctx context.Context, scenario string) (map[string][]figures, error) {
+	sides := []string{theirs, loop, ours}
+	all := map[string][]figures{}
+	random := rand.New(rand.NewPCG(1, 1))
+	if scenario == "Offline" {
+		first, err := b.suite(ctx, scenario, 0)
+		if err != nil {
+			return nil, err
+		}
+		b.expected = first.RowsS / batch
+	}
+	for turn := range b.turns {
+		for _, i := range random.Perm(len(sides)) {
+			f, err := b.turn(ctx, sides[i], scenario, uint64(turn))
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", scenario, sides[i], err)
+			}
+			all[sides[i]] = append(all[sides[i]], f)
+		}
+	}
+	return all, nil
+}
+
+func (b *bench) turn(ctx context.Context, side, scenario string, seed uint64) (figures, error) {
+	switch side {
+	case theirs:
+		return b.drive(ctx, "loadgen", scenario)
+	case loop:
+		return b.drive(ctx, "loop", scenario)
+	}
+	return b.suite(ctx, scenario, seed)
+}
+
+// drive has the driver take a turn.
+func (b *bench) drive(ctx context.Context, side, scenario string) (f figures, err error) {
+	ask := b.daemon.Ask("lane", b.served, 1)
+	c := exec.CommandContext(ctx, b.driver, ask.Address, ask.Model, b.rowsFile, strconv.Itoa(model.Features), side, scenario,
+		fmt.Sprint(b.length.Seconds()), fmt.Sprint(b.expected), b.dir)
+	c.Stderr = os.Stderr
+	said, err := c.Output()
+	if err != nil {
+		return f, fmt.Errorf("running %s, which bench/loadgen/install.sh makes: %w", b.driver, err)
+	}
+	if err := json.Unmarshal(said, &f); err != nil {
+		return f, fmt.Errorf("reading what %s found: %w", b.driver, err)
+	}
+	return f, nil
+}
+
+// suite takes a turn as `picket bench run` does.
+func (b *bench) suite(ctx context.Context, scenario string, seed uint64) (f figures, err error) {
+	rows, n := 1, 1
+	if scenario == "Offline" {
+		rows, n = batch, callers
+	}
+	ask := b.daemon.Ask("lane", b.served, rows)
+	p := load.Plan{Rows: rows, WarmUp: warmUp, Duration: b.length, Clock: load.ClockCost(), Seed: seed}
+	closeAll := func() (all error) {
+		for _, c := range p.Clients {
+			all = errors.Join(all, c.Close())
+		}
+		return all
+	}
+	for range n {
+		var c protocols.Client
+		if c, err = ask.Lane(1)(); err != nil {
+			return f, errors.Join(err, closeAll())
+		}
+		p.Clients = append(p.Clients, c)
+	}
+	m, err := load.Run(ctx, p)
+	if err := errors.Join(err, closeAll()); err != nil {
+		return f, err
+	}
+	if err := errors.Join(m.Wrong, m.Failed); err != nil {
+		return f, err
+	}
+	if scenario == "Offline" {
+		return figures{RowsS: m.PerSecond() * batch}, nil
+	}
+	return figures{P50: float64(m.Latency.Quantile(0.5)), P90: float64(m.Latency.Quantile(0.9))}, nil
+}
+
+// judge says how far the sides are from MLPerf's generator.
+func judge(scenario string, all map[string][]figures, out *report.Report) []found {
+	var results []found
+	for _, n := range numbers {
+		if n.scenario != scenario {
+			continue
+		}
+		for _, side := range []string{theirs, loop, ours} {
+			var values, ratios []float64
+			for turn, f := range all[side] {
+				values = append(values, n.of(f))
+				ratios = append(ratios, n.of(f)/n.of(all[theirs][turn]))
+			}
+			r := found{scenario, n.name, n.unit, side, stats.Estimate(values), stats.Estimate(ratios)}
+			results = append(results, r)
+			what := fmt.Sprintf("%s, %s: %s", scenario, n.name, side)
+			out.Tell(what, r.Value.Value, n.unit)
+			if side == theirs {
+				continue
+			}
+			what = fmt.Sprintf("%s, ÷ MLPerf's of the same turn (%.3f to %.3f), distance from 1", what, r.Ratio.Low, r.Ratio.High)
+			if off := math.Abs(r.Ratio.Value - 1); side == ours {
+				out.Promise(what, off, "ratio", mostOff)
+			} else {
+				out.Tell(what, off, "ratio")
+			}
+		}
+	}
+	return results
+}
