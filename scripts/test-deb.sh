@@ -56,6 +56,7 @@ if ! [ -s "$base" ]; then
 fi
 mkdir "$root"
 tar -C "$root" -xf "$base" --exclude='./dev/*'
+mkdir -p "$root/dev" # mmdebstrap leaves it out with what is in it
 mount -t proc proc "$root/proc"
 for device in "${devices[@]}"; do
 	touch "$root/dev/$device"
