@@ -75,27 +75,13 @@ func (s *subjects) measureFIL(ctx context.Context, python, dir string, sizes []i
 
 // rowsFor writes rows to a file and gives backend forest's answers for them, and how many columns they have.
 func (s *subjects) rowsFor(ctx context.Context, dir, file string, rows int) (answers []float32, columns int, err error) {
-	o, err := s.open(ctx, s.forest, dir)
+	o, in, out, err := s.reference(ctx, dir, rows)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer o.close()
-	in, err := o.room(rows, o.in, false)
-	if err != nil {
-		return nil, 0, err
-	}
 	defer in.Buffer.Release()
-	out, err := o.room(rows, o.out, false)
-	if err != nil {
-		return nil, 0, err
-	}
 	defer out.Buffer.Release()
-	if err := fill(in); err != nil {
-		return nil, 0, err
-	}
-	if err := o.instance.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, rows); err != nil {
-		return nil, 0, err
-	}
 	values, err := tensor.View[float32](out)
 	if err != nil {
 		return nil, 0, err

@@ -99,29 +99,39 @@ func fill(t tensor.Tensor) error {
 	return nil
 }
 
+// reference is rows and backend forest's answers for them, with the model that gave them. The caller closes the one and releases the others.
+func (s *subjects) reference(ctx context.Context, dir string, rows int) (o *opened, in, out tensor.Tensor, err error) {
+	if o, err = s.open(ctx, s.forest, dir); err != nil {
+		return nil, in, out, err
+	}
+	defer func() {
+		if err != nil {
+			in.Buffer.Release()
+			out.Buffer.Release()
+			o.close()
+		}
+	}()
+	if in, err = o.room(rows, o.in, false); err == nil {
+		out, err = o.room(rows, o.out, false)
+	}
+	if err == nil {
+		err = fill(in)
+	}
+	if err == nil {
+		err = o.instance.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, rows)
+	}
+	return o, in, out, err
+}
+
 // same wants the answers of the GPU to have the bits of backend forest's.
 func (s *subjects) same(ctx context.Context, dir string, rows int) error {
-	reference, err := s.open(ctx, s.forest, dir)
+	o, in, want, err := s.reference(ctx, dir, rows)
 	if err != nil {
 		return err
 	}
-	defer reference.close()
-	in, err := reference.room(rows, reference.in, false)
-	if err != nil {
-		return err
-	}
+	defer o.close()
 	defer in.Buffer.Release()
-	if err := fill(in); err != nil {
-		return err
-	}
-	want, err := reference.room(rows, reference.out, false)
-	if err != nil {
-		return err
-	}
 	defer want.Buffer.Release()
-	if err := reference.instance.Run([]tensor.Tensor{in}, []tensor.Tensor{want}, rows); err != nil {
-		return err
-	}
 	for _, b := range []engine.Backend{s.gpu, s.serial} {
 		for _, own := range []bool{false, true} {
 			if err := s.compare(ctx, b, dir, in, want, rows, own); err != nil {

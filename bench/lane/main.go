@@ -23,12 +23,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 
+	"github.com/picket-ml/picket/bench/empty"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/protocols"
@@ -146,48 +145,8 @@ func serveEmpty(ctx context.Context, socket string) error {
 		return err
 	}
 	go p.Serve() // as long as the process lives
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
-	}
-	context.AfterFunc(ctx, func() { _ = l.Close() }) // which ends the loop below
-	for {
-		conn, err := l.AcceptUnix()
-		switch {
-		case err == nil:
-			go answer(conn)
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		default:
-			return fmt.Errorf("accepting: %w", err)
-		}
-	}
-}
-
-// answer is what the simplest server does with a connection whose clients never
-// cut a frame.
-func answer(conn *net.UnixConn) {
-	defer conn.Close()
-	in, out := make([]byte, lanewire.MaxMessage), make([]byte, 0, lanewire.MaxMessage)
 	zeros := make([]byte, lanewire.MaxMessage)
-	for {
-		n, err := conn.Read(in)
-		if err != nil || n == 0 {
-			return
-		}
-		out = out[:0]
-		var h lanewire.Header
-		for b := in[:n]; len(b) >= lanewire.HeaderSize; b = b[lanewire.HeaderSize+int(h.Payload):] {
-			if h.Parse(b) != nil || len(b) < lanewire.HeaderSize+int(h.Payload) {
-				return
-			}
-			reply := lanewire.Header{Kind: h.Kind + 1, ID: h.ID, Handle: h.Handle, Rows: h.Rows, Payload: 4 * h.Rows}
-			reply.Put(out[len(out) : len(out)+lanewire.HeaderSize])
-			out = out[:len(out)+lanewire.HeaderSize]
-			out = append(out, zeros[:reply.Payload]...)
-		}
-		if _, err := conn.Write(out); err != nil {
-			return
-		}
-	}
+	return empty.Serve(ctx, socket, func(h *lanewire.Header) (lanewire.Header, []byte, bool) {
+		return lanewire.Header{Kind: h.Kind + 1, ID: h.ID, Handle: h.Handle, Rows: h.Rows}, zeros[:4*h.Rows], true
+	})
 }
