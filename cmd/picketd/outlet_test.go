@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture/residency"
-	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // leaving writes the configuration of a daemon that captures all requests of the fixture, whose policy for it is rule.
@@ -39,7 +38,7 @@ capture:
   residency:
     destinations: [{directory: %[1]s/to}]
     models: [%[3]s]
-`, dir, testkit.Path(t, fraudDir), rule)
+`, dir, fraudModel(t), rule)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func TestBreaker(t *testing.T) {
 		}
 		return scoring.Score{}, errGone
 	}}
-	g := scoring.NewGuard(s, rules(t, denyAll), scoring.GuardOptions{Failures: 3, Pause: 50 * time.Millisecond})
+	g := scoring.NewGuard(s, rules(t, denyAll), scoring.GuardOptions{Budget: time.Minute, Failures: 3, Pause: 50 * time.Millisecond})
 	profile := make([]float32, features.Count)
 	decide := func() api.Decision {
 		var d api.Decision
