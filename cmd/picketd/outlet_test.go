@@ -126,7 +126,7 @@ func TestCapturedRequestsLeave(t *testing.T) {
 func TestPoliciesThatAreRefused(t *testing.T) {
 	for rule, says := range map[string]string{
 		"{model: fraud, samples: true, ids: allow, features: [{feature: amount, action: drop}]}": `capture.residency.models[0].features[0].feature: \"amount\" is unknown`,
-		"{model: fraud, samples: true}":                                                          "capture.residency.key: something is hashed",
+		"{model: fraud, samples: true}":                                                          "capture.residency.key: values or ids of requests are hashed",
 		"{model: fraud, samples: true, ids: allow, columns: [a, b]}":                             "columns names 2 for model fraud",
 		"{model: fraud, samples: true, ids: allow, features: [{feature: '4000', action: drop}]}": "there is a rule for column 4000",
 		"{model: fraud, samples: true, ids: allow, features: [{tensor: nothing, action: drop}]}": `has no tensor`,
