@@ -73,9 +73,20 @@ function Shell({ user }: { user: string }) {
         </button>
       </header>
       <main id="content" ref={main} tabIndex={-1}>
+        <Fallback />
         {page(path)}
       </main>
     </>
+  );
+}
+
+/** Fallback says when scores are missing. A breaker that was open for a moment only, as it is on a busy machine, is not worth a banner. */
+function Fallback() {
+  const closed = live.history.value.slice(-2).some((s) => s.breaker === "closed");
+  return (
+    <div role="status">
+      {live.history.value.length > 1 && !closed && <p class="banner">Picket does not answer. Rules decide until it does, and each decision says so.</p>}
+    </div>
   );
 }
 

@@ -207,7 +207,7 @@ function Feed({ paused }: { paused: boolean }) {
                 </td>
                 <td class="n">{amount(e.transaction.amount)}</td>
                 <td class="n">{score(e.decision.score)}</td>
-                <td class="spare muted">{why(e)}</td>
+                <td class="spare muted" title={why(e)}>{why(e)}</td>
               </tr>
             ))}
           </tbody>
