@@ -494,27 +494,35 @@ static inline int picket_lane_fill_(struct picket_lane *lane, int64_t end)
 	return failed;
 }
 
-/* read copies the next n bytes to b, or drops them where b is NULL. Where a whole message has room in b it comes there at once. */
+/* direct tells whether the rest of n bytes at b may be read there from the socket, without the buffer in between. A whole message has to have
+ * room. In the kernel it begins with a page, and where it goes to a few bytes behind the beginning of one, as memory does that malloc has mapped,
+ * processors of AMD copy it three times as slowly as through the buffer. */
+static inline int picket_lane_direct_(const unsigned char *b, size_t n)
+{
+	return n >= PICKET_LANE_MESSAGE_ && ((uintptr_t)b % 4096 == 0 || (uintptr_t)b % 4096 >= 32);
+}
+
+/* read copies the next n bytes to b, or drops them where b is NULL. */
 static inline int picket_lane_read_(struct picket_lane *lane, void *b, size_t n, int64_t end)
 {
 	unsigned char *to = (unsigned char *)b;
 	while (n > 0) {
-		int failed = PICKET_LANE_OK;
 		size_t some = n;
-		if (lane->from == lane->to && to && n >= PICKET_LANE_MESSAGE_) {
-			failed = picket_lane_more_(lane, to, &some, end);
+		if (to && lane->from == lane->to && picket_lane_direct_(to, n)) {
+			int failed = picket_lane_more_(lane, to, &some, end);
+			if (failed)
+				return failed;
 		} else {
-			if (lane->from == lane->to)
-				failed = picket_lane_fill_(lane, end);
-			if (!failed) {
-				some = lane->to - lane->from < n ? lane->to - lane->from : n;
-				if (to)
-					memcpy(to, lane->buffer + lane->from, some);
-				lane->from += some;
+			if (lane->from == lane->to) {
+				int failed = picket_lane_fill_(lane, end);
+				if (failed)
+					return failed;
 			}
+			some = lane->to - lane->from < n ? lane->to - lane->from : n;
+			if (to)
+				memcpy(to, lane->buffer + lane->from, some);
+			lane->from += some;
 		}
-		if (failed)
-			return failed;
 		if (to)
 			to += some;
 		n -= some;
