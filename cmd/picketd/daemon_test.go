@@ -99,6 +99,12 @@ func TestWrongCommandLines(t *testing.T) {
 	launch(t, "", []string{"PICKET_CPU_MASK=nonsense"}, "--sockets", dir).checkRefused(t, exitUsage, "nonsense")
 	launch(t, "", []string{"PICKET_BACKEND=abacus"}, "--sockets", dir).checkRefused(t, exitUsage, "there are treelite")
 	launch(t, "", nil, "--sockets", filepath.Join(bad, "dir")).checkRefused(t, exitFailed, "making the folder")
+
+	group := filepath.Join(dir, "group.yaml")
+	if err := os.WriteFile(group, []byte("sockets: {agent: {group: nobody-is-in-it}}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, "", nil, "--sockets", filepath.Join(dir, "run"), "-c", group).checkRefused(t, exitFailed, "group nobody-is-in-it: this host does not know it")
 }
 
 func TestSocketModeAndGroup(t *testing.T) {

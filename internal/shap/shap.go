@@ -29,9 +29,8 @@
 // What the leaves of a part of a tree, a node with all below it, give to the contributions depends on a few bits of a row: of each
 // feature on the way to the part, whether the row goes there, and of each split in the part, to which side. Where these are at
 // most eight, New walks the part once for each pattern of them and keeps what comes of it; a row then only asks each split, and
-// adds up one line of the table of each part, which holds a handful of leaves. That takes a sixth of the time, and about as many
-// bytes of memory as a few hundred for each node. What lies deeper, and what is beyond the memory that tables may take, is walked
-// with each row.
+// adds up one line of the table of each part, which holds a handful of leaves. That takes a sixth of the time, and some 700 bytes
+// of memory a node. What lies deeper, and what is beyond the memory that tables may take, is walked with each row.
 package shap
 
 import (

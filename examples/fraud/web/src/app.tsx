@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { api, session } from "./api";
+import { api, session, trouble } from "./api";
 import * as live from "./live";
 import { setTheme, theme, type Theme } from "./theme";
 import { Login } from "./pages/login";
@@ -24,7 +24,12 @@ export function App() {
     if (s) live.start();
     else live.stop();
   }, [s]);
-  if (s === undefined) return <main class="boot" aria-busy="true" aria-label="Loading" />;
+  if (s === undefined)
+    return (
+      <main class="boot" aria-busy="true" aria-label="Loading">
+        {trouble.value && <p class="banner" role="alert">{trouble.value}</p>}
+      </main>
+    );
   if (s === null) return <Login />;
   return <Shell user={s.user} />;
 }
