@@ -10,7 +10,7 @@ package native
 // static peer *bench_open(int kind, const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem) {
 //   static peer_opener *const openers[] = {peer_open_xgboost, peer_open_lightgbm, peer_open_onnxruntime, peer_open_gtil,
 //                                          peer_open_lleaves, peer_open_tl2cgen, peer_open_treelite,
-//                                          peer_open_onnxruntime_cuda};
+//                                          peer_open_onnxruntime_cuda, peer_open_onedal};
 //   return openers[kind](library, model, features, outputs, threads, problem);
 // }
 // static int64_t bench_run(peer *p, const float *single, const double *wide, int64_t rows, float *out) {
@@ -41,10 +41,11 @@ const (
 	TL2cgen                     // a library that TL2cgen compiled
 	Treelite                    // a library with Treelite's predict or predict_multiclass, of float32
 	ONNXRuntimeCUDA             // ONNXRuntime on the first GPU
+	OneDAL                      // what bench/peers/onedal compiles to, model as oneDAL serializes it
 )
 
 func (k Kind) String() string {
-	return [...]string{"XGBoost", "LightGBM", "ONNX Runtime", "GTIL", "lleaves", "TL2cgen", "Treelite", "ONNX Runtime on a GPU"}[k]
+	return [...]string{"XGBoost", "LightGBM", "ONNX Runtime", "GTIL", "lleaves", "TL2cgen", "Treelite", "ONNX Runtime on a GPU", "oneDAL"}[k]
 }
 
 // Peer is one library with one model. It is used by one goroutine at a time, and its owner calls Close.

@@ -32,7 +32,7 @@ typedef struct peer {
 // peer_close.
 enum { peer_problem_size = 512 };
 typedef peer *peer_opener(const char *library, const char *model, int64_t features, int64_t outputs, int threads, char *problem);
-peer_opener peer_open_xgboost, peer_open_lightgbm, peer_open_onnxruntime, peer_open_onnxruntime_cuda, peer_open_gtil, peer_open_lleaves, peer_open_tl2cgen, peer_open_treelite;
+peer_opener peer_open_xgboost, peer_open_lightgbm, peer_open_onnxruntime, peer_open_onnxruntime_cuda, peer_open_gtil, peer_open_lleaves, peer_open_tl2cgen, peer_open_treelite, peer_open_onedal;
 
 // peer_close frees the peer, which starts with calloc's memory, and all that it holds.
 void peer_close(peer *);

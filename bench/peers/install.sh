@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs a peer, so that `picket bench run --targets NAME` can measure it: install.sh NAME...
 #
-# NAME is a server (mlserver, kserve, triton, fastapi, litserve, bentoml), a library (xgboost, lightgbm, onnxruntime, lleaves,
-# tl2cgen, gtil, libdlr), or all. Each server has an environment of its own below .cache/peers; the libraries share one,
+# NAME is a server (mlserver, kserve, triton, fastapi, litserve, bentoml, rayserve), a library (xgboost, lightgbm, onnxruntime, lleaves,
+# tl2cgen, gtil, onedal, libdlr), or all. Each server has an environment of its own below .cache/peers; the libraries share one,
 # .cache/venv-peers. Versions are pinned in requirements.txt beside what uses them. Needs Debian's Python 3.11 with venv.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ for name in "${names[@]}"; do
 		"$here/../../scripts/fetch-libdlr.sh"
 		"$here/prepare.sh"
 		;;
-	xgboost | lightgbm | onnxruntime | lleaves | tl2cgen | gtil) "$here/prepare.sh" ;;
+	xgboost | lightgbm | onnxruntime | lleaves | tl2cgen | gtil | onedal) "$here/prepare.sh" ;;
 	*)
 		if [[ ! $name =~ ^[a-z]+$ || ! -e $here/servers/$name/requirements.txt ]]; then
 			echo "install.sh: there is no peer $name" >&2

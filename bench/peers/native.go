@@ -128,3 +128,11 @@ func openONNXRuntime(ctx context.Context, t Task) (*Instance, error) {
 	}
 	return openNative(native.ONNXRuntime, t, path, model)
 }
+
+func openOneDAL(ctx context.Context, t Task) (*Instance, error) {
+	model, err := form(ctx, "onedal", t)
+	if err != nil {
+		return nil, err
+	}
+	return openNative(native.OneDAL, t, filepath.Join(environment(), "lib/libpicket_onedal.so"), model)
+}

@@ -70,7 +70,8 @@ func All() []*Peer {
 		{Name: "LightGBM", Tolerance: 1e-6, open: openLightGBM},
 		{Name: "ONNX Runtime", Tolerance: 1e-5, Strays: 20, Why: rounding, open: openONNXRuntime},
 		{Name: "GTIL", Tolerance: 1e-5, open: openGTIL},
-		{Name: "oneDAL", Tolerance: 1e-5, Strays: 20, Why: rounding, open: openProcess("onedal")},
+		{Name: "oneDAL", Tolerance: 1e-5, Strays: 20, Why: rounding, open: openOneDAL},
+		{Name: "oneDAL, from Python", Tolerance: 1e-5, Strays: 20, Why: rounding, open: openProcess("onedal")},
 		{Name: "YDF", Tolerance: 1e-5, Strays: 20, Why: rounding, Complete: true, open: openProcess("ydf")},
 	}
 }

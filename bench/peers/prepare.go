@@ -96,7 +96,7 @@ func Version(target string) string {
 	if target == "libdlr" {
 		return "1.6.0"
 	}
-	packages := map[string]string{"xgboost": "xgboost-cpu", "gtil": "treelite"}
+	packages := map[string]string{"xgboost": "xgboost-cpu", "gtil": "treelite", "onedal": "daal"}
 	name := cmp.Or(packages[target], target)
 	text, err := os.ReadFile(filepath.Join(source.Root(), "bench/peers/requirements.txt"))
 	if err != nil {

@@ -72,4 +72,16 @@ def onnx():
         f.write(data)
 
 
-{"treelite093": treelite093, "tl2cgen": tl2cgen, "lleaves": lleaves, "onnx": onnx}[form]()
+def onedal():
+    import daal4py
+
+    if lightgbm:
+        import lightgbm as library
+    else:
+        import xgboost as library
+    # Its state is oneDAL's own archive of the model, which C++ reads as well.
+    with open(out, "wb") as f:
+        f.write(daal4py.mb.convert_model(library.Booster(model_file=model)).daal_model_.__getstate__())
+
+
+{"treelite093": treelite093, "tl2cgen": tl2cgen, "lleaves": lleaves, "onnx": onnx, "onedal": onedal}[form]()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .cache/bench/peers/NAME/FORM, what one peer runs, of a model file, unless it is there: prepare.sh FORM NAME MODEL
 # Without arguments it makes .cache/venv-peers, where the peers' libraries are.
-# Needs Python 3.11 with venv (PYTHON, default python3), gcc, and patience: compilers of trees take minutes for a large model.
+# Needs Python 3.11 with venv (PYTHON, default python3), gcc, g++ (CXX), and patience: compilers of trees take minutes for a large model.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -17,8 +17,21 @@ venv() {
 	fi
 }
 
+# onedal compiles what calls oneDAL, unless it is there. oneDAL's libraries do not name those that they need themselves.
+onedal() {
+	local lib=$root/.cache/venv-peers/lib include=$root/.cache/venv-peers/include source=$root/bench/peers/onedal/onedal.cc
+	local made
+	made=$(cat "$source" "$0" "$root/bench/peers/requirements.txt" | sha256sum)
+	[ ! -e "$lib/libpicket_onedal.so" ] || [ "$(cat "$lib/libpicket_onedal.made")" != "$made" ] || return 0
+	"${CXX:-g++}" -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -isystem "$include/dal" -isystem "$include" -o "$lib/libpicket_onedal.so.new" "$source" \
+		-Wl,--no-as-needed "$lib"/libonedal_core.so.4 "$lib"/libonedal_thread.so.4 "$lib"/libtbb.so.12 "$lib"/libtbbmalloc.so.2 -Wl,-rpath,'$ORIGIN'
+	mv "$lib/libpicket_onedal.so.new" "$lib/libpicket_onedal.so"
+	echo "$made" >"$lib/libpicket_onedal.made"
+}
+
 if [ $# = 0 ]; then
 	venv peers "$root/bench/peers/requirements.txt"
+	onedal
 	exit
 fi
 

@@ -40,7 +40,7 @@ class OneDAL:
         daal4py.daalinit(c["threads"])
         self.model = daal4py.mb.convert_model(booster)
         self.single = c["outputs"] == 1
-        self.note = f"oneDAL {importlib.metadata.version('daal')} through daal4py's predict_proba: a call from Python costs it some 20 us"
+        self.note = f"oneDAL {importlib.metadata.version('daal')} through daal4py's predict_proba"
 
     def call(self, x):
         return self.model.predict_proba(x)

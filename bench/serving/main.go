@@ -14,7 +14,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -262,10 +261,6 @@ func (b *benchmark) startPeers(ctx context.Context) error {
 	model, err := b.spec.Train(ctx)
 	if err != nil {
 		return err
-	}
-	absent := servers.Absent()
-	for _, name := range slices.Sorted(maps.Keys(absent)) {
-		b.leave(name, errors.New(absent[name]))
 	}
 	for _, p := range servers.All() {
 		if b.options.servers != "" && !slices.Contains(strings.Split(b.options.servers, ","), p.Folder) {

@@ -40,13 +40,7 @@ func All() []Kind {
 		{Name: "FastAPI", Folder: "fastapi", packages: []string{"fastapi", "uvicorn", "orjson"}, JSON: true, unix: true},
 		{Name: "LitServe", Folder: "litserve", packages: []string{"litserve"}, JSON: true},
 		{Name: "BentoML", Folder: "bentoml", packages: []string{"bentoml"}, JSON: true},
-	}
-}
-
-// Absent are the servers that are never there, and why.
-func Absent() map[string]string {
-	return map[string]string{
-		"Ray Serve": "its processes watch each other's heartbeats and do not survive being stopped while others are measured",
+		{Name: "Ray Serve", Folder: "rayserve", packages: []string{"ray"}, JSON: true},
 	}
 }
 

@@ -35,6 +35,7 @@ var called = []struct {
 	{"lightgbm", "LightGBM", false, "its C API, one thread a caller"},
 	{"onnxruntime", "ONNX Runtime", false, "its C API, one thread a caller"},
 	{"gtil", "GTIL", false, "Treelite's interpreter, through its C API"},
+	{"onedal", "oneDAL", false, "its C++ interface, in single precision, with what daal4py makes of the model; one thread a caller"},
 }
 
 func libraries() []target.Starter {

@@ -25,19 +25,14 @@ func Starters() []target.Starter {
 	for _, k := range servers.All() {
 		list = append(list, startServer(k))
 	}
-	absent := maps.Clone(neverThere)
-	for name, why := range servers.Absent() {
-		absent[strings.ToLower(strings.ReplaceAll(name, " ", "-"))] = why
-	}
-	for _, name := range slices.Sorted(maps.Keys(absent)) {
-		list = append(list, leaveOut(name, absent[name]))
+	for _, name := range slices.Sorted(maps.Keys(neverThere)) {
+		list = append(list, leaveOut(name, neverThere[name]))
 	}
 	return list
 }
 
 // neverThere are the libraries that are no targets, and why.
 var neverThere = map[string]string{
-	"onedal":      "only Python calls it here, through a pipe that would be measured with it; make bench-forest times it inside its process",
 	"ydf":         "only Python calls it here, through a pipe that would be measured with it; make bench-forest times it inside its process",
 	"hummingbird": "it needs PyTorch, whose wheels for Linux bring CUDA with them: too large for the set-up of a benchmark",
 }
