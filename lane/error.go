@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -54,7 +55,10 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
-	s := e.Code.String() + ": " + e.Sentence
+	s := e.Sentence
+	if code := e.Code.String() + ": "; !strings.HasPrefix(s, code) { // most of the daemon's begin with what went wrong
+		s = code + s
+	}
 	if e.cause != nil {
 		s += ": " + e.cause.Error()
 	}

@@ -74,7 +74,7 @@ func (s *session) takeAnswers() error {
 		size := lanewire.HeaderSize + int(h.Payload)
 		if size > lanewire.MaxMessage {
 			s.r.Consume(lanewire.HeaderSize)
-			s.large = large{coming: true, header: h}
+			s.beginLarge(&h)
 			continue
 		}
 		if len(b) < size {
@@ -87,30 +87,151 @@ func (s *session) takeAnswers() error {
 	}
 }
 
-// large is a frame that is larger than a message, while it comes.
+// large is a frame that is larger than a message, while it comes. An answer of the size
+// that was asked for goes straight to the caller's outputs, as long as the caller waits
+// for it; of one that is for nobody nothing is kept.
 type large struct {
-	coming  bool
-	header  lanewire.Header
-	payload []byte // what has come of it: memory is taken for that, and not for what is said to come
+	session  *session
+	coming   bool
+	header   lanewire.Header
+	left     int    // bytes of the payload that are to come
+	straight bool   // to the outputs of call, while it waits, or nowhere
+	call     *call  // who waited when it began, if anybody did
+	output   int    // where the next byte goes, and
+	at       int    // the place in it
+	spare    []byte // what comes for a caller who has just left is read into
+	payload  []byte // what has come where it does not go straight there: memory is taken for that, and not for what is said to come
+}
+
+// beginLarge remembers the frame that begins.
+func (s *session) beginLarge(h *lanewire.Header) {
+	s.large = large{session: s, coming: true, header: *h, left: int(h.Payload), spare: s.large.spare}
+	if h.Kind != lanewire.KindResult {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, _ := s.waits(h.ID)
+	s.large.call, s.large.straight = c, c == nil || c.explained == nil && c.fits(h)
+}
+
+// waits is the call that waits for the answer of that id, nil if it does not any more. It
+// reports false where there is no such request. s.mu is held.
+func (s *session) waits(id uint64) (c *call, taken bool) {
+	i := uint32(id)
+	if int64(i) >= int64(len(s.calls)) || !s.calls[i].taken || s.calls[i].turn != uint32(id>>32) {
+		return nil, false
+	}
+	return s.calls[i].call, true
+}
+
+// fits tells whether the answer is of as many rows and bytes as were asked for.
+func (c *call) fits(h *lanewire.Header) bool {
+	size := 0
+	for _, out := range c.outputs {
+		size += len(out)
+	}
+	return c.outputs != nil && uint64(h.Rows) == uint64(c.rows) && uint64(h.Payload) == uint64(size)
+}
+
+// room is what is left of the output to which the next byte goes, which is not empty; nil
+// where nobody waits for it. The session's lock is held.
+func (l *large) room() []byte {
+	c, _ := l.session.waits(l.header.ID)
+	if c == nil || c != l.call {
+		return nil
+	}
+	for l.at == len(c.outputs[l.output]) {
+		l.output, l.at = l.output+1, 0
+	}
+	return c.outputs[l.output][l.at:]
+}
+
+// Lend implements lanewire.Destination: until Return, the caller cannot leave.
+func (l *large) Lend() []byte {
+	l.session.mu.Lock()
+	if room := l.room(); len(room) > lanewire.MaxMessage {
+		return room
+	}
+	if l.spare == nil {
+		l.spare = make([]byte, lanewire.MaxMessage+1)
+	}
+	return l.spare
+}
+
+// Return implements lanewire.Destination.
+func (l *large) Return(n int) {
+	l.session.mu.Unlock()
+	l.at += n
+	l.left -= n
+}
+
+// put takes bytes that were read.
+func (l *large) put(b []byte) {
+	l.left -= len(b)
+	if !l.straight {
+		l.payload = append(l.payload, b...)
+		return
+	}
+	l.session.mu.Lock()
+	defer l.session.mu.Unlock()
+	for len(b) > 0 {
+		room := l.room()
+		if room == nil {
+			return
+		}
+		n := copy(room, b)
+		l.at += n
+		b = b[n:]
+	}
+}
+
+// goesStraight tells whether what comes next needs no buffer in between: it is more than
+// a message, or dropped. Messages need not end where outputs do.
+func (l *large) goesStraight() bool {
+	if !l.straight || l.left <= lanewire.MaxMessage {
+		return false
+	}
+	l.session.mu.Lock()
+	defer l.session.mu.Unlock()
+	return len(l.room()) > lanewire.MaxMessage
 }
 
 // takeLarge collects the payload of a large frame and hands it out. After an error
 // it goes on where it was.
 func (s *session) takeLarge() error {
-	for l := &s.large; ; {
+	l := &s.large
+	for {
 		b := s.r.Buffered()
-		some := min(int(l.header.Payload)-len(l.payload), len(b))
-		l.payload = append(l.payload, b[:some]...)
+		some := min(l.left, len(b))
+		l.put(b[:some])
 		s.r.Consume(some)
-		if len(l.payload) == int(l.header.Payload) {
-			whole := *l
-			*l = large{}
-			return s.answer(&whole.header, whole.payload)
+		if l.left == 0 {
+			break
 		}
-		if err := s.r.Fill(); err != nil {
+		var err error
+		if l.goesStraight() {
+			err = s.r.ReadTo(l)
+		} else {
+			err = s.r.Fill()
+		}
+		if err != nil {
 			return err
 		}
 	}
+	l.coming = false
+	if !l.straight {
+		payload := l.payload
+		l.payload = nil
+		return s.answer(&l.header, payload)
+	}
+	if c := s.leave(l.header.ID); c != nil {
+		if c != l.call {
+			c.err = &Error{Code: Internal, Sentence: "the daemon began to answer before it was asked"}
+		}
+		c.done <- struct{}{}
+	}
+	return nil
 }
 
 // mayLeave ends a session that the server wants to end once nothing is

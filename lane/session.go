@@ -250,14 +250,13 @@ func (s *session) enter(c *call) (uint64, error) {
 // leave ends the request of that id, and returns who still waits for it.
 func (s *session) leave(id uint64) *call {
 	s.mu.Lock()
-	i := uint32(id)
-	if int64(i) >= int64(len(s.calls)) || !s.calls[i].taken || s.calls[i].turn != uint32(id>>32) {
+	c, taken := s.waits(id)
+	if !taken {
 		s.mu.Unlock()
 		return nil
 	}
-	at := &s.calls[i]
-	c := at.call
-	at.call, at.taken = nil, false
+	i := uint32(id)
+	s.calls[i].call, s.calls[i].taken = nil, false
 	s.free = append(s.free, i)
 	s.mu.Unlock()
 	<-s.tokens

@@ -145,21 +145,30 @@ func goalTable(results string) (string, error) {
 	return out, nil
 }
 
-// absentTable lists what could not be measured at all, and why.
+// absentTable lists what could not be measured at all, and why: a line for each engine and reason, with the models of which it is true.
 func absentTable(results string) (string, error) {
 	r, _, err := loadForest(results)
 	if err != nil {
 		return "", err
 	}
-	out := head("engine", "model", "why it was not measured")
-	var seen []string
+	type cause struct{ engine, why string }
+	var causes []cause
+	models := make(map[cause][]string)
 	for _, l := range r.LeftOut {
-		line := row(l.Engine, l.Model, l.Why)
-		if l.Rows > 0 || l.Cores == 2 || slices.Contains(seen, line) {
+		if l.Rows > 0 || l.Cores == 2 {
 			continue
 		}
-		seen = append(seen, line)
-		out += line
+		c := cause{l.Engine, l.Why}
+		if models[c] == nil {
+			causes = append(causes, c)
+		}
+		if !slices.Contains(models[c], l.Model) {
+			models[c] = append(models[c], l.Model)
+		}
+	}
+	out := head("engine", "models", "why they were not measured")
+	for _, c := range causes {
+		out += row(c.engine, strings.Join(models[c], ", "), c.why)
 	}
 	return out, nil
 }

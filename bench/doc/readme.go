@@ -63,8 +63,14 @@ func readmeTable(kept string) (string, error) {
 		out.WriteString(":\n\n")
 		table(&out, r, m.Name)
 	}
+	if strings.Contains(out.String(), doubtful) {
+		out.WriteString("\n†: does not count, because too many repetitions were not steady or too short; `bench/readme.json` says how many.\n")
+	}
 	return out.String(), nil
 }
+
+// doubtful marks a figure whose run was found not valid.
+const doubtful = " †"
 
 // shown are the scenarios that the README has: those of MLPerf Inference.
 var shown = []string{"SingleStream", "MultiStream", "Server", "Offline"}
@@ -101,7 +107,7 @@ func table(out *strings.Builder, r *report.Result, model string) {
 				m := runs[at].Summary.Metric
 				cell = report.Quantity(m.Value.Value, m.Unit)
 				if !runs[at].Verdict.Valid {
-					cell += " (not to be used)"
+					cell += doubtful
 				}
 			}
 			line = append(line, cell)

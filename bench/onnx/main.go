@@ -5,9 +5,12 @@
 //
 // A call is everything from rows in memory to answers in memory. The C API is called from C as its examples do: a tensor is laid over
 // the rows, Run makes the output, and only the library's own calls are timed. The backend is called from Go, as the engine does: rows
-// are copied into a Buffer that comes back from call to call, which is in its time, and answers are written into another. Over the lane, a client in this process asks a server in this process over a socket, or in a ring, and waits
-// for the answer: what two processes on the same cores would do. All have one thread and take turns, and so does the least that a socket of that kind allows:
-// the bytes of a request, sent to one that reads them into the same memory each time and answers with as many as an answer has.
+// are copied into a Buffer that comes back from call to call, which is in its time, and answers are written into another. Over the lane, a client in this process
+// asks picketd over a socket, or in a ring, and waits for the answer. All have one thread and take turns.
+//
+// Whoever asks another process cannot have the C API's time, whatever that process does. So the least that it takes is measured in the same turns: the C API in a
+// process of its own, asked from C over a socket of the lane's kind, whose bytes it reads into the same memory each time, and through memory that both have mapped,
+// where nothing is copied on its side; and the socket without the network, which answers at once.
 //
 // With -cuda all run on the first GPU. The C API is given ordinary memory there, as its examples do, and, a second time, rows that lie in pinned
 // memory already; so is the backend, in the memory that it asks for, which servers read requests into.
@@ -20,7 +23,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,11 +36,10 @@ import (
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/cuda/devices"
 	"github.com/picket-ml/picket/internal/hw"
-	lanes "github.com/picket-ml/picket/internal/server/lane"
-	"github.com/picket-ml/picket/internal/server/local"
 	"github.com/picket-ml/picket/lane"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -49,20 +50,38 @@ const (
 	mostBackend, mostLane = 1.05, 1.05
 )
 
-// What runs on a GPU from rows in pinned memory.
-const pinnedAPI, pinnedBackend = "C API, pinned", "onnx, pinned"
+// The ways to run a network that are measured.
+const (
+	inC           = "C API"
+	backend       = "onnx"
+	overLane      = "lane"
+	inRing        = "ring"
+	behindSocket  = "C API behind a socket"
+	behindMemory  = "C API behind shared memory"
+	emptySocket   = "empty socket"
+	pinnedAPI     = "C API, pinned" // on a GPU, from rows in pinned memory
+	pinnedBackend = "onnx, pinned"
+)
 
 // setting is where the networks run.
 type setting struct {
 	library  string
 	peer     native.Kind
 	provider string
-	rows     []int // of a call
+	rows     []int  // of a call
+	picketd  string // the daemon's program; empty on a GPU, where the lane is not measured
 	host     *hw.Host
 	gpus     *devices.Set
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == serveRemote {
+		if err := serve(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	library := flag.String("library", models.ONNXRuntime(), "the libonnxruntime.so to measure")
 	rows := flag.String("rows", "", "the rows of a call, such as 16,64; by default 1,16,64, and 1,16,256 on a GPU")
 	onGPU := flag.Bool("cuda", false, "run on the first GPU; -library is to be a build with CUDA, as in the wheel onnxruntime-gpu")
@@ -91,15 +110,17 @@ func run(ctx context.Context, s setting) error {
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
+	if s.provider == "cpu" {
+		if s.picketd, err = versus.BuildDaemon(ctx, dir); err != nil {
+			return err
+		}
+	}
 	out := report.New()
 	var results []report.Kernel
 	for i, n := range []*network{tabular(), vision(), mean()} {
 		folder := filepath.Join(dir, strconv.Itoa(i))
-		if err := os.Mkdir(folder, 0o700); err != nil {
-			return fmt.Errorf("making a folder: %w", err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, "model.onnx"), n.file(), 0o600); err != nil {
-			return fmt.Errorf("writing a model: %w", err)
+		if err := n.write(folder); err != nil {
+			return err
 		}
 		measured, err := measure(ctx, s, folder, n, out)
 		if err != nil {
@@ -120,48 +141,6 @@ func (folders) Open(_ context.Context, dir string) (*engine.Artifact, error) {
 		return nil, fmt.Errorf("opening the artifact: %w", err)
 	}
 	return engine.NewArtifact(dir, root)
-}
-
-// serve has a server of the lane answer for the model, and gives views of it of two clients, of which one has a ring.
-func serve(ctx context.Context, s setting, folder, socket string) (onSocket, inRing *lane.Model, stop func() error, err error) {
-	backend := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
-	e, err := engine.New(engine.Options{Host: s.host, Backends: []engine.Backend{backend}, Source: folders{}})
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, backend.Close())
-	}
-	stop = func() error { return errors.Join(e.Close(ctx), backend.Close()) }
-	if _, err := e.Load(ctx, "network", folder, engine.ModelOptions{Threads: 1, Provider: s.provider}); err != nil {
-		return nil, nil, stop, err
-	}
-	server, err := lanes.New(lanes.Options{Engine: e, MaxRings: 1})
-	if err != nil {
-		return nil, nil, stop, err
-	}
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
-	if err != nil {
-		return nil, nil, stop, fmt.Errorf("listening: %w", err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l, local.Access{}) }()
-	end := stop
-	stop = func() error { return errors.Join(server.Shutdown(ctx), <-served, end()) }
-	dial := func(o lane.Options) (*lane.Model, error) {
-		client, err := lane.Dial(ctx, socket, o)
-		if err != nil {
-			return nil, err
-		}
-		before := stop
-		stop = func() error { return errors.Join(client.Close(), before()) }
-		if client.HasRing() != o.Ring {
-			return nil, errors.New("the server has no ring to give")
-		}
-		return client.Model(ctx, "network")
-	}
-	if onSocket, err = dial(lane.Options{}); err != nil {
-		return nil, nil, stop, err
-	}
-	inRing, err = dial(lane.Options{Ring: true})
-	return onSocket, inRing, stop, err
 }
 
 // open makes an instance of the network with the backend, and a tensor for its input where it wants it.
@@ -243,73 +222,46 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 	for i := range values {
 		values[i] = float32(random.NormFloat64())
 	}
-	var answers [4]tensor.Tensor
+	var answers [7]tensor.Tensor
 	for i := range answers {
 		if answers[i], err = tensor.New("output", tensor.FP32, tensor.MustShape(testRows, n.outputs)); err != nil {
 			return m, err
 		}
 		release(answers[i])
 	}
-	peer, err := native.OpenPeer(s.peer, native.Task{
-		Library: s.library, Model: filepath.Join(folder, "model.onnx"), Features: rows.Size() / 4 / testRows, Outputs: int(n.outputs), Threads: 1,
-	})
+	task := native.Task{Library: s.library, Model: modelIn(folder), Features: rows.Size() / 4 / testRows, Outputs: int(n.outputs), Threads: 1}
+	peer, err := native.OpenPeer(s.peer, task)
 	if err != nil {
 		return m, fmt.Errorf("%w (make fixtures fetches the library for the processor)", err)
 	}
 	m.stops = append(m.stops, peer.Close)
-	backend := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
-	m.stops = append(m.stops, backend.Close)
-	instance, own, closeInstance, err := open(ctx, s, backend, folder, shape)
+	ours := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
+	m.stops = append(m.stops, ours.Close)
+	instance, own, closeInstance, err := open(ctx, s, ours, filepath.Dir(task.Model), shape)
 	if err != nil {
 		return m, err
 	}
 	m.stops = append(m.stops, closeInstance)
-	onSocket, inRing, stop, err := serve(ctx, s, folder, filepath.Join(folder, "lane.sock"))
-	if stop != nil {
-		m.stops = append(m.stops, stop)
-	}
-	if err != nil {
-		return m, err
-	}
-	empty, err := newEmpty(filepath.Join(folder, "empty.sock"), rows.Size())
-	if err != nil {
-		return m, err
-	}
-	m.stops = append(m.stops, empty.close)
-	note := func(err error) {
-		if err != nil {
-			m.failed = err
-		}
-	}
+	note := m.note
 	in, given := make([]tensor.Tensor, 1), make([]tensor.Tensor, 1)
-	over := func(name string, model *lane.Model, answers tensor.Tensor) interleave.Subject {
-		sent, received := make([][]byte, 1), make([][]byte, 1)
-		return interleave.Subject{Name: name, Run: func(from, count int) time.Duration {
-			sent[0], received[0] = rows.Rows(from, from+count).Bytes(), answers.Rows(from, from+count).Bytes()
-			note(model.PredictInto(ctx, count, sent, received))
-			return 0
-		}}
-	}
 	m.subjects = []interleave.Subject{
-		{Name: "C API", Run: func(from, count int) time.Duration {
+		{Name: inC, Run: func(from, count int) time.Duration {
 			took, err := peer.Run(rows.Rows(from, from+count), tensor.Tensor{}, answers[0].Rows(from, from+count))
 			note(err)
 			return took
 		}},
-		{Name: "onnx", Run: func(from, count int) time.Duration {
+		{Name: backend, Run: func(from, count int) time.Duration {
 			in[0], given[0] = own.Rows(0, count), answers[1].Rows(0, count)
 			copy(in[0].Bytes(), rows.Rows(from, from+count).Bytes())
 			note(instance.Run(in, given, count))
 			return 0
 		}},
-		over("lane", onSocket, answers[2]),
-		over("ring", inRing, answers[3]),
-		{Name: "empty socket", Run: func(from, count int) time.Duration {
-			note(empty.ask(rows.Rows(from, from+count).Bytes(), 4*count*int(n.outputs)))
-			return 0
-		}},
 	}
-	if s.provider != "cpu" {
+	if s.provider == "cpu" {
+		if err := m.startApart(ctx, s, folder, task, rows, answers[2:]); err != nil {
+			return m, err
+		}
+	} else {
 		// The rows are there before the clock starts.
 		there := func(from, count int) tensor.Tensor {
 			t := own.Rows(0, count)
@@ -317,11 +269,11 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 			return t
 		}
 		m.subjects = append(m.subjects, interleave.Subject{Name: pinnedAPI, Run: func(from, count int) time.Duration {
-			took, err := peer.Run(there(from, count), tensor.Tensor{}, answers[0].Rows(from, from+count))
+			took, err := peer.Run(there(from, count), tensor.Tensor{}, answers[2].Rows(from, from+count))
 			note(err)
 			return took
 		}}, interleave.Subject{Name: pinnedBackend, Run: func(from, count int) time.Duration {
-			in[0], given[0] = there(from, count), answers[1].Rows(0, count)
+			in[0], given[0] = there(from, count), answers[3].Rows(0, count)
 			start := time.Now()
 			note(instance.Run(in, given, count))
 			return time.Since(start)
@@ -333,12 +285,61 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 	if m.failed != nil {
 		return m, m.failed
 	}
-	for i, a := range answers[1:] {
-		if err := same(a, answers[0], s.provider == "cpu"); err != nil {
-			return m, fmt.Errorf("the answers of %s differ from those of the C API: %w", m.subjects[i+1].Name, err)
+	for i, subject := range m.subjects[1:] {
+		if subject.Name == emptySocket {
+			continue
+		}
+		if err := same(answers[i+1], answers[0], s.provider == "cpu"); err != nil {
+			return m, fmt.Errorf("the answers of %s differ from those of the C API: %w", subject.Name, err)
 		}
 	}
 	return m, nil
+}
+
+// startApart adds the subjects that run the network in another process, and leaves their answers one after the other.
+func (m *measured) startApart(ctx context.Context, s setting, folder string, task native.Task, rows tensor.Tensor, answers []tensor.Tensor) error {
+	onSocket, ring, stop, err := daemon(ctx, s, folder)
+	if stop != nil {
+		m.stops = append(m.stops, stop)
+	}
+	if err != nil {
+		return err
+	}
+	api, stop, err := remote(ctx, folder, task)
+	if err != nil {
+		return err
+	}
+	m.stops = append(m.stops, stop)
+	over := func(name string, model *lane.Model, answers tensor.Tensor) interleave.Subject {
+		sent, received := make([][]byte, 1), make([][]byte, 1)
+		return interleave.Subject{Name: name, Run: func(from, count int) time.Duration {
+			sent[0], received[0] = rows.Rows(from, from+count).Bytes(), answers.Rows(from, from+count).Bytes()
+			m.note(model.PredictInto(ctx, count, sent, received))
+			return 0
+		}}
+	}
+	behind := func(name string, way native.Way, run bool, answers tensor.Tensor) interleave.Subject {
+		return interleave.Subject{Name: name, Run: func(from, count int) time.Duration {
+			took, err := api.Ask(way, rows.Rows(from, from+count), run, answers.Rows(from, from+count))
+			m.note(err)
+			return took
+		}}
+	}
+	m.subjects = append(m.subjects,
+		over(overLane, onSocket, answers[0]),
+		over(inRing, ring, answers[1]),
+		behind(behindSocket, native.OverSocket, true, answers[2]),
+		behind(behindMemory, native.ThroughMemory, true, answers[3]),
+		behind(emptySocket, native.OverSocket, false, answers[4]),
+	)
+	return nil
+}
+
+// note keeps an error of a call.
+func (m *measured) note(err error) {
+	if err != nil {
+		m.failed = err
+	}
 }
 
 // same compares answers: bit for bit, or within what the choice of an algorithm for a GPU changes.
@@ -365,43 +366,62 @@ func measure(ctx context.Context, s setting, folder string, n *network, out *rep
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop()) }()
-	where := ""
-	if s.provider != "cpu" {
-		where = "on a GPU, "
-	}
 	for _, count := range s.rows {
 		plan := interleave.Plan{TestRows: testRows, Rows: count, Rounds: 15, Turn: 40 * time.Millisecond, Calls: 300 + 2000/count, Seed: 1, Budget: 3 * time.Second}
 		for _, c := range interleave.Conditions() {
-			us := make([]float64, len(m.subjects))
+			us := make(map[string]float64, len(m.subjects)) // a row, by subject
 			for i, d := range c.Measure(m.subjects, plan) {
-				us[i] = float64(d.Nanoseconds()) / 1e3 / float64(count)
-				results = append(results, report.Kernel{Model: n.name, Engine: m.subjects[i].Name, Condition: c.Name, Rows: count, Cores: 1, USPerRow: us[i]})
+				name := m.subjects[i].Name
+				us[name] = float64(d.Nanoseconds()) / 1e3 / float64(count)
+				results = append(results, report.Kernel{Model: n.name, Engine: name, Condition: c.Name, Rows: count, Cores: 1, USPerRow: us[name]})
 			}
-			what := fmt.Sprintf("%s%s, %d rows, %s", where, n.name, count, c.Name)
-			peer, backend, onSocket, inRing, empty := us[0], us[1], us[2], us[3], us[4]
-			ratio := fmt.Sprintf("to ONNX Runtime's C API, %s (%.2f us a row)", what, peer)
-			times := func(us float64) float64 { return math.Round(1000*us/peer) / 1000 }
-			switch {
-			case n.idle: // there the backend's copy of the rows is all
-			case s.provider == "cpu":
-				out.Promise("onnx "+ratio, times(backend), "ratio", mostBackend)
-			default:
-				out.Promise("onnx, both from pinned memory, "+ratio, math.Round(1000*us[6]/us[5])/1000, "ratio", mostBackend)
-				out.Tell("onnx, from pinned memory against ordinary memory, "+ratio, times(us[6]), "ratio")
-				out.Tell("onnx, copying from ordinary memory to pinned, "+ratio, times(backend), "ratio")
-			}
-			if len(n.input) > 1 && count > 1 && !n.idle && s.provider == "cpu" {
-				out.Promise("over the lane's socket "+ratio, times(onSocket), "ratio", mostLane)
-				out.Promise("in the lane's ring "+ratio, times(inRing), "ratio", mostLane)
-				out.Tell("the C API itself and an empty call over a socket "+ratio, times(peer+empty), "ratio")
-			}
-			for _, way := range []struct {
-				name string
-				us   float64
-			}{{"what the lane's socket adds to a call", onSocket - backend}, {"what the lane's ring adds to a call", inRing - backend}, {"an empty call over a socket", empty}} {
-				out.Tell(way.name+", "+what, float64(count)*way.us, "us")
+			where := fmt.Sprintf("%s, %d rows, %s", n.name, count, c.Name)
+			if s.provider == "cpu" {
+				tell(out, n, where, count, us)
+			} else if !n.idle { // whose copy of the rows is all
+				tellGPU(out, where, us)
 			}
 		}
 	}
 	return results, m.failed
+}
+
+// times is a ratio as it is told.
+func times(us, of float64) float64 { return math.Round(1000*us/of) / 1000 }
+
+// tell tells what a condition comes to, in microseconds a row, of a network on the processor.
+func tell(out *report.Report, n *network, where string, count int, us map[string]float64) {
+	ratio := fmt.Sprintf("to ONNX Runtime's C API, %s (%.2f us a row)", where, us[inC])
+	if !n.idle {
+		out.Promise("onnx "+ratio, times(us[backend], us[inC]), "ratio", mostBackend)
+	}
+	if !n.idle && n.large() && count > 1 {
+		out.Promise("over the lane's socket "+ratio, times(us[overLane], us[inC]), "ratio", mostLane)
+		out.Promise("in the lane's ring "+ratio, times(us[inRing], us[inC]), "ratio", mostLane)
+		for _, floor := range []string{behindSocket, behindMemory} {
+			out.Tell(floor+" "+ratio, times(us[floor], us[inC]), "ratio")
+		}
+		out.Tell("over the lane's socket to the C API behind a socket, "+where, times(us[overLane], us[behindSocket]), "ratio")
+		out.Tell("in the lane's ring to the C API behind shared memory, "+where, times(us[inRing], us[behindMemory]), "ratio")
+	}
+	for _, way := range []struct {
+		name string
+		us   float64
+	}{
+		{"what the lane's socket adds to a call", us[overLane] - us[backend]},
+		{"what the lane's ring adds to a call", us[inRing] - us[backend]},
+		{"what a socket adds to the C API", us[behindSocket] - us[inC]},
+		{"what shared memory adds to the C API", us[behindMemory] - us[inC]},
+		{"an empty call over a socket", us[emptySocket]},
+	} {
+		out.Tell(way.name+", "+where, float64(count)*way.us, "us")
+	}
+}
+
+// tellGPU tells the same of a network on a GPU.
+func tellGPU(out *report.Report, where string, us map[string]float64) {
+	ratio := fmt.Sprintf("to ONNX Runtime's C API, on a GPU, %s (%.2f us a row)", where, us[inC])
+	out.Promise("onnx, both from pinned memory, "+ratio, times(us[pinnedBackend], us[pinnedAPI]), "ratio", mostBackend)
+	out.Tell("onnx, from pinned memory against ordinary memory, "+ratio, times(us[pinnedBackend], us[inC]), "ratio")
+	out.Tell("onnx, copying from ordinary memory to pinned, "+ratio, times(us[backend], us[inC]), "ratio")
 }

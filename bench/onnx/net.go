@@ -3,8 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/picket-ml/picket/internal/testkit/onnxfile"
@@ -66,6 +69,24 @@ func (n *network) file() []byte {
 	graph := n.graph.Text(2, "network").Part(11, onnxfile.Info("input", onnxfile.Float, append([]int64{-1}, n.input...)...)).Part(12, onnxfile.Info(n.last, onnxfile.Float, -1, n.outputs))
 	return onnxfile.Message(nil).Number(1, 8).Text(2, "picket").Part(7, graph).Part(8, onnxfile.Message(nil).Text(1, "").Number(2, 17))
 }
+
+// large tells whether a row is a picture rather than some numbers.
+func (n *network) large() bool { return len(n.input) > 1 }
+
+// write makes the folder, with the network in a folder of its own.
+func (n *network) write(folder string) error {
+	path := modelIn(folder)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	if err := os.WriteFile(path, n.file(), 0o600); err != nil {
+		return fmt.Errorf("writing a model: %w", err)
+	}
+	return nil
+}
+
+// modelIn is where write puts it.
+func modelIn(folder string) string { return filepath.Join(folder, "model", "model.onnx") }
 
 // tabular is a network for rows of 30 numbers: microseconds a row.
 func tabular() *network {

@@ -13,6 +13,11 @@
 // less time for a row than reading it does, and then the socket is what is
 // overloaded, which makes its clients wait to write and refuses nobody.
 //
+// With -against another picketd, built before a change or after it, takes turns with the first, and -rounds repeats that: what differs from one run to
+// the next then meets both. How much of the processors' time a request takes is steadier than what is answered.
+//
+// An empty server is asked for the same after each, and refuses everything: what a message takes there is the floor.
+//
 // The generator shares the cores with the servers unless -cores keeps them apart. Who had them is told: beside what is
 // promised, never in its place, what was answered is compared with what the server could have done with what was left to it.
 package main
@@ -25,6 +30,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,8 +70,11 @@ type settings struct {
 	cores    string
 	only     string
 	picketd  string
+	against  string
+	rounds   int
 	artifact string
 	serve    string
+	refuse   string
 }
 
 func main() {
@@ -78,8 +87,11 @@ func main() {
 	flag.StringVar(&s.cores, "cores", "", "run the servers on these CPUs, by taskset")
 	flag.StringVar(&s.only, "only", "", "only this server: fixed or picketd")
 	flag.StringVar(&s.picketd, "picketd", "", "a picketd that was built already")
+	flag.StringVar(&s.against, "against", "", "another picketd, to take turns with the first")
+	flag.IntVar(&s.rounds, "rounds", 1, "how often each overload is repeated")
 	flag.StringVar(&s.artifact, "artifact", "", "the artifact of a model of 30 features that was compiled already")
 	flag.StringVar(&s.serve, "serve", "", "be the first server, on this socket")
+	flag.StringVar(&s.refuse, "refuse", "", "be the empty server, on this socket")
 	program.Main("bench-overload", func(ctx context.Context) error {
 		if *long {
 			s.seconds = 600
@@ -92,6 +104,9 @@ func (s *settings) main(ctx context.Context) (err error) {
 	if s.serve != "" {
 		return fixedcost.Serve(ctx, s.serve, fixed, map[string]engine.ModelOptions{fixedName: {MaxBatchRows: fixedRows}})
 	}
+	if s.refuse != "" {
+		return serveFloor(ctx, s.refuse)
+	}
 	dir, err := os.MkdirTemp("", "picket-bench-*")
 	if err != nil {
 		return fmt.Errorf("making a folder for sockets: %w", err)
@@ -99,16 +114,16 @@ func (s *settings) main(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := report.New()
 	var results []overload
-	for _, server := range []struct {
-		name  string
-		serve func(context.Context, string) (*subject, error)
-	}{{"fixed", s.fixedCost}, {"picketd", s.realModel}} {
-		if s.only != "" && s.only != server.name {
+	for _, kind := range []struct {
+		name   string
+		serves []serve
+	}{{"fixed", []serve{s.fixedCost}}, {"picketd", s.realModels()}} {
+		if s.only != "" && s.only != kind.name {
 			continue
 		}
-		measured, err := s.one(ctx, filepath.Join(dir, server.name), server.serve, out)
+		measured, err := s.one(ctx, filepath.Join(dir, kind.name), kind.serves, out)
 		if err != nil {
-			return fmt.Errorf("measuring %s: %w", server.name, err)
+			return fmt.Errorf("measuring %s: %w", kind.name, err)
 		}
 		results = append(results, measured...)
 	}
@@ -125,6 +140,9 @@ type subject struct {
 	outstanding    int // of all connections, that keep it busy
 }
 
+// serve starts a server whose sockets are in dir.
+type serve func(ctx context.Context, dir string) (*subject, error)
+
 func (s *settings) fixedCost(ctx context.Context, dir string) (*subject, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -138,7 +156,18 @@ func (s *settings) fixedCost(ctx context.Context, dir string) (*subject, error) 
 	}, err
 }
 
-func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) {
+// realModels serve the same model, each by a picketd of its own.
+func (s *settings) realModels() []serve {
+	first := func(ctx context.Context, dir string) (*subject, error) { return s.realModel(ctx, dir, s.picketd, "") }
+	if s.against == "" {
+		return []serve{first}
+	}
+	return []serve{first, func(ctx context.Context, dir string) (*subject, error) {
+		return s.realModel(ctx, dir, s.against, " (-against)")
+	}}
+}
+
+func (s *settings) realModel(ctx context.Context, dir, picketd, which string) (*subject, error) {
 	m := models.Model{Name: "500x6x30", Dir: s.artifact, Features: 30}
 	var err error
 	if s.artifact == "" {
@@ -146,7 +175,6 @@ func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) 
 			return nil, err
 		}
 	}
-	picketd := s.picketd
 	if picketd == "" {
 		if picketd, err = versus.BuildDaemon(ctx, dir); err != nil {
 			return nil, err
@@ -159,7 +187,7 @@ func (s *settings) realModel(ctx context.Context, dir string) (*subject, error) 
 	}
 	p, err := s.start(ctx, dir, picketd, "--sockets", dir, "--config", configuration)
 	return &subject{
-		name: fmt.Sprintf("%s by treelite, %d rows a request", m.Name, realRows), process: p,
+		name: fmt.Sprintf("%s by treelite, %d rows a request%s", m.Name, realRows, which), process: p,
 		socket: filepath.Join(dir, "lane.sock"), model: "forest", rows: realRows, rowBytes: 4 * m.Features, outstanding: 32,
 	}, err
 }
@@ -192,41 +220,62 @@ type overload struct {
 	// Who had the processors while the server did what it can, and in the overload.
 	InCapacity processors `json:"processors_in_capacity"`
 	InOverload processors `json:"processors_in_overload"`
+	// ServerCPUUS is the processors' time that the server took for each request in the overload, its model included, and LoadCPUUS the
+	// load's. The floors are those of an empty server that refused as many.
+	ServerCPUUS       float64 `json:"server_cpu_us"`
+	LoadCPUUS         float64 `json:"load_cpu_us"`
+	FloorServerCPUUS  float64 `json:"floor_server_cpu_us"`
+	FloorLoadCPUUS    float64 `json:"floor_load_cpu_us"`
+	FloorRefusalP99US float64 `json:"floor_refusal_p99_us"`
 }
 
-// one overloads one server with each kind of arrivals.
-func (s *settings) one(ctx context.Context, dir string, serve func(context.Context, string) (*subject, error), out *report.Report) ([]overload, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making a folder for sockets: %w", err)
-	}
-	server, err := serve(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer server.process.Stop()
+// one overloads servers of one kind, in turns, with each kind of arrivals.
+func (s *settings) one(ctx context.Context, dir string, serves []serve, out *report.Report) (results []overload, err error) {
 	random := rand.New(rand.NewPCG(1, 2))
-	conns := make([]*load.Pipeline, s.clients)
-	for i := range conns {
-		if conns[i], err = load.ConnectPipeline(server.socket, server.model, server.rows, server.rowBytes, random); err != nil {
-			return nil, err
+	servers, conns := make([]*subject, len(serves)), make([][]*load.Pipeline, len(serves))
+	for i, serve := range serves {
+		own := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.MkdirAll(own, 0o700); err != nil {
+			return nil, fmt.Errorf("making a folder for sockets: %w", err)
 		}
-		defer conns[i].Close()
-	}
-	var results []overload
-	for _, kind := range []struct {
-		name  string
-		times func(*rand.Rand, float64, time.Duration) load.Arrivals
-	}{{"Poisson", load.Poisson}, {"bursts", load.Bursts}} {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		o, err := s.overload(server, conns, random, kind.times)
+		server, err := serve(ctx, own)
 		if err != nil {
 			return nil, err
 		}
-		o.Arrivals = kind.name
-		o.tell(out)
-		results = append(results, o)
+		defer server.process.Stop()
+		servers[i] = server
+		for range s.clients {
+			conn, err := load.ConnectPipeline(server.socket, server.model, server.rows, server.rowBytes, random)
+			if err != nil {
+				return nil, err
+			}
+			defer conn.Close()
+			conns[i] = append(conns[i], conn)
+		}
+	}
+	empty, err := s.startFloor(ctx, dir, servers[0], random)
+	if err != nil {
+		return nil, err
+	}
+	defer empty.stop()
+	for range s.rounds {
+		for _, kind := range []struct {
+			name  string
+			times func(*rand.Rand, float64, time.Duration) load.Arrivals
+		}{{"Poisson", load.Poisson}, {"bursts", load.Bursts}} {
+			for i, server := range servers {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
+				o, err := s.overload(server, conns[i], empty, random, kind.times)
+				if err != nil {
+					return nil, err
+				}
+				o.Arrivals = kind.name
+				o.tell(out)
+				results = append(results, o)
+			}
+		}
 	}
 	return results, nil
 }
@@ -240,7 +289,7 @@ const (
 
 // overload finds out what the server can do, and then asks for less, for more, and for
 // less again without a pause.
-func (s *settings) overload(server *subject, conns []*load.Pipeline, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) load.Arrivals) (o overload, err error) {
+func (s *settings) overload(server *subject, conns []*load.Pipeline, empty *floor, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) load.Arrivals) (o overload, err error) {
 	o.Server, o.Seconds = server.name, float64(s.seconds)
 	from, err := look(server.process)
 	if err != nil {
@@ -276,6 +325,11 @@ func (s *settings) overload(server *subject, conns []*load.Pipeline, random *ran
 		return o, err
 	}
 	o.count(requests, begin, end, s.deadline)
+	least, err := empty.measure(due, begin, end, s.deadline)
+	if err != nil {
+		return o, err
+	}
+	o.FloorServerCPUUS, o.FloorLoadCPUUS, o.FloorRefusalP99US = least.ServerCPUUS, least.LoadCPUUS, least.RefusalP99US
 	return o, nil
 }
 
@@ -308,6 +362,8 @@ func (o *overload) count(all [][]load.Request, begin, end, deadline time.Duratio
 	}
 	o.RefusalP99US, o.AcceptedP99US, o.SendP99US = p99(refusals), p99(accepted), p99(lateness)
 	o.RecoveryUS = us(recovery(all, begin, end))
+	each := 1e6 * o.Seconds / float64(max(1, o.Offered))
+	o.ServerCPUUS, o.LoadCPUUS = each*o.InOverload.Server, each*o.InOverload.Load
 }
 
 // window is how much of a load is looked at at a time to see whether it is normal.
@@ -368,6 +424,11 @@ func (o *overload) tell(out *report.Report) {
 	out.Reach(name("on time to accepted"), float64(o.OnTime)/float64(max(1, o.OnTime+o.Late)), leastOnTime)
 	out.Promise(name("memory to that before"), float64(o.RSSMost)/float64(max(1, o.RSSBefore)), "ratio", mostMemory)
 	out.Promise(name("until all is normal again"), o.RecoveryUS, "us", mostRecovery)
+	out.Tell(name("the server's time for a request"), o.ServerCPUUS, "us")
+	out.Tell(name("an empty server's"), o.FloorServerCPUUS, "us")
+	out.Tell(name("the load's time for a request"), o.LoadCPUUS, "us")
+	out.Tell(name("the load's with an empty server"), o.FloorLoadCPUUS, "us")
+	out.Tell(name("refusals of an empty server, 99 in 100"), o.FloorRefusalP99US, "us")
 	out.Tell(name("how late the generator was, 99 in 100"), o.SendP99US, "us")
 }
 

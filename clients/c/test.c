@@ -22,6 +22,24 @@ static int same(struct picket_lane *lane, struct picket_lane_model *model, const
 	return ok;
 }
 
+/* many asks for the rows again and again, so that the answer is of several messages. */
+static int many(struct picket_lane *lane, struct picket_lane_model *model, const float *x, const float *want, int features, uint32_t rows)
+{
+	uint32_t times = 3 * PICKET_LANE_MESSAGE_ / (rows * sizeof(float)) + 1;
+	size_t row = (size_t)features * sizeof(float), n = (size_t)times * rows;
+	char *xs = malloc(n * row);
+	float *wants = malloc(n * sizeof(float));
+	int ok = xs && wants;
+	for (uint32_t i = 0; ok && i < times; i++) {
+		memcpy(xs + i * rows * row, x, rows * row);
+		memcpy(wants + i * (size_t)rows, want, rows * sizeof(float));
+	}
+	ok = ok && same(lane, model, (const float *)xs, wants, (uint32_t)n);
+	free(xs);
+	free(wants);
+	return ok;
+}
+
 static int test(struct picket_lane *lane, const char *name, const float *x, const float *want, int features, uint32_t rows, int ring)
 {
 	static struct picket_lane_model model, other;
@@ -43,6 +61,7 @@ static int test(struct picket_lane *lane, const char *name, const float *x, cons
 	for (uint32_t i = 0; i < rows; i++)
 		CHECK("one row", same(lane, &model, x + i * (size_t)features, want + i, 1));
 	CHECK("all rows, larger than a message", same(lane, &model, x, want, rows));
+	CHECK("many rows, whose answer is larger than a message, too", many(lane, &model, x, want, features, rows));
 	picket_lane_inference(lane, inference);
 	CHECK("a prediction has a name", strlen(inference) > 33 && inference[32] == '-');
 	puts(inference); /* which clients/test.sh looks for among what was captured */
@@ -76,7 +95,7 @@ static int test_corrupt(struct picket_lane *lane, const char *name, const float 
 		uint32_t *word = i == 0 ? picket_lane_word_(lane, 0, PICKET_LANE_READ_) : picket_lane_word_(lane, 1, PICKET_LANE_WRITTEN_);
 		__atomic_store_n(word, 1u << 31, __ATOMIC_SEQ_CST);
 		/* The daemon stores the second one again when it answers: it must not be asked. */
-		int failed = i == 0 ? picket_lane_predict(lane, &model, 1, in, out, 5000) : picket_lane_take_(lane, picket_lane_end_(5000));
+		int failed = i == 0 ? picket_lane_predict(lane, &model, 1, in, out, 5000) : picket_lane_fill_(lane, picket_lane_end_(5000));
 		CHECK("a position that cannot be is an error", failed == PICKET_LANE_INTERNAL);
 		CHECK("and the end of the ring", !picket_lane_has_ring(lane));
 		CHECK("then it goes on", picket_lane_predict(lane, &model, 1, in, out, 5000) == PICKET_LANE_OK);

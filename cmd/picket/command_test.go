@@ -22,8 +22,16 @@ func TestUsageErrors(t *testing.T) {
 		"unknown command":      {[]string{"lod"}, []string{`"lod"`, "did you mean load", "see picket --help"}},
 		"command of tomorrow":  {[]string{"forecast", "rows.csv"}, []string{`"forecast"`, "see picket --help"}},
 		"unknown flag":         {[]string{"list", "--nothing"}, []string{"--nothing", "see picket list --help"}},
-		"missing argument":     {[]string{"load", "fraud"}, []string{"see picket load --help"}},
-		"too many arguments":   {[]string{"info", "x"}, []string{"see picket info --help"}},
+		"missing argument":     {[]string{"load", "fraud"}, []string{"PATH is missing; see picket load --help"}},
+		"missing arguments":    {[]string{"score"}, []string{"MODEL and INPUT are missing; see picket score --help"}},
+		"missing alternative":  {[]string{"package", "pull"}, []string{"s3://BUCKET/KEY | NAME | NAME@VERSION is missing"}},
+		"missing list":         {[]string{"bench", "cost"}, []string{"RESULT is missing"}},
+		"too many arguments":   {[]string{"info", "x"}, []string{`"x" is one argument too many; see picket info --help`}},
+		"too many of several":  {[]string{"load", "fraud", "x", "y"}, []string{`"y" is one argument too many`}},
+		"typing mistake below": {[]string{"package", "bild"}, []string{`"bild" for "picket package"`, "did you mean build", "see picket package --help"}},
+		"help about nothing":   {[]string{"help", "lod"}, []string{`"lod"`, "did you mean load"}},
+		"help below nothing":   {[]string{"help", "package", "bild"}, []string{`"bild" for "picket package"`, "did you mean build"}},
+		"no port":              {[]string{"list", "--sockets", "tcp://host"}, []string{"tcp://host names no port"}},
 		"flag without value":   {[]string{"list", "--sockets"}, []string{"--sockets", "see picket list --help"}},
 		"bad duration":         {[]string{"list", "--timeout", "soon"}, []string{"--timeout", "see picket list --help"}},
 		"no time":              {[]string{"list", "--timeout", "0s"}, []string{"--timeout", "see picket list --help"}},
@@ -56,6 +64,12 @@ func TestHelpListsWhatExists(t *testing.T) {
 	}
 	if strings.Contains(help, gpuReportCommand) {
 		t.Errorf("the hidden command is listed")
+	}
+	if version := ok(t, "", "--version"); version != ok(t, "", "version") || !strings.HasPrefix(version, "picket ") {
+		t.Errorf("--version prints %q", version)
+	}
+	if line := ok(t, "", "help", "package"); !strings.Contains(line, "  picket package [command]") || strings.Contains(line, "[flags]\n") {
+		t.Errorf("the usage of a command that has others is:\n%s", line)
 	}
 	if script := ok(t, "", "completion", "bash"); !strings.Contains(script, "__start_picket") {
 		t.Error("no completion for bash")

@@ -46,12 +46,24 @@ type daemon struct {
 	last    *listenedConn // the connection that the last attempt made
 }
 
+// place is the daemon's socket of that name, or its port.
+func (f *daemonFlags) place(name string) (commandline.Place, error) {
+	if f.sockets == "" {
+		return commandline.Place{}, usage("--sockets was given an empty value: name a directory, or leave the flag out")
+	}
+	place, err := commandline.PlaceOf(f.sockets, name)
+	if err != nil {
+		return commandline.Place{}, usage("%w", err)
+	}
+	return place, nil
+}
+
 // dial prepares a connection to the socket of the agent's protocol, which the first call makes.
 func (f *daemonFlags) dial() (*daemon, error) {
 	if f.timeout <= 0 {
 		return nil, usage("--timeout %v leaves no time for an answer; it must be above 0", f.timeout)
 	}
-	place, err := commandline.PlaceOf(f.sockets, "agent.sock")
+	place, err := f.place("agent.sock")
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +73,7 @@ func (f *daemonFlags) dial() (*daemon, error) {
 // dialControl prepares a connection for loading and unloading: to the socket for that where there is one which this user may write
 // to, else to the agent's, where it may be allowed too.
 func (f *daemonFlags) dialControl() (*daemon, error) {
-	place, err := commandline.PlaceOf(f.sockets, "control.sock")
+	place, err := f.place("control.sock")
 	if err != nil {
 		return nil, err
 	}

@@ -278,7 +278,9 @@ func TestFleetGroupThatIsMeant(t *testing.T) {
 			t.Errorf("%s in the only group that has the model: %s", verb, r.stdout)
 		}
 	}
-	must(t, exitDone, "fleet", "rollout", packages[0], "--group", "shops")
+	if r := must(t, exitDone, "fleet", "rollout", packages[0], "--group", "shops"); r.stderr != "" {
+		t.Errorf("a rollout to a group that has a device says %s", r.stderr)
+	}
 	fails(t, picket(t, "", "fleet", "halt", "sums"), exitFailed, "the groups shops, tills have a model sums")
 	must(t, exitDone, "fleet", "halt", "sums", "--group", "shops")
 
@@ -295,6 +297,10 @@ func TestFleetGroupThatIsMeant(t *testing.T) {
 		}
 	}
 	must(t, exitDone, "fleet", "unpin", "sums", "--device", "till-1")
+
+	if r := must(t, exitDone, "fleet", "rollout", packages[0], "--group", "shosp"); !strings.Contains(r.stderr, "no device is in the group shosp yet") {
+		t.Errorf("a rollout to a group of nobody says %q", r.stderr)
+	}
 }
 
 func fetchPage(url string) (string, error) {

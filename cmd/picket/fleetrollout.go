@@ -108,11 +108,21 @@ too many requests fail or take too long while it is watched, or when it falls si
 		if err := m.Rollout.Check(); err != nil {
 			return usage("%v", err)
 		}
-		err = p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error { return begin(ctx, e, *group, &m, *replace) })
+		devices := 0
+		err = p.Change(ctx, func(ctx context.Context, e *fleet.Edit) error {
+			var err error
+			if devices, err = devicesIn(ctx, e, *group); err != nil {
+				return err
+			}
+			return begin(ctx, e, *group, &m, *replace)
+		})
 		if err != nil {
 			return fmt.Errorf("rolling out %s to group %s: %w", one.String(), *group, err)
 		}
-		return say(c, *asJSON, map[string]any{"rollout": m.Rollout.ID, "group": *group, "model": m.Name, "package": one, "previous": m.Previous, "stages": percent},
+		if devices == 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "picket: no device is in the group %s yet: picket fleet add puts some there, or is its name another?\n", *group)
+		}
+		return say(c, *asJSON, map[string]any{"rollout": m.Rollout.ID, "group": *group, "devices": devices, "model": m.Name, "package": one, "previous": m.Previous, "stages": percent},
 			"began rollout %s\n  group    %s\n  model    %s\n  package  %s\n  before   %s\n  stages   %s percent", m.Rollout.ID, *group, m.Name, one.String(), m.Previous, *stages)
 	})
 	return c
@@ -128,6 +138,20 @@ func parseStages(text string) ([]float64, error) {
 		all = append(all, v)
 	}
 	return all, nil
+}
+
+// devicesIn is how many devices are in a group.
+func devicesIn(ctx context.Context, e *fleet.Edit, group string) (n int, err error) {
+	all, err := e.Reader.Devices(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, of := range all.Devices {
+		if of == group {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // begin puts a rollout into the documents of its group.

@@ -28,35 +28,6 @@ func eachCommand(f func(*cobra.Command)) {
 	each(newRoot(os.Getenv))
 }
 
-// shellWords are the words of a line of the examples, of the program picket alone: without assignments before it, and up to what the
-// shell does with its output.
-func shellWords(line string) []string {
-	line = strings.TrimPrefix(line, "runuser -u picket -- ")
-	_, line, _ = strings.Cut(" "+line, " picket ")
-	var words []string
-	word, in, quote := "", false, rune(0)
-	for _, r := range line + " " {
-		switch {
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word += string(r)
-		case r == '\'' || r == '"':
-			quote, in = r, true
-		case r == ' ':
-			if in {
-				words = append(words, word)
-			}
-			word, in = "", false
-		case (r == '>' || r == '|' || r == '&') && !in:
-			return words
-		default:
-			word, in = word+string(r), true
-		}
-	}
-	return words
-}
-
 // Every command shows how it is used, with lines that it takes.
 func TestExamples(t *testing.T) {
 	names := map[string]bool{}
@@ -76,22 +47,13 @@ func TestExamples(t *testing.T) {
 			if !strings.HasPrefix(line, "  ") {
 				t.Errorf("%s: an example is not indented: %q", c.CommandPath(), line)
 			}
-			if !strings.Contains(line, " picket ") {
-				continue
-			}
-			args := shellWords(strings.TrimSpace(line))
-			which, rest, err := newRoot(os.Getenv).Find(args)
-			if err == nil {
-				err = which.ParseFlags(rest)
-			}
-			if err == nil {
-				err = which.ValidateArgs(which.Flags().Args())
-			}
-			if err != nil {
-				t.Errorf("%s: its example %q is not taken: %v", c.CommandPath(), line, err)
-			}
-			if which.CommandPath() == c.CommandPath() {
-				found++
+			for _, words := range shellCommands(line) {
+				if err := takes(words, true); err != nil {
+					t.Errorf("%s: its example %q is not taken: %v", c.CommandPath(), line, err)
+				}
+				if which, _, err := newRoot(os.Getenv).Find(words[1:]); err == nil && which.CommandPath() == c.CommandPath() {
+					found++
+				}
 			}
 		}
 		if found == 0 {

@@ -48,33 +48,32 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		SilenceUsage:  true,
 	}
 	flags := addDaemonFlags(root, getenv)
-	// Terminals are not wider as a rule.
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
-	root.AddCommand(
-		newInfo(),
-		newLoad(flags),
-		newUnload(flags),
-		newList(flags),
-		newReload(flags),
-		newPredict(flags),
-		newScore(),
-		newTop(flags),
-		newExplain(flags),
-		newCompile(),
-		newPackage(),
-		newPipeline(),
-		newMonitor(),
-		newFleet(getenv),
-		newBench(),
-		newVersion(),
-		newGPUReport(),
-		newSpool(),
-		newTruth(flags),
-		newCapture(),
-		newAudit(),
-		newMan(),
-		newMigrate(flags),
-	)
+	root.Version = version // which makes --version known
+	root.SetVersionTemplate(versionLine())
+	root.SetUsageTemplate(strings.NewReplacer(
+		".FlagUsages ", ".FlagUsagesWrapped 80 ", // terminals are not wider as a rule
+		"Usage:{{if .Runnable}}", "Usage:{{if and .Runnable (not .HasAvailableSubCommands)}}", // what has commands does no more than to list them
+	).Replace(root.UsageTemplate()))
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Models on the daemon:", []*cobra.Command{newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newExplain(flags), newTop(flags), newTruth(flags)}},
+		{"Models and packages, without the daemon:", []*cobra.Command{newCompile(), newPackage(), newPipeline(), newScore(), newMonitor()}},
+		{"What was captured:", []*cobra.Command{newSpool(), newCapture(), newAudit()}},
+		{"Hosts:", []*cobra.Command{newInfo(), newBench(), newFleet(getenv), newMigrate(flags)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, c := range group.commands {
+			c.GroupID = group.title
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(newVersion(), newGPUReport(), newMan())
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = func(_ *cobra.Command, args []string) error { return helpTopic(root, args) }
+	}
 	root.InitDefaultCompletionCmd("completion")
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well
@@ -83,7 +82,79 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 			shell.Example = completionExamples[shell.Name()]
 		}
 	}
+	for _, c := range root.Commands() {
+		argumentsInWords(c)
+	}
 	return root
+}
+
+// helpTopic refuses to explain what there is not, which cobra does on standard output, as if all were well.
+func helpTopic(root *cobra.Command, topic []string) error {
+	found, rest, err := root.Find(topic)
+	switch {
+	case err != nil:
+		return usage("%s", oneLine(err.Error()))
+	case len(rest) > 0:
+		return usage("unknown command %q for %q%s", rest[0], found.CommandPath(), suggestion(found, rest[0]))
+	}
+	return nil
+}
+
+// argumentsInWords has a command, and those below it, name what is missing or too much where cobra would count it.
+func argumentsInWords(c *cobra.Command) {
+	for _, child := range c.Commands() {
+		argumentsInWords(child)
+	}
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		err := check(c, args)
+		var failed *failure
+		if err == nil || errors.As(err, &failed) {
+			return err
+		}
+		if c.HasAvailableSubCommands() {
+			return usage("unknown command %q for %q%s", args[0], c.CommandPath(), suggestion(c, args[0]))
+		}
+		for n := len(args) - 1; n >= 0; n-- {
+			if check(c, args[:n]) == nil {
+				return usage("%q is one argument too many", args[n])
+			}
+		}
+		missing := positional(c.Use)
+		missing = missing[min(len(args), len(missing)):]
+		verb := "is"
+		if len(missing) > 1 {
+			verb = "are"
+		}
+		return usage("%s %s missing", strings.Join(missing, " and "), verb)
+	}
+}
+
+// positional are the arguments without which a command does nothing, as its line of usage names them.
+func positional(use string) (names []string) {
+	words := strings.Fields(use)[1:]
+	if len(words) > 0 && strings.HasPrefix(words[0], "(") {
+		return []string{strings.Trim(strings.Join(words, " "), "()")} // one of several
+	}
+	for _, word := range words {
+		if strings.ContainsAny(word[:1], "-[(") {
+			break
+		}
+		names = append(names, strings.TrimSuffix(word, "..."))
+	}
+	return names
+}
+
+// suggestion says which command of c may have been meant.
+func suggestion(c *cobra.Command, typed string) string {
+	c.SuggestionsMinimumDistance = max(c.SuggestionsMinimumDistance, 2)
+	if near := c.SuggestionsFor(typed); len(near) > 0 {
+		return "; did you mean " + strings.Join(near, " or ")
+	}
+	return ""
 }
 
 // completionExamples are how each shell is told.

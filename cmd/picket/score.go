@@ -87,7 +87,7 @@ OUTPUT.checkpoint and OUTPUT.partial, and the output is the same to the byte;
 		if *asJSON {
 			return writeJSON(c.OutOrStdout(), s)
 		}
-		fmt.Fprintf(c.OutOrStdout(), "scored %d rows into %s in %.1f s: %.0f rows a second by %s (%s)\n",
+		fmt.Fprintf(c.OutOrStdout(), "scored %d rows into %s in %.2f s: %.0f rows a second by %s (%s)\n",
 			s.Rows-s.Resumed, s.Output, s.Seconds, s.RowsPerS, s.Backend, s.Variant)
 		if s.Resumed > 0 {
 			fmt.Fprintf(c.OutOrStdout(), "  %d rows more were there from a run before\n", s.Resumed)

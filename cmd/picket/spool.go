@@ -71,6 +71,11 @@ func (f *spoolFlags) open(args []string, readOnly bool) (*spool.Spool, error) {
 			return nil, fmt.Errorf("reading the identity in %s: %w", f.identity, err)
 		}
 	}
+	if there, err := spool.Exists(o.Dir); err != nil {
+		return nil, err
+	} else if !there {
+		return nil, fmt.Errorf("opening the capture spool: there is none in %s; name its directory, or the daemon's --config", o.Dir)
+	}
 	s, err := spool.Open(o)
 	if errors.Is(err, spool.ErrOwned) {
 		return nil, fmt.Errorf("%w: stop the daemon that uses %s first", err, o.Dir)

@@ -165,6 +165,24 @@ func TestDrainNeedsTheSpool(t *testing.T) {
 	}
 }
 
+// TestNoSpool shows that a folder that is none is neither taken for one nor made one.
+func TestNoSpool(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "picketd.yaml"), "unsigned: true\n")
+	for _, args := range [][]string{{"ls"}, {"cat"}, {"verify"}, {"drain", "--to", filepath.Join(t.TempDir(), "x")}} {
+		if code, out, said := picketSpool(append(args, dir)...); code != exitFailed || out != "" || !strings.Contains(said, "there is none in "+dir) {
+			t.Errorf("%s of a folder: %d %s %s", args[0], code, out, said)
+		}
+		none := filepath.Join(dir, "none")
+		if code, out, said := picketSpool(append(args, none)...); code != exitFailed || out != "" || !strings.Contains(said, none) {
+			t.Errorf("%s of nothing: %d %s %s", args[0], code, out, said)
+		}
+		if _, err := os.Stat(none); err == nil {
+			t.Fatalf("%s has made a spool", args[0])
+		}
+	}
+}
+
 // A spool whose recipients were changed is read as far as the identities go, and what they do not open is named.
 func TestSpoolOfTwoKeys(t *testing.T) {
 	dir, keys := filepath.Join(t.TempDir(), "capture"), t.TempDir()

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/picket-ml/picket/engine"
-	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // maxTruthFile is what the daemon takes at once by default.
@@ -99,7 +98,7 @@ func truthBody(c *cobra.Command, args []string, input string) (body []byte, kind
 func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byte, kind string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
-	place, err := commandline.PlaceOf(flags.sockets, "oip.sock")
+	place, err := flags.place("oip.sock")
 	if err != nil {
 		return 0, err
 	}

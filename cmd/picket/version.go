@@ -34,8 +34,13 @@ func newVersion() *cobra.Command {
 				Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cgo: dl.Probe() == nil,
 			})
 		}
-		fmt.Fprintf(c.OutOrStdout(), "picket %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprint(c.OutOrStdout(), versionLine())
 		return nil
 	})
 	return c
+}
+
+// versionLine is what version and --version print.
+func versionLine() string {
+	return fmt.Sprintf("picket %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -24,7 +24,6 @@ import (
 	agentapi "github.com/picket-ml/picket/internal/api/agent"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
-	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // captured is a daemon that captures.
@@ -36,7 +35,7 @@ func captureConfig(dir, sampling, more string) string {
 
 func startCaptured(t *testing.T, sampling, more string) *captured {
 	t.Helper()
-	fraud := testkit.Path(t, fraudDir)
+	fraud := fraudModel(t)
 	state := t.TempDir()
 	text := strings.ReplaceAll(captureConfig(state, sampling, more), state+"/model", fraud)
 	return &captured{startReloads(t, text)}

@@ -32,8 +32,8 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// execute runs the command line and returns the exit code. Only --version and
-// the GPU report write to stdout.
+// execute runs the command line and returns the exit code. Only what was asked for
+// by name writes to stdout: help, the version, health, the GPU report.
 func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	var flags config.Flags
 	var showVersion bool
@@ -55,7 +55,7 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr, by)
 	}
 	root.SetArgs(args)
-	root.SetOut(stderr) // help is for people, and scripts read stdout
+	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see picketd --help", err)}

@@ -132,7 +132,7 @@ func runDaemon(resolve func() (*config.Config, error), logTo io.Writer, by start
 		return d.closeEngine(d.end, stop)
 	}
 	loaded, all := d.declared.count()
-	d.log.Info("ready", "version", version, "models", loaded, "declared", all, "sockets", d.addresses(),
+	d.log.Info("ready", "version", version, "models", len(d.engine.List()), "declared", all, "missing", all-loaded, "sockets", d.addresses(),
 		"took", time.Since(started).Round(10*time.Microsecond))
 	notify(d.log, d.status())
 	if by.ready != nil {

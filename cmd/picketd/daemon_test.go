@@ -58,14 +58,15 @@ func TestVersionAndHelp(t *testing.T) {
 		t.Errorf("--version prints %q, %v", out, err)
 	}
 	help := exec.Command(binary, "--help")
-	var printed strings.Builder
-	help.Stderr = &printed
-	if out, err := help.Output(); err != nil || len(out) != 0 {
-		t.Errorf("--help prints %q to standard output, %v", out, err)
+	var said strings.Builder
+	help.Stderr = &said
+	printed, err := help.Output()
+	if err != nil || said.Len() != 0 {
+		t.Errorf("--help says %q on standard error, %v", &said, err)
 	}
 	for _, flag := range []string{"--config", "-c,", "--sockets DIR", "-a,", "-f,", "--unsigned", "--model NAME=PATH", "--version"} {
-		if !strings.Contains(printed.String(), flag) {
-			t.Errorf("--help does not explain %s:\n%s", flag, &printed)
+		if !strings.Contains(string(printed), flag) {
+			t.Errorf("--help does not explain %s:\n%s", flag, printed)
 		}
 	}
 }
@@ -98,6 +99,12 @@ func TestWrongCommandLines(t *testing.T) {
 	launch(t, "", []string{"PICKET_CPU_MASK=nonsense"}, "--sockets", dir).checkRefused(t, exitUsage, "nonsense")
 	launch(t, "", []string{"PICKET_BACKEND=abacus"}, "--sockets", dir).checkRefused(t, exitUsage, "there are treelite")
 	launch(t, "", nil, "--sockets", filepath.Join(bad, "dir")).checkRefused(t, exitFailed, "making the folder")
+
+	group := filepath.Join(dir, "group.yaml")
+	if err := os.WriteFile(group, []byte("sockets: {agent: {group: nobody-is-in-it}}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, "", nil, "--sockets", filepath.Join(dir, "run"), "-c", group).checkRefused(t, exitFailed, "group nobody-is-in-it: this host does not know it")
 }
 
 func TestSocketModeAndGroup(t *testing.T) {

@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -20,7 +20,7 @@ func watched(t *testing.T, settings string, env ...string) (dir string, p *proce
 	t.Helper()
 	dir = t.TempDir()
 	file := filepath.Join(dir, "picketd.yaml")
-	text := "sockets: {dir: " + dir + "}\nstate_dir: " + filepath.Join(dir, "state") + "\nunsigned: true\nmodels: [{name: fraud, path: " + testkit.Path(t, fraudDir) + "}]\n"
+	text := "sockets: {dir: " + dir + "}\nstate_dir: " + filepath.Join(dir, "state") + "\nunsigned: true\nmodels: [{name: fraud, path: " + fraudModel(t) + "}]\n"
 	if err := os.WriteFile(file, []byte(text+strings.ReplaceAll(settings, "DIR", dir)), 0o600); err != nil {
 		t.Fatal(err)
 	}

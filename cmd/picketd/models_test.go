@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,13 +25,39 @@ import (
 	"github.com/picket-ml/picket/tensor"
 )
 
-// The model of these tests: XGBoost's, compiled by Treelite 2.4.0.
+// The model of these tests: XGBoost's, compiled by Treelite 2.4.0 for amd64.
 const (
 	fraudDir        = "treelite/fraud-tl2.4.0"
 	fraudPrediction = "models/xgboost/fraud-1.7.6.prediction.f32"
 	fraudFeatures   = 30
 	fraudTolerance  = 1e-6 // Treelite adds the trees up in another order
 )
+
+// ownFraud is where fraudModel has compiled that model to, once for all tests.
+var ownFraud struct {
+	sync.Mutex
+	dir string
+}
+
+// fraudModel returns the folder of that model, in which there is its library and nothing else. For another machine `picket compile` makes the library, of the
+// file that Treelite's was made of.
+func fraudModel(t *testing.T) (dir string) {
+	t.Helper()
+	if runtime.GOARCH == "amd64" {
+		return testkit.Path(t, fraudDir)
+	}
+	ownFraud.Lock()
+	defer ownFraud.Unlock()
+	if ownFraud.dir == "" {
+		artifact, dir := compiledModel(t), filepath.Join(filepath.Dir(binary), "fraud")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		copyFile(t, filepath.Join(artifact, "compiled.so"), filepath.Join(dir, "compiled.so"))
+		ownFraud.dir = dir
+	}
+	return ownFraud.dir
+}
 
 func predictRows(name string, rows []float32) *agentapi.PredictRequest {
 	return &agentapi.PredictRequest{Name: name, Tensors: []*agentapi.Tensor{{
@@ -74,7 +101,7 @@ func sameScores(out *agentapi.PredictResponse, want []float32) error {
 }
 
 func TestServesARealModel(t *testing.T) {
-	dir := testkit.Path(t, fraudDir)
+	dir := fraudModel(t)
 	p := startDaemon(t, t.TempDir(), "--unsigned", "--model", "fraud="+dir, "--model", "gone=/nowhere")
 	p.checkScores(t, "fraud", 1)
 	p.checkScores(t, "fraud", 10000)
@@ -103,7 +130,7 @@ func TestServesARealModel(t *testing.T) {
 // Urls that a client must not get through, by the daemon's own configuration.
 func TestModelRoots(t *testing.T) {
 	top := t.TempDir()
-	fraud := testkit.Path(t, fraudDir)
+	fraud := fraudModel(t)
 	models := filepath.Join(top, "models")
 	if err := os.CopyFS(filepath.Join(models, "fraud"), os.DirFS(fraud)); err != nil {
 		t.Fatal(err)
@@ -165,7 +192,7 @@ func TestModelRoots(t *testing.T) {
 // SIGTERM while requests are under way: every request that had reached the
 // connection before the signal is answered, and answered right.
 func TestStopUnderLoad(t *testing.T) {
-	p := startDaemon(t, t.TempDir(), "--unsigned", "--model", "fraud="+testkit.Path(t, fraudDir))
+	p := startDaemon(t, t.TempDir(), "--unsigned", "--model", "fraud="+fraudModel(t))
 	want := testkit.ReadF32(t, fraudPrediction)
 	rows := testkit.Rows(10000, fraudFeatures)
 	type call struct {

@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -31,7 +31,7 @@ import (
 func TestOpenInferenceProtocol(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "picketd.yaml")
-	text := fmt.Sprintf("sockets: {dir: %s}\ntcp: {listen: [\"127.0.0.1:0\"]}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\n", dir, testkit.Path(t, fraudDir))
+	text := fmt.Sprintf("sockets: {dir: %s}\ntcp: {listen: [\"127.0.0.1:0\"]}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\n", dir, fraudModel(t))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

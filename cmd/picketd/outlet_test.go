@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture/residency"
-	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // leaving writes the configuration of a daemon that captures all requests of the fixture, whose policy for it is rule.
@@ -39,7 +38,7 @@ capture:
   residency:
     destinations: [{directory: %[1]s/to}]
     models: [%[3]s]
-`, dir, testkit.Path(t, fraudDir), rule)
+`, dir, fraudModel(t), rule)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +126,7 @@ func TestCapturedRequestsLeave(t *testing.T) {
 func TestPoliciesThatAreRefused(t *testing.T) {
 	for rule, says := range map[string]string{
 		"{model: fraud, samples: true, ids: allow, features: [{feature: amount, action: drop}]}": `capture.residency.models[0].features[0].feature: \"amount\" is unknown`,
-		"{model: fraud, samples: true}":                                                          "capture.residency.key: something is hashed",
+		"{model: fraud, samples: true}":                                                          "capture.residency.key: values or ids of requests are hashed",
 		"{model: fraud, samples: true, ids: allow, columns: [a, b]}":                             "columns names 2 for model fraud",
 		"{model: fraud, samples: true, ids: allow, features: [{feature: '4000', action: drop}]}": "there is a rule for column 4000",
 		"{model: fraud, samples: true, ids: allow, features: [{tensor: nothing, action: drop}]}": `has no tensor`,

@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -112,7 +112,7 @@ func (r *reloads) reasons(t *testing.T) map[string]string {
 // place.
 func copyModel(t *testing.T, to string) {
 	t.Helper()
-	if err := os.CopyFS(to, os.DirFS(testkit.Path(t, fraudDir))); err != nil {
+	if err := os.CopyFS(to, os.DirFS(fraudModel(t))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -227,7 +227,7 @@ func TestReloadOfADamagedModel(t *testing.T) {
 		t.Error("nothing says why the model is not the one that lies there")
 	}
 	// Mended, it is loaded without being asked for.
-	copyFile(t, filepath.Join(testkit.Path(t, fraudDir), "compiled.so"), filepath.Join(path, "new"))
+	copyFile(t, filepath.Join(fraudModel(t), "compiled.so"), filepath.Join(path, "new"))
 	rename(t, filepath.Join(path, "new"), filepath.Join(path, "compiled.so"))
 	for end := time.Now().Add(time.Minute); r.reasons(t)["x"] != ""; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -275,7 +275,7 @@ func TestReloadOfAPackage(t *testing.T) {
 		t.Helper()
 		file := filepath.Join(packages, packaging.FileName("fraud", version))
 		if _, err := packaging.Build(t.Context(), packaging.BuildOptions{
-			Name: "fraud", Version: version, Out: file + ".new", Variants: []packaging.BuildVariant{{Name: "any", Dir: testkit.Path(t, fraudDir)}},
+			Name: "fraud", Version: version, Out: file + ".new", Variants: []packaging.BuildVariant{{Name: "any", Dir: fraudModel(t)}},
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -316,7 +316,7 @@ func TestReloadOfSettings(t *testing.T) {
 		t.Errorf("%q was done", got)
 	}
 	r.waitForLog(t, `{"time":`)
-	r.load(t, "x", testkit.Path(t, fraudDir))
+	r.load(t, "x", fraudModel(t))
 	r.waitForLog(t, `"model loaded","model":"x"`)
 	// What cannot be changed now is named, each time.
 	const fixed = "strict_tensors: true\nlimits: {max_connections: 7, max_message: 1MiB}\nbackends: {disable: [dlr]}\n"
@@ -357,7 +357,7 @@ func TestReloadOfSettings(t *testing.T) {
 // Reloads that replace a model fail no request.
 func TestReloadUnderLoad(t *testing.T) {
 	model := func(queue int) string {
-		return fmt.Sprintf("models: [{name: x, path: %s, max_queue: %d}]\n", testkit.Path(t, fraudDir), queue)
+		return fmt.Sprintf("models: [{name: x, path: %s, max_queue: %d}]\n", fraudModel(t), queue)
 	}
 	r := startReloads(t, model(100))
 	rows, want := testkit.Rows(10000, fraudFeatures)[:fraudFeatures], testkit.ReadF32(t, fraudPrediction)[:1]

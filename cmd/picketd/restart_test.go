@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -136,7 +136,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "picketd.yaml")
-	text := fmt.Sprintf("sockets: {dir: %s}\ntcp: {listen: [\"127.0.0.1:0\"]}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\n", dir, testkit.Path(t, fraudDir))
+	text := fmt.Sprintf("sockets: {dir: %s}\ntcp: {listen: [\"127.0.0.1:0\"]}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\n", dir, fraudModel(t))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	p.connect(t)
 	r := startReign(t, p)
 	// A model that a client has loaded is served on.
-	if _, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "second", Url: testkit.Path(t, fraudDir)}); err != nil {
+	if _, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "second", Url: fraudModel(t)}); err != nil {
 		t.Fatal(err)
 	}
 	_, ready, _ := strings.Cut(p.stderr.String(), "msg=ready")
@@ -380,7 +380,7 @@ func (l *load) stop() {
 func TestRestartThatFails(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "picketd.yaml")
-	good := fmt.Sprintf("sockets: {dir: %s}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\nrestart: {timeout: 1m}\n", dir, testkit.Path(t, fraudDir))
+	good := fmt.Sprintf("sockets: {dir: %s}\nmodels: [{name: fraud, path: %s}]\nunsigned: true\nrestart: {timeout: 1m}\n", dir, fraudModel(t))
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -413,19 +413,19 @@ func TestRestartThatFails(t *testing.T) {
 
 	write(good + "nonsense: true\n")
 	fails("nonsense")
-	write(strings.Replace(good, testkit.Path(t, fraudDir), t.TempDir(), 1))
+	write(strings.Replace(good, fraudModel(t), t.TempDir(), 1))
 	fails("fraud")
 	write(strings.Replace(good, "models:", fmt.Sprintf("tcp: {listen: [%q]}\nmodels:", occupied(t)), 1))
 	fails("address already in use")
 	// Another socket that it opens for itself, before it fails.
-	write(strings.Replace(strings.Replace(good, testkit.Path(t, fraudDir), t.TempDir(), 1), "sockets: {", "sockets: {oip: {paths: [other.sock]}, ", 1))
+	write(strings.Replace(strings.Replace(good, fraudModel(t), t.TempDir(), 1), "sockets: {", "sockets: {oip: {paths: [other.sock]}, ", 1))
 	fails("fraud")
 	if _, err := os.Lstat(filepath.Join(dir, "other.sock")); err == nil {
 		t.Error("a new process that failed has left its socket")
 	}
 	// A model that a client has loaded from a folder that is gone.
 	gone := filepath.Join(t.TempDir(), "gone")
-	if err := os.CopyFS(gone, os.DirFS(testkit.Path(t, fraudDir))); err != nil {
+	if err := os.CopyFS(gone, os.DirFS(fraudModel(t))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.LoadModel(t.Context(), &agentapi.LoadModelRequest{Name: "client", Url: gone}); err != nil {

@@ -80,6 +80,9 @@ func lookUpGroup(group string) (int, error) {
 		return int(gid), nil
 	}
 	g, err := user.LookupGroup(group)
+	if errors.As(err, new(user.UnknownGroupError)) {
+		return -1, fmt.Errorf("looking up the sockets' group %s: this host does not know it; name one that it knows, or its number", group)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("looking up the sockets' group: %w", err)
 	}

@@ -1,4 +1,4 @@
-//go:build cgo && linux && amd64
+//go:build cgo && linux
 
 package main
 
@@ -25,7 +25,7 @@ func TestTraces(t *testing.T) {
 			c := collector.Start(t, collector.Options{GRPC: !byFile})
 			dir := t.TempDir()
 			file := filepath.Join(dir, "picketd.yaml")
-			text := "sockets: {dir: " + dir + "}\nunsigned: true\nmodels: [{name: fraud, path: " + testkit.Path(t, fraudDir) + "}]\n"
+			text := "sockets: {dir: " + dir + "}\nunsigned: true\nmodels: [{name: fraud, path: " + fraudModel(t) + "}]\n"
 			env := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + c.Endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_TRACES_SAMPLER=always_on", "OTEL_SERVICE_NAME=scorer"}
 			if byFile {
 				text += "tracing: {endpoint: '" + c.Endpoint + "', sample: 1, service: scorer, resource: [deployment.environment.name=test]}\n"
@@ -77,7 +77,7 @@ func TestTracesOfNobody(t *testing.T) {
 	for _, endpoint := range []string{"unix:///nowhere/otlp.sock", c.Endpoint} {
 		dir := t.TempDir()
 		p := launch(t, filepath.Join(dir, "agent.sock"), []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint, "OTEL_TRACES_SAMPLER=always_on"},
-			"--sockets", dir, "--unsigned", "--model", "fraud="+testkit.Path(t, fraudDir))
+			"--sockets", dir, "--unsigned", "--model", "fraud="+fraudModel(t))
 		p.connect(t)
 		rows := tensor.AsBytes(testkit.Rows(10000, fraudFeatures)[:fraudFeatures])
 		for range 100 {

@@ -46,7 +46,8 @@ func runCommand() *cobra.Command {
 database, the front-end with the analyst's pages, and a stream of simulated
 transactions. It prints the address of the pages and ends with Ctrl-C, after
 which nothing is left of it but what was put into databases and buckets that
-were named.
+were named. A daemon that ends by itself, or that you kill to see what becomes of
+transactions then, is started again.
 
 Without --bucket, a folder stands for the region, where captured records go.`,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) },
@@ -128,26 +129,61 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) (err error) {
                (the certificate was made by this machine: tell the browser to go on;
                from another machine, ssh -L %s:%s HOST first)
     sign in    %s, %s
-    sockets    %s     (bin/picket list --sockets ..., bin/picket top)
-    logs       %s, %s
+    daemon     process %d: look at it with
+               bin/picket top --sockets %s
+               or kill it: rules decide until it is started again
+    logs       %s
+               %s
     database   %s
+    region     %s
 
-`, time.Since(began).Seconds(), at, port(at), at, f.user, password, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database())
+`, time.Since(began).Seconds(), at, port(at), at, f.user, password, daemon.process.Process.Pid, dir, daemon.log, filepath.Join(dir, "servers.log"), f.database(), f.home())
 	if f.rate > 0 {
 		stream := load.Stream{URL: "https://" + at, Key: key, TLS: trusted, Rate: f.rate, Clients: 16}
 		servers.Go(func() { _ = stream.Run(ctx, simulation) }) // it ends with ctx
 	}
 	fmt.Fprintf(out, "  %s. Ctrl-C ends it.\n", f.streaming())
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(out, "\n  Ended; the folder is removed.")
-		return nil
-	case err := <-failed:
-		return errors.Join(errors.New("a server has ended by itself"), err)
-	case <-daemon.ended:
-		return errors.Join(errors.New("picketd has ended by itself"), daemon.lastLines())
-	}
+	return watch(ctx, out, daemon, failed)
 }
+
+// watch keeps the daemon running, as a service manager would, until ctx ends or something does that it cannot help.
+func watch(ctx context.Context, out io.Writer, daemon *daemonProcess, failed <-chan error) error {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case err := <-failed:
+			return errors.Join(errors.New("a server has ended by itself"), err)
+		case <-daemon.ended:
+			if lived := time.Since(daemon.began); lived < shortLife {
+				return errors.Join(fmt.Errorf("picketd has ended by itself, %v after it was started", lived.Round(time.Millisecond)), daemon.lastLines())
+			}
+			fmt.Fprintf(out, "\n  picketd, process %d, has ended (%v). Rules decide until it is back, which is in %v.\n", daemon.process.Process.Pid, daemon.process.ProcessState, restartAfter)
+			select {
+			case <-ctx.Done():
+				continue
+			case <-time.After(restartAfter):
+			}
+			if err := daemon.start(); err != nil {
+				return err
+			}
+			if err := daemon.wait(ctx); ctx.Err() != nil {
+				continue
+			} else if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "  picketd is back, process %d. The application has it load the model again.\n", daemon.process.Process.Pid)
+		}
+	}
+	fmt.Fprintln(out, "\n  Ended; the folder is removed.")
+	return nil
+}
+
+const (
+	// restartAfter is how long a daemon that ended stays away: long enough to see what becomes of transactions meanwhile.
+	restartAfter = 5 * time.Second
+	// shortLife is how long one must have run to be started again: one that ends sooner would end again.
+	shortLife = 5 * time.Second
+)
 
 // mostOfSocket is how long the path of a Unix socket may be.
 const mostOfSocket = 107
@@ -182,6 +218,14 @@ func (f *runFlags) database() string {
 		return "PostgreSQL"
 	}
 	return "SQLite, in the same folder"
+}
+
+// home is where captured records go.
+func (f *runFlags) home() string {
+	if f.bucket != "" {
+		return fmt.Sprintf("bucket %s at %s, over a line that the pages can cut", f.bucket, f.endpoint)
+	}
+	return "a folder, at the end of a line that the pages can cut"
 }
 
 func (f *runFlags) streaming() string {
@@ -323,40 +367,49 @@ func healthy(ctx context.Context, config *tls.Config, base string) error {
 	return nil
 }
 
-// daemonProcess is the daemon as a process of its own.
+// daemonProcess is the daemon as a process of its own. All is for one goroutine.
 type daemonProcess struct {
-	process *exec.Cmd
-	dir     string
-	log     string
-	ended   chan struct{}
+	path, config string
+	dir          string
+	log          string
+
+	process *exec.Cmd     // the one that was started last
+	began   time.Time     // when it was
+	ended   chan struct{} // closed when it has ended
 }
 
 // startDaemon starts the daemon with its sockets, its state and its log in dir.
 func startDaemon(path, dir, config string) (*daemonProcess, error) {
-	file := filepath.Join(dir, "picketd.yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+	d := &daemonProcess{path: path, config: filepath.Join(dir, "picketd.yaml"), dir: dir, log: filepath.Join(dir, "picketd.log")}
+	if err := os.WriteFile(d.config, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the daemon's configuration: %w", err)
 	}
-	d := &daemonProcess{dir: dir, log: filepath.Join(dir, "picketd.log"), ended: make(chan struct{})}
+	return d, d.start()
+}
+
+// start starts it, for the first time or after it has ended. The calling goroutine must be locked to its thread, with which the daemon is told to end.
+func (d *daemonProcess) start() error {
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("making the daemon's log: %w", err)
+		return fmt.Errorf("making the daemon's log: %w", err)
 	}
 	defer log.Close()
-	d.process = exec.Command(path, "--config", file, "--sockets", dir)
-	d.process.Stderr = log
-	d.process.SysProcAttr = &syscall.SysProcAttr{
+	process := exec.Command(d.path, "--config", d.config, "--sockets", d.dir)
+	process.Stderr = log
+	process.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:   true,            // Ctrl-C is for this program, which then stops the daemon
 		Pdeathsig: syscall.SIGTERM, // and should it be killed, the daemon does not stay behind
 	}
-	if err := d.process.Start(); err != nil {
-		return nil, fmt.Errorf("starting the daemon: %w; `make build` makes it", err)
+	if err := process.Start(); err != nil {
+		return fmt.Errorf("starting the daemon: %w; `make build` makes it", err)
 	}
+	ended := make(chan struct{})
+	d.process, d.began, d.ended = process, time.Now(), ended
 	go func() {
-		_ = d.process.Wait() // how it ended is in its log
-		close(d.ended)
+		_ = process.Wait() // how it ended is in its state, and in its log
+		close(ended)
 	}()
-	return d, nil
+	return nil
 }
 
 // wait returns when the daemon answers.

@@ -27,6 +27,7 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
 	"github.com/picket-ml/picket/examples/fraud/web"
+	"github.com/picket-ml/picket/lane"
 )
 
 // grace is how long requests under way may take when a server ends.
@@ -163,10 +164,23 @@ func logger(to io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(to, nil))
 }
 
+// startPatience is how long an application server waits for a daemon that is being started itself, as when a host boots.
+const startPatience = 10 * time.Second
+
 func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
 	switch f.scorer {
 	case "lane", "ring":
-		return scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"), f.scorer == "ring")
+		for end := time.Now().Add(startPatience); ; {
+			s, err := scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"), f.scorer == "ring")
+			if err == nil || !errors.Is(err, lane.ErrUnavailable) || time.Now().After(end) {
+				return s, err
+			}
+			select {
+			case <-ctx.Done():
+				return nil, err
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
 	case "agent":
 		return scoring.OverAgent(socketIn(f.sockets, "agent.sock"))
 	case "oip":

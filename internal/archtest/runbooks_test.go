@@ -13,7 +13,7 @@ var (
 	alarmName = regexp.MustCompile(`AlarmName: !Sub "\$\{Fleet\}-\$\{Model\}-([a-z-]+)"`)
 	heading   = regexp.MustCompile(`(?m)^### (.+)$`)
 	blocks    = regexp.MustCompile("(?m)^```sh runbook=")
-	notAnchor = regexp.MustCompile(`[^a-z0-9 -]`)
+	notAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
 func readText(t *testing.T, name string) string {

@@ -72,7 +72,7 @@ func Sign(ctx context.Context, o SignOptions) (s Signed, err error) {
 func makeBundle(m *packaging.Manifest, files map[string]string, o SignOptions) ([]byte, error) {
 	text, err := ReadText(o.Key)
 	if err != nil {
-		return nil, fmt.Errorf("reading the private key: %w", err)
+		return nil, fmt.Errorf("reading the private key %s: %w", o.Key, err)
 	}
 	key, err := signing.ParsePrivateKey(text)
 	if err != nil {

@@ -44,6 +44,7 @@ type Reader struct {
 	packets  bool              // conn keeps the boundaries of messages
 	later    error             // what came behind what the last attempt has read
 	luck     int               // of looking for more messages than one: see drain
+	fixed    fixed             // what Read reads into
 }
 
 // maxParked is the most of a frame that is kept without a buffer.
@@ -76,13 +77,12 @@ func NewReader(conn *net.UnixConn) (*Reader, error) {
 	return r, nil
 }
 
-// largeRead is what Read needs.
+// largeRead is what ReadTo needs.
 type largeRead struct {
 	try   func(fd uintptr) bool // one attempt, kept because making it allocates
 	again func() bool           // likewise
 	fd    uintptr               // during an attempt
-	into  []byte
-	n     int // what was read into it
+	into  Destination
 	rest  ring.Rest
 	spins *ring.Spins
 }
@@ -154,36 +154,60 @@ func (r *Reader) Fill() error {
 	return nil
 }
 
-// Read waits for more bytes and puts them into b and nowhere else, which saves copying
-// them from Buffered. Nothing may be left there, and b has room for more than a message.
-// It fails as Fill does.
-func (r *Reader) Read(b []byte) (int, error) {
-	if r.from != r.to || len(b) <= MaxMessage {
-		panic("BUG: a reader was to read past what it has, or into too little room")
+// Destination is memory that may be taken back while a Reader waits. Lend is called when
+// there is something to be read, and gives room for more than a message; Return is told
+// how many bytes of it were, and follows at once: between the two nobody waits.
+type Destination interface {
+	Lend() []byte
+	Return(n int)
+}
+
+// ReadTo waits for more bytes and puts them into what to lends and nowhere else, which
+// saves copying them from Buffered. Nothing may be left there. It fails as Fill does.
+func (r *Reader) ReadTo(to Destination) error {
+	if r.from != r.to {
+		panic("BUG: a reader was to read past what it has")
 	}
 	r.release()
 	if r.err, r.later = r.later, nil; r.err != nil {
-		return 0, r.err
+		return r.err
 	}
 	if r.ring != nil {
 		if err := r.ring.In.WaitForRest(); err != nil {
-			return 0, err
+			return err
 		}
-		return r.ring.In.Take(b[:MaxMessage]) // so that there soon is room for more
+		n, err := r.ring.In.Take(to.Lend()[:MaxMessage]) // so that there soon is room for more
+		to.Return(n)
+		return err
 	}
-	if r.packets {
-		b = b[:MaxMessage+1]
-	}
-	r.large.into = b
+	r.large.into = to
 	err := r.raw.Read(r.large.try)
 	r.large.into = nil
-	if err != nil || r.err != nil {
-		return 0, errors.Join(err, r.err)
-	}
-	return r.large.n, nil
+	return errors.Join(err, r.err)
 }
 
-// attemptLarge is attempt for Read.
+// fixed is a Destination that nobody takes back.
+type fixed struct {
+	b []byte
+	n int
+}
+
+func (f *fixed) Lend() []byte { return f.b }
+
+func (f *fixed) Return(n int) { f.n = n }
+
+// Read is ReadTo into b, which has room for more than a message.
+func (r *Reader) Read(b []byte) (int, error) {
+	if len(b) <= MaxMessage {
+		panic("BUG: a reader was to read into too little room")
+	}
+	r.fixed = fixed{b: b}
+	err := r.ReadTo(&r.fixed)
+	r.fixed.b = nil
+	return r.fixed.n, err
+}
+
+// attemptLarge is attempt for ReadTo.
 func (r *Reader) attemptLarge(fd uintptr) bool {
 	r.large.fd = fd
 	return r.again() || r.large.rest.Look(r.large.spins, r.large.again)
@@ -191,14 +215,19 @@ func (r *Reader) attemptLarge(fd uintptr) bool {
 
 // again reads once; it reports false when there is nothing yet.
 func (r *Reader) again() bool {
-	n, err := receive(r.large.fd, r.large.into)
+	b := r.large.into.Lend()
+	if r.packets {
+		b = b[:MaxMessage+1]
+	}
+	n, err := receive(r.large.fd, b)
+	if err == nil && r.packets && n > MaxMessage {
+		n, err = 0, ErrMessage
+	}
+	r.large.into.Return(n)
 	if errors.Is(err, syscall.EAGAIN) {
 		return false
 	}
-	if err == nil && r.packets && n > MaxMessage {
-		err = ErrMessage
-	}
-	r.large.n, r.err = n, err
+	r.err = err
 	return true
 }
 

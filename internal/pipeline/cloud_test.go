@@ -274,9 +274,9 @@ func (p *testPipeline) change(from, to string) {
 }
 
 // compileHereToo adds a target that takes a compiler, and a second.
-func (p *testPipeline) compileHereToo() {
+func (p *testPipeline) compileHereToo(target string) {
 	p.t.Helper()
-	p.change("compile:\n", "compile:\n  - {with: local, target: x86-64}\n")
+	p.change("compile:\n", "compile:\n  - {with: local, target: "+target+"}\n")
 }
 
 func (p *testPipeline) options() Options {

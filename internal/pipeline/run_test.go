@@ -17,14 +17,14 @@ import (
 	"github.com/picket-ml/picket/packaging"
 )
 
-var cloudSteps = []string{"compile neo", "compile x86-64", "dataset", "model", "package", "place", "push", "train"}
+var cloudSteps = slices.Sorted(slices.Values([]string{"compile neo", "compile " + hostTarget(), "dataset", "model", "package", "place", "push", "train"}))
 
 // A pipeline runs from the dataset to the package in the bucket; what was planned is what was sent; and nothing is done twice.
 func TestRunAtSageMaker(t *testing.T) {
 	f := newFakeSageMaker(t)
 	p := newPipelineAt(t, f)
 	p.change("package: {warmup: false}\n", "")
-	p.compileHereToo()
+	p.compileHereToo(hostTarget())
 	plan, err := Plan(t.Context(), p.path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestRunAtSageMaker(t *testing.T) {
 func TestWhatAChangeTouches(t *testing.T) {
 	f := newFakeSageMaker(t)
 	p := newPipelineAt(t, f)
-	p.compileHereToo()
+	p.compileHereToo("x86-64")
 	p.run()
 	fromTraining := []string{"compile neo", "model", "package", "place", "push", "train"} // the same model comes back
 	for _, change := range []struct {
@@ -302,7 +302,7 @@ func TestHostileArchives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPipelineAt(t, f)
-			p.compileHereToo()
+			p.compileHereToo("x86-64")
 			f.t = t
 			p.change("num_round: 10", "num_round: 10, name: "+strings.ReplaceAll(name, " ", "-"))
 			f.archive = c.archive

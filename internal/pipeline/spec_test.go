@@ -87,7 +87,7 @@ func TestMistakesInAFile(t *testing.T) {
 		small + "compile: [{with: neo, platform: linux/amd64}]":         `compile[0].platform: "linux/amd64" is not OS/ARCHITECTURE`,
 		small + "compile: [{with: neo, device: ml_c5, options: '{x'}]":  `compile[0].options: is not JSON`,
 		small + "compile: [{with: local, target: x86-64-v9}]":           `compile[0].target: "x86-64-v9" is not known`,
-		small + "compile: [{with: local}, {with: local}]":               `compile[1].variant: "x86-64" is the name of two`,
+		small + "compile: [{with: local}, {with: local}]":               `compile[1].variant: "` + hostTarget() + `" is the name of two`,
 		small + "compile: [{with: local, needs: wings}]":                `compile[0].needs: "wings" is neither a level`,
 		small + "bucket: {name: Upper}":                                 `bucket.name: "Upper" is not the name of a bucket`,
 		small + "bucket: {prefix: /a}":                                  `bucket.prefix: "/a" is not a prefix`,

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,9 +20,14 @@ const explained = 40
 // float32, and its own sums miss the margin by as much.
 const tolerance = 2e-5
 
-func read(t testing.TB, file string) *ensemble.Ensemble {
+func read(t testing.TB, fixture string) *ensemble.Ensemble {
 	t.Helper()
-	f, err := os.Open(testkit.Path(t, file))
+	return readFile(t, testkit.Path(t, fixture))
+}
+
+func readFile(t testing.TB, path string) *ensemble.Ensemble {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +132,87 @@ func TestDefinition(t *testing.T) {
 			for i, want := range shapley(&e.Trees[0], row) {
 				if math.Abs(float64(got[i])-want) > 1e-6*(1+math.Abs(want)) {
 					t.Fatalf("%d features, %d nodes: feature %d contributes %v, by definition %v", features, len(e.Trees[0].Nodes), i, got[i], want)
+				}
+			}
+		}
+	}
+}
+
+// TestPartsAreTheWalk: whatever room there is for tables, the contributions are those of walking all trees.
+func TestPartsAreTheWalk(t *testing.T) {
+	for _, name := range []string{"fraud-1.7.6", "binary-3.3.5", "multiclass-4.7.0", "categorical-3.2.0", "single-leaf-3.2.0"} {
+		m := testkit.ModelNamed(t, name)
+		e := read(t, m.Files[0])
+		var want []float32
+		for _, lines := range []int{0, 50, 500, 5000, maxLines} {
+			x, err := newExplainer(e, lines)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(x.lines) > lines {
+				t.Errorf("%s: there are %d lines, at most %d were to be", name, len(x.lines), lines)
+			}
+			if splits := len(x.splits) > 0; lines == 0 && splits != (len(x.walked) > 0) || lines == maxLines && len(x.walked) > 0 {
+				t.Errorf("%s: with %d lines, %d trees are walked", name, lines, len(x.walked))
+			}
+			w, got := x.NewWorkspace(), make([]float32, 20*x.Size())
+			for r, row := range slices.Collect(slices.Chunk(testkit.Rows(20, m.Features), m.Features)) {
+				x.Row(w, row, got[r*x.Size():(r+1)*x.Size()])
+			}
+			if want == nil {
+				want = got
+			}
+			for i, v := range want {
+				if math.Abs(float64(got[i]-v)) > 1e-6*math.Abs(float64(v))+1e-12 {
+					t.Fatalf("%s: with %d lines, value %d is %v; walked, it is %v", name, lines, i, got[i], v)
+				}
+			}
+		}
+	}
+}
+
+// TestSplits holds where rows go to what the model says, for the thresholds themselves, what lies beside them, and what is no number.
+func TestSplits(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, name := range []string{"fraud-1.7.6", "binary-3.3.5", "categorical-3.2.0", "categorical-4.7.0", "no-missing-3.3.5", "zero-as-missing-4.7.0"} {
+		e := read(t, testkit.ModelNamed(t, name).Files[0])
+		x := explainer(t, e)
+		inf := float32(math.Inf(1))
+		values := make([][]float32, e.NumFeature)
+		for f := range values {
+			values[f] = []float32{float32(math.NaN()), 0, float32(math.Copysign(0, -1)), inf, -inf, ensemble.ZeroThreshold, 1e-30}
+		}
+		for i := range e.Trees {
+			for _, n := range e.Trees[i].Nodes {
+				if v := float32(n.Value); n.Op != ensemble.Leaf {
+					values[n.Feature] = append(values[n.Feature], v, math.Nextafter32(v, inf), math.Nextafter32(v, -inf), float32(random.IntN(20)))
+				}
+			}
+		}
+		w, row := x.NewWorkspace(), make([]float32, e.NumFeature)
+		for range 500 {
+			for f := range row {
+				row[f] = values[f][random.IntN(len(values[f]))]
+			}
+			x.ask(row, w.goes)
+			for i := range e.Trees {
+				goes := w.goes[x.roots[i]:]
+				for n := int32(0); ; { // the way of the row, all of whose nodes it goes to
+					node := &e.Trees[i].Nodes[n]
+					if goes[n] != 1 {
+						t.Fatalf("%s: tree %d: the row does not go to node %d", name, i, n)
+					}
+					if node.Op == ensemble.Leaf {
+						break
+					}
+					next, other := node.Left, node.Right
+					if !e.Trees[i].GoesLeft(node, row[node.Feature]) {
+						next, other = other, next
+					}
+					if goes[other] != 0 {
+						t.Fatalf("%s: tree %d: with %v, the row goes to node %d, too", name, i, row[node.Feature], other)
+					}
+					n = next
 				}
 			}
 		}
@@ -263,12 +351,16 @@ func TestRowDoesNotAllocate(t *testing.T) {
 
 // BenchmarkRow is the time of one row of each of the models that docs/performance.md names.
 func BenchmarkRow(b *testing.B) {
-	for _, file := range []string{testkit.ModelNamed(b, "fraud-1.7.6").Files[0], testkit.ModelNamed(b, "binary-3.3.5").Files[0]} {
-		e := read(b, file)
+	for _, file := range []string{
+		testkit.Path(b, testkit.ModelNamed(b, "fraud-1.7.6").Files[0]),
+		testkit.Path(b, testkit.ModelNamed(b, "binary-3.3.5").Files[0]),
+		filepath.Join(testkit.ModuleRoot(), "examples/fraud/model/1/fraud.ubj"),
+	} {
+		e := readFile(b, file)
 		x := explainer(b, e)
 		rows := testkit.Rows(256, e.NumFeature)
 		w, out := x.NewWorkspace(), make([]float32, x.Size())
-		b.Run(file, func(b *testing.B) {
+		b.Run(filepath.Base(file), func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				r := i % 256
 				x.Row(w, rows[r*e.NumFeature:(r+1)*e.NumFeature], out)

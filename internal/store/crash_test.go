@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 // unpackForEver opens a package into a store that has forgotten it each time.
 func unpackForEver(state, path string) {
 	s, err := New(Options{State: state, Unsigned: true})
+	fmt.Println("it begins")
 	for err == nil {
 		var dirs []string
 		if dirs, err = filepath.Glob(filepath.Join(state, unpackedFolder, strings.Repeat("?", 64))); err != nil {
@@ -71,10 +72,17 @@ func TestKilledWhileUnpacking(t *testing.T) {
 		worker.Env = append(os.Environ(), unpackIn+"="+state, unpackOf+"="+path)
 		var said strings.Builder
 		worker.Stderr = &said
+		begins, err := worker.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := worker.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond)
+		if _, err := begins.Read(make([]byte, 1)); err != nil { // it was started, which takes long on some machines
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 		if err := worker.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

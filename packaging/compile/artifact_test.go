@@ -164,7 +164,7 @@ func TestProgress(t *testing.T) {
 // TestFolder holds the rules for what is in the way.
 func TestFolder(t *testing.T) {
 	t.Parallel()
-	parent := t.TempDir()
+	parent := filepath.Join(t.TempDir(), "models")
 	out := filepath.Join(parent, "artifact")
 	attempt := func(force bool) error {
 		_, err := Run(t.Context(), Options{Source: testkit.Path(t, small), Out: out, Force: force})
@@ -179,6 +179,10 @@ func TestFolder(t *testing.T) {
 		if err != nil || len(entries) != 1 {
 			t.Fatalf("%s: left behind %v, %v", what, entries, err)
 		}
+	}
+	want("no folder, and none to make it in", attempt(false), "")
+	if err := os.RemoveAll(out); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Mkdir(out, 0o700); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,11 @@ func newFolder(out string, force bool) (*folder, error) {
 	if _, err := f.occupied(); err != nil {
 		return nil, err
 	}
-	staging, err := os.MkdirTemp(filepath.Dir(f.out), ".compile-*")
+	parent := filepath.Dir(f.out)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of %s: %w", f.out, err)
+	}
+	staging, err := os.MkdirTemp(parent, ".compile-*")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder beside %s: %w", f.out, err)
 	}

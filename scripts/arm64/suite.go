@@ -214,11 +214,13 @@ func (s *suite) all(ctx context.Context, packages []testPackage) (int, error) {
 		}
 	}()
 	var total outcome
+	outcomes := make(map[string]outcome, len(packages))
 	for p := range compiled {
 		o := s.one(ctx, p)
 		if ctx.Err() != nil {
 			continue
 		}
+		outcomes[p.name] = o
 		fmt.Fprintf(s.stdout, "%-32s %4d passed, %d excepted, %d skipped themselves, %d failed  %.1f s\n", p.name, o.passed, o.excepted, len(o.skipped), len(o.failed), o.took.Seconds())
 		_, _ = s.stdout.Write(o.log)
 		total.passed, total.excepted, total.wrong = total.passed+o.passed, total.excepted+o.excepted, append(total.wrong, o.wrong...)
@@ -232,6 +234,7 @@ func (s *suite) all(ctx context.Context, packages []testPackage) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, errors.New("ended before all was tried")
 	}
+	table(s.stdout, packages, outcomes)
 	for _, p := range packages {
 		for _, file := range p.others {
 			fmt.Fprintf(s.stdout, "for amd64 alone: %s\n", file)
@@ -249,6 +252,16 @@ func (s *suite) all(ctx context.Context, packages []testPackage) (int, error) {
 		return 1, nil
 	}
 	return 0, nil
+}
+
+// table says again what became of each package, without what failed tests have written between the lines.
+func table(w io.Writer, packages []testPackage, outcomes map[string]outcome) {
+	fmt.Fprintf(w, "\n%-32s %8s %8s %8s %8s %8s\n", "package", "passed", "excepted", "skipped", "failed", "seconds")
+	for _, p := range packages {
+		o := outcomes[p.name]
+		fmt.Fprintf(w, "%-32s %8d %8d %8d %8d %8.1f\n", p.name, o.passed, o.excepted, len(o.skipped), len(o.failed), o.took.Seconds())
+	}
+	fmt.Fprintln(w)
 }
 
 // one runs the tests of a package: first those that should pass, then each exception by itself, because it may hang, or end qemu.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestExceptions: each names a test that is there, so that one which was renamed is noticed before anybody emulates anything.
@@ -93,6 +94,24 @@ func TestRead(t *testing.T) {
 	}
 	if _, seen := read([]byte(good), nil); !seen["TestA/x"] || seen["TestC"] {
 		t.Errorf("saw %v", seen)
+	}
+}
+
+func TestTable(t *testing.T) {
+	var out strings.Builder
+	table(&out, []testPackage{{name: "b"}, {name: "a"}}, map[string]outcome{
+		"a": {passed: 12, excepted: 1, skipped: []string{"TestX: no disk"}, failed: []string{"TestY failed", "TestZ did not end"}, took: 90 * time.Second},
+		"b": {passed: 3, took: 250 * time.Millisecond},
+	})
+	want := [][]string{{"package", "passed", "excepted", "skipped", "failed", "seconds"}, {"b", "3", "0", "0", "0", "0.2"}, {"a", "12", "1", "1", "2", "90.0"}}
+	var got [][]string
+	for line := range strings.Lines(out.String()) {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			got = append(got, fields)
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -8,7 +8,7 @@ import time
 
 from . import wire
 from .errors import Code, LaneError
-from .model import Model, Tensor
+from .model import Model, Tensor, room
 
 
 class Lane:
@@ -22,6 +22,8 @@ class Lane:
         self._lock = threading.Lock()
         self._socket = None
         self._buffer = bytearray()
+        self._unwanted = 0  # bytes still to come of a large answer that was given up
+        self._spare = None  # room for what comes behind a large answer
         self._leaving = False  # the daemon said goodbye
         self._connection = 0  # counts the connections made
         self._id = 0
@@ -62,35 +64,37 @@ class Lane:
 
     def _open(self, name, end):
         payload = name.encode("utf-8")
-        id = self._send(wire.OPEN, payload, end)
+        id = self._send(wire.OPEN, [payload], end)
         frame, payload = self._answer(id, wire.MODEL, end)
         inputs, outputs = wire.parse_signature(payload)
         return Model(self, name, frame.handle, self._connection, [Tensor(*s) for s in inputs], [Tensor(*s) for s in outputs])
 
-    def _predict(self, model, rows, payload, timeout):
+    def _predict(self, model, rows, parts, timeout):
         with self._lock:
-            return self._twice(timeout, lambda end: self._predict_here(model, rows, payload, end))
+            return self._twice(timeout, lambda end: self._predict_here(model, rows, parts, end))
 
-    def _predict_here(self, model, rows, payload, end):
+    def _predict_here(self, model, rows, parts, end):
         if model._connection != self._connection:
             now = self._open(model.name, end)
             if now.inputs != model.inputs or now.outputs != model.outputs:
                 raise LaneError(Code.FAILED_PRECONDITION, f"another model is loaded as {model.name!r} now, which takes or gives other tensors: open it again")
             model._handle, model._connection = now._handle, now._connection
-        if len(payload) > self._limit:
-            raise LaneError(Code.INVALID_ARGUMENT, f"{len(payload)} bytes of inputs are more than the {self._limit} that the daemon takes: send fewer rows at once")
+        size = sum(map(len, parts))
+        if size > self._limit:
+            raise LaneError(Code.INVALID_ARGUMENT, f"{size} bytes of inputs are more than the {self._limit} that the daemon takes: send fewer rows at once")
         deadline = 0
         if end is not None:
             deadline = max(int((end - time.monotonic()) * 1e6), 1)
             deadline = deadline if deadline < 1 << 32 else 0
-        id = self._send(wire.PREDICT, payload, end, model._handle, rows, deadline)
+        id = self._send(wire.PREDICT, parts, end, model._handle, rows, deadline)
+        sizes = [t.size(rows) for t in model.outputs]
         try:
-            frame, answer = self._answer(id, wire.RESULT, end)
+            frame, answer = self._answer(id, wire.RESULT, end, sizes)
         except LaneError as error:
             if error.code == Code.DEADLINE_EXCEEDED and self._socket is not None:
                 self._cancel(id)
             raise
-        if frame.rows != rows or len(answer) != sum(t.size(rows) for t in model.outputs):
+        if frame.rows != rows or frame.payload != sum(sizes):
             self._hang_up()
             raise LaneError(Code.INTERNAL, "the daemon answered with another number of bytes than the rows have")
         return f"{self._number.hex()}-{id}" if self._number else "", answer
@@ -134,7 +138,7 @@ class Lane:
     def _hang_up(self):
         if self._socket is not None:
             self._socket.close()
-        self._socket, self._leaving = None, False
+        self._socket, self._leaving, self._unwanted = None, False, 0
         self._buffer.clear()
 
     def _wait(self, end):
@@ -144,13 +148,22 @@ class Lane:
             raise LaneError(Code.DEADLINE_EXCEEDED, "no answer in time")
         self._socket.settimeout(left)
 
-    def _send(self, kind, payload, end, handle=0, rows=0, deadline=0):
+    def _send(self, kind, parts, end, handle=0, rows=0, deadline=0):
+        """Sends a frame: a large one from where its parts lie."""
         self._id += 1
-        self._write(wire.header(kind, len(payload), self._id, handle, rows, deadline) + payload, end)
+        size = sum(map(len, parts))
+        header = wire.header(kind, size, self._id, handle, rows, deadline)
+        if wire.HEADER_SIZE + size <= wire.MAX_MESSAGE:
+            self._write(b"".join([header, *parts]), end)
+            return self._id
+        self._write(header, end)
+        for part in parts:
+            self._write(part, end, begun=True)
         return self._id
 
-    def _write(self, data, end):
-        data, begun = memoryview(data), False
+    def _write(self, data, end, begun=False):
+        """Writes data; begun says that some of its frame was written before."""
+        data = memoryview(data)
         try:
             while data:
                 self._wait(end)
@@ -167,18 +180,23 @@ class Lane:
         self._hang_up()
         raise LaneError(Code.UNAVAILABLE, f"the connection to the daemon was lost: {why}") from None
 
-    def _answer(self, id, kind, end):
-        """The frame that answers a request, and its payload. Answers to requests given up are dropped."""
+    def _answer(self, id, kind, end, sizes=None):
+        """The frame that answers a request, and its payload: with sizes, in a list of parts of so many bytes. Answers to requests given up are dropped."""
         while True:
+            self._drop(end)
             self._fill(wire.HEADER_SIZE, end)
             try:
                 frame = wire.parse_header(self._buffer)
             except LaneError:
                 self._hang_up()
                 raise
+            wanted = frame.kind == kind and frame.id == id
             size = wire.HEADER_SIZE + frame.payload
+            if wanted and sizes and size > wire.MAX_MESSAGE and frame.payload == sum(sizes):
+                del self._buffer[:wire.HEADER_SIZE]
+                return frame, self._take(sizes, end)
             self._fill(size, end)
-            payload = bytes(memoryview(self._buffer)[wire.HEADER_SIZE:size])
+            payload = bytearray(memoryview(self._buffer)[wire.HEADER_SIZE:size])
             del self._buffer[:size]
             if frame.kind == wire.GOODBYE:
                 self._leaving = True
@@ -186,8 +204,50 @@ class Lane:
                 if frame.flags & 1:
                     self._hang_up()
                 raise wire.parse_error(payload)
-            elif frame.kind == kind and frame.id == id:
-                return frame, payload
+            elif wanted:
+                return frame, payload if sizes is None else _cut(payload, sizes)
+
+    def _take(self, sizes, end):
+        """The parts of a payload that is larger than a message, read to where they stay."""
+        parts = [room(n) for n in sizes]
+        self._unwanted = sum(sizes)
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                if self._buffer:
+                    n = min(len(self._buffer), len(rest))
+                    rest[:n] = memoryview(self._buffer)[:n]
+                    del self._buffer[:n]
+                else:
+                    n = self._receive(rest, end)
+                rest = rest[n:]
+                self._unwanted -= n
+        return parts
+
+    def _receive(self, to, end):
+        """Reads a message to memory, and what that has no room for behind what is buffered; how many bytes of the memory that are."""
+        if self._spare is None:
+            self._spare = memoryview(bytearray(wire.MAX_MESSAGE))
+        try:
+            self._wait(end)
+            n = self._socket.recvmsg_into([to, self._spare])[0]
+        except (TimeoutError, socket.timeout):
+            raise LaneError(Code.DEADLINE_EXCEEDED, "no answer in time") from None
+        except OSError as error:
+            self._lost(error)
+        if n == 0:
+            self._lost("the daemon closed it")
+        more = max(n - len(to), 0)
+        self._buffer += self._spare[:more]
+        return n - more
+
+    def _drop(self, end):
+        """Reads what is left of a large answer that was given up."""
+        while self._unwanted:
+            self._fill(1, end)
+            n = min(self._unwanted, len(self._buffer))
+            del self._buffer[:n]
+            self._unwanted -= n
 
     def _fill(self, n, end):
         """Reads until n bytes are there. What has come stays when time is up."""
@@ -202,3 +262,12 @@ class Lane:
             if not data:
                 self._lost("the daemon closed it")
             self._buffer += data
+
+
+def _cut(payload, sizes):
+    """The payload in parts of these sizes; that they fit is looked at later."""
+    view, parts = memoryview(payload), []
+    for n in sizes:
+        parts.append(view[:n])
+        view = view[n:]
+    return parts

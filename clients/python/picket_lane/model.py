@@ -72,6 +72,11 @@ class Tensor:
         return values if shape else values[0]
 
 
+def room(n):
+    """Writable memory of n bytes; what is in it does not matter."""
+    return bytearray(n) if numpy is None else memoryview(numpy.empty(n, numpy.uint8))
+
+
 def _flat(value):
     """The numbers of nested sequences, in order."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
@@ -104,11 +109,6 @@ class Model:
             parts.append(data)
             rows = n or rows
         rows = rows or 1
-        name, answer = self._lane._predict(self, rows, b"".join(parts), timeout)
+        name, answers = self._lane._predict(self, rows, parts, timeout)
         as_array = numpy is not None and any(isinstance(value, numpy.ndarray) for value in inputs)
-        results, at = [], 0
-        for spec in self.outputs:
-            n = spec.size(rows)
-            results.append(spec.decode(answer[at:at + n], rows, as_array))
-            at += n
-        return name, results
+        return name, [spec.decode(data, rows, as_array) for spec, data in zip(self.outputs, answers)]

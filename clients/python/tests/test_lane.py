@@ -2,6 +2,7 @@
 
 import array
 import os
+import random
 import socket
 import struct
 import tempfile
@@ -151,6 +152,63 @@ class TestLane(unittest.TestCase):
                 with self.subTest(said=said[:60]), Lane(path, timeout=10) as lane:
                     with self.assertRaises(LaneError):
                         lane.model(NAME)
+                thread.join()
+
+    def test_large_answers(self):
+        """Outputs get their bytes however an answer is cut, and the rest of one that was given up is dropped."""
+        sizes = [300_001, 0, 7, 65_536, 200_000]
+        signature = struct.pack("<HHBBHqq", 1, len(sizes), 2, 2, 0, -1, 1) + b"".join(struct.pack("<BBHqq", 2, 2, 0, -1, n) for n in sizes)
+        for kind in socket.SOCK_SEQPACKET, socket.SOCK_STREAM:
+            with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, kind) as server:
+                path = os.path.join(folder, "s")
+                server.bind(path)
+                server.listen()
+                go_on, answer = threading.Event(), os.urandom(sum(sizes))
+
+                def serve():
+                    conn, _ = server.accept()
+                    unread = bytearray()
+
+                    def hear():
+                        while len(unread) < wire.HEADER_SIZE or len(unread) < wire.HEADER_SIZE + wire.parse_header(unread).payload:
+                            unread.extend(conn.recv(wire.MAX_MESSAGE))
+                        frame = wire.parse_header(unread)
+                        del unread[:wire.HEADER_SIZE + frame.payload]
+                        return frame
+
+                    def say(said):
+                        while said:
+                            n = random.randint(1, wire.MAX_MESSAGE)
+                            conn.sendall(said[:n])
+                            said = said[n:]
+
+                    with conn:
+                        hear()
+                        say(wire.header(wire.WELCOME, 24) + struct.pack("<HHIIIII", 1, 0, 0, 65536, 1 << 20, 10, 10))
+                        say(wire.header(wire.MODEL, len(signature), hear().id, 1) + signature)
+                        result = wire.header(wire.RESULT, len(answer), hear().id, 0, 1) + answer
+                        say(result[:100_000])
+                        if hear().kind != wire.CANCEL:
+                            return
+                        go_on.wait(30)
+                        say(result[100_000:])
+                        for behind in [70_000] * 9 + [0]:
+                            # Others come before and behind it.
+                            nobody = wire.header(wire.RESULT, behind, 1 << 40, 0, 1) + bytes(behind)
+                            say(nobody + wire.header(wire.RESULT, len(answer), hear().id, 0, 1) + answer + nobody)
+                        while conn.recv(1000):
+                            pass
+
+                thread = threading.Thread(target=serve)
+                thread.start()
+                with Lane(path, timeout=30) as lane:
+                    model = lane.model("m")
+                    self.fails(Code.DEADLINE_EXCEEDED, model.predict, b"x", timeout=0.2)
+                    go_on.set()
+                    for _ in range(10):
+                        _, parts = lane._predict(model, 1, [memoryview(b"x")], None)
+                        self.assertEqual([len(part) for part in parts], sizes)
+                        self.assertEqual(b"".join(parts), answer)
                 thread.join()
 
 

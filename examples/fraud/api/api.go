@@ -214,6 +214,8 @@ type Statistics struct {
 	Verdicts     map[Verdict]uint64 `json:"verdicts"`
 	// ByRules counts decisions of the rule set by their cause.
 	ByRules map[string]uint64 `json:"by_rules"`
+	// Unexplained counts decisions of the model without the reasons that it should have given: they failed, or were late when the score was in time.
+	Unexplained uint64 `json:"unexplained"`
 	// Breaker is "closed", "open" or "half-open".
 	Breaker string `json:"breaker"`
 	// Queue is how many transactions wait to be stored, of at most QueueLimit.

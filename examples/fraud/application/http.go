@@ -318,7 +318,8 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 	}
 	c, err := s.o.Surroundings.Capture(r.Context())
 	if err != nil {
-		s.sendError(w, err)
+		s.log.Debug("the state of capture is not known", "error", err)
+		refuse(w, http.StatusServiceUnavailable, "picketd does not say what is captured; the figures are those from before")
 		return
 	}
 	c.Told = s.told.Load()

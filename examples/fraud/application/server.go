@@ -214,7 +214,7 @@ func (s *Server) replay(ctx context.Context) ([]undecided, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("history is read", "transactions", n, "undecided", len(open), "took", time.Since(began))
+	s.log.Info("history is read", "transactions", n, "undecided", len(open), "took", time.Since(began).Round(10*time.Microsecond).String())
 	return open, nil
 }
 

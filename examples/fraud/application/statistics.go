@@ -85,7 +85,7 @@ func (s *Server) statistics() api.Statistics {
 	waiting, limit := s.o.Store.Waiting()
 	byCause, _ := s.guard.Counts()
 	a := api.Statistics{
-		Time: time.Now().UTC(), ByRules: byCause, Breaker: s.guard.Breaker(), Queue: waiting, QueueLimit: limit, Database: s.o.Store.Name(), Scorer: s.o.Scorer.Name(),
+		Time: time.Now().UTC(), ByRules: byCause, Unexplained: s.guard.Unexplained(), Breaker: s.guard.Breaker(), Queue: waiting, QueueLimit: limit, Database: s.o.Store.Name(), Scorer: s.o.Scorer.Name(),
 		Verdicts: map[api.Verdict]uint64{},
 	}
 	t := s.stats

@@ -428,7 +428,7 @@ func (s *Server) check(ctx context.Context, b *backend) {
 		}
 	}
 	if b.healthy.Swap(healthy) != healthy {
-		s.log.Info("an application server changed", "server", b.name, "healthy", healthy, "error", err)
+		s.log.Info("an application server changed", "application", b.name, "healthy", healthy, "error", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -53,6 +54,8 @@ type Guard struct {
 	lost    chan struct{} // has room for one: a score failed because the model or the daemon is not there
 	byCause map[string]uint64
 	scored  map[string]uint64
+
+	unexplained atomic.Uint64
 }
 
 // NewGuard puts a guard before a scorer, which stays the caller's.
@@ -97,6 +100,9 @@ func (g *Guard) Decide(ctx context.Context, profile []float32, into *api.Decisio
 	}
 	into.Source, into.Model, into.Score = api.ByModel, score.Model.Version, &score.Probability
 	into.Inference = score.Inference
+	if score.Unexplained != nil {
+		g.unexplained.Add(1)
+	}
 	into.Verdict, into.Reasons = score.Model.Verdict(score.Probability), reasons(profile, score.Contributions)
 }
 
@@ -148,6 +154,9 @@ func (g *Guard) Counts() (byCause, scored map[string]uint64) {
 	}
 	return byCause, scored
 }
+
+// Unexplained is how many of the model's decisions lack the reasons that it should have given.
+func (g *Guard) Unexplained() uint64 { return g.unexplained.Load() }
 
 // reasons are the features that moved the score most, either way.
 func reasons(profile, contributions []float32) []api.Reason {

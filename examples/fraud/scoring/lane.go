@@ -111,10 +111,9 @@ func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) 
 	score := Score{Probability: r.score[0], Model: use.model, Inference: name.String()}
 	if use.explained && use.model.Verdict(score.Probability) != api.Approve {
 		// Reasons take much longer than a score, and nobody asks why of what was approved.
-		if err := use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); err != nil {
-			return Score{}, err
+		if score.Unexplained = use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); score.Unexplained == nil {
+			score.Contributions = append(score.Contributions, r.contributions[:features.Count]...)
 		}
-		score.Contributions = append(score.Contributions, r.contributions[:features.Count]...)
 	}
 	return checked(score)
 }

@@ -133,10 +133,9 @@ func (s *overOIP) Score(ctx context.Context, profile []float32) (Score, error) {
 	}
 	score := Score{Probability: answer.numbers[0], Model: use.model, Inference: answer.id}
 	if use.explained && use.model.Verdict(score.Probability) != api.Approve { // as over the lane
-		if answer, err = s.ask(ctx, use, profile, contributionsOutput, features.Count+1); err != nil {
-			return Score{}, err
+		if answer, score.Unexplained = s.ask(ctx, use, profile, contributionsOutput, features.Count+1); score.Unexplained == nil {
+			score.Contributions = answer.numbers[:features.Count]
 		}
-		score.Contributions = answer.numbers[:features.Count]
 	}
 	return checked(score)
 }

@@ -16,6 +16,8 @@ type Score struct {
 	Probability float32
 	// Contributions are what each feature adds to the log-odds; empty where the model does not say.
 	Contributions []float32
+	// Unexplained is why there are no contributions although the model says them: the score was in time, and they were late, say.
+	Unexplained error
 	// Model is who answered.
 	Model *Model
 	// Inference is what Picket calls the answer among what it captures; empty where it does not say.

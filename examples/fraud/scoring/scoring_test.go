@@ -2,8 +2,12 @@ package scoring_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,7 +101,7 @@ func TestBreaker(t *testing.T) {
 		}
 		return scoring.Score{}, errGone
 	}}
-	g := scoring.NewGuard(s, rules(t, denyAll), scoring.GuardOptions{Failures: 3, Pause: 50 * time.Millisecond})
+	g := scoring.NewGuard(s, rules(t, denyAll), scoring.GuardOptions{Budget: time.Minute, Failures: 3, Pause: 50 * time.Millisecond})
 	profile := make([]float32, features.Count)
 	decide := func() api.Decision {
 		var d api.Decision
@@ -170,6 +174,45 @@ func TestReasons(t *testing.T) {
 	g.Decide(t.Context(), profile, &d)
 	if len(d.Reasons) != 3 || d.Reasons[0].Feature != features.At(3).Name || *d.Reasons[0].Value != 9 || d.Reasons[1].Contribution != -0.5 || d.Reasons[1].Value != nil || d.Reasons[2].Feature != features.At(5).Name {
 		t.Errorf("%+v", d.Reasons)
+	}
+}
+
+// TestLateReasons shows that a score that was in time decides, though its reasons were not. A server that hangs at the second question is none that the daemon could be made to be.
+func TestLateReasons(t *testing.T) {
+	hang := make(chan struct{}) // closed: questions for reasons hang from now on
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		answer := `{"inputs": []}`
+		switch {
+		case strings.Contains(string(body), "contributions"):
+			select {
+			case <-hang:
+				<-r.Context().Done()
+				return
+			default:
+			}
+			numbers, _ := json.Marshal(make([]float32, features.Count+1))
+			answer = `{"outputs": [{"data": ` + string(numbers) + `}]}`
+		case len(body) > 0:
+			answer = `{"id": "7-1", "outputs": [{"data": [0.9]}]}`
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	defer server.Close()
+	s, err := scoring.OverOIP(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Use(t.Context(), &scoring.Model{Version: "7", ChallengeFrom: 0.2, DenyFrom: 0.8}); err != nil {
+		t.Fatal(err)
+	}
+	g := scoring.NewGuard(s, rules(t, denyAll), scoring.GuardOptions{Budget: 300 * time.Millisecond})
+	close(hang)
+	var d api.Decision
+	g.Decide(t.Context(), make([]float32, features.Count), &d)
+	if d.Source != api.ByModel || d.Verdict != api.Deny || d.Score == nil || *d.Score != 0.9 || d.Inference != "7-1" || len(d.Reasons) != 0 || g.Unexplained() != 1 {
+		t.Errorf("%+v, %d without reasons", d, g.Unexplained())
 	}
 }
 

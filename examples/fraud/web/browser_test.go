@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,8 +31,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// start runs all of the application as `make run` does, and gives the address of the pages and the analyst's password.
-func start(t *testing.T) (address, password string) {
+// start runs all of the application as `make run` does, and gives the address of the pages, the analyst's password and the daemon's process.
+func start(t *testing.T) (address, password string, daemon int) {
 	t.Helper()
 	bin := os.Getenv("PICKET_TEST_BROWSER")
 	if bin == "" {
@@ -62,20 +63,24 @@ func start(t *testing.T) (address, password string) {
 			t.Errorf("the application ends with %v", err)
 		}
 	})
-	said := make(chan string, 1)
+	said := make(chan int, 1)
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if m := regexp.MustCompile(`sign in +analyst, (\S+)`).FindStringSubmatch(lines.Text()); m != nil {
-				said <- m[1]
+				password = m[1]
+			}
+			if m := regexp.MustCompile(`daemon +process (\d+)`).FindStringSubmatch(lines.Text()); m != nil {
+				pid, _ := strconv.Atoi(m[1]) // it is digits
+				said <- pid
 			}
 		}
 	}()
 	select {
-	case password = <-said:
-		return "https://" + listen, password
+	case daemon = <-said:
+		return "https://" + listen, password, daemon
 	case <-time.After(time.Minute):
 		t.Fatal("the application does not say that it answers")
-		return "", ""
+		return "", "", 0
 	}
 }
 
@@ -275,7 +280,7 @@ func (b *browser) pay(story, verdict string) {
 
 // TestBrowser walks through the pages as an analyst does, in one session of Chromium.
 func TestBrowser(t *testing.T) {
-	base, password := start(t)
+	base, password, daemon := start(t)
 	b := open(t, base)
 	b.do(chromedp.EmulateViewport(1360, 900), chromedp.Navigate(base+"/"))
 
@@ -363,6 +368,19 @@ func TestBrowser(t *testing.T) {
 	b.until("the other version scores", `document.querySelector('.said').innerText.startsWith('Version 1 scores now')`)
 	b.until("it is counted", `Number(document.querySelector('.models tbody tr:first-child td:nth-last-child(2)').innerText.replaceAll(',', '')) > 0`)
 	b.shot("site")
+
+	t.Log("kill the daemon")
+	b.do(chromedp.Navigate(base + "/#/live"))
+	b.until("the page is there", `document.querySelector('.feed')`)
+	const banner = `document.querySelector('main > [role=status] .banner')`
+	b.until("nothing is wrong", "!"+banner)
+	if err := syscall.Kill(daemon, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the page says that Picket does not answer", banner+`?.innerText.includes('Rules decide')`)
+	b.until("rules decide", `[...document.querySelectorAll('.feed tbody tr')].some(r => r.innerText.includes('Rules decided'))`)
+	b.shot("rules")
+	b.until("the daemon is back, and so are scores", "!"+banner+` && !document.querySelector('.feed tbody tr')?.innerText.includes('Rules decided')`)
 
 	t.Log("dark, and on a telephone")
 	b.colours("dark")

@@ -360,7 +360,7 @@ func (a *Audit) Close() error {
 func auditFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the audit log: there is no folder %s: nothing was sent from here yet, or the log is elsewhere: %w", dir, fs.ErrNotExist)
+		return nil, fmt.Errorf("reading the audit log: there is no folder %s: nothing was sent from here yet, or the log is elsewhere", dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory of the audit log: %w", err)

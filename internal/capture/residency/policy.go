@@ -158,8 +158,11 @@ func New(o Options) (*Policy, error) {
 		}
 		p.rules[m.Model] = r
 	}
-	if hashed && len(o.Salt) < MinSalt {
-		wrong("key: something is hashed, and it has %d bytes; at least %d random ones are needed", len(o.Salt), MinSalt)
+	switch {
+	case hashed && len(o.Salt) == 0:
+		wrong("key: values or ids of requests are hashed, which takes a file of %d random bytes or more (head -c 32 /dev/urandom); without hash and with ids: allow none is needed", MinSalt)
+	case hashed && len(o.Salt) < MinSalt:
+		wrong("key: it has %d bytes; at least %d random ones are needed", len(o.Salt), MinSalt)
 	}
 	if o.K < 0 || o.K > 1_000_000 {
 		wrong("k: %d is outside 0 to 1000000", o.K)

@@ -185,7 +185,7 @@ func TestPolicyMistakes(t *testing.T) {
 		"models[0].features[0]: bounds[1]: 1 is not above":                                 feature(FeatureRule{Feature: "a", Action: Bucket, Bounds: []float64{1, 1}}),
 		"models[0].features[0]: digits: 16 is outside":                                     feature(FeatureRule{Feature: "a", Action: Truncate, Digits: 16}),
 		"models[0].features[0]: digits: are for truncate":                                  feature(FeatureRule{Feature: "a", Action: Drop, Digits: 1}),
-		"key: something is hashed, and it has 0 bytes":                                     feature(FeatureRule{Feature: "a", Action: Hash}),
+		"key: values or ids of requests are hashed, which takes a file":                    feature(FeatureRule{Feature: "a", Action: Hash}),
 		"models[0].features[1].feature: there is a rule for it already":                    model(ModelRule{Columns: []string{"a"}, Features: []FeatureRule{{Feature: "a", Action: Drop}, {Feature: "0", Action: Allow}}}),
 		"models[0].features[0].feature: \"a\" is unknown, as columns does not name any":    model(ModelRule{Features: []FeatureRule{{Feature: "a", Action: Drop}}}),
 		"models[0].columns[1]: \"a\" is named twice":                                       model(ModelRule{Columns: []string{"a", "a"}}),

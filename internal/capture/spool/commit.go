@@ -89,9 +89,12 @@ func (s *Spool) sealIsDue() bool {
 // write makes a batch durable and tells those who wait. disk is held.
 func (s *Spool) write(b *batch) {
 	err := s.commit(b)
-	if noSpace(err) && s.o.WhenFull == DropOldest && !b.big && s.dropFirst(byQuota) == nil {
+	if noSpace(err) && s.o.WhenFull == DropOldest && !b.big {
 		// The disk is smaller than the quota: what waits the longest makes room.
-		err = s.commit(b)
+		s.log.Warn("the disk is full before the capture spool is: the oldest records give way", "limit", s.o.MaxBytes, "error", err)
+		if s.dropFirst(byQuota) == nil {
+			err = s.commit(b)
+		}
 	}
 	s.mu.Lock()
 	if err != nil {

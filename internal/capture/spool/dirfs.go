@@ -23,6 +23,21 @@ type dirFS struct {
 // lockName is the file whose lock says who owns the directory.
 const lockName = "lock"
 
+// Exists tells whether a directory has something of a spool in it, which an empty one of a daemon that has just begun has too.
+func Exists(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("opening the capture spool: %w", err)
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == lockName, name == headA, name == headB, saltedName.MatchString(name), idsName.MatchString(name), badName.MatchString(name):
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // openDir opens a directory, which is made if it is not there unless readOnly says to
 // leave everything as it is. One that other users can write to is refused: records
 // would be theirs to make.

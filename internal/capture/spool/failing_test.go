@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -168,6 +170,35 @@ func TestDiskFull(t *testing.T) {
 	st.adds(t)
 	if st.Accepted != 2 || st.OnDisk != 2 || st.Refused.Full < 100 || st.Refused.Disk+st.Refused.Busy != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestDiskSmallerThanTheQuota shows that the oldest records make room for the next, and that the log says what they had to make it on.
+func TestDiskSmallerThanTheQuota(t *testing.T) {
+	m := newMemFS()
+	var full atomic.Bool
+	m.before = func(op, name string) error {
+		if op == "write" && strings.HasSuffix(name, extSegment) && full.Swap(false) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	var said strings.Builder
+	s := open(t, Options{FS: m, WhenFull: DropOldest, SegmentAge: time.Hour, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	for n := range 2 {
+		if err := s.Append(context.Background(), sample(n)); err != nil {
+			t.Fatal(err)
+		}
+		full.Store(n == 0)
+	}
+	if st := s.Stats(); st.Accepted != 2 || st.OnDisk != 1 || st.Dropped.Quota != 1 {
+		t.Errorf("%+v", st)
+	}
+	if err := s.Close(); err != nil { // after which nobody writes to the log
+		t.Fatal(err)
+	}
+	if strings.Count(said.String(), "the disk is full before the capture spool is") != 1 {
+		t.Errorf("the log says %s", &said)
 	}
 }
 

@@ -167,6 +167,9 @@ func (m *message) bindOutputs(signature *engine.Signature) error {
 		if c := signature.Contributions; c != nil && string(out.name) == c.Name {
 			out.tensor = len(specs)
 		}
+		if out.tensor < 0 && string(out.name) == "contributions" { // that no output has in the metadata, so who asks for it knows what it is
+			return fmt.Errorf("%w: the model does not tell what its features contribute: load it with explain: true", engine.ErrInvalidInput)
+		}
 		if out.tensor < 0 {
 			return fmt.Errorf("%w: the model has no output %q; its first is %q", engine.ErrInvalidInput, failure.Clip(out.name), specs[0].Name)
 		}

@@ -93,7 +93,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("without outputs, the answer has %d (%v)", len(answer.GetOutputs()), err)
 	}
 	ask.ModelName, ask.Outputs = "plain", []*oipapi.ModelInferRequest_InferRequestedOutputTensor{{Name: "contributions"}}
-	if _, err := f.ModelInfer(t.Context(), ask); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `no output "contributions"`) {
+	if _, err := f.ModelInfer(t.Context(), ask); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "load it with explain: true") {
 		t.Errorf("a model without explanations answers %v", err)
 	}
 

@@ -160,6 +160,9 @@ export const categories = ["grocery", "fuel", "restaurant", "retail", "travel", 
 /** session is null before a login, and undefined until it is known. */
 export const session = signal<Session | null | undefined>(undefined);
 
+/** trouble is why it is not known yet. */
+export const trouble = signal("");
+
 /** Failure is an answer that is not 2xx, or none. Its message is a sentence for people. */
 export class Failure extends Error {
   constructor(

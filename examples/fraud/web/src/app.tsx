@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { api, session } from "./api";
+import { api, session, trouble } from "./api";
 import * as live from "./live";
 import { setTheme, theme, type Theme } from "./theme";
 import { Login } from "./pages/login";
@@ -24,7 +24,12 @@ export function App() {
     if (s) live.start();
     else live.stop();
   }, [s]);
-  if (s === undefined) return <main class="boot" aria-busy="true" aria-label="Loading" />;
+  if (s === undefined)
+    return (
+      <main class="boot" aria-busy="true" aria-label="Loading">
+        {trouble.value && <p class="banner" role="alert">{trouble.value}</p>}
+      </main>
+    );
   if (s === null) return <Login />;
   return <Shell user={s.user} />;
 }
@@ -73,9 +78,20 @@ function Shell({ user }: { user: string }) {
         </button>
       </header>
       <main id="content" ref={main} tabIndex={-1}>
+        <Fallback />
         {page(path)}
       </main>
     </>
+  );
+}
+
+/** Fallback says when scores are missing. A breaker that was open for a moment only, as it is on a busy machine, is not worth a banner. */
+function Fallback() {
+  const closed = live.history.value.slice(-2).some((s) => s.breaker === "closed");
+  return (
+    <div role="status">
+      {live.history.value.length > 1 && !closed && <p class="banner">Picket does not answer. Rules decide until it does, and each decision says so.</p>}
+    </div>
   );
 }
 

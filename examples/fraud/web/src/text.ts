@@ -1,7 +1,10 @@
-// Numbers and times as people read them.
+// Numbers, times and decisions as people read them.
+
+import type { Decision } from "./api";
 
 const money = new Intl.NumberFormat("en-GB", { style: "currency", currency: "EUR" });
 const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+const cents = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
@@ -15,12 +18,12 @@ export const dateOf = (iso: string) => day.format(new Date(iso));
 /** momentOf has the zone, which an analyst in another one needs. */
 export const momentOf = (iso: string) => zoned.format(new Date(iso));
 
-/** score has as many digits as tell something: 0.0031, 0.42, 0.9987. */
+/** score has four digits, as thresholds have, so that a score can be told from the threshold that it has just missed. */
 export function score(p: number | null): string {
   if (p === null) return "–";
   if (p > 0 && p < 0.0001) return "<0.0001";
-  if (p < 0.01 || p > 0.99) return p.toFixed(4);
-  return p.toFixed(2);
+  if (p < 1 && p > 0.9999) return ">0.9999";
+  return p.toFixed(4);
 }
 
 export function micros(us: number): [string, string] {
@@ -44,7 +47,7 @@ export function bytes(n: number): string {
 export function number(v: number | null): string {
   if (v === null) return "missing";
   if (Number.isInteger(v)) return whole.format(v);
-  return Math.abs(v) < 100 ? String(Number(v.toPrecision(4))) : whole.format(v);
+  return Math.abs(v) < 100 ? String(Number(v.toPrecision(4))) : cents.format(v);
 }
 
 export function since(iso: string): string {
@@ -56,7 +59,13 @@ export function since(iso: string): string {
 }
 
 export const words = { approve: "Approve", challenge: "2nd factor", deny: "Deny" } as const;
-export const states = { approved: "Approved", waiting: "Waiting for the code", denied: "Denied" } as const;
+const states = { approved: "Approved", waiting: "Waiting for the code", denied: "Denied" } as const;
+
+/** fate is what became of a transaction for which a code was asked. */
+export function fate(d: Decision): string {
+  if (d.status !== "denied" || !d.factor) return states[d.status];
+  return d.factor.refused === "expired" ? "Denied: no code in time" : d.factor.attempts === 0 ? "Denied: no code was right" : states.denied;
+}
 
 export const causes: Record<string, string> = {
   late: "the score came too late",

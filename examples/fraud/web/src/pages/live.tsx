@@ -11,8 +11,9 @@ export function Live() {
   const now = statistics.value;
   const past = history.value;
   const [paused, setPaused] = useState(false);
-  const [p99, p99Unit] = micros(now?.latency_us.p99 ?? 0);
-  const [scoring, scoringUnit] = micros(now?.scoring_us.p50 ?? 0);
+  const busy = now !== null && now.per_second > 0; // else there is nothing that took any time
+  const [p99, p99Unit] = busy ? micros(now.latency_us.p99) : ["–", ""];
+  const [scoring, scoringUnit] = busy ? micros(now.scoring_us.p50) : ["–", ""];
   return (
     <div class="desk">
       <h1 class="visually-hidden">Decisions</h1>
@@ -25,10 +26,10 @@ export function Live() {
         <Figure name="Transactions" value={now ? short(Math.round(now.per_second)) : "–"} unit="a second">
           <Spark values={past.map((s) => s.per_second)} label="Transactions a second, the last minute and a half" />
         </Figure>
-        <Figure name="Answered within" value={now ? p99 : "–"} unit={`${p99Unit} for 99 of 100`}>
+        <Figure name="Answered within" value={p99} unit={`${p99Unit} for 99 of 100`}>
           <Spark values={past.map((s) => s.latency_us.p99)} label="The 99th percentile of the latency" />
         </Figure>
-        <Figure name="Scoring takes" value={now ? scoring : "–"} unit={`${scoringUnit}, ${now ? (now.scoring_share * 100).toFixed(1) : "–"}% of the time`}>
+        <Figure name="Scoring takes" value={scoring} unit={busy ? `${scoringUnit}, ${(now.scoring_share * 100).toFixed(1)}% of the time` : "nothing is scored"}>
           <Spark values={past.map((s) => s.scoring_us.p50)} label="The median time of a score" />
         </Figure>
         <Split now={now} />
@@ -207,7 +208,7 @@ function Feed({ paused }: { paused: boolean }) {
                 </td>
                 <td class="n">{amount(e.transaction.amount)}</td>
                 <td class="n">{score(e.decision.score)}</td>
-                <td class="spare muted">{why(e)}</td>
+                <td class="spare muted" title={why(e)}>{why(e)}</td>
               </tr>
             ))}
           </tbody>
@@ -281,10 +282,10 @@ function Latency({ now }: { now: Statistics | null }) {
           <tr key={name}>
             <th scope="row">{name}</th>
             {quantiles.map(([q]) => {
-              const [v, unit] = micros(of?.[q] ?? 0);
+              const [v, unit] = of && of.max > 0 ? micros(of[q]) : ["–", ""];
               return (
                 <td key={q} class="n">
-                  {of ? v : "–"} {of && <small class="muted">{unit}</small>}
+                  {v} <small class="muted">{unit}</small>
                 </td>
               );
             })}

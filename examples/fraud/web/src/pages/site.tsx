@@ -80,7 +80,7 @@ function Models({ state }: { state: ModelState | null }) {
     <section class="card models">
       <div class="head">
         <h2>Model</h2>
-        {state && <span class="muted">version {state.current} since {since(state.since)}</span>}
+        {state && <span class="muted">version {state.current} for {since(state.since)}</span>}
       </div>
       <p class="muted">
         Another version is loaded beside the one that scores, warmed up, and put in its place between two transactions. None waits for it, and none fails.

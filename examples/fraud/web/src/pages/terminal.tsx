@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, categories, sentenceOf, session, type Channel, type Decision, type Transaction } from "../api";
 import { model, refreshModel } from "../live";
-import { amount, causes, duration, score as scoreOf, states, words } from "../text";
+import { amount, causes, duration, fate, score as scoreOf, words } from "../text";
 import { Challenge } from "../parts/challenge";
 import { currentOf } from "../parts/charts";
 import { Gauge, Reasons, StatusText, VerdictMark } from "../parts/verdict";
@@ -16,7 +16,7 @@ const stories = [
 /** said is the decision in a sentence, for those to whom it is read. */
 function said(d: Decision): string {
   const score = d.score === null ? "" : ` The probability of fraud is ${scoreOf(d.score)}.`;
-  return `${words[d.verdict]}${d.verdict === "challenge" ? `: ${states[d.status].toLowerCase()}` : ""}.${score}`;
+  return `${words[d.verdict]}${d.verdict === "challenge" ? `: ${fate(d).toLowerCase()}` : ""}.${score}`;
 }
 
 const channels: [Channel, string][] = [

@@ -69,79 +69,83 @@ export function TransactionPage({ id }: { id: string }) {
   const version = model.value?.versions?.find((v) => v.version === d.model) ?? currentOf(model.value);
   return (
     <article class="transaction">
-      <header class="card">
-        <p class="muted small">
-          <a href="#/live">Decisions</a> / <span class="mono">{t.id}</span>
-        </p>
-        <h1>
-          {amount(t.amount)} <span class="muted">{t.category}, {t.country}</span>
-        </h1>
-        <p class={`stamp ${d.status}`}>
-          <VerdictMark verdict={d.verdict} />
-          <StatusText d={d} />
-        </p>
-        <Gauge d={d} challenge={version?.challenge_from} deny={version?.deny_from} />
-        {d.status === "waiting" && (
-          <button class="primary" onClick={() => setAsking(true)}>
-            Enter the customer's code
-          </button>
-        )}
-      </header>
-
-      <section class="card">
-        <h2>Was it fraud?</h2>
-        <p class="muted">What is recorded here is the ground truth, from which the risk of terminals and merchants is counted.</p>
-        <div class="truth" role="group" aria-label="Ground truth">
-          <button aria-pressed={page.fraud === true} class="deny" onClick={() => void record(true)}>
-            Fraud
-          </button>
-          <button aria-pressed={page.fraud === false} class="approve" onClick={() => void record(false)}>
-            Not fraud
-          </button>
-        </div>
-        <p class="muted small" role="status">
-          {page.labelled ? `Recorded as ${page.fraud ? "fraud" : "no fraud"} by ${page.by}, ${momentOf(page.labelled)}.` : "Nothing was recorded yet."}
-        </p>
-        <p class="error" role="alert">{error}</p>
-      </section>
-
-      <section class="card">
-        <h2>Why</h2>
-        {d.source === "rules" && <p>Rules decided, because {causes[d.cause ?? ""] ?? d.cause}.</p>}
-        {d.reasons && d.reasons.length > 0 ? (
-          <>
-            <Reasons reasons={d.reasons} />
-            <p class="muted small">To the right is what speaks for fraud, to the left what speaks against it, in log-odds: exact contributions of the features.</p>
-          </>
-        ) : (
-          d.source === "model" && (
-            <p class="muted">
-              {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "The model was loaded without explanations, so there are no reasons."}
-            </p>
-          )
-        )}
-      </section>
-
-      <section class="card">
-        <h2>Facts</h2>
-        <dl class="facts">
-          <Fact name="When">{momentOf(t.time)}</Fact>
-          <Fact name="Paid by">{t.channel}</Fact>
-          <Fact name="Customer">{t.customer}</Fact>
-          <Fact name="Card or device">{t.device}</Fact>
-          <Fact name="Merchant">{t.merchant}</Fact>
-          <Fact name="Terminal">{t.terminal}</Fact>
-          <Fact name="Place">{t.latitude.toFixed(2)}, {t.longitude.toFixed(2)}</Fact>
-          <Fact name="Model">{d.model ? `version ${d.model}` : "none: rules"}</Fact>
-          {d.inference && (
-            <Fact name="Captured as">
-              <span class="mono">{d.inference}</span>
-            </Fact>
+      <div class="column">
+        <header class="card">
+          <p class="muted small">
+            <a href="#/live">Decisions</a> / <span class="mono">{t.id}</span>
+          </p>
+          <h1>
+            {amount(t.amount)} <span class="muted">{t.category}, {t.country}</span>
+          </h1>
+          <p class={`stamp ${d.status}`}>
+            <VerdictMark verdict={d.verdict} />
+            <StatusText d={d} />
+          </p>
+          <Gauge d={d} challenge={version?.challenge_from} deny={version?.deny_from} />
+          {d.status === "waiting" && (
+            <button class="primary" onClick={() => setAsking(true)}>
+              Enter the customer's code
+            </button>
           )}
-          <Fact name="Scored in">{d.source === "model" ? duration(d.score_us) : "–"}</Fact>
-          <Fact name="Decided in">{duration(d.decide_us)}{d.recovered ? ", after a restart" : ""}</Fact>
-        </dl>
-      </section>
+        </header>
+
+        <section class="card">
+          <h2>Why</h2>
+          {d.source === "rules" && <p>Rules decided, because {causes[d.cause ?? ""] ?? d.cause}.</p>}
+          {d.reasons && d.reasons.length > 0 ? (
+            <>
+              <Reasons reasons={d.reasons} />
+              <p class="muted small">To the right is what speaks for fraud, to the left what speaks against it, in log-odds: exact contributions of the features.</p>
+            </>
+          ) : (
+            d.source === "model" && (
+              <p class="muted">
+                {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "The model was loaded without explanations, so there are no reasons."}
+              </p>
+            )
+          )}
+        </section>
+      </div>
+
+      <div class="column">
+        <section class="card">
+          <h2>Was it fraud?</h2>
+          <p class="muted">What is recorded here is the ground truth, from which the risk of terminals and merchants is counted.</p>
+          <div class="truth" role="group" aria-label="Ground truth">
+            <button aria-pressed={page.fraud === true} class="deny" onClick={() => void record(true)}>
+              Fraud
+            </button>
+            <button aria-pressed={page.fraud === false} class="approve" onClick={() => void record(false)}>
+              Not fraud
+            </button>
+          </div>
+          <p class="muted small" role="status">
+            {page.labelled ? `Recorded as ${page.fraud ? "fraud" : "no fraud"} by ${page.by}, ${momentOf(page.labelled)}.` : "Nothing was recorded yet."}
+          </p>
+          <p class="error" role="alert">{error}</p>
+        </section>
+
+        <section class="card">
+          <h2>Facts</h2>
+          <dl class="facts">
+            <Fact name="When">{momentOf(t.time)}</Fact>
+            <Fact name="Paid by">{t.channel}</Fact>
+            <Fact name="Customer">{t.customer}</Fact>
+            <Fact name="Card or device">{t.device}</Fact>
+            <Fact name="Merchant">{t.merchant}</Fact>
+            <Fact name="Terminal">{t.terminal}</Fact>
+            <Fact name="Place">{t.latitude.toFixed(2)}, {t.longitude.toFixed(2)}</Fact>
+            <Fact name="Model">{d.model ? `version ${d.model}` : "none: rules"}</Fact>
+            {d.inference && (
+              <Fact name="Captured as">
+                <span class="mono">{d.inference}</span>
+              </Fact>
+            )}
+            <Fact name="Scored in">{d.source === "model" ? duration(d.score_us) : "–"}</Fact>
+            <Fact name="Decided in">{duration(d.decide_us)}{d.recovered ? ", after a restart" : ""}</Fact>
+          </dl>
+        </section>
+      </div>
 
       <section class="card profile">
         <h2>Profile</h2>

@@ -1,5 +1,5 @@
 import type { Decision, Reason, Verdict } from "../api";
-import { number, score, states, words } from "../text";
+import { fate, number, score, words } from "../text";
 
 /** VerdictMark tells verdicts apart by shape and word, not by colour alone. */
 export function VerdictMark({ verdict }: { verdict: Verdict }) {
@@ -15,7 +15,7 @@ export function VerdictMark({ verdict }: { verdict: Verdict }) {
 
 export function StatusText({ d }: { d: Decision }) {
   if (d.verdict !== "challenge") return null;
-  return <span class={`status ${d.status}`}>{states[d.status]}</span>;
+  return <span class={`status ${d.status}`}>{fate(d)}</span>;
 }
 
 /** Gauge shows a score between the two thresholds. */
