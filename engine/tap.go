@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Tap is shown requests when they have ended, so that some of them can be captured. Its
 // methods may be called by many goroutines at once.
@@ -37,7 +40,7 @@ type name struct {
 }
 
 // Tapped tells whether a request of the model should be told its name: Identify, or
-// SetOrigin and AddPart.
+// SetOrigin and AddParts.
 func (s *Snapshot) Tapped() bool { return s.tap != nil && s.tap.Wants() }
 
 // Identify says what the caller knows the inference by. It copies id.
@@ -46,12 +49,15 @@ func (r *Request) Identify(id []byte) { r.name.id = append(r.name.id[:0], id...)
 // SetOrigin says which connection the parts come from.
 func (r *Request) SetOrigin(origin [16]byte) { r.name.origin = origin }
 
-// AddPart adds one of the client's requests, in the order of their rows.
-func (r *Request) AddPart(number uint64, rows int) {
-	r.name.parts = append(r.name.parts, Part{Number: number, Rows: rows})
+// AddParts adds so many of the client's requests, which the caller fills in, all fields
+// of them, in the order of their rows.
+func (r *Request) AddParts(n int) []Part {
+	had := len(r.name.parts)
+	r.name.parts = slices.Grow(r.name.parts, n)[:had+n]
+	return r.name.parts[had:]
 }
 
-// ID is what Identify said, Origin and Parts what SetOrigin and AddPart did. They are
+// ID is what Identify said, Origin and Parts what SetOrigin and AddParts did. They are
 // good until the request is released, or let go.
 func (r *Request) ID() []byte { return r.name.id }
 

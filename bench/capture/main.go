@@ -18,10 +18,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
 )
@@ -87,8 +89,9 @@ func run(ctx context.Context) (err error) {
 
 	out := report.New()
 	var results []report.Serving
-	// Turns of seconds, so that a daemon writes what it has captured in its own and not in another's.
-	for _, load := range []struct{ clients, window, turn, calls int }{{1, 1, 100_000, 400_000}, {2, 128, 2000, 10_000}} {
+	// Turns of about a second, so that a daemon writes what it has captured in its own and not in another's.
+	for _, load := range []struct{ clients, window, turn, calls int }{{1, 1, 30_000, 420_000}, {2, 128, 2000, 28_000}} {
+		each := make(turns, len(captures))
 		var targets []versus.Target
 		for _, name := range captures {
 			one := ask
@@ -96,13 +99,14 @@ func run(ctx context.Context) (err error) {
 			targets = append(targets, versus.Target{Name: "capture " + name, Connect: versus.Timed(one.Lane(load.window))})
 		}
 		measured, err := versus.Comparison{
-			Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients}, Turn: load.turn, Calls: load.calls, Time: time.Minute, Targets: targets,
+			Protocol: "lane", Load: versus.Load{Model: m, Rows: load.window, Outstanding: load.clients}, Turn: load.turn, Calls: load.calls, Time: 90 * time.Second, Targets: targets,
+			Each: each.add,
 		}.Measure(ctx)
 		if err != nil {
 			return err
 		}
 		results = append(results, measured...)
-		figures(out, measured, load.clients, load.window)
+		figures(out, measured, each, load.clients, load.window)
 	}
 	costs, err := measureCPU(ctx, ask, sockets, daemons)
 	if err != nil {
@@ -122,26 +126,54 @@ func run(ctx context.Context) (err error) {
 	return out.Write()
 }
 
-// figures says what each daemon is beside the first, which captures nothing.
-func figures(out *report.Report, measured []report.Serving, clients, window int) {
+// turns are the turns of each target, one in each round of all.
+type turns [][]struct{ p99, took float64 }
+
+func (t turns) add(target int, calls []time.Duration, took time.Duration) {
+	t[target] = append(t[target], struct{ p99, took float64 }{float64(interleave.Quantile(calls, 0.99)), float64(took)})
+}
+
+// beside are the target's p99 and its throughput beside those of the first in the same round: the medians of all rounds, and between
+// what they lie with a confidence of 95%.
+func (t turns) beside(target int) (p99, rate report.Estimate) {
+	var slower, faster []float64
+	for round, one := range t[target] {
+		off := t[0][round]
+		slower, faster = append(slower, one.p99/off.p99), append(faster, off.took/one.took)
+	}
+	return stats.Estimate(slower), stats.Estimate(faster)
+}
+
+// figures says what each daemon is beside the first, which captures nothing. What the second one is, and how far apart the ends of
+// its intervals are, says how small a difference these turns could show.
+func figures(out *report.Report, measured []report.Serving, each turns, clients, window int) {
 	off := measured[0]
-	for i, m := range measured[1:] {
+	for i := range measured[1:] {
 		captured := captures[i+1]
 		what := captured + " captured"
 		if captured == again {
 			what = "nothing captured too (noise)"
 		}
+		p99Ratio, rateRatio := each.beside(i + 1)
 		rate := fmt.Sprintf("rows/s with %s to those with nothing captured, %d outstanding (nothing captured: %.0f)", what, clients*window, off.RowsPerS)
 		p99 := fmt.Sprintf("p99 with %s to that with nothing captured, %d outstanding (nothing captured: %.1f us)", what, clients*window, off.P99US)
 		if captured == "100%" && window > 1 {
-			out.Reach(rate, m.RowsPerS/off.RowsPerS, leastThroughput)
+			out.Reach(rate, rateRatio.Value, leastThroughput)
 		} else {
-			out.Tell(rate, m.RowsPerS/off.RowsPerS, "ratio")
+			out.Tell(rate, rateRatio.Value, "ratio")
 		}
+		interval(out, "rows/s", what, rateRatio)
 		if captured == "10%" && window == 1 {
-			out.Promise(p99, m.P99US/off.P99US, "ratio", mostP99)
+			out.Promise(p99, p99Ratio.Value, "ratio", mostP99)
 		} else {
-			out.Tell(p99, m.P99US/off.P99US, "ratio")
+			out.Tell(p99, p99Ratio.Value, "ratio")
 		}
+		interval(out, "p99", what, p99Ratio)
 	}
+}
+
+// interval tells between what a median lies.
+func interval(out *report.Report, of, what string, e report.Estimate) {
+	out.Tell(fmt.Sprintf("  %s with %s: at least, with %.0f%% confidence, of %d rounds", of, what, 100*e.Confidence, e.N), e.Low, "ratio")
+	out.Tell(fmt.Sprintf("  %s with %s: at most", of, what), e.High, "ratio")
 }

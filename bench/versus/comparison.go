@@ -67,6 +67,8 @@ type Comparison struct {
 	// targets together; 0 is half a minute.
 	Calls int
 	Time  time.Duration
+	// Each, if it is not nil, is told of each turn: the target, how long its calls took, and how long all of them together.
+	Each func(target int, calls []time.Duration, took time.Duration)
 }
 
 // client is one caller with a connection of its own to each target.
@@ -166,6 +168,14 @@ func (m Comparison) Measure(ctx context.Context) ([]report.Serving, error) {
 				return nil, err
 			}
 			busy[i] += took
+			if m.Each != nil {
+				var latest []time.Duration
+				for n := range clients {
+					all := clients[n].took[i]
+					latest = append(latest, all[len(all)-callsATurn:]...)
+				}
+				m.Each(i, latest, took)
+			}
 		}
 	}
 

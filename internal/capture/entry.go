@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -92,14 +93,14 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	if naming == numbered {
 		b = append(b, e.Origin[:]...)
 	}
-	for i := range e.Parts {
-		p := &e.Parts[i]
-		b = le.AppendUint32(b, p.Rows)
-		switch naming {
-		case named:
-			b = appendText(b, p.Inference)
-		case numbered:
-			b = le.AppendUint64(b, p.Number)
+	if naming == numbered {
+		b = appendNumbers(b, e.Parts)
+	} else {
+		for i := range e.Parts {
+			b = le.AppendUint32(b, e.Parts[i].Rows)
+			if naming == named {
+				b = appendText(b, e.Parts[i].Inference)
+			}
 		}
 	}
 	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
@@ -124,12 +125,30 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
+// numberBytes is what a part takes that has a Number.
+const numberBytes = 12
+
+// appendNumbers appends parts that have Numbers. A run has hundreds, so the room is made once for all.
+func appendNumbers(b []byte, parts []Part) []byte {
+	b = slices.Grow(b, numberBytes*len(parts))
+	to := b[len(b) : len(b)+numberBytes*len(parts)]
+	for i := range parts {
+		p := &parts[i]
+		binary.LittleEndian.PutUint32(to, p.Rows)
+		binary.LittleEndian.PutUint64(to[4:], p.Number)
+		to = to[numberBytes:]
+	}
+	return b[:len(b)+numberBytes*len(parts)]
+}
+
 // MostBytes is more than Append appends, by what a frame around it takes.
 func (e *Entry) MostBytes() int {
 	const fixed, text, data = 64, 2, 64 // of the entry, of each text, and of each tensor beside its shape and its bytes
-	n := fixed + len(e.Model) + len(e.Version) + len(e.Error)
-	for i := range e.Parts {
-		n += 12 + text + len(e.Parts[i].Inference)
+	n := fixed + len(e.Model) + len(e.Version) + len(e.Error) + (numberBytes+text)*len(e.Parts)
+	if !e.Numbered {
+		for i := range e.Parts {
+			n += len(e.Parts[i].Inference)
+		}
 	}
 	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
 		for i := range side {
@@ -180,6 +199,12 @@ func appendBytes(b, data []byte, at *Beside) []byte {
 	return appendText(b, at.Name)
 }
 
+// The years 1700 and 2200: nanoseconds since 1970 between them fit 64 bits.
+const (
+	earliest = -8520336000
+	latest   = 7289654399
+)
+
 // check holds the entry to the limits, which reading does too. What it finds is a
 // sentence's end.
 func (e *Entry) check() error {
@@ -194,15 +219,16 @@ func (e *Entry) check() error {
 		return fmt.Errorf("one of its sides has more than %d tensors", maxTensors)
 	case len(e.Model) > maxText || len(e.Version) > maxText || len(e.Error) > maxText:
 		return fmt.Errorf("one of its texts is longer than %d bytes", maxText)
-	case e.Time.Year() < 1700 || e.Time.Year() > 2200:
+	case e.Time.Unix() < earliest || e.Time.Unix() > latest:
 		return errors.New("its time does not fit 64 bits of nanoseconds")
 	}
 	rows := uint64(0)
 	for i := range e.Parts {
-		if p := &e.Parts[i]; len(p.Inference) > MaxInference {
+		p := &e.Parts[i]
+		if len(p.Inference) > MaxInference {
 			return fmt.Errorf("an inference id is longer than %d bytes", MaxInference)
 		}
-		rows += uint64(e.Parts[i].Rows)
+		rows += uint64(p.Rows)
 	}
 	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
 		for i := range side {

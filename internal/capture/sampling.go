@@ -27,6 +27,7 @@ func (s *Sampling) any() bool { return s.Rate > 0 || s.Every > 0 || s.Banded || 
 // chooser is a Sampling for one model.
 type chooser struct {
 	Sampling
+	all       bool   // by chance, and for no other reason
 	threshold uint64 // of a random number, for Rate
 	output    int    // the index of Output, -1 where the model has none
 }
@@ -36,6 +37,7 @@ func newChooser(s Sampling, signature *engine.Signature) *chooser {
 	switch {
 	case s.Rate >= 1:
 		c.threshold = math.MaxUint64
+		c.all = s.Every == 0 && !s.Banded
 	case s.Rate > 0:
 		c.threshold = uint64(s.Rate * (1 << 63) * 2)
 	}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,7 +221,12 @@ func (m *modelTap) Ended(r *engine.Request, err error) {
 	}
 	chosen := uint64(0)
 	var why Why
-	if len(parts) == 0 {
+	if c.all && err == nil && len(parts) > 0 {
+		why, chosen = ByRate, uint64(len(parts))
+		for i := range parts {
+			parts[i].Why = uint8(ByRate)
+		}
+	} else if len(parts) == 0 {
 		if why = c.choose(&m.count, r.Outputs, 0, r.Rows, err != nil); why != 0 {
 			chosen = 1
 		}
@@ -429,8 +435,9 @@ func (w *entryWriter) write(it *item) {
 	}
 	e.Numbered, e.Origin = true, r.Origin()
 	if it.chosen == uint64(len(parts)) && (len(parts) == 1 || it.size <= w.tap.o.EntryBytes) {
+		e.Parts = slices.Grow(e.Parts, len(parts))[:len(parts)]
 		for i := range parts {
-			e.Parts = append(e.Parts, Part{Number: parts[i].Number, Rows: uint32(parts[i].Rows)})
+			e.Parts[i] = Part{Number: parts[i].Number, Rows: uint32(parts[i].Rows)}
 		}
 		w.all(r, it.err != nil)
 		w.put(it.chosen)

@@ -213,7 +213,7 @@ func predictParts(t *testing.T, e *engine.Engine, parts int) {
 	r.SetOrigin([16]byte{1})
 	for i := range parts {
 		in[3*i] = float32(i)
-		r.AddPart(uint64(i), 1)
+		r.AddParts(1)[0] = engine.Part{Number: uint64(i), Rows: 1}
 	}
 	copy(r.Inputs[0].Bytes(), tensor.AsBytes(in))
 	r.Count = parts
@@ -333,9 +333,7 @@ func TestLaneNamesInferences(t *testing.T) {
 	copy(r.Inputs[0].Bytes(), tensor.AsBytes([]float32{1, 1, 1, 2, 2, 2, 0, 0, 0, 3, 3, 3}))
 	origin := [16]byte{0: 0xab, 15: 1}
 	r.SetOrigin(origin)
-	r.AddPart(5, 1)
-	r.AddPart(6, 2)
-	r.AddPart(7, 1)
+	copy(r.AddParts(3), []engine.Part{{Number: 5, Rows: 1}, {Number: 6, Rows: 2}, {Number: 7, Rows: 1}})
 	r.Count = 3
 	if err := r.Predict(t.Context()); err != nil {
 		t.Fatal(err)
@@ -424,7 +422,7 @@ func TestChosenPartsGoTogether(t *testing.T) {
 	origin := [16]byte{9}
 	r.SetOrigin(origin)
 	for i := range parts {
-		r.AddPart(uint64(i), rows(i))
+		r.AddParts(1)[0] = engine.Part{Number: uint64(i), Rows: rows(i)}
 		value := float32(i)
 		why := capture.Why(0)
 		if i%4 == 1 {

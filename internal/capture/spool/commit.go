@@ -131,7 +131,7 @@ func (s *Spool) commit(b *batch) error {
 	if p.key != nil {
 		h.flags |= flagSealed
 		if s.sealRoom == nil {
-			s.sealRoom = newRoom()
+			s.sealRoom = s.newRoom()
 		}
 		data = p.key.seal(s.sealRoom, b.b, &h)
 		data = h.seal(data, checksum(data[batchSize:]))

@@ -13,11 +13,15 @@ const (
 	roomKept = 2 << 20
 )
 
-// newRoom is on the heap where there is no other memory, and then grows as it has to.
-func newRoom() []byte {
+// newRoom is on the heap where there is no other memory, and then grows as it has to. What is kept of one for a disk is a large page
+// where the kernel has such: pinning many small ones is half of what a write costs that does not copy.
+func newRoom(disk bool) []byte {
 	b, err := unix.Mmap(-1, 0, roomBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return make([]byte, 64<<10)
+	}
+	if disk {
+		_ = unix.Madvise(b[:roomKept], unix.MADV_HUGEPAGE) // small ones do, where that fails
 	}
 	return b
 }

@@ -1,7 +1,7 @@
 package spool
 
 // newRoom is on the heap, and grows as it has to.
-func newRoom() []byte { return make([]byte, 64<<10) }
+func newRoom(bool) []byte { return make([]byte, 64<<10) }
 
 // tidyRoom and freeRooms leave it to the collector.
 func tidyRoom([]byte, int) {}

@@ -146,10 +146,12 @@ func Open(o Options) (_ *Spool, err error) {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
 	// Two: one is written while the next comes.
-	s.ready = []*batch{newBatch(newRoom()), newBatch(newRoom())}
+	s.ready = []*batch{newBatch(s.newRoom()), newBatch(s.newRoom())}
 	go s.run()
 	return s, nil
 }
+
+func (s *Spool) newRoom() []byte { return newRoom(s.o.FS == nil) }
 
 func newBatch(room []byte) *batch {
 	return &batch{b: room[:batchSize], room: room, done: make(chan struct{})}

@@ -172,8 +172,9 @@ func (c *conn) identify(p *prediction, parts []part) {
 		return
 	}
 	p.request.SetOrigin(c.number)
-	for _, part := range parts {
-		p.request.AddPart(part.id, part.rows)
+	named := p.request.AddParts(len(parts))
+	for i := range named {
+		named[i] = engine.Part{Number: parts[i].id, Rows: parts[i].rows}
 	}
 }
 
