@@ -122,14 +122,14 @@ func TestLargeAnswers(t *testing.T) {
 		s, m := scripted(t, network, []lanewire.Spec{ofBytes("a", 300_001), ofBytes("b", 7), ofBytes("none", 0), ofBytes("c", 65_536), ofBytes("d", 200_000)})
 		for range 20 {
 			want := randomBytes(300_001 + 7 + 65_536 + 200_000)
-			small := make(chan error, 1)
+			said := make(chan struct{})
 			go func() {
 				h := s.hear()
 				answer := frame(lanewire.Header{Kind: lanewire.KindResult, ID: h.ID, Rows: 1}, want)
 				// Others before and behind it: an answer to nobody, small and large.
 				nobody := lanewire.Header{Kind: lanewire.KindResult, ID: 1 << 40, Rows: 1}
 				s.say(bytes.Join([][]byte{frame(nobody, randomBytes(100_000)), answer, frame(nobody, []byte{1}), frame(nobody, randomBytes(70_000))}, nil))
-				small <- nil
+				close(said)
 			}()
 			outputs, err := m.Predict(t.Context(), 1, make([]byte, 8))
 			if err != nil {
@@ -138,7 +138,7 @@ func TestLargeAnswers(t *testing.T) {
 			if !bytes.Equal(bytes.Join(outputs, nil), want) {
 				t.Fatalf("over %s an answer has other bytes than were sent", network)
 			}
-			<-small
+			<-said
 		}
 	}
 }

@@ -31,6 +31,8 @@ type Comparison struct {
 	// OnlyA and OnlyB are the measurements that the other result does not have.
 	OnlyA []string `json:"only_in_first"`
 	OnlyB []string `json:"only_in_second"`
+	// Quietest is told beside, of models that are called in this process.
+	Quietest []Quietest `json:"quietest"`
 
 	threshold float64
 }
@@ -98,7 +100,11 @@ func (c *Comparison) Regressed() bool {
 
 // Of compares two results. Both have been made by the same suite, as a rule.
 func Of(a, b *report.Result, o Options) *Comparison {
-	c := &Comparison{Warnings: warnings(a, b), Changes: []Change{}, OnlyA: []string{}, OnlyB: []string{}, threshold: o.Threshold}
+	c := &Comparison{Warnings: warnings(a, b), Changes: []Change{}, OnlyA: []string{}, OnlyB: []string{}, Quietest: []Quietest{}, threshold: o.Threshold}
+	kinds := map[string]string{}
+	for _, t := range a.Targets {
+		kinds[t.Name] = t.Kind
+	}
 	other := map[string]*report.Run{}
 	for i := range b.Runs {
 		other[b.Runs[i].Key()] = &b.Runs[i]
@@ -116,6 +122,9 @@ func Of(a, b *report.Result, o Options) *Comparison {
 		}
 		for _, m := range metrics(first, o.All) {
 			c.Changes = append(c.Changes, m.change(first, second, o))
+		}
+		if q, is := quietest(first, second, kinds); is {
+			c.Quietest = append(c.Quietest, q)
 		}
 	}
 	for i := range b.Runs {

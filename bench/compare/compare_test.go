@@ -62,6 +62,45 @@ func TestClearChanges(t *testing.T) {
 	}
 }
 
+// TestQuietest compares the quietest repetitions of calls in the process, whatever others did to the rest, and of nothing else.
+func TestQuietest(t *testing.T) {
+	t.Parallel()
+	a, b := result(100, 101, 130, 250, 140), result(190, 120, 101, 300, 170)
+	for _, r := range []*report.Result{a, b} {
+		engine := r.Runs[0]
+		engine.Target = "engine"
+		engine.Repetitions[0].LeftOut = true
+		r.Runs = append(r.Runs, engine)
+		for i := range r.Runs {
+			r.Runs[i].Parameters.Outstanding, r.Runs[i].Parameters.Arrivals = 1, "closed"
+		}
+		r.Targets = []report.TargetInfo{{Name: "engine", Kind: "in process"}, {Name: "lane", Kind: "server"}}
+	}
+	c := Of(a, b, usual)
+	if len(c.Quietest) != 1 || !strings.Contains(c.Quietest[0].Key, "engine") || math.Abs(c.Quietest[0].Change-0.01) > 0.002 {
+		t.Fatalf("the quietest are %+v, want 1%% of the engine alone", c.Quietest)
+	}
+	for _, ch := range c.Changes {
+		if ch.Verdict != Unknown {
+			t.Errorf("%s, %s: %s, though the repetitions are 190%% apart", ch.Key, ch.Metric, ch.Verdict)
+		}
+	}
+	var text strings.Builder
+	if err := c.Write(&text); err != nil || !strings.Contains(text.String(), "1 of 1 are within 3% of each other") {
+		t.Errorf("%v, %s", err, text.String())
+	}
+	b.Runs[2].Repetitions = b.Runs[2].Repetitions[:2]
+	if c := Of(a, b, usual); math.Abs(c.Quietest[0].Change-0.2) > 0.01 {
+		t.Errorf("without its quietest repetition the second is %+v", c.Quietest)
+	}
+	for i := range b.Runs[2].Repetitions {
+		b.Runs[2].Repetitions[i].Latency = nil // as in a file that was kept without
+	}
+	if c := Of(a, b, usual); len(c.Quietest) != 0 {
+		t.Errorf("without histograms the quietest are %+v", c.Quietest)
+	}
+}
+
 // What is beyond chance but below the threshold is no regression; nor is what chance does; two figures agree only where all that is
 // possible is within the threshold; and three repetitions show nothing.
 func TestNoChange(t *testing.T) {

@@ -3,6 +3,7 @@ package compare
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 
@@ -41,10 +42,35 @@ func (c *Comparison) Write(w io.Writer) error {
 			fmt.Fprintf(w, "only in the %s: %s\n", only.which, strings.Join(only.keys, ", "))
 		}
 	}
+	if err := c.writeQuietest(w); err != nil {
+		return err
+	}
 	near, of := c.near()
 	_, err := fmt.Fprintf(w, "%d compared: %d agree within %g%%, %d better, %d worse, %d that cannot be told; as they stand, %d of %d that may be used are within %g%% of each other\n",
 		len(c.Changes), counts[Agree], 100*c.threshold, counts[Better], counts[Worse], counts[Unknown], near, of, 100*c.threshold)
 	if err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	return nil
+}
+
+func (c *Comparison) writeQuietest(w io.Writer) error {
+	if len(c.Quietest) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nin the quietest repetition of each, which decides nothing, calls in the process that measures:")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	near := 0
+	for _, q := range c.Quietest {
+		if math.Abs(q.Change) <= c.threshold {
+			near++
+		}
+		fmt.Fprintf(table, "%s\tmedian\t%s\t%s\t%+.1f%%\n", q.Key, report.Quantity(q.A, "ns"), report.Quantity(q.B, "ns"), 100*q.Change)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	if _, err := fmt.Fprintf(w, "%d of %d are within %g%% of each other\n\n", near, len(c.Quietest), 100*c.threshold); err != nil {
 		return fmt.Errorf("writing the comparison: %w", err)
 	}
 	return nil

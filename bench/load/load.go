@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,6 +153,11 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	if p.Every > MostEvery {
 		return nil, fmt.Errorf("of %d requests one would be timed, at least one of %d has to be", p.Every, MostEvery)
 	}
+	back, err := p.waitInKernel()
+	if err != nil {
+		return nil, err
+	}
+	defer back()
 	ctx, enough := context.WithTimeoutCause(ctx, p.end()+patience, fmt.Errorf("a request had no answer %v after the end of the load", patience))
 	defer enough()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -185,6 +191,34 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 		workers[i].done()
 	}
 	return m, nil
+}
+
+// mostInKernel is how many callers may wait in the kernel, each on a thread of its own.
+const mostInKernel = 8
+
+// waitInKernel has the callers of a closed load wait for answers in the kernel, where they are few and their clients can: a caller that
+// waits in Go's poller is put on a processor later than one in C would be, and all that is measured then has that added. Each needs a place in Go's
+// scheduler, or others would wait for one until its watchdog takes it away; the function that is returned gives the places back. Callers of open loads, who
+// are many, stay with the poller.
+func (p *Plan) waitInKernel() (func(), error) {
+	if p.Due != nil || len(p.Clients) > mostInKernel {
+		return func() {}, nil
+	}
+	waiting := 0
+	for _, c := range p.Clients {
+		if w, ok := c.(protocols.KernelWaiter); ok {
+			if err := w.WaitInKernel(); err != nil {
+				return nil, err
+			}
+			waiting++
+		}
+	}
+	places := runtime.GOMAXPROCS(0)
+	if waiting < places {
+		return func() {}, nil
+	}
+	runtime.GOMAXPROCS(waiting + 1)
+	return func() { runtime.GOMAXPROCS(places) }, nil
 }
 
 // worker is one client's part.

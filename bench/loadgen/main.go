@@ -1,10 +1,11 @@
 // Command loadgen has MLPerf Inference's own load generator and the one of `picket bench run` drive one lane in turns, with the same model,
 // rows and definitions, and says how far their figures of SingleStream and Offline are apart. JSON goes to standard output.
 //
-// There are three sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client; the
-// suite's drives it through the Go client; and a loop in C++ with the suite's definitions drives it as MLPerf's does, through the C
-// client. What is between the first and the third is between the generators, what is between the second and the third between the
-// clients. Each side compares every answer with the reference while it is timed.
+// There are four sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client; the
+// suite's drives it through the Go client; a loop in C++ with the suite's definitions drives it as MLPerf's does, through the C
+// client; and the suite's drives it once more with callers that wait in Go's poller, as those of open loads do. What is between the first and
+// the third is between the generators, what is between the second and the third between the clients, and what is between the second and
+// the fourth is the poller's. Each side compares every answer with the reference while it is timed.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/load"
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
@@ -47,13 +49,50 @@ const (
 	theirs = "MLPerf's generator, C client"
 	loop   = "a loop of the suite's definitions, C client"
 	ours   = "the suite's generator, Go client"
+	poller = "the suite's generator, Go client in Go's poller"
 )
+
+func everySide() []string { return []string{theirs, loop, ours, poller} }
 
 // figures are what a side finds in one turn.
 type figures struct {
 	P50   float64 `json:"p50_ns,omitempty"`
 	P90   float64 `json:"p90_ns,omitempty"`
 	RowsS float64 `json:"rows_per_s,omitempty"`
+}
+
+// placement is where the two sides of a lane run. Where the system puts them is a matter of chance that lasts for many requests: on one
+// processor a request and its answer are two changes of context, on two they are two wake-ups of an idle processor, which a virtual
+// machine takes tens of microseconds for. Two generators can only be compared where both are placed alike.
+type placement struct {
+	scenario, name  string
+	server, clients []int
+}
+
+// placements are those of SingleStream, which has a caller and a server that take turns, and of Offline, which fills what there is.
+func placements() ([]placement, error) {
+	all, err := process.Allowed()
+	if err != nil {
+		return nil, err
+	}
+	found := []placement{{"SingleStream", "on one processor", all[:1], all[:1]}}
+	if len(all) > 1 {
+		found = append(found, placement{"SingleStream", "a processor each", all[:1], all[1:2]})
+	}
+	return append(found, placement{"Offline", "", all, all}), nil
+}
+
+// place keeps the daemon and this process, which the driver inherits it from, where the placement says.
+func (b *bench) place(p placement) error {
+	pids, err := b.daemon.Server.PIDs()
+	if err != nil {
+		return err
+	}
+	err = process.KeepOn(os.Getpid(), p.clients)
+	for _, pid := range pids {
+		err = errors.Join(err, process.KeepOn(pid, p.server))
+	}
+	return err
 }
 
 // number is one of the figures.
@@ -71,6 +110,7 @@ var numbers = []number{
 // found is what is written of a number and a side: the median of the turns, and of the ratios to MLPerf's of the same turns.
 type found struct {
 	Scenario string          `json:"scenario"`
+	Placed   string          `json:"placed,omitempty"`
 	Number   string          `json:"number"`
 	Unit     string          `json:"unit"`
 	Side     string          `json:"side"`
@@ -93,8 +133,8 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.driver, "driver", ".cache/loadgen/drive", "the program that install.sh makes")
 	flag.StringVar(&b.picketd, "picketd", "bin/picketd", "the daemon's program")
-	flag.IntVar(&b.turns, "turns", 10, "how often each side has its turn in each scenario; an interval of 95% takes six")
-	flag.DurationVar(&b.length, "length", time.Second, "how long a turn takes")
+	flag.IntVar(&b.turns, "turns", 20, "how often each side has its turn in each scenario; an interval of 95% takes six")
+	flag.DurationVar(&b.length, "length", 300*time.Millisecond, "how long a turn takes")
 	program.Main("loadgen", b.run)
 }
 
@@ -115,12 +155,19 @@ func (b *bench) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, b.daemon.Stop()) }()
 	out := report.New()
 	var results []found
-	for _, scenario := range []string{"SingleStream", "Offline"} {
-		all, err := b.scenario(ctx, scenario)
+	places, err := placements()
+	if err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := b.place(p); err != nil {
+			return err
+		}
+		all, err := b.scenario(ctx, p.scenario)
 		if err != nil {
 			return err
 		}
-		results = append(results, judge(scenario, all, out)...)
+		results = append(results, judge(p, all, out)...)
 	}
 	out.Results = results
 	return out.Write()
@@ -152,11 +199,11 @@ func (b *bench) prepare() error {
 
 // scenario has the sides take turns, in random order anew each time.
 func (b *bench) scenario(ctx context.Context, scenario string) (map[string][]figures, error) {
-	sides := []string{theirs, loop, ours}
+	sides := everySide()
 	all := map[string][]figures{}
 	random := rand.New(rand.NewPCG(1, 1))
 	if scenario == "Offline" {
-		first, err := b.suite(ctx, scenario, 0)
+		first, err := b.suite(ctx, ours, scenario, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +228,7 @@ func (b *bench) turn(ctx context.Context, side, scenario string, seed uint64) (f
 	case loop:
 		return b.drive(ctx, "loop", scenario)
 	}
-	return b.suite(ctx, scenario, seed)
+	return b.suite(ctx, side, scenario, seed)
 }
 
 // drive has the driver take a turn.
@@ -201,7 +248,7 @@ func (b *bench) drive(ctx context.Context, side, scenario string) (f figures, er
 }
 
 // suite takes a turn as `picket bench run` does.
-func (b *bench) suite(ctx context.Context, scenario string, seed uint64) (f figures, err error) {
+func (b *bench) suite(ctx context.Context, side, scenario string, seed uint64) (f figures, err error) {
 	rows, n := 1, 1
 	if scenario == "Offline" {
 		rows, n = batch, callers
@@ -219,6 +266,9 @@ func (b *bench) suite(ctx context.Context, scenario string, seed uint64) (f figu
 		if c, err = ask.Lane(1)(); err != nil {
 			return f, errors.Join(err, closeAll())
 		}
+		if side == poller {
+			c = struct{ protocols.Client }{c} // which cannot do what it does not show
+		}
 		p.Clients = append(p.Clients, c)
 	}
 	m, err := load.Run(ctx, p)
@@ -235,21 +285,25 @@ func (b *bench) suite(ctx context.Context, scenario string, seed uint64) (f figu
 }
 
 // judge says how far the sides are from MLPerf's generator.
-func judge(scenario string, all map[string][]figures, out *report.Report) []found {
+func judge(p placement, all map[string][]figures, out *report.Report) []found {
 	var results []found
 	for _, n := range numbers {
-		if n.scenario != scenario {
+		if n.scenario != p.scenario {
 			continue
 		}
-		for _, side := range []string{theirs, loop, ours} {
+		where := p.scenario
+		if p.name != "" {
+			where += ", " + p.name
+		}
+		for _, side := range everySide() {
 			var values, ratios []float64
 			for turn, f := range all[side] {
 				values = append(values, n.of(f))
 				ratios = append(ratios, n.of(f)/n.of(all[theirs][turn]))
 			}
-			r := found{scenario, n.name, n.unit, side, stats.Estimate(values), stats.Estimate(ratios)}
+			r := found{p.scenario, p.name, n.name, n.unit, side, stats.Estimate(values), stats.Estimate(ratios)}
 			results = append(results, r)
-			what := fmt.Sprintf("%s, %s: %s", scenario, n.name, side)
+			what := fmt.Sprintf("%s, %s: %s", where, n.name, side)
 			out.Tell(what, r.Value.Value, n.unit)
 			if side == theirs {
 				continue

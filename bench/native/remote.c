@@ -75,7 +75,7 @@ void remote_close(remote *r) {
 }
 
 static int answer(remote *r, peer *p, head h, const float *in, float *out) {
-  return h.run == 0 || p == NULL || p->run(p, &(peer_rows){.single = in, .rows = h.rows}, out) >= 0;
+  return h.run == 0 || p->run(p, &(peer_rows){.single = in, .rows = h.rows}, out) >= 0;
 }
 
 // How long a side looks before it sleeps in the middle of a request, whose next piece comes after the time that a copy takes.

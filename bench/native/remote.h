@@ -14,13 +14,13 @@ typedef struct remote remote;
 remote *remote_open(int socket, const char *path, int64_t rows, int64_t features, int64_t outputs);
 void remote_close(remote *);
 
-// Answers on the socket until the other side closes it, which is 0; 1 after an error. With a NULL peer answers are what lies in memory.
+// Answers on the socket until the other side closes it, which is 0; 1 after an error.
 int remote_serve_socket(remote *, peer *);
 // The same through the mapped memory, for ever; it returns after an error of the peer.
 void remote_serve_memory(remote *, peer *);
 
 // Ask for answers to so many rows and return how many nanoseconds that took, -1 after an error. The rows of a call through memory are copied into it,
-// and the answers out of it. run 0 has the other side answer at once.
+// and the answers out of it. run 0 has the other side answer at once, with what lies there.
 int64_t remote_ask_socket(remote *, const float *in, int64_t rows, int run, float *out);
 int64_t remote_ask_memory(remote *, const float *in, int64_t rows, int run, float *out);
 

@@ -23,6 +23,7 @@ onedal() {
 	local made
 	made=$(cat "$source" "$0" "$root/bench/peers/requirements.txt" | sha256sum)
 	[ ! -e "$lib/libpicket_onedal.so" ] || [ "$(cat "$lib/libpicket_onedal.made")" != "$made" ] || return 0
+	# shellcheck disable=SC2016 # the linker expands it
 	"${CXX:-g++}" -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -isystem "$include/dal" -isystem "$include" -o "$lib/libpicket_onedal.so.new" "$source" \
 		-Wl,--no-as-needed "$lib"/libonedal_core.so.4 "$lib"/libonedal_thread.so.4 "$lib"/libtbb.so.12 "$lib"/libtbbmalloc.so.2 -Wl,-rpath,'$ORIGIN'
 	mv "$lib/libpicket_onedal.so.new" "$lib/libpicket_onedal.so"

@@ -31,6 +31,14 @@ type Client interface {
 	io.Closer
 }
 
+// KernelWaiter is a client whose calls can wait for answers in the kernel, each holding a thread, as callers in C do, in place of Go's
+// poller, which takes two changes of context where the kernel takes one.
+type KernelWaiter interface {
+	Client
+	// WaitInKernel has all later calls of Do wait so. Close still ends one from another goroutine.
+	WaitInKernel() error
+}
+
 // ErrWrong is in the errors of answers that can be read and differ from the reference.
 var ErrWrong = errors.New("the answer is wrong")
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/suites"
@@ -21,6 +22,7 @@ type cell struct {
 
 	daemon   *target.Daemon // whose target it is, where it is one's
 	every    int            // in a closed load, one of so many requests is timed; 0 before that is known
+	stretch  time.Duration  // in a closed load of a slow target, how long a repetition takes in the place of Duration
 	capacity float64        // requests a second, found out before an open load
 	taken    int            // repetitions, with those that failed
 	broken   bool           // one has failed: there are no more

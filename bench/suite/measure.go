@@ -47,7 +47,11 @@ func (r *runner) measure(ctx context.Context, runs []suites.Run) error {
 			}
 		}
 	}
-	if err := r.rounds(ctx, cells); err != nil {
+	var after time.Duration
+	for _, c := range soaks {
+		after += time.Duration(c.Repetitions) * (r.warmUp() + c.Duration)
+	}
+	if err := r.rounds(ctx, cells, after); err != nil {
 		return err
 	}
 	for _, c := range soaks {
@@ -86,10 +90,11 @@ func (r *runner) possible(run *suites.Run) []*cell {
 const mostAgain = 1.0 / 3
 
 // rounds has the cells take turns: as many rounds as the most repetitions that one of them has, the turns of those with fewer evenly
-// spread. Picket is started anew between some. Then what was disturbed is made again.
-func (r *runner) rounds(ctx context.Context, cells []*cell) error {
+// spread. Picket is started anew between some. Then what was disturbed is made again, as far as there is time to: what comes after takes
+// some, too.
+func (r *runner) rounds(ctx context.Context, cells []*cell, after time.Duration) error {
 	began := time.Now()
-	rounds := 0
+	rounds, longest := 0, time.Duration(0)
 	for _, c := range cells {
 		rounds = max(rounds, c.Repetitions)
 	}
@@ -100,6 +105,7 @@ func (r *runner) rounds(ctx context.Context, cells []*cell) error {
 				return err
 			}
 		}
+		start := time.Now()
 		for _, i := range r.random.Perm(len(cells)) {
 			if !divides(round, cells[i].Repetitions, rounds) {
 				continue
@@ -108,11 +114,17 @@ func (r *runner) rounds(ctx context.Context, cells []*cell) error {
 				return err
 			}
 		}
+		longest = max(longest, time.Since(start))
 		r.Say(fmt.Sprintf("round %d of %d, %.0f s", round+1, rounds, time.Since(began).Seconds()))
 	}
 	for range int(math.Ceil(mostAgain * float64(rounds))) {
 		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || c.quiet() >= c.Repetitions })
 		if len(lacking) == 0 {
+			break
+		}
+		part := longest * time.Duration(len(lacking)) / time.Duration(len(cells))
+		if !fits(r.Suite.Within, time.Since(r.result.Began)+part+after) {
+			r.Say(fmt.Sprintf("others had more of the processors than they may in %d cells, and within %v there is no time to make them again", len(lacking), r.Suite.Within))
 			break
 		}
 		r.Say(fmt.Sprintf("others had more of the processors than they may in %d cells: once more, %.0f s", len(lacking), time.Since(began).Seconds()))
@@ -124,6 +136,9 @@ func (r *runner) rounds(ctx context.Context, cells []*cell) error {
 	}
 	return nil
 }
+
+// fits reports whether a suite that is to take no longer than within, or any time where that is 0, may take so long.
+func fits(within, long time.Duration) bool { return within == 0 || long <= within }
 
 // divides reports whether in round n of all, counted from 0, what happens so many times has a turn.
 func divides(n, times, all int) bool { return (n+1)*times/all > n*times/all }
@@ -208,7 +223,7 @@ func (r *runner) repeat(ctx context.Context, c *cell, n int) (err error) {
 
 // plan is one repetition of the cell's load, of which the clients and the times when requests are due are left open.
 func (r *runner) plan(c *cell, seed uint64) load.Plan {
-	return load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: c.Duration, Settle: true, Every: c.every, Clock: r.clock, Seed: seed}
+	return load.Plan{Rows: c.rows, WarmUp: r.warmUp(), Duration: max(c.Duration, c.stretch), Settle: true, Every: c.every, Clock: r.clock, Seed: seed}
 }
 
 // connect connects so many clients of the cell's target.
@@ -249,8 +264,8 @@ func (r *runner) run(ctx context.Context, c *cell, s target.Served, p load.Plan)
 // paceTime is how long it is looked how long requests take before anything is timed.
 const paceTime = 20 * time.Millisecond
 
-// findPace finds out how long requests take when no clock is read for each, and chooses by that how many are timed, for all
-// repetitions of the cell. A target that fails meanwhile is told of by its repetitions. All of the empty one's are timed: what it
+// findPace finds out how long requests take when no clock is read for each, and chooses by that how many are timed, and how long it takes
+// a slow target to answer as many as a repetition needs, for all repetitions of the cell. A target that fails meanwhile is told of by its repetitions. All of the empty one's are timed: what it
 // shows is how fast the generator is at its slowest.
 func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	c.every = 1
@@ -263,6 +278,8 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	}
 	took := 1e9 * float64(c.outstanding) / m.PerSecond() // a request, for its caller
 	c.every = min(max(1, int(math.Ceil(r.record/(mostRecording*took)))), load.MostEvery)
+	needed := time.Duration(1.25 * leastRequests / m.PerSecond() * float64(time.Second))
+	c.stretch = min(max(c.Duration, needed), mostStretch*c.Duration)
 }
 
 // How the capacity is found: the median of so many tries of so long at most, as one that is disturbed would put another load on all

@@ -269,6 +269,21 @@ func TestRoundsAreSpread(t *testing.T) {
 	}
 }
 
+// TestWithin makes nothing again where the suite's time is up, whatever others do.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	r, err := Run(t.Context(), options(t, strings.Replace(small, "name: small", "name: small\nwithin: 1ms", 1), &scripted{name: "good", asked: &asked}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Runs {
+		if run := &r.Runs[i]; run.Scenario == suites.SingleStream && len(run.Repetitions) != 6 {
+			t.Errorf("%s has %d repetitions of 6", run.Key(), len(run.Repetitions))
+		}
+	}
+}
+
 // TestDisturbed leaves out what others disturbed, where enough is left, and never for what was measured.
 func TestDisturbed(t *testing.T) {
 	t.Parallel()

@@ -78,8 +78,10 @@ type Suite struct {
 	Duration    time.Duration `yaml:"duration"`
 	WarmUp      time.Duration `yaml:"warm_up"`
 	// Starts is how often Picket is started during the suite, so that what is a matter of chance in a process is in the intervals.
-	Starts int   `yaml:"starts"`
-	Runs   []Run `yaml:"runs"`
+	Starts int `yaml:"starts"`
+	// Within is how long the suite is to take: what others disturbed is made again for as long as that leaves time to. 0 is any time.
+	Within time.Duration `yaml:"within"`
+	Runs   []Run         `yaml:"runs"`
 
 	// Digest is the SHA-256 of the file, and of that it is like.
 	Digest string `yaml:"-"`
@@ -219,6 +221,9 @@ func parse(text []byte, depth int) (*Suite, error) {
 		if s.WarmUp == 0 {
 			s.WarmUp = base.WarmUp
 		}
+		if s.Within == 0 {
+			s.Within = base.Within
+		}
 		if s.Starts == 0 {
 			s.Starts = base.Starts
 		}
@@ -290,6 +295,9 @@ func (s *Suite) check() error {
 	}
 	if len(s.Models) == 0 || len(s.Runs) == 0 {
 		return errors.New("it needs models and runs")
+	}
+	if s.Within < 0 {
+		return fmt.Errorf("within: %v is below 0", s.Within)
 	}
 	if s.Starts < 1 || s.Starts > mostRepetitions {
 		return fmt.Errorf("starts: %d is not from 1 to %d", s.Starts, mostRepetitions)

@@ -85,6 +85,7 @@ func TestParse(t *testing.T) {
 		{"[lane]", "[lane], arrivals: poisson", "arrivals"},
 		{"repetitions: 1", "repetitions: -1", "repetitions"},
 		{"repetitions: 1", "repetitions: 1\nstarts: -1", "starts"},
+		{"repetitions: 1", "repetitions: 1\nwithin: -1s", "within"},
 		{"duration: 1s", "duration: 0s", "duration"},
 		{"SingleStream", "Server", "bound"},
 		{"SingleStream", "Burst", "share"},

@@ -347,8 +347,8 @@ static inline int picket_lane_put_all_(struct picket_lane *lane, const unsigned 
 	return PICKET_LANE_OK;
 }
 
-/* take is more from a ring. */
-static inline int picket_lane_take_(struct picket_lane *lane, unsigned char *b, size_t *n, int64_t end)
+/* take is fill from a ring. */
+static inline int picket_lane_take_(struct picket_lane *lane, int64_t end)
 {
 	uint32_t *written = picket_lane_word_(lane, 1, PICKET_LANE_WRITTEN_);
 	const unsigned char *data = lane->ring + PICKET_LANE_CONTROL_ + lane->capacity;
@@ -360,14 +360,14 @@ static inline int picket_lane_take_(struct picket_lane *lane, unsigned char *b, 
 	uint32_t there = __atomic_load_n(written, __ATOMIC_SEQ_CST) - lane->received;
 	if (there > lane->capacity)
 		return picket_lane_corrupt_(lane);
-	size_t some = PICKET_LANE_MESSAGE_, at = lane->received & (lane->capacity - 1); /* so that there soon is room for more */
-	if (there < some)
-		some = there;
-	size_t first = lane->capacity - at < some ? lane->capacity - at : some;
-	memcpy(b, data + at, first);
-	memcpy(b + first, data, some - first);
-	*n = some;
-	lane->received += (uint32_t)some;
+	size_t n = PICKET_LANE_MESSAGE_, at = lane->received & (lane->capacity - 1);
+	if (there < n)
+		n = there;
+	size_t first = lane->capacity - at < n ? lane->capacity - at : n;
+	memcpy(lane->buffer + lane->to, data + at, first);
+	memcpy(lane->buffer + lane->to + first, data, n - first);
+	lane->to += n;
+	lane->received += (uint32_t)n;
 	__atomic_store_n(picket_lane_word_(lane, 1, PICKET_LANE_READ_), lane->received, __ATOMIC_SEQ_CST);
 	picket_lane_wake_(picket_lane_word_(lane, 1, PICKET_LANE_WRITER_SLEEPS_));
 	return PICKET_LANE_OK;
@@ -429,15 +429,14 @@ static inline int picket_lane_send_(struct picket_lane *lane, const unsigned cha
 	return PICKET_LANE_OK;
 }
 
-/* receive reads what the socket has, at most n bytes, which are a message's size or more. A descriptor that comes along is kept for a lane
- * that wants a ring. */
-static inline ssize_t picket_lane_receive_(struct picket_lane *lane, unsigned char *b, size_t n)
+/* receive reads what the socket has. A descriptor that comes along is kept for a lane that wants a ring. */
+static inline ssize_t picket_lane_receive_(struct picket_lane *lane)
 {
 	union {
 		struct cmsghdr first;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct iovec to = {b, n};
+	struct iovec to = {lane->buffer + lane->to, PICKET_LANE_MESSAGE_};
 	struct msghdr m;
 	memset(&m, 0, sizeof(m));
 	m.msg_iov = &to;
@@ -446,28 +445,33 @@ static inline ssize_t picket_lane_receive_(struct picket_lane *lane, unsigned ch
 		m.msg_control = control.room;
 		m.msg_controllen = sizeof(control.room);
 	}
-	ssize_t got = recvmsg(lane->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = got > 0 && lane->wants_ring ? CMSG_FIRSTHDR(&m) : NULL;
+	ssize_t n = recvmsg(lane->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n > 0 && lane->wants_ring ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int))) {
 		if (lane->handed >= 0)
 			close(lane->handed);
 		memcpy(&lane->handed, CMSG_DATA(c), sizeof(int));
 	}
-	return got;
+	return n;
 }
 
-/* more waits for bytes and puts them to b, where there is room for *n, a message's size or more; *n becomes how many came. */
-static inline int picket_lane_more_(struct picket_lane *lane, unsigned char *b, size_t *n, int64_t end)
+/* fill reads more behind what is unread, of which at most a message's size may be left. */
+static inline int picket_lane_fill_(struct picket_lane *lane, int64_t end)
 {
+	if (lane->from > 0) {
+		memmove(lane->buffer, lane->buffer + lane->from, lane->to - lane->from);
+		lane->to -= lane->from;
+		lane->from = 0;
+	}
 	if (lane->ring)
-		return picket_lane_take_(lane, b, n, end);
+		return picket_lane_take_(lane, end);
 	for (;;) {
-		ssize_t got = picket_lane_receive_(lane, b, *n);
-		if (got > 0) {
-			*n = (size_t)got;
+		ssize_t n = picket_lane_receive_(lane);
+		if (n > 0) {
+			lane->to += (size_t)n;
 			return PICKET_LANE_OK;
 		}
-		if (got == 0)
+		if (n == 0)
 			return picket_lane_lost_(lane, "the daemon closed it");
 		if (errno == EINTR)
 			continue;
@@ -479,44 +483,22 @@ static inline int picket_lane_more_(struct picket_lane *lane, unsigned char *b, 
 	}
 }
 
-/* fill reads more behind what is unread, of which at most a message's size may be left. */
-static inline int picket_lane_fill_(struct picket_lane *lane, int64_t end)
-{
-	if (lane->from > 0) {
-		memmove(lane->buffer, lane->buffer + lane->from, lane->to - lane->from);
-		lane->to -= lane->from;
-		lane->from = 0;
-	}
-	size_t n = PICKET_LANE_MESSAGE_;
-	int failed = picket_lane_more_(lane, lane->buffer + lane->to, &n, end);
-	if (!failed)
-		lane->to += n;
-	return failed;
-}
-
-/* read copies the next n bytes to b, or drops them where b is NULL. Where a whole message has room in b it comes there at once. */
+/* read copies the next n bytes to b, or drops them where b is NULL. */
 static inline int picket_lane_read_(struct picket_lane *lane, void *b, size_t n, int64_t end)
 {
 	unsigned char *to = (unsigned char *)b;
 	while (n > 0) {
-		int failed = PICKET_LANE_OK;
-		size_t some = n;
-		if (lane->from == lane->to && to && n >= PICKET_LANE_MESSAGE_) {
-			failed = picket_lane_more_(lane, to, &some, end);
-		} else {
-			if (lane->from == lane->to)
-				failed = picket_lane_fill_(lane, end);
-			if (!failed) {
-				some = lane->to - lane->from < n ? lane->to - lane->from : n;
-				if (to)
-					memcpy(to, lane->buffer + lane->from, some);
-				lane->from += some;
-			}
+		if (lane->from == lane->to) {
+			int failed = picket_lane_fill_(lane, end);
+			if (failed)
+				return failed;
 		}
-		if (failed)
-			return failed;
-		if (to)
+		size_t some = lane->to - lane->from < n ? lane->to - lane->from : n;
+		if (to) {
+			memcpy(to, lane->buffer + lane->from, some);
 			to += some;
+		}
+		lane->from += some;
 		n -= some;
 	}
 	return PICKET_LANE_OK;

@@ -95,7 +95,7 @@ static int test_corrupt(struct picket_lane *lane, const char *name, const float 
 		uint32_t *word = i == 0 ? picket_lane_word_(lane, 0, PICKET_LANE_READ_) : picket_lane_word_(lane, 1, PICKET_LANE_WRITTEN_);
 		__atomic_store_n(word, 1u << 31, __ATOMIC_SEQ_CST);
 		/* The daemon stores the second one again when it answers: it must not be asked. */
-		int failed = i == 0 ? picket_lane_predict(lane, &model, 1, in, out, 5000) : picket_lane_fill_(lane, picket_lane_end_(5000));
+		int failed = i == 0 ? picket_lane_predict(lane, &model, 1, in, out, 5000) : picket_lane_take_(lane, picket_lane_end_(5000));
 		CHECK("a position that cannot be is an error", failed == PICKET_LANE_INTERNAL);
 		CHECK("and the end of the ring", !picket_lane_has_ring(lane));
 		CHECK("then it goes on", picket_lane_predict(lane, &model, 1, in, out, 5000) == PICKET_LANE_OK);

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // format tells the kernel which files are programs for arm64: ELF of 64 bits, little-endian, executable or position independent, for machine 183. Flag F has
@@ -148,6 +150,17 @@ func describeProcessor() error {
 		return fmt.Errorf("putting %s to where /proc/cpuinfo is: %w", file.Name(), err)
 	}
 	return os.Remove(file.Name()) // the mount keeps it
+}
+
+// adopts tells tests of restarts that they are told how orphans of theirs end, and need not ask for it.
+const adopts = "PICKET_TEST_ADOPTS_ORPHANS=1"
+
+// adopting becomes a program that is the parent of all orphans that its children leave. The kernel keeps that over the exec; to ask for it, qemu 7.2 does not let a program.
+func adopting(program string, argv []string) error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("adopting orphans: %w", err)
+	}
+	return syscall.Exec(program, argv, append(os.Environ(), adopts))
 }
 
 // status is what a shell has in $? for it.

@@ -48,6 +48,8 @@ func run(args []string) (int, error) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		return runSuite(ctx, os.Stdout, args[1:])
+	case "adopting": // one package's tests, in suite
+		return 0, adopting(args[1], args[1:])
 	case "inside": // exec, in namespaces of its own
 		return inside(args[1], args[2:])
 	}

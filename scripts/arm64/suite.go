@@ -57,6 +57,7 @@ type outcome struct {
 // suite is one run.
 type suite struct {
 	stdout     io.Writer
+	self       string // this program
 	work       string
 	module     string
 	env        []string
@@ -74,6 +75,9 @@ func runSuite(ctx context.Context, stdout io.Writer, args []string) (int, error)
 		return 0, err
 	}
 	var err error
+	if s.self, err = os.Executable(); err != nil {
+		return 0, err
+	}
 	if s.exceptions, err = parseExceptions(exceptionsFile); err != nil {
 		return 0, err
 	}
@@ -300,7 +304,7 @@ func (s *suite) try(ctx context.Context, p testPackage, args []string) (outcome,
 	if s.short {
 		args = append(args, "-test.short")
 	}
-	args = append([]string{"tool", "test2json", "-p", p.name, p.binary, "-test.v=test2json", "-test.paniconexit0"}, args...)
+	args = append([]string{"tool", "test2json", "-p", p.name, s.self, "adopting", p.binary, "-test.v=test2json", "-test.paniconexit0"}, args...)
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir, c.Env = p.dir, s.env
 	var out bytes.Buffer

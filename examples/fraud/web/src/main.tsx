@@ -1,7 +1,7 @@
 import { render } from "preact";
 import "./style.css";
 import { App } from "./app";
-import { api, Failure, sentenceOf, session, trouble } from "./api";
+import { api, Failure, session, trouble } from "./api";
 import { applyTheme } from "./theme";
 
 applyTheme();
@@ -14,7 +14,7 @@ async function begin(): Promise<void> {
     session.value = await api.session();
   } catch (err) {
     if (err instanceof Failure && (err.status === 0 || err.status >= 500)) {
-      trouble.value = sentenceOf(err);
+      trouble.value = "The application does not answer. This page asks again by itself.";
       setTimeout(() => void begin(), 2000);
     } else session.value = null;
   }
