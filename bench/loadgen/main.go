@@ -84,7 +84,7 @@ func placements() ([]placement, error) {
 
 // place keeps the daemon and this process, which the driver inherits it from, where the placement says.
 func (b *bench) place(p placement) error {
-	pids, err := b.daemon.Server.PIDs()
+	pids, err := b.daemon.PIDs()
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func ignoringEINTR(fd int, b []byte, call func(int, []byte) (int, error)) (n int
 // write sends what was prepared.
 func (c *laneClient) write() error {
 	if c.file == nil {
-		_, err := c.UnixConn.Write(c.sent)
+		_, err := c.Write(c.sent)
 		return err
 	}
 	if err := errors.Join(c.socket.Write(c.toSend), c.err); err != nil {
@@ -113,7 +113,7 @@ func (c *laneClient) write() error {
 // read reads what has come of the answers.
 func (c *laneClient) read() (int, error) {
 	if c.file == nil {
-		return c.UnixConn.Read(c.received[c.got:])
+		return c.Read(c.received[c.got:])
 	}
 	if err := errors.Join(c.socket.Read(c.toRead), c.err); err != nil {
 		return 0, fmt.Errorf("waiting for an answer over the lane: %w", err)
