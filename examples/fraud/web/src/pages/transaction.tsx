@@ -100,7 +100,7 @@ export function TransactionPage({ id }: { id: string }) {
           ) : (
             d.source === "model" && (
               <p class="muted">
-                {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "The model was loaded without explanations, so there are no reasons."}
+                {d.verdict === "approve" ? "Reasons are worked out for what is questioned or denied; this one was approved." : "There are no reasons: the model was loaded without explanations, or the score was in time and they were not."}
               </p>
             )
           )}
