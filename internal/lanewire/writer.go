@@ -16,10 +16,10 @@ import (
 
 // maxPending is how many bytes may wait to be written before whoever has more
 // has to wait. A single frame may be larger.
-const maxPending = 256 << 10
+const maxPending = 128 << 10
 
 // keepPending is the largest buffer that is kept for the next writer.
-const keepPending = 512 << 10
+const keepPending = 256 << 10
 
 // outBuffers are lent to writers that have something to write.
 var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
