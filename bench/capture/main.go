@@ -134,7 +134,7 @@ func (t turns) add(target int, calls []time.Duration, took time.Duration) {
 }
 
 // beside are the target's p99 and its throughput beside those of the first in the same round: the medians of all rounds, and between
-// what they lie with a confidence of 95%.
+// what they lie with a confidence of at least 95%.
 func (t turns) beside(target int) (p99, rate report.Estimate) {
 	var slower, faster []float64
 	for round, one := range t[target] {

@@ -196,9 +196,7 @@ func begin(t *testing.T, sockets string, database store.Options, change func(*ap
 		t.Fatal(err)
 	}
 	closing("the store", s.options.Store.Close)
-	if s.options.Scorer, err = scoring.OverLane(t.Context(), filepath.Join(sockets, "lane.sock"), false); err != nil {
-		t.Fatal(err)
-	}
+	s.options.Scorer = scoring.OverLane(filepath.Join(sockets, "lane.sock"), false)
 	if s.options.Loader, err = scoring.NewLoader(filepath.Join(sockets, "control.sock")); err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +239,7 @@ func askOver(t *testing.T, o *application.Options, sockets, protocol string) {
 	case "lane":
 		return
 	case "ring":
-		o.Scorer, err = scoring.OverLane(t.Context(), filepath.Join(sockets, "lane.sock"), true)
+		o.Scorer = scoring.OverLane(filepath.Join(sockets, "lane.sock"), true)
 	case "agent":
 		o.Scorer, err = scoring.OverAgent(filepath.Join(sockets, "agent.sock"))
 	case "oip":
@@ -251,9 +249,6 @@ func askOver(t *testing.T, o *application.Options, sockets, protocol string) {
 	}
 	if err = errors.Join(err, lane.Close()); err != nil {
 		t.Fatal(err)
-	}
-	if o.Scorer.Name() != protocol {
-		t.Fatalf("the daemon is asked over %s, want %s", o.Scorer.Name(), protocol)
 	}
 }
 
@@ -365,6 +360,9 @@ func TestFlow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := begin(t, sockets, c.database, func(o *application.Options) { askOver(t, o, sockets, c.protocol) })
+			if over := s.options.Scorer.Name(); over != c.protocol {
+				t.Fatalf("the daemon is asked over %s, want %s", over, c.protocol)
+			}
 			list, known := simulated(200, "")
 			state, profile := features.New(), make([]float32, features.Count)
 			model := s.options.Models[len(s.options.Models)-1]

@@ -27,7 +27,6 @@ import (
 	"github.com/picket-ml/picket/examples/fraud/site"
 	"github.com/picket-ml/picket/examples/fraud/store"
 	"github.com/picket-ml/picket/examples/fraud/web"
-	"github.com/picket-ml/picket/lane"
 )
 
 // grace is how long requests under way may take when a server ends.
@@ -118,7 +117,7 @@ func (f *applicationFlags) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Store.Close()) }()
-	if o.Scorer, err = f.dial(ctx); err != nil {
+	if o.Scorer, err = f.dial(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Scorer.Close()) }()
@@ -164,23 +163,10 @@ func logger(to io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(to, nil))
 }
 
-// startPatience is how long an application server waits for a daemon that is being started itself, as when a host boots.
-const startPatience = 10 * time.Second
-
-func (f *applicationFlags) dial(ctx context.Context) (scoring.Scorer, error) {
+func (f *applicationFlags) dial() (scoring.Scorer, error) {
 	switch f.scorer {
 	case "lane", "ring":
-		for end := time.Now().Add(startPatience); ; {
-			s, err := scoring.OverLane(ctx, socketIn(f.sockets, "lane.sock"), f.scorer == "ring")
-			if err == nil || !errors.Is(err, lane.ErrUnavailable) || time.Now().After(end) {
-				return s, err
-			}
-			select {
-			case <-ctx.Done():
-				return nil, err
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
+		return scoring.OverLane(socketIn(f.sockets, "lane.sock"), f.scorer == "ring"), nil
 	case "agent":
 		return scoring.OverAgent(socketIn(f.sockets, "agent.sock"))
 	case "oip":

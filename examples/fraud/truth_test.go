@@ -38,6 +38,9 @@ func TestGroundTruth(t *testing.T) {
 				o.Teller = teller
 				askOver(t, o, sockets, protocol)
 			})
+			if over := s.options.Scorer.Name(); over != protocol {
+				t.Fatalf("the daemon is asked over %s, want %s", over, protocol)
+			}
 			list, _ := simulated(3, protocol+"-")
 			names := map[string]float32{}
 			for _, one := range list {

@@ -15,9 +15,13 @@ import (
 
 // overLane asks over Picket's binary protocol.
 type overLane struct {
-	client  *lane.Client
+	path    string
+	options lane.Options
 	current atomic.Pointer[laneModel]
 	rooms   sync.Pool // of *room
+
+	connecting sync.Mutex
+	client     atomic.Pointer[lane.Client] // nil until a Use has found the daemon
 }
 
 type laneModel struct {
@@ -40,24 +44,39 @@ func newRoom() *room {
 	return r
 }
 
-// OverLane asks the daemon whose lane.sock is at path, in shared memory where ring is true and the daemon has room for it. The caller closes it.
-func OverLane(ctx context.Context, path string, ring bool) (Scorer, error) {
-	client, err := lane.Dial(ctx, path, lane.Options{Ring: ring})
-	if err != nil {
-		return nil, fmt.Errorf("connecting to Picket: %w", err)
-	}
-	return &overLane{client: client, rooms: sync.Pool{New: func() any { return newRoom() }}}, nil
+// OverLane asks the daemon whose lane.sock is at path, in shared memory where ring is true and the daemon has room for it. The first Use connects. The caller closes it.
+func OverLane(path string, ring bool) Scorer {
+	return &overLane{path: path, options: lane.Options{Ring: ring}, rooms: sync.Pool{New: func() any { return newRoom() }}}
 }
 
 func (s *overLane) Name() string {
-	if s.client.HasRing() {
+	if client := s.client.Load(); client != nil && client.HasRing() {
 		return "ring"
 	}
 	return "lane"
 }
 
+// connected is the client, which connects again by itself once it has connected.
+func (s *overLane) connected(ctx context.Context) (*lane.Client, error) {
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
+	if client := s.client.Load(); client != nil {
+		return client, nil
+	}
+	client, err := lane.Dial(ctx, s.path, s.options)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Picket: %w", err)
+	}
+	s.client.Store(client)
+	return client, nil
+}
+
 func (s *overLane) Use(ctx context.Context, m *Model) error {
-	model, err := s.client.Model(ctx, m.Served())
+	client, err := s.connected(ctx)
+	if err != nil {
+		return err
+	}
+	model, err := client.Model(ctx, m.Served())
 	if err != nil {
 		return fmt.Errorf("using version %s: %w", m.Version, err)
 	}
@@ -118,4 +137,9 @@ func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) 
 	return checked(score)
 }
 
-func (s *overLane) Close() error { return s.client.Close() }
+func (s *overLane) Close() error {
+	if client := s.client.Load(); client != nil {
+		return client.Close()
+	}
+	return nil
+}

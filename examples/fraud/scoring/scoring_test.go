@@ -216,6 +216,30 @@ func TestLateReasons(t *testing.T) {
 	}
 }
 
+// TestWithoutDaemon: each protocol that the daemon speaks can be chosen before it is there, and says so when a model is to be used.
+func TestWithoutDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nobody.sock")
+	agent, err := scoring.OverAgent(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oip, err := scoring.OverOIP("unix:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []scoring.Scorer{scoring.OverLane(path, false), scoring.OverLane(path, true), agent, oip} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // the agent's protocol waits for the daemon
+		err := s.Use(ctx, &scoring.Model{Version: "7"})
+		cancel()
+		if err == nil || s.Current() != nil {
+			t.Errorf("%s uses a model of a daemon that is not there: %v", s.Name(), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("%s: %v", s.Name(), err)
+		}
+	}
+}
+
 func TestRules(t *testing.T) {
 	r := rules(t, string(scoring.DefaultRules()))
 	at := func(name string) int { return slices.Index(features.Names(), name) }
