@@ -112,6 +112,9 @@ func (t *tables) makeViews(e *ensemble.Ensemble) func(*ensemble.Node) int {
 		t.plain = false // most columns are for nothing, and would only take shared memory
 	}
 	if !t.plain {
+		if len(all) == 0 { // no tree splits, but a leaf, too, has its thread look at the first view
+			all = []view{{0, ensemble.MissingNaN}}
+		}
 		t.views = all
 		return func(n *ensemble.Node) int { return numbers[viewOfNode(n)] }
 	}

@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { OUT_OF_MEMORY = 2, INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
 	ILLEGAL_ADDRESS = 700, INVALID_CONTEXT = 201 };
@@ -115,10 +117,34 @@ static range *find(const void *at, size_t n) {
 	return NULL;
 }
 
+// Memory behind which there is none: whoever looks past the end, by as little as the alignment allows, finds a hole.
+static size_t pages(size_t n, size_t align, size_t *before) {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), all = (n + page) / page * page;
+	*before = (all - n) / align * align;
+	return all;
+}
+
+static void *guarded(size_t n, size_t align) {
+	size_t before, all = pages(n, align, &before), page = (size_t)sysconf(_SC_PAGESIZE);
+	uint8_t *at = mmap(NULL, all + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	mprotect(at + all, page, PROT_NONE);
+	return at + before;
+}
+
+static void unguarded(void *at, size_t n, size_t align) {
+	size_t before, all = pages(n, align, &before);
+	munmap((uint8_t *)at - before, all + (size_t)sysconf(_SC_PAGESIZE));
+}
+
+// What a driver aligns memory to at least.
+enum { ALIGNED = 256 };
+
 static int take(size_t n, int pinned, int device, void **at) {
 	for (int i = 0; i < RANGES; i++)
 		if (ranges[i].at == NULL) {
-			if (posix_memalign(at, 512, n ? n : 1) != 0)
+			if ((*at = guarded(n, ALIGNED)) == NULL)
 				return OUT_OF_MEMORY;
 			memset(*at, 0xa5, n); // nobody may count on zeros
 			ranges[i] = (range){*at, n, pinned, device};
@@ -149,16 +175,14 @@ static int perform(stream *s, op *o) {
 		int code = fails("kernel");
 		if (code != 0)
 			return code;
-		uint8_t *shared = malloc(o->shared + 16);
+		uint8_t *shared = guarded(o->shared, 16);
+		if (shared == NULL)
+			return OUT_OF_MEMORY;
 		for (unsigned b = 0; b < o->grid; b++) {
 			memset(shared, 0x5a, o->shared);
-			memset(shared + o->shared, 0x77, 16);
 			o->kernel(&o->parameter, b, shared);
-			for (int i = 0; i < 16; i++)
-				if (shared[o->shared + (unsigned)i] != 0x77)
-					return ILLEGAL_ADDRESS;
 		}
-		free(shared);
+		unguarded(shared, o->shared, 16);
 		break;
 	}
 	case RECORD:
@@ -327,8 +351,7 @@ static int give(void *at, int pinned) {
 		if (ranges[i].at == at && at != NULL && ranges[i].pinned == pinned) {
 			if (!pinned)
 				devices[ranges[i].device].used -= ranges[i].n;
-			memset(at, 0xdd, ranges[i].n);
-			free(at);
+			unguarded(at, ranges[i].n, ALIGNED);
 			ranges[i].at = NULL;
 			return 0;
 		}
