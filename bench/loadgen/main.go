@@ -1,11 +1,9 @@
 // Command loadgen has MLPerf Inference's own load generator and the one of `picket bench run` drive one lane in turns, with the same model,
 // rows and definitions, and says how far their figures of SingleStream and Offline are apart. JSON goes to standard output.
 //
-// There are four sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client; the
-// suite's drives it through the Go client; a loop in C++ with the suite's definitions drives it as MLPerf's does, through the C
-// client; and the suite's drives it once more with callers that wait in Go's poller, as those of open loads do. What is between the first and
-// the third is between the generators, what is between the second and the third between the clients, and what is between the second and
-// the fourth is the poller's. Each side compares every answer with the reference while it is timed.
+// There are three sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client, and so does the
+// suite's: what is between the two is between the generators. The suite's drives it once more with callers in Go, as those of open loads are:
+// what is between the second and the third is Go's. Each side compares every answer with the reference while it is timed.
 package main
 
 import (
@@ -46,13 +44,12 @@ const (
 
 // The sides.
 const (
-	theirs = "MLPerf's generator, C client"
-	loop   = "a loop of the suite's definitions, C client"
-	ours   = "the suite's generator, Go client"
-	poller = "the suite's generator, Go client in Go's poller"
+	theirs = "MLPerf's generator"
+	ours   = "the suite's generator"
+	inGo   = "the suite's generator, callers in Go"
 )
 
-func everySide() []string { return []string{theirs, loop, ours, poller} }
+func everySide() []string { return []string{theirs, ours, inGo} }
 
 // figures are what a side finds in one turn.
 type figures struct {
@@ -222,19 +219,16 @@ func (b *bench) scenario(ctx context.Context, scenario string) (map[string][]fig
 }
 
 func (b *bench) turn(ctx context.Context, side, scenario string, seed uint64) (figures, error) {
-	switch side {
-	case theirs:
-		return b.drive(ctx, "loadgen", scenario)
-	case loop:
-		return b.drive(ctx, "loop", scenario)
+	if side == theirs {
+		return b.drive(ctx, scenario)
 	}
 	return b.suite(ctx, side, scenario, seed)
 }
 
 // drive has the driver take a turn.
-func (b *bench) drive(ctx context.Context, side, scenario string) (f figures, err error) {
+func (b *bench) drive(ctx context.Context, scenario string) (f figures, err error) {
 	ask := b.daemon.Ask("lane", b.served, 1)
-	c := exec.CommandContext(ctx, b.driver, ask.Address, ask.Model, b.rowsFile, strconv.Itoa(model.Features), side, scenario,
+	c := exec.CommandContext(ctx, b.driver, ask.Address, ask.Model, b.rowsFile, strconv.Itoa(model.Features), scenario,
 		fmt.Sprint(b.length.Seconds()), fmt.Sprint(b.expected), b.dir)
 	c.Stderr = os.Stderr
 	said, err := c.Output()
@@ -266,7 +260,7 @@ func (b *bench) suite(ctx context.Context, side, scenario string, seed uint64) (
 		if c, err = ask.Lane(1)(); err != nil {
 			return f, errors.Join(err, closeAll())
 		}
-		if side == poller {
+		if side == inGo {
 			c = struct{ protocols.Client }{c} // which cannot do what it does not show
 		}
 		p.Clients = append(p.Clients, c)
