@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/counters"
-	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
@@ -76,12 +75,20 @@ func (r *runner) measure(ctx context.Context, runs []suites.Run) error {
 
 // possible are the cells of a run that this host can measure.
 func (r *runner) possible(run *suites.Run) []*cell {
-	cells := r.cells(run)
-	if run.HugePages == "" || run.HugePages == r.Host.Memory.TransparentHugePages {
+	cells, why := r.cells(run), ""
+	if run.HugePages != "" && run.HugePages != r.Host.Memory.TransparentHugePages {
+		why = fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)
+	}
+	if run.Pin != "" {
+		if _, _, err := r.places(run.Pin); err != nil {
+			why = err.Error()
+		}
+	}
+	if why == "" {
 		return cells
 	}
 	for _, c := range cells {
-		r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)})
+		r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: why})
 	}
 	return nil
 }
@@ -118,7 +125,7 @@ func (r *runner) rounds(ctx context.Context, cells []*cell, after time.Duration)
 		r.Say(fmt.Sprintf("round %d of %d, %.0f s", round+1, rounds, time.Since(began).Seconds()))
 	}
 	for range int(math.Ceil(mostAgain * float64(rounds))) {
-		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || c.quiet() >= c.Repetitions })
+		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || r.quiet(c) >= c.Repetitions })
 		if len(lacking) == 0 {
 			break
 		}
@@ -169,9 +176,13 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	if c.broken {
 		return nil
 	}
-	r.watch.Probe()
+	pace, made := r.watch.Probe(), len(c.repetitions)
 	err := r.repeat(ctx, c, c.taken)
 	c.taken++
+	pace = max(pace, r.watch.Probe())
+	for i := range c.repetitions[made:] {
+		c.repetitions[made+i].LoopNS = pace
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -269,7 +280,7 @@ const paceTime = 20 * time.Millisecond
 // shows is how fast the generator is at its slowest.
 func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	c.every = 1
-	if c.target.Info().Kind == suites.Empty {
+	if c.target.Info().Kind == report.KindEmpty {
 		return
 	}
 	m, err := r.run(ctx, c, c.served, load.Plan{Rows: c.rows, Duration: paceTime, AskOnly: true, Seed: seed})
@@ -455,7 +466,7 @@ func fill(rep *report.Repetition, m *load.Measured) {
 
 // keep adds a repetition to its cell, with the scenario's number of it, and what speaks against it.
 func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured, value float64) {
-	rep.Value, rep.Disturbed = value, environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads)
+	rep.Value = value
 	c.repetitions = append(c.repetitions, rep)
 	c.sayWrong(m)
 	if m.Failed != nil {

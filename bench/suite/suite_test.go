@@ -45,7 +45,7 @@ var _ target.Renewable = (*scripted)(nil)
 func (s *scripted) Renew(context.Context) error { s.renewed++; return nil }
 
 func (s *scripted) Info() report.TargetInfo {
-	return report.TargetInfo{Name: s.name, Kind: "in process", Transport: "call", Version: "1"}
+	return report.TargetInfo{Name: s.name, Kind: report.KindInProcess, Transport: "call", Version: "1"}
 }
 func (s *scripted) Variant(context.Context, target.Served) (string, error) { return "script", nil }
 func (s *scripted) Process() *process.Server                               { return nil }

@@ -58,6 +58,12 @@ const (
 	allPeers = "peers" // in a list of targets: all that there are
 )
 
+// Where a run keeps the two sides of a connection.
+const (
+	Together = "together"
+	Apart    = "apart"
+)
+
 // Targets are Picket's own and the empty one.
 func Targets() []string { return []string{Empty, Engine, Lane, Ring, Agent, OIPGRPC, OIPHTTP} }
 
@@ -116,7 +122,8 @@ type Run struct {
 	Outstanding []int `yaml:"outstanding"`
 	Threads     []int `yaml:"threads"`    // of the engine for one request; 0 leaves it to the engine
 	BatchRows   []int `yaml:"batch_rows"` // that the engine may put together; 0 is its default
-	// Pin keeps the daemon and the clients on processors of their own with "apart".
+	// Pin says where the daemon and the clients run: where the system puts them when it is empty, which is a matter of chance that lasts for many
+	// requests, both on one processor (Together), or on processors of their own (Apart).
 	Pin string `yaml:"pin"`
 	// HugePages is what transparent huge pages are to be set to, which only root may change: cells that need another setting
 	// than the host has are left out.
@@ -357,8 +364,8 @@ func (r *Run) check(models map[string]bool) error {
 	switch {
 	case r.Duration <= 0 || r.Duration > mostDuration:
 		return fmt.Errorf("duration: %v is not above 0 and up to %v", r.Duration, mostDuration)
-	case r.Pin != "" && r.Pin != "apart":
-		return fmt.Errorf("pin: %q is neither empty nor apart", r.Pin)
+	case r.Pin != "" && r.Pin != Together && r.Pin != Apart:
+		return fmt.Errorf("pin: %q is neither empty nor %s nor %s", r.Pin, Together, Apart)
 	case r.Arrivals != "" && r.Arrivals != "poisson" && r.Arrivals != "bursts":
 		return fmt.Errorf("arrivals: %q is neither poisson nor bursts", r.Arrivals)
 	case r.Arrivals != "" && !r.Open():
