@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 )
@@ -24,9 +25,10 @@ const (
 
 // What is tried between repetitions.
 const (
-	loopSteps = 4_000
-	loops     = 63
-	watching  = 5 * time.Millisecond
+	loopSteps  = 4_000
+	loops      = 63
+	watching   = 5 * time.Millisecond
+	mostProbed = 8 // processors
 )
 
 // clockTick is in what Linux counts the time of processors (USER_HZ).
@@ -40,17 +42,18 @@ type Watch struct {
 
 	loadBefore float64
 	cpus       int
+	probed     []int     // processors
 	loops      []float64 // nanoseconds
-	fastest    float64   // of the medians of probes
+	fastest    float64   // of what probes gave
 	sink       uint64    // what the loops came to, so that they cannot be left out
 	longest    time.Duration
 	total      Share // of all spans
 }
 
-// NewWatch begins to watch. root holds proc; own tells how much processor time the suite has taken so far, with what it has
-// started and not waited for; the process's own time is added.
-func NewWatch(root fs.FS, cpus int, own func() time.Duration) *Watch {
-	return &Watch{root: root, own: own, loadBefore: loadAverage(root), cpus: cpus}
+// NewWatch begins to watch a machine of so many logical processors, of which this process may use some. root holds proc; own tells how much
+// processor time the suite has taken so far, with what it has started and not waited for; the process's own time is added.
+func NewWatch(root fs.FS, cpus int, usable []int, own func() time.Duration) *Watch {
+	return &Watch{root: root, own: own, loadBefore: loadAverage(root), cpus: cpus, probed: usable[:min(len(usable), mostProbed)]}
 }
 
 // Share is how the processors' time of a span was divided, in time of one processor.
@@ -147,16 +150,22 @@ func (w *Watch) Span() func() Share {
 }
 
 // Probe takes some milliseconds to see how evenly this machine works just now, and gives how many nanoseconds a loop of fixed work took, the
-// median of some. Nothing of the suite runs meanwhile.
-func (w *Watch) Probe() float64 {
-	took := make([]float64, loops)
-	for i := range took {
-		start := time.Now()
-		w.sink += work(loopSteps)
-		took[i] = float64(time.Since(start).Nanoseconds())
+// median of some, on that of the processors on which it took the longest. Nothing of the suite runs meanwhile.
+func (w *Watch) Probe() (float64, error) {
+	pace := 0.0
+	err := process.OnEach(w.probed, func() {
+		took := make([]float64, loops)
+		for i := range took {
+			start := time.Now()
+			w.sink += work(loopSteps)
+			took[i] = float64(time.Since(start).Nanoseconds())
+		}
+		w.loops = append(w.loops, took...)
+		pace = max(pace, stats.Median(took))
+	})
+	if err != nil {
+		return 0, err
 	}
-	w.loops = append(w.loops, took...)
-	pace := stats.Median(took)
 	if w.fastest == 0 || pace < w.fastest {
 		w.fastest = pace
 	}
@@ -167,7 +176,7 @@ func (w *Watch) Probe() float64 {
 		w.longest = max(w.longest, now-last)
 		last = now
 	}
-	return pace
+	return pace, nil
 }
 
 // mostSlower is how many times the fastest probe's loop the same loop may take before and after a repetition that counts as undisturbed.
@@ -177,7 +186,7 @@ const mostSlower = 1.1
 // all another tenant on the other thread of a core, of which no kernel gives an account.
 func Slowed(loop, fastest float64) bool { return fastest > 0 && loop > mostSlower*fastest }
 
-// Fastest is the lowest median of a probe's loops so far; 0 before the first.
+// Fastest is the least that a probe has given; 0 before the first.
 func (w *Watch) Fastest() float64 { return w.fastest }
 
 // work is four generators of random numbers side by side, as many operations as a core has places for: it takes as long whatever the memory does, and

@@ -176,12 +176,19 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	if c.broken {
 		return nil
 	}
-	pace, made := r.watch.Probe(), len(c.repetitions)
-	err := r.repeat(ctx, c, c.taken)
+	before, err := r.watch.Probe()
+	if err != nil {
+		return err
+	}
+	made := len(c.repetitions)
+	err = r.repeat(ctx, c, c.taken)
 	c.taken++
-	pace = max(pace, r.watch.Probe())
+	after, probing := r.watch.Probe()
+	if probing != nil {
+		return errors.Join(err, probing)
+	}
 	for i := range c.repetitions[made:] {
-		c.repetitions[made+i].LoopNS = pace
+		c.repetitions[made+i].LoopNS = max(before, after)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 		{"[lane]", "[lane], rows: [0]", "rows"},
 		{"[lane]", "[lane], outstanding: [99999]", "outstanding"},
 		{"[lane]", "[lane], models: [n]", "no model"},
-		{"[lane]", "[lane], pin: here", "pin"},
+		{"[lane]", "[lane], pin: here", "neither empty nor together nor apart"},
 		{"[lane]", "[lane], arrivals: poisson", "arrivals"},
 		{"repetitions: 1", "repetitions: -1", "repetitions"},
 		{"repetitions: 1", "repetitions: 1\nstarts: -1", "starts"},
