@@ -52,7 +52,7 @@ func TestNoise(t *testing.T) {
 	t.Parallel()
 	root := files("proc/loadavg", "3.50 1 1 2/3 4", "proc/stat", "cpu 1000 0 1000 8000 0 0 0 0 0 0\ncpu0 1 2 3")
 	var own time.Duration
-	w := NewWatch(root, 4, nil, func() time.Duration { return own })
+	w := NewWatch(root, 4, func() time.Duration { return own })
 	end := w.Span()
 	// 1000 ticks of 10 ms later: 50 stolen, 500 busy of which the suite took 200.
 	root["proc/stat"] = &fstest.MapFile{Data: []byte("cpu 1400 0 1100 8450 0 0 0 50 0 0\n")}
@@ -77,7 +77,7 @@ func TestNoise(t *testing.T) {
 		}
 	}
 
-	quiet := NewWatch(files("proc/loadavg", "0.50 1 1 2/3 4", "proc/stat", "cpu 1 0 1 1 0 0 0 0 0 0"), 4, nil, func() time.Duration { return 0 })
+	quiet := NewWatch(files("proc/loadavg", "0.50 1 1 2/3 4", "proc/stat", "cpu 1 0 1 1 0 0 0 0 0 0"), 4, func() time.Duration { return 0 })
 	quiet.Span()()
 	if n := quiet.Noise(); !n.Quiet || len(n.Why) != 0 {
 		t.Errorf("nothing happened, and the noise is %+v", n)
@@ -113,10 +113,10 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := NewWatch(os.DirFS("/"), 1, usable, func() time.Duration { return 0 })
+	w := NewWatch(os.DirFS("/"), 1, func() time.Duration { return 0 })
 	end := w.Span()
 	for range 3 {
-		if pace, err := w.Probe(); err != nil || pace < w.Fastest() || w.Fastest() <= 0 || Slowed(w.Fastest(), w.Fastest()) {
+		if pace, err := w.Probe(usable); err != nil || pace < w.Fastest() || w.Fastest() <= 0 || Slowed(w.Fastest(), w.Fastest()) {
 			t.Errorf("a loop took %v ns, the fastest %v, %v", pace, w.Fastest(), err)
 		}
 	}

@@ -42,18 +42,17 @@ type Watch struct {
 
 	loadBefore float64
 	cpus       int
-	probed     []int     // processors
 	loops      []float64 // nanoseconds
-	fastest    float64   // of what probes gave
+	fastest    float64   // of the medians of probes
 	sink       uint64    // what the loops came to, so that they cannot be left out
 	longest    time.Duration
 	total      Share // of all spans
 }
 
-// NewWatch begins to watch a machine of so many logical processors, of which this process may use some. root holds proc; own tells how much
-// processor time the suite has taken so far, with what it has started and not waited for; the process's own time is added.
-func NewWatch(root fs.FS, cpus int, usable []int, own func() time.Duration) *Watch {
-	return &Watch{root: root, own: own, loadBefore: loadAverage(root), cpus: cpus, probed: usable[:min(len(usable), mostProbed)]}
+// NewWatch begins to watch. root holds proc; own tells how much processor time the suite has taken so far, with what it has
+// started and not waited for; the process's own time is added.
+func NewWatch(root fs.FS, cpus int, own func() time.Duration) *Watch {
+	return &Watch{root: root, own: own, loadBefore: loadAverage(root), cpus: cpus}
 }
 
 // Share is how the processors' time of a span was divided, in time of one processor.
@@ -150,10 +149,10 @@ func (w *Watch) Span() func() Share {
 }
 
 // Probe takes some milliseconds to see how evenly this machine works just now, and gives how many nanoseconds a loop of fixed work took, the
-// median of some, on that of the processors on which it took the longest. Nothing of the suite runs meanwhile.
-func (w *Watch) Probe() (float64, error) {
+// median of some, on that of the processors on which it took the longest, of the first few. Nothing of the suite runs meanwhile.
+func (w *Watch) Probe(processors []int) (float64, error) {
 	pace := 0.0
-	err := process.OnEach(w.probed, func() {
+	err := process.OnEach(processors[:min(len(processors), mostProbed)], func() {
 		took := make([]float64, loops)
 		for i := range took {
 			start := time.Now()
@@ -161,13 +160,14 @@ func (w *Watch) Probe() (float64, error) {
 			took[i] = float64(time.Since(start).Nanoseconds())
 		}
 		w.loops = append(w.loops, took...)
-		pace = max(pace, stats.Median(took))
+		at := stats.Median(took)
+		if w.fastest == 0 || at < w.fastest {
+			w.fastest = at
+		}
+		pace = max(pace, at)
 	})
 	if err != nil {
 		return 0, err
-	}
-	if w.fastest == 0 || pace < w.fastest {
-		w.fastest = pace
 	}
 	start := time.Now()
 	last := time.Duration(0)
@@ -186,7 +186,7 @@ const mostSlower = 1.1
 // all another tenant on the other thread of a core, of which no kernel gives an account.
 func Slowed(loop, fastest float64) bool { return fastest > 0 && loop > mostSlower*fastest }
 
-// Fastest is the least that a probe has given; 0 before the first.
+// Fastest is the least that the loop has taken on any processor, as the median of a probe; 0 before the first.
 func (w *Watch) Fastest() float64 { return w.fastest }
 
 // work is four generators of random numbers side by side, as many operations as a core has places for: it takes as long whatever the memory does, and

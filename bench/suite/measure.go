@@ -176,14 +176,14 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	if c.broken {
 		return nil
 	}
-	before, err := r.watch.Probe()
+	before, err := r.await(ctx, c)
 	if err != nil {
 		return err
 	}
 	made := len(c.repetitions)
 	err = r.repeat(ctx, c, c.taken)
 	c.taken++
-	after, probing := r.watch.Probe()
+	after, probing := r.watch.Probe(r.processors(c))
 	if probing != nil {
 		return errors.Join(err, probing)
 	}
@@ -203,6 +203,27 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	}
 	r.leave(report.LeftOut{Model: c.served.Name(), Engine: t.Name, Rows: c.rows, Why: err.Error()})
 	return nil
+}
+
+// await waits until a loop of fixed work is as fast as it has been on the processors that the cell will have, as long as the suite has patience, and
+// says what it takes then.
+func (r *runner) await(ctx context.Context, c *cell) (loop float64, err error) {
+	for start := time.Now(); ; {
+		if loop, err = r.watch.Probe(r.processors(c)); err != nil {
+			return 0, err
+		}
+		if r.Quick || ctx.Err() != nil || time.Since(start) >= r.Suite.Patience || !environment.Slowed(loop, r.watch.Fastest()) {
+			return loop, nil
+		}
+	}
+}
+
+// processors are those that a cell is measured on.
+func (r *runner) processors(c *cell) []int {
+	if server, clients, err := r.places(c.Pin); err == nil {
+		return slices.Compact(slices.Sorted(slices.Values(slices.Concat(server, clients))))
+	}
+	return r.Host.CPU.Affinity
 }
 
 // repeat makes one repetition of a cell, with its server awake for so long.

@@ -139,7 +139,7 @@ func (r *runner) begin() {
 	}
 	r.result.Environment.Differences = differences(r.Suite, r.Family, &r.result.Environment)
 	r.mark()
-	r.watch = environment.NewWatch(r.Root, r.Host.CPU.Threads, r.Host.CPU.Affinity, r.serversCPU)
+	r.watch = environment.NewWatch(r.Root, r.Host.CPU.Threads, r.serversCPU)
 	r.clock = load.ClockCost()
 }
 

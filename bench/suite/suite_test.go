@@ -321,8 +321,8 @@ func TestSlowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &runner{watch: environment.NewWatch(os.DirFS("/"), 2, usable, func() time.Duration { return 0 }), Options: Options{Host: &hw.Host{}}}
-	pace, err := r.watch.Probe()
+	r := &runner{watch: environment.NewWatch(os.DirFS("/"), 2, func() time.Duration { return 0 }), Options: Options{Host: &hw.Host{}}}
+	pace, err := r.watch.Probe(usable)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,9 @@ type Suite struct {
 	Starts int `yaml:"starts"`
 	// Within is how long the suite is to take: what others disturbed is made again for as long as that leaves time to. 0 is any time.
 	Within time.Duration `yaml:"within"`
-	Runs   []Run         `yaml:"runs"`
+	// Patience is how long a repetition waits at most for its processors to be as fast as they have been. 0 is for no wait.
+	Patience time.Duration `yaml:"patience"`
+	Runs     []Run         `yaml:"runs"`
 
 	// Digest is the SHA-256 of the file, and of that it is like.
 	Digest string `yaml:"-"`
@@ -234,6 +236,9 @@ func parse(text []byte, depth int) (*Suite, error) {
 		if s.Starts == 0 {
 			s.Starts = base.Starts
 		}
+		if s.Patience == 0 {
+			s.Patience = base.Patience
+		}
 	}
 	if s.Starts == 0 {
 		s.Starts = defaultStarts
@@ -294,6 +299,7 @@ const (
 	mostOutstanding = 4096
 	mostRepetitions = 1000
 	mostDuration    = 24 * time.Hour
+	mostPatience    = time.Minute
 )
 
 func (s *Suite) check() error {
@@ -305,6 +311,9 @@ func (s *Suite) check() error {
 	}
 	if s.Within < 0 {
 		return fmt.Errorf("within: %v is below 0", s.Within)
+	}
+	if s.Patience < 0 || s.Patience > mostPatience {
+		return fmt.Errorf("patience: %v is not from 0 to %v", s.Patience, mostPatience)
 	}
 	if s.Starts < 1 || s.Starts > mostRepetitions {
 		return fmt.Errorf("starts: %d is not from 1 to %d", s.Starts, mostRepetitions)

@@ -86,6 +86,7 @@ func TestParse(t *testing.T) {
 		{"repetitions: 1", "repetitions: -1", "repetitions"},
 		{"repetitions: 1", "repetitions: 1\nstarts: -1", "starts"},
 		{"repetitions: 1", "repetitions: 1\nwithin: -1s", "within"},
+		{"repetitions: 1", "repetitions: 1\npatience: 1h", "patience"},
 		{"duration: 1s", "duration: 0s", "duration"},
 		{"SingleStream", "Server", "bound"},
 		{"SingleStream", "Burst", "share"},
