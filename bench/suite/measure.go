@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/counters"
+	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
