@@ -239,10 +239,6 @@ func (m metric) change(a, b *report.Run, fastest float64, o Options) Change {
 		c.Why = "the second is not to be used: " + strings.Join(b.Verdict.Why, "; ")
 	case len(c.A.Values) == 0 || len(c.B.Values) == 0:
 		c.Why = "one of them has no such figure"
-	case mostlyDisturbed(a, fastest):
-		c.Why = "of the first, others disturbed most of the repetitions that count"
-	case mostlyDisturbed(b, fastest):
-		c.Why = "of the second, others disturbed most of the repetitions that count"
 	}
 	if len(c.A.Values) == 0 || len(c.B.Values) == 0 {
 		return c
@@ -256,6 +252,10 @@ func (m metric) change(a, b *report.Run, fastest float64, o Options) Change {
 	c.usable = c.Why == ""
 	switch {
 	case !c.usable:
+	case mostlyDisturbed(a, fastest):
+		c.Why = "of the first, others disturbed most of the repetitions that count"
+	case mostlyDisturbed(b, fastest):
+		c.Why = "of the second, others disturbed most of the repetitions that count"
 	case least(len(c.A.Values), len(c.B.Values)) >= o.Alpha:
 		c.Why = fmt.Sprintf("%d and %d repetitions are too few to tell anything from chance", len(c.A.Values), len(c.B.Values))
 	case c.P < o.Alpha && math.Abs(c.Change) >= o.Threshold:
