@@ -209,14 +209,15 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 // await waits until a loop of fixed work is as fast as it has been on the processors that the cell will have, as long as the suite has patience, and
 // says what it takes then.
 func (r *runner) await(ctx context.Context, c *cell) (loop float64, err error) {
-	for start := time.Now(); ; {
+	for start := time.Now(); ctx.Err() == nil; {
 		if loop, err = r.watch.Probe(r.processors(c)); err != nil {
 			return 0, err
 		}
-		if r.Quick || ctx.Err() != nil || time.Since(start) >= r.Suite.Patience || !environment.Slowed(loop, r.watch.Fastest()) {
+		if r.Quick || time.Since(start) >= r.Suite.Patience || !environment.Slowed(loop, r.watch.Fastest()) {
 			return loop, nil
 		}
 	}
+	return 0, ctx.Err()
 }
 
 // processors are those that a cell is measured on.
