@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -47,6 +48,7 @@ func (w *worker) serve(ready chan<- error) {
 		// Never unlocked: the thread ends with the goroutine, and with it
 		// whatever a native library has left in thread-local storage.
 		runtime.LockOSThread()
+		_ = hw.WakeSoon() // where it cannot be asked for, it wakes as other threads do
 	}
 	err := w.start()
 	if w.instance != nil {
