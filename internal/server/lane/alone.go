@@ -20,11 +20,15 @@ const crowd = 64
 // alone is what a connection needs for requests that its own goroutine runs. It belongs to whoever reads the connection,
 // but for what the connection's lock guards.
 type alone struct {
-	job     *job        // to be run by whoever reads, next
-	crowd   int         // large requests that are still to be handed over
-	relief  *time.Timer // has another goroutine read; made with the first such request
-	turn    uint64      // of this connection's own runs; guarded
-	running bool        // one is under way, and nobody reads; guarded
+	job    *job        // to be run by whoever reads, next
+	crowd  int         // large requests that are still to be handed over
+	relief *time.Timer // looks how long a run lasts; made with the first of them
+
+	// Guarded by the connection's lock.
+	turn    uint64 // how many runs there were
+	running bool   // one is under way, and nobody reads
+	watched bool   // relief is set
+	seen    uint64 // turn when it was
 }
 
 // runsAlone tells whether whoever reads the connection is to run a large request of so many rows itself, all of which was read.
@@ -58,18 +62,25 @@ func (c *conn) runAlone() (reads bool) {
 	a.turn++
 	turn := a.turn
 	j.turn, a.running = turn, true
+	if !a.watched {
+		c.watchAlone()
+	}
 	c.mu.Unlock()
-	a.relief.Reset(c.server.patience.alone)
 	j.run()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if reads = a.running && a.turn == turn; reads {
 		a.running = false
 	}
-	c.mu.Unlock()
-	if reads {
-		a.relief.Stop() // too late it finds nothing running, or another run, which it relieves early
-	}
 	return reads
+}
+
+// watchAlone has relieve look after a while. Setting a timer wakes a thread, so that it is not set for each run, nor stopped after
+// it. The connection's lock is held.
+func (c *conn) watchAlone() {
+	a := &c.alone
+	a.watched, a.seen = true, a.turn
+	a.relief.Reset(c.server.patience.alone)
 }
 
 // notice is called when a run of the connection's own is over, before the answer, which the next request may follow at once:
@@ -82,11 +93,20 @@ func (c *conn) notice(turn uint64) {
 	}
 }
 
-// relieve takes over the reading of a connection whose goroutine is busy with a run.
+// relieve takes over the reading of a connection whose goroutine has been busy with one run since the last look, and looks again
+// where there were others.
 func (c *conn) relieve() {
+	a := &c.alone
 	c.mu.Lock()
-	takes := c.alone.running
-	c.alone.running = false
+	takes := a.running && a.turn == a.seen
+	switch {
+	case takes:
+		a.running, a.watched = false, false
+	case a.turn != a.seen:
+		c.watchAlone()
+	default:
+		a.watched = false
+	}
 	c.mu.Unlock()
 	if takes {
 		c.read(nil)

@@ -137,7 +137,7 @@ func TestReliefAtAnyTime(t *testing.T) {
 	for _, way := range ways {
 		f := start(t, Options{}, enginetest.Script{Properties: engine.Properties{Anywhere: true}}, func(s *Server) { s.patience.alone = 50 * time.Microsecond })
 		m := f.model(t, way)
-		for i := range 200 {
+		for i := range 100 {
 			y, err := m.PredictFloat32(t.Context(), rowsFrom(manyRows/2, float32(i)))
 			if err != nil {
 				t.Fatal(err)

@@ -106,6 +106,9 @@ func (c *conn) read(err error) {
 		}
 	}
 	defer c.ended()
+	if c.alone.relief != nil {
+		c.alone.relief.Stop() // too late it finds nothing running
+	}
 	var broken *protocolError
 	switch {
 	case errors.As(err, &broken):

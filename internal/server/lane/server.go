@@ -52,7 +52,8 @@ type patience struct {
 	// While stopping: how long a connection may be quiet before it is closed, and
 	// how long new requests are taken at most.
 	quiet, farewell time.Duration
-	// alone is how long a connection may not be read because its goroutine runs a request.
+	// alone is how long a connection may not be read because its goroutine runs a request, at
+	// the least; at most twice as long.
 	alone time.Duration
 }
 
