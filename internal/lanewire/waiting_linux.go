@@ -26,6 +26,6 @@ func (r *Reader) Waiting() bool {
 		}
 	}
 	w.bytes = 0
-	_ = r.raw.Control(w.look) // likewise, if it is closed
+	_ = r.socket.raw.Control(w.look) // likewise, if it is closed
 	return w.bytes > 0
 }

@@ -37,23 +37,32 @@ func (c *rawConn) sendLarge(b []byte) {
 	}
 }
 
+// untilAlone asks until a connection has made a run itself: the engine may take the first ones, of which it knows little, for too long.
+func (f *fixture) untilAlone(t *testing.T, way string, ask func()) {
+	t.Helper()
+	waitFor(t, "a connection to make a run itself over "+way, func() bool {
+		ask()
+		return f.ownRuns() > 0
+	})
+}
+
 // A connection runs large requests that come one after the other itself.
 func TestRunsAlone(t *testing.T) {
 	for _, way := range ways {
 		f := start(t, Options{}, enginetest.Script{Properties: engine.Properties{Anywhere: true}})
 		m := f.model(t, way)
-		y, err := m.PredictFloat32(t.Context(), rowsFrom(manyRows, 1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkSums(t, y, 1, manyRows)
-		if n := f.ownRuns(); n != 1 {
-			t.Errorf("over %s the connection has made %d runs itself, want 1", way, n)
-		}
+		f.untilAlone(t, way, func() {
+			y, err := m.PredictFloat32(t.Context(), rowsFrom(manyRows, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSums(t, y, 1, manyRows)
+		})
+		before := f.ownRuns()
 		if _, err := m.PredictFloat32(t.Context(), rowsFrom(2, 1)); err != nil {
 			t.Fatal(err)
 		}
-		if n := f.ownRuns(); n != 1 {
+		if f.ownRuns() != before {
 			t.Errorf("over %s the connection has made a small run itself", way)
 		}
 	}
@@ -74,6 +83,10 @@ func TestRelief(t *testing.T) {
 		c := f.greeted(t, way)
 		c.send(frameOf(lanewire.Header{Kind: lanewire.KindOpen, ID: 8}, []byte("other")))
 		c.receive()
+		f.untilAlone(t, way, func() {
+			c.sendLarge(predictFrame(1, manyRows-1, 10))
+			c.wantSums(1, manyRows-1, 10)
+		})
 		for id := range uint64(3) {
 			c.sendLarge(predictFrame(10*id+1, manyRows, 10))
 			<-running
@@ -90,14 +103,11 @@ func TestRelief(t *testing.T) {
 				c.wantSums(10*id+1, manyRows, 10)
 			}
 		}
-		if f.ownRuns() == 0 {
-			t.Errorf("over %s the connection has made no run itself", way)
-		}
 	}
 }
 
-// Large requests of one client run at the same time where there are instances for it, and a client that was seen to send several
-// has none of them run by its connection.
+// Large requests of one client run at the same time where there are instances for it, though its connection may take the first for
+// the only one.
 func TestNotAlone(t *testing.T) {
 	for _, way := range ways {
 		both := make(chan struct{})
@@ -118,7 +128,7 @@ func TestNotAlone(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 2 {
 			callers.Go(func() {
-				for range 20 {
+				for range 10 {
 					y, err := m.PredictFloat32(t.Context(), rowsFrom(manyRows, 5))
 					if err != nil {
 						t.Error(err)
