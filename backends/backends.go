@@ -2,6 +2,10 @@
 package backends
 
 import (
+	"errors"
+	"fmt"
+	"io"
+
 	"github.com/picket-ml/picket/backends/cuda"
 	"github.com/picket-ml/picket/backends/dlr"
 	"github.com/picket-ml/picket/backends/forest"
@@ -21,7 +25,7 @@ type Options struct {
 	GPUs *devices.Set
 }
 
-// All gives every backend, in the order in which a tie between them is decided:
+// All gives every backend, for the caller to Close, in the order in which a tie between them is decided:
 // those that run artifacts and model files directly before those that go
 // through a library.
 func All(options Options) []engine.Backend {
@@ -38,4 +42,18 @@ func All(options Options) []engine.Backend {
 		onnx.New(options.ONNX),
 		dlr.New(options.DLR),
 	}
+}
+
+// Close closes what the backends of a list have opened, such as libraries of the host, once every engine and every model
+// of theirs is closed. A list may be closed again, and is good for another engine after it.
+func Close(list []engine.Backend) error {
+	var failed []error
+	for _, b := range list {
+		if c, has := b.(io.Closer); has {
+			if err := c.Close(); err != nil {
+				failed = append(failed, fmt.Errorf("closing backend %s: %w", b.Name(), err))
+			}
+		}
+	}
+	return errors.Join(failed...)
 }

@@ -82,8 +82,8 @@ type Model interface {
 	// Properties is how the model likes to be run. It does not change.
 	Properties() Properties
 
-	// NewInstance makes one executor. Where Properties.Inline is false, the
-	// engine calls it, and all methods of what it returns, from one OS thread,
+	// NewInstance makes one executor. Unless the Properties are Inline or Anywhere,
+	// the engine calls it, and all methods of what it returns, from one OS thread,
 	// which lives as long as the Instance. Instances share the Model's
 	// read-only parts; they do not share scratch memory.
 	NewInstance() (Instance, error)
@@ -134,6 +134,12 @@ type Properties struct {
 	// it is called from. When nothing is queued, Run is then called on the
 	// thread that brought the request, unless the model is to keep to some CPUs.
 	Inline bool
+	// Anywhere declares that an Instance does not care which thread it is called from,
+	// though Run is not cheap. When nothing is queued and the run is not expected to take
+	// longer than a moment (50 ms), nor than its deadline allows, it is called on the
+	// thread that brought the request, unless the model is to keep to some CPUs: that
+	// spares waking a thread for it, and another one when it is over.
+	Anywhere bool
 	// MaxInstances is how many instances may exist at once; 0 for any number.
 	MaxInstances int
 	// MaxRows is how many rows one Run can take; 0 for any number. Larger
@@ -158,6 +164,9 @@ type Properties struct {
 	// chosen Candidate.
 	Notes []Note
 }
+
+// bound tells whether an Instance has to be called from one thread.
+func (p *Properties) bound() bool { return !p.Inline && !p.Anywhere }
 
 // Note is one thing to know of how a model answers.
 type Note struct {

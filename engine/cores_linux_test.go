@@ -82,7 +82,7 @@ func masks(t *testing.T) map[string]int {
 func TestCores(t *testing.T) {
 	cpus := allowed(t)
 	all, one := hw.FormatCPUs(cpus), strconv.Itoa(cpus[len(cpus)-1])
-	for name, p := range map[string]engine.Properties{"inline": inline, "queued": {}} {
+	for name, p := range map[string]engine.Properties{"inline": inline, "queued": {}, "anywhere": {Anywhere: true}} {
 		t.Run(name, func(t *testing.T) {
 			if got := mask(t); got != all {
 				t.Fatalf("this thread may use the CPUs %s of %s", got, all)

@@ -176,7 +176,9 @@ func (g *gate) crowd(t *testing.T, e *engine.Engine, n int) (answered func()) {
 }
 
 func TestPredict(t *testing.T) {
-	for name, p := range map[string]engine.Properties{"inline": inline, "queued": {}, "in parts": {MaxRows: 7}, "inline in parts": {Inline: true, MaxRows: 7}} {
+	for name, p := range map[string]engine.Properties{
+		"inline": inline, "queued": {}, "in parts": {MaxRows: 7}, "inline in parts": {Inline: true, MaxRows: 7}, "anywhere": {Anywhere: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			b := enginetest.New(enginetest.Script{Properties: p, Bias: 0.25})
 			e := newEngine(t, engine.Options{}, b)
@@ -188,7 +190,7 @@ func TestPredict(t *testing.T) {
 			if s.Requests != 8 || s.Rows != 1210 || s.Total.Count != 8 || s.Run.Count != 8 {
 				t.Errorf("stats count %d requests, %d rows, %d totals, %d runs", s.Requests, s.Rows, s.Total.Count, s.Run.Count)
 			}
-			if want := map[bool]uint64{true: 8}[p.Inline]; s.InlineRuns != want {
+			if want := map[bool]uint64{true: 8}[p.Inline || p.Anywhere]; s.InlineRuns != want {
 				t.Errorf("%d runs were inline, want %d", s.InlineRuns, want)
 			}
 		})

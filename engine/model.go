@@ -103,6 +103,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 	s.allocator, _ = model.(Allocator)
 	s.queue = queue{
 		inline:      s.properties.Inline && options.BatchDelay == 0,
+		anywhere:    s.properties.Anywhere && options.BatchDelay == 0,
 		batchable:   s.signature.Batchable(),
 		maxRequests: options.MaxQueue,
 		maxRows:     options.MaxBatchRows,
@@ -157,7 +158,7 @@ func startSnapshot(model Model, description Description, options ModelOptions, c
 
 // settle fills in what depends on the model, and refuses a model whose signature
 // makes no sense or whose tensors do not fit the machine. A model that is to keep to
-// some cores is not inline: callers' threads are not to be bound.
+// some cores is neither inline nor run anywhere: callers' threads are not to be bound.
 func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Host) (ModelOptions, error) {
 	if err := s.check(); err != nil {
 		return o, fmt.Errorf("%w: %w", ErrArtifact, err)
@@ -174,7 +175,7 @@ func settle(o ModelOptions, s Signature, p *Properties, cores cores, host *hw.Ho
 	if o.MaxBatchRows == 0 {
 		o.MaxBatchRows = cmp.Or(p.BatchRows, batchRows)
 	}
-	p.Inline = p.Inline && cores == nil
+	p.Inline, p.Anywhere = p.Inline && cores == nil, p.Anywhere && cores == nil
 	if p.MaxInstances > 0 {
 		o.Instances = min(o.Instances, p.MaxInstances)
 	}
@@ -222,6 +223,11 @@ func (s *Snapshot) Describe() Description { return s.description }
 // over. A server that reads many requests on one thread has others predicted
 // elsewhere: what is not read cannot be refused, and its deadline has not begun.
 func (s *Snapshot) Inline(rows int) bool { return s.Cheap(rows) && s.queue.turn(rows) <= handOver }
+
+// AtOnce tells whether Predict of so many rows, if it came now, would run them on the thread
+// that it is called on, and is expected to be over within 50 ms. It is for servers that have
+// nothing else to do meanwhile.
+func (s *Snapshot) AtOnce(rows int) bool { return s.queue.atOnce(rows) }
 
 // Cheap is Inline but for the waiting.
 func (s *Snapshot) Cheap(rows int) bool { return s.queue.inline && rows <= s.inlineRows }

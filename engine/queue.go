@@ -15,6 +15,7 @@ import (
 // while the lock is held.
 type queue struct {
 	inline      bool // an idle instance may be run by the caller
+	anywhere    bool // likewise, if the run does not take long
 	batchable   bool
 	maxRequests int
 	maxRows     int
@@ -74,7 +75,7 @@ func (l *requestList) remove(r *Request) {
 // refuses with ErrBusy, in which case the engine has no reference.
 func (q *queue) admit(r *Request) (*worker, error) {
 	q.mu.Lock()
-	if q.inline && q.requests == 0 && len(q.idle) > 0 {
+	if q.requests == 0 && len(q.idle) > 0 && (q.inline || q.anywhere && q.briefly(r)) {
 		w := q.popIdle()
 		w.began = r.arrived
 		r.state = requestRunning
@@ -108,6 +109,24 @@ func (q *queue) admit(r *Request) (*worker, error) {
 
 // errExpired is for requests whose deadline passes before an instance is theirs.
 var errExpired = fmt.Errorf("predicting: %w while waiting", ErrDeadline)
+
+// moment is the longest run, in nanoseconds, that a caller makes itself of a model that is
+// not inline: while it runs, its caller cannot give up.
+const moment = float64(50 * time.Millisecond)
+
+// briefly tells whether r, run now, is expected to be over within a moment, and before its
+// deadline, as nobody would tell its caller then that it has passed. q.mu is held.
+func (q *queue) briefly(r *Request) bool {
+	takes := q.cost.of(1, r.Rows)
+	return takes <= moment && (r.deadline == 0 || takes <= float64(r.deadline-r.arrived))
+}
+
+// atOnce tells whether a caller would run so many rows itself now, and be done within a moment.
+func (q *queue) atOnce(rows int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return (q.inline || q.anywhere) && q.requests == 0 && len(q.idle) > 0 && q.cost.of(1, rows) <= moment
+}
 
 // caution is the part of an estimate that is added to it: in an overload every request
 // that is let in is one that just makes it, and there it spends a while in sockets, and

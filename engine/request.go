@@ -121,7 +121,9 @@ func (r *Request) SetInput(i int, t tensor.Tensor) error {
 // Predict runs the model and returns when Outputs are there or with an error:
 // ErrBusy when refused, ErrDeadline, ErrCanceled, ErrRun. It returns when ctx
 // ends even while an instance is busy with the request; the instance then
-// finishes into memory that is kept until it is done.
+// finishes into memory that is kept until it is done. A run that this goroutine
+// makes itself it sees through: one that is Inline, or not expected to take longer
+// than 50 ms (see Properties.Anywhere).
 func (r *Request) Predict(ctx context.Context) error {
 	if r.state != requestNew {
 		panic("BUG: engine.Request.Predict was called twice")

@@ -47,7 +47,7 @@ func (t *trial) start() error {
 	t.viewIn, t.viewOut = make([]tensor.Tensor, len(t.signature.Inputs)), make([]tensor.Tensor, len(t.signature.Outputs))
 	t.tasks = make(chan func())
 	go func() {
-		if !t.properties.Inline {
+		if t.properties.bound() {
 			runtime.LockOSThread() // never unlocked; see worker.serve
 		}
 		for task := range t.tasks {

@@ -10,9 +10,9 @@ import (
 )
 
 // worker is one instance and the goroutine that owns it. For models that are
-// not inline the goroutine is locked to one OS thread for its whole life, and
-// only it calls the instance. For inline models whoever took the worker from
-// the queue calls the instance, one at a time.
+// bound to threads the goroutine is locked to one OS thread for its whole life,
+// and only it calls the instance. For inline models, and those that run anywhere,
+// whoever took the worker from the queue calls the instance, one at a time.
 type worker struct {
 	snapshot *Snapshot
 	instance Instance
@@ -47,7 +47,7 @@ func newWorker(s *Snapshot) *worker {
 // serve makes the instance, warms it up, reports on ready, and then runs
 // batches until the queue is closed.
 func (w *worker) serve(ready chan<- error) {
-	if !w.snapshot.properties.Inline {
+	if w.snapshot.properties.bound() {
 		// Never unlocked: the thread ends with the goroutine, and with it
 		// whatever a native library has left in thread-local storage.
 		runtime.LockOSThread()

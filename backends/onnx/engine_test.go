@@ -46,12 +46,8 @@ func newEngine(t *testing.T) *engine.Engine {
 	}
 	list := backends.All(o)
 	t.Cleanup(func() {
-		for _, b := range list {
-			if c, ok := b.(interface{ Close() error }); ok {
-				if err := c.Close(); err != nil {
-					t.Errorf("closing %s: %v", b.Name(), err)
-				}
-			}
+		if err := backends.Close(list); err != nil {
+			t.Error(err)
 		}
 	})
 	return engineOf(t, backendtest.Options().Host, list...)

@@ -80,8 +80,9 @@ func (o *opening) model() (_ *model, err error) {
 	}
 	m := &model{session: o.session, signature: engine.Signature{Inputs: o.in, Outputs: o.out}, batch: o.batch, lease: o.lease}
 	m.properties = engine.Properties{
-		Inline:  o.place.provider == cpu && took <= inlineTime,
-		MaxRows: maxRows, BatchRows: o.batch,
+		Inline:   o.place.provider == cpu && took <= inlineTime,
+		Anywhere: o.place.provider == cpu,
+		MaxRows:  maxRows, BatchRows: o.batch,
 		Variant: fmt.Sprintf("ONNX Runtime %s, %s", o.library.version, o.place),
 	}
 	if o.lease != nil {

@@ -71,16 +71,18 @@ func run(ctx context.Context, rows, rounds int) (err error) {
 		return err
 	}
 	host := hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true})
+	list := backends.All(backends.Options{})
+	defer func() { err = errors.Join(err, backends.Close(list)) }()
 	file := func(input, output string) func() (time.Duration, error) {
 		return func() (time.Duration, error) {
 			s, err := score.Run(ctx, score.Options{
-				Model: model, Source: source, Backends: backends.All(backends.Options{}), Host: host, Backend: "forest",
+				Model: model, Source: source, Backends: list, Host: host, Backend: "forest",
 				Input: input, Output: filepath.Join(dir, output), Every: 2 * time.Second,
 			})
 			return time.Duration(s.Seconds * float64(time.Second)), err
 		}
 	}
-	memory, stop, err := inMemory(ctx, model, source, host, values, spec.Features)
+	memory, stop, err := inMemory(ctx, model, source, list, host, values, spec.Features)
 	if err != nil {
 		return err
 	}
@@ -123,8 +125,8 @@ func run(ctx context.Context, rows, rounds int) (err error) {
 }
 
 // inMemory scores the rows with as many goroutines as there are cores.
-func inMemory(ctx context.Context, model string, source engine.Source, host *hw.Host, values []float32, features int) (func() (time.Duration, error), func() error, error) {
-	eng, err := engine.New(engine.Options{Host: host, Backends: backends.All(backends.Options{}), Source: source})
+func inMemory(ctx context.Context, model string, source engine.Source, list []engine.Backend, host *hw.Host, values []float32, features int) (func() (time.Duration, error), func() error, error) {
+	eng, err := engine.New(engine.Options{Host: host, Backends: list, Source: source})
 	if err != nil {
 		return nil, nil, err
 	}

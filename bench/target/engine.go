@@ -15,16 +15,17 @@ import (
 
 // inProcess is Picket's engine in this process.
 type inProcess struct {
-	make    func() (*engine.Engine, error)
+	make    func() (*engine.Engine, func() error, error)
 	served  []Served
 	engine  *engine.Engine
+	after   func() error // gives back what the engine was made of, once it is closed
 	version string
 	loaded  map[string]engine.Description
 	failed  map[string]error
 }
 
-// StartEngine starts the engine that make makes, which is closed with the target. A model that it cannot load is left out.
-func StartEngine(version string, make func() (*engine.Engine, error)) Starter {
+// StartEngine starts the engine that make makes, which is closed with the target, and then what it is made of, by the function that make gives. A model that it cannot load is left out.
+func StartEngine(version string, make func() (*engine.Engine, func() error, error)) Starter {
 	return func(ctx context.Context, _ string, served []Served, wanted func(string) bool) (*Group, error) {
 		if !wanted("engine") {
 			return &Group{Close: func() error { return nil }}, nil
@@ -45,11 +46,11 @@ func StartEngine(version string, make func() (*engine.Engine, error)) Starter {
 
 // start makes an engine and has it load the models, or leaves none behind.
 func (t *inProcess) start(ctx context.Context) error {
-	e, err := t.make()
+	e, after, err := t.make()
 	if err != nil {
 		return err
 	}
-	t.engine, t.loaded, t.failed = e, map[string]engine.Description{}, map[string]error{}
+	t.engine, t.after, t.loaded, t.failed = e, after, map[string]engine.Description{}, map[string]error{}
 	for _, s := range t.served {
 		d, err := e.Load(ctx, s.Name(), s.Model.Dir, engine.ModelOptions{Backend: s.Backend, Threads: s.Threads, MaxBatchRows: s.BatchRows})
 		switch {
@@ -72,6 +73,9 @@ func (t *inProcess) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	err := t.engine.Close(ctx)
+	if err == nil { // else models may still run
+		err = t.after()
+	}
 	t.engine = nil
 	return err
 }

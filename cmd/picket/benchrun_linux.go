@@ -196,14 +196,20 @@ func (b *benchRun) host(ctx context.Context) (*hw.Host, error) {
 	})
 }
 
-// engineOf makes an engine as picketd has it.
-func (b *benchRun) engineOf(host *hw.Host) func() (*engine.Engine, error) {
-	return func() (*engine.Engine, error) {
+// engineOf makes an engine as picketd has it, and says how to give back what it is made of.
+func (b *benchRun) engineOf(host *hw.Host) func() (*engine.Engine, func() error, error) {
+	return func() (*engine.Engine, func() error, error) {
 		source, err := store.New(store.Options{Unsigned: true})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return engine.New(engine.Options{Host: host, Backends: backends.All(backends.Options{}), Source: source, Version: version})
+		list := backends.All(backends.Options{})
+		after := func() error { return errors.Join(backends.Close(list), source.Close()) }
+		e, err := engine.New(engine.Options{Host: host, Backends: list, Source: source, Version: version})
+		if err != nil {
+			return nil, nil, errors.Join(err, after())
+		}
+		return e, after, nil
 	}
 }
 

@@ -44,7 +44,10 @@ asking the EC2 instance metadata service for it.`,
 		if err != nil {
 			return err
 		}
-		statuses := probe(host)
+		statuses, err := probe(host)
+		if err != nil {
+			return err
+		}
 		if *asJSON {
 			document, err := infoJSON(host, statuses)
 			if err != nil {
@@ -93,16 +96,17 @@ func hostOptions(getenv func(string) string) (hw.Options, error) {
 }
 
 // probe asks every backend whether it works on host.
-func probe(host *hw.Host) []backendStatus {
+func probe(host *hw.Host) ([]backendStatus, error) {
 	statuses := []backendStatus{}
-	for _, b := range backends.All(backends.Options{}) {
+	list := backends.All(backends.Options{})
+	for _, b := range list {
 		status := backendStatus{Name: b.Name(), OK: true}
 		if err := b.Probe(host); err != nil {
 			status.OK, status.Reason = false, err.Error()
 		}
 		statuses = append(statuses, status)
 	}
-	return statuses
+	return statuses, backends.Close(list)
 }
 
 // infoJSON is the host's own document with the backends as its last member.

@@ -81,7 +81,7 @@ OUTPUT.checkpoint and OUTPUT.partial, and the output is the same to the byte;
 			return usage("say who may have signed the model: give --key or --root, or --trust CONFIG, or --unsigned")
 		}
 		s, err := scoreFile(c, &o, signers, *unsigned)
-		if err != nil {
+		if err := errors.Join(err, backends.Close(o.Backends)); err != nil {
 			return err
 		}
 		if *asJSON {

@@ -85,6 +85,9 @@ func (b *Backend) Violations() []string {
 	return slices.Clone(b.violations)
 }
 
+// bound tells whether an instance has to be used on the thread that made it.
+func (b *Backend) bound() bool { return !b.script.Properties.Inline && !b.script.Properties.Anywhere }
+
 func (b *Backend) violation(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,7 +164,7 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 	if i.closed {
 		b.violation("an instance was run after it was closed")
 	}
-	if t := threadID(); !b.script.Properties.Inline && t != i.thread {
+	if t := threadID(); b.bound() && t != i.thread {
 		b.violation("an instance of thread %d was run on thread %d", i.thread, t)
 	}
 	if limit := b.script.Properties.MaxRows; limit > 0 && rows > limit {
@@ -234,7 +237,7 @@ func (i *instance) Close() error {
 	if i.closed {
 		i.model.backend.violation("an instance was closed twice")
 	}
-	if t := threadID(); !i.model.backend.script.Properties.Inline && t != i.thread {
+	if t := threadID(); i.model.backend.bound() && t != i.thread {
 		i.model.backend.violation("an instance of thread %d was closed on thread %d", i.thread, t)
 	}
 	i.closed = true

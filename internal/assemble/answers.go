@@ -38,7 +38,7 @@ var ErrCannotRun = errors.New("this host can run none of the variants, so it can
 // Ask runs the variants on this host: the first that it can run gives the answers that the package will expect, and the
 // others have to agree. The rows are those of the file at input, or such as are typical for the model where that is empty.
 // Where the host can run no variant the error is ErrCannotRun, and Left says why.
-func Ask(ctx context.Context, host *hw.Host, variants []packaging.BuildVariant, input string) (*Answers, error) {
+func Ask(ctx context.Context, host *hw.Host, variants []packaging.BuildVariant, input string) (_ *Answers, err error) {
 	files, err := store.New(store.Options{Unsigned: true})
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func Ask(ctx context.Context, host *hw.Host, variants []packaging.BuildVariant, 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = e.Close(context.WithoutCancel(ctx)) }() // nothing is under way
+	defer func() { err = errors.Join(err, e.Close(context.WithoutCancel(ctx)), backends.Close(source.backends)) }()
 	out := &Answers{}
 	for _, v := range variants {
 		if _, why := store.Choose(&packaging.Manifest{Variants: []packaging.Variant{{Name: v.Name, Requires: v.Requires}}}, host); !why[0].Chosen {

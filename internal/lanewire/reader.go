@@ -42,6 +42,7 @@ type Reader struct {
 	later    error             // what came behind what the last attempt has read
 	luck     int               // of looking for more messages than one: see drain
 	fixed    fixed             // what Read reads into
+	waiting  waiting
 }
 
 // maxParked is the most of a frame that is kept without a buffer.

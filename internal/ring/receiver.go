@@ -19,7 +19,7 @@ type Receiver struct {
 	at       uint32       // what was read, counted as the shared words count
 	deadline atomic.Int64 // of clock; 0 for none
 	rest     Rest
-	arrived  func() bool // hasArrived, kept because making it allocates
+	arrived  func() bool // Arrived, kept because making it allocates
 	waits    atomic.Bool // Wait sleeps or is about to: what this side knows itself, whatever the other makes of the shared word
 }
 
@@ -61,14 +61,14 @@ func (r *Receiver) Wait() error {
 // WaitForRest is Wait while the other side is in the middle of a large frame, so that it
 // is worth looking before sleeping.
 func (r *Receiver) WaitForRest() error {
-	if !r.hasArrived() {
+	if !r.Arrived() {
 		r.rest.Look(r.spins, r.arrived)
 	}
 	return r.Wait()
 }
 
-// hasArrived tells whether Wait has nothing to wait for.
-func (r *Receiver) hasArrived() bool {
+// Arrived tells whether Wait has nothing to wait for.
+func (r *Receiver) Arrived() bool {
 	return r.written.Load() != r.at || r.ring.closed.Load()
 }
 

@@ -128,7 +128,7 @@ func newRing(memory []byte, capacity uint32, in int, spins *Spins) *Ring {
 	r := &Ring{memory: memory}
 	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins, yielding: purse{credit: mostDebt}}
 	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r, spins: spins}
-	r.In.arrived, r.Out.freed = r.In.hasArrived, r.Out.isFreed
+	r.In.arrived, r.Out.freed = r.In.Arrived, r.Out.isFreed
 	return r
 }
 

@@ -48,6 +48,9 @@ func (*Receiver) Wait() error { return errNone }
 // WaitForRest fails.
 func (*Receiver) WaitForRest() error { return errNone }
 
+// Arrived is true: there will be nothing.
+func (*Receiver) Arrived() bool { return true }
+
 // Take fails.
 func (*Receiver) Take([]byte) (int, error) { return 0, errNone }
 

@@ -53,8 +53,14 @@ func options(t *testing.T, model, input, output string) Options {
 			t.Error(err)
 		}
 	})
+	list := backends.All(backends.Options{})
+	t.Cleanup(func() {
+		if err := backends.Close(list); err != nil {
+			t.Error(err)
+		}
+	})
 	return Options{
-		Model: model, Source: s, Backends: backends.All(backends.Options{}), Host: hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true}),
+		Model: model, Source: s, Backends: list, Host: hw.Detect(t.Context(), hw.Options{NoGPU: true, NoIMDS: true}),
 		Input: input, Output: output, Threads: 3,
 	}
 }

@@ -18,7 +18,7 @@ func TestPredictDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	for name, properties := range map[string]engine.Properties{"inline": {Inline: true}, "queued": {}} {
+	for name, properties := range map[string]engine.Properties{"inline": {Inline: true}, "queued": {}, "anywhere": {Anywhere: true}} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, Options{}, enginetest.Script{Properties: properties})
 			for _, way := range ways {

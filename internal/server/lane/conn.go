@@ -20,7 +20,7 @@ import (
 	"github.com/picket-ml/picket/internal/trace"
 )
 
-// conn is one client. Its goroutine, serve, owns everything that is not guarded.
+// conn is one client. The goroutine that reads it, serve at first, owns everything that is not guarded.
 type conn struct {
 	server  *Server
 	net     *local.Conn
@@ -44,6 +44,8 @@ type conn struct {
 	slow     time.Time // when the rest of a frame is due; zero while none is begun
 	farewell time.Time // after the goodbye: when no more requests are taken
 
+	alone   alone
+	ended   func() // tells the server
 	jobs    sync.WaitGroup
 	greeted atomic.Bool
 
@@ -83,14 +85,28 @@ type protocolError struct {
 
 func (e *protocolError) Error() string { return e.sentence }
 
-// serve is the whole life of the connection.
+// serve begins the connection, which may be the end of it. Its goroutine may leave the rest to another one; see alone.
 func (c *conn) serve() {
 	err := c.greet()
 	c.greeted.Store(true)
+	c.read(err)
+}
+
+// read is the rest of the connection's life, unless another goroutine takes that over.
+func (c *conn) read(err error) {
 	for err == nil {
-		if err = c.take(); err == nil {
-			err = c.next()
+		if err = c.take(); err != nil {
+			break
 		}
+		if c.alone.job == nil {
+			err = c.next()
+		} else if !c.runAlone() {
+			return
+		}
+	}
+	defer c.ended()
+	if c.alone.relief != nil {
+		c.alone.relief.Stop() // too late it finds nothing running
 	}
 	var broken *protocolError
 	switch {
@@ -307,10 +323,12 @@ func (c *conn) take() error {
 		if size > lanewire.MaxMessage {
 			c.run()
 			c.r.Consume(used + lanewire.HeaderSize)
-			if err := c.takeLarge(&h); err != nil {
+			err := c.takeLarge(&h)
+			c.slow = time.Time{}
+			if err != nil || c.alone.job != nil {
 				return c.settled(err)
 			}
-			b, used, c.slow = c.r.Buffered(), 0, time.Time{}
+			b, used = c.r.Buffered(), 0
 			continue
 		}
 		if len(b)-used < size {

@@ -26,7 +26,7 @@ import (
 // impatient makes the server wait for nobody for long.
 func impatient(s *Server) {
 	const d = 50 * time.Millisecond
-	s.patience = patience{greeting: d, frame: d, write: 4 * d, quiet: d, farewell: 4 * d}
+	s.patience = patience{greeting: d, frame: d, write: 4 * d, quiet: d, farewell: 4 * d, alone: d}
 }
 
 func hello() []byte {

@@ -20,6 +20,7 @@ type job struct {
 	parts   []part
 	tensors [][]byte // scratch
 	begin   func()   // run, kept because making it allocates
+	turn    uint64   // of the runs that its connection makes itself; 0 for none of them
 
 	done      chan struct{}
 	cancelled atomic.Bool // done is closed
@@ -63,10 +64,19 @@ const (
 	mostCheap = 128
 )
 
-// startJob takes p over, on success only, and runs it on another goroutine. Of a
+// startJob takes p over, on success only, and runs it on another goroutine.
+func (c *conn) startJob(p prediction, parts []part) error {
+	j, err := c.enlist(p, parts)
+	if err == nil {
+		go j.begin()
+	}
+	return err
+}
+
+// enlist makes a job of p, which it takes over on success only, for the caller to run. Of a
 // client that does not read its answers it first waits until it does, or is hung up
 // on: requests under way take more memory than those in its socket.
-func (c *conn) startJob(p prediction, parts []part) error {
+func (c *conn) enlist(p prediction, parts []part) (*job, error) {
 	c.w.WaitForReader(mostUnread)
 	c.mu.Lock()
 	for c.outstanding >= mostCheap && !c.gone && p.snapshot.Cheap(p.request.Rows) {
@@ -74,7 +84,7 @@ func (c *conn) startJob(p prediction, parts []part) error {
 	}
 	if c.outstanding+len(parts) > maxOutstanding {
 		c.mu.Unlock()
-		return fmt.Errorf("%w: %d requests of the connection are under way, which is the limit", engine.ErrBusy, maxOutstanding)
+		return nil, fmt.Errorf("%w: %d requests of the connection are under way, which is the limit", engine.ErrBusy, maxOutstanding)
 	}
 	j := c.server.jobs.Get().(*job)
 	j.conn, j.prediction, j.wanted = c, p, len(parts)
@@ -88,11 +98,10 @@ func (c *conn) startJob(p prediction, parts []part) error {
 		j.cancel()
 	}
 	c.mu.Unlock()
-	// Whoever replaces the model does not wait for the goroutine to begin: the
-	// request holds a reference of its own on the snapshot.
+	// Whoever replaces the model does not wait for the job to begin: the request
+	// holds a reference of its own on the snapshot.
 	c.jobs.Add(1)
-	go j.begin()
-	return nil
+	return j, nil
 }
 
 // cancel ends the job's wait. The connection's lock is held.
@@ -105,6 +114,10 @@ func (j *job) cancel() {
 func (j *job) run() {
 	c := j.conn
 	err := j.request.Predict(j)
+	if j.turn != 0 {
+		c.notice(j.turn)
+		j.turn = 0
+	}
 	c.forget(j)
 	c.answer(&j.prediction, j.parts, err, &j.tensors)
 	j.release(c.server.budget)

@@ -53,7 +53,15 @@ func (c *conn) takeLarge(h *lanewire.Header) error {
 	parts := c.parts
 	c.identify(&p, parts)
 	c.trace(&p, parts)
-	c.start(p, parts, runsHere(snapshot, int(h.Rows), h.Flags))
+	switch {
+	case runsHere(snapshot, int(h.Rows), h.Flags):
+		c.start(p, parts, true)
+	case c.runsAlone(snapshot, int(h.Rows), h.Flags):
+		c.alone.job, err = c.enlist(p, parts)
+		c.started(&p, parts, err)
+	default:
+		c.start(p, parts, false)
+	}
 	return nil
 }
 

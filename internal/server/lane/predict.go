@@ -211,7 +211,12 @@ func (c *conn) start(p prediction, parts []part, here bool) {
 		p.release(c.server.budget)
 		return
 	}
-	if err := c.startJob(p, parts); err != nil {
+	c.started(&p, parts, c.startJob(p, parts))
+}
+
+// started answers the parts of a request that was not taken over by a job, because of err.
+func (c *conn) started(p *prediction, parts []part, err error) {
+	if err != nil {
 		p.snapshot.Refused(err)
 		for _, part := range parts {
 			c.refuse(part.id, err, retryAfter(p.snapshot, err))

@@ -52,11 +52,14 @@ type patience struct {
 	// While stopping: how long a connection may be quiet before it is closed, and
 	// how long new requests are taken at most.
 	quiet, farewell time.Duration
+	// alone is how long a connection may not be read because its goroutine runs a request, at
+	// the least; at most twice as long.
+	alone time.Duration
 }
 
 var patient = patience{
 	greeting: 10 * time.Second, frame: 10 * time.Second, write: 10 * time.Second,
-	quiet: 100 * time.Millisecond, farewell: time.Second,
+	quiet: 100 * time.Millisecond, farewell: time.Second, alone: 20 * time.Millisecond,
 }
 
 // Server answers on any number of listeners. Its methods may be called by many
@@ -180,12 +183,14 @@ func (s *Server) start(accepted *local.Conn) {
 		return
 	}
 	s.conns[c] = struct{}{}
-	s.ended.Go(func() {
-		c.serve()
+	s.ended.Add(1)
+	c.ended = func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		delete(s.conns, c)
-	})
+		s.mu.Unlock()
+		s.ended.Done()
+	}
+	go c.serve()
 }
 
 // Yield leaves the clients that come from now on to another process that has the same
