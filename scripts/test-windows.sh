@@ -98,7 +98,7 @@ sockets: {control: {allow_users: [\"1000\"]}}" 'sockets.control.allow_users and 
 refused "$base
 limits: {max_connections_per_user: 3}" 'limits.max_connections_per_user: Windows does not say who is at the other end'
 refused "${base/agent: true/agent: true, shared_memory: true}" 'tcp.shared_memory: Windows has no POSIX shared memory'
-if picket bench run local >"$work/refused.log" 2>&1 || ! grep -q 'picketd and what is measured beside it run on Linux' "$work/refused.log"; then fail "a suite of benchmarks is not refused"; fi
+if "$wine" 'C:\picket\picket.exe' bench run local >"$work/refused.log" 2>&1 || ! grep -q 'picketd and what is measured beside it run on Linux' "$work/refused.log"; then fail "a suite of benchmarks is not refused"; fi
 # What is asked for of a model keeps that model out, and not the daemon from serving.
 mkdir -p "$drive/picket/compiled"
 cp internal/testkit/testdata/treelite/fraud-tl2cgen1.0.0/* "$drive/picket/compiled/"

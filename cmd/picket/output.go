@@ -4,9 +4,35 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/internal/durable"
 )
+
+// output is the standard output, of which no command has to look whether each write went well: run does, at the end.
+type output struct {
+	to  io.Writer
+	err error // of the first write that failed, after which nothing is written
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (n int, err error) {
+	if o.err == nil {
+		n, o.err = o.to.Write(p)
+	}
+	return n, o.err
+}
+
+// fileOf is the file behind w, if there is one.
+func fileOf(w io.Writer) (*os.File, bool) {
+	if o, ok := w.(*output); ok {
+		w = o.to
+	}
+	f, ok := w.(*os.File)
+	return f, ok
+}
 
 // jsonFlag adds --json, which every command that reports has.
 func jsonFlag(c *cobra.Command) *bool {
@@ -23,4 +49,27 @@ func writeJSON(w io.Writer, document any) error {
 		return fmt.Errorf("writing the output: %w", err)
 	}
 	return nil
+}
+
+// writeWhole writes the file that --output names, or leaves what was there. What is there and is no file, such as a pipe or a terminal, is
+// written to.
+func writeWhole(path string, write func(io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return writeTo(path, write)
+	}
+	return durable.Replace(path, 0o644, func(f *os.File) error { return write(f) })
+}
+
+// writeTo writes to something that is there.
+func writeTo(path string, write func(io.Writer) error) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closing := f.Close(); err == nil {
+			err = closing
+		}
+	}()
+	return write(f)
 }

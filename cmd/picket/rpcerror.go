@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/picket-ml/picket/internal/api/agent"
+	"github.com/picket-ml/picket/internal/commandline"
 	"github.com/picket-ml/picket/internal/oserror"
 )
 
@@ -39,7 +40,7 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 	case codes.Unavailable:
 		return &failure{exitUnreachable, fmt.Errorf("%s: %w", doing, d.unreachable(message))}
 	case codes.DeadlineExceeded:
-		message = fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
+		message = d.late()
 	case codes.PermissionDenied:
 		code = exitPolicy
 		if path := d.place.Beside("control.sock").Address; !d.place.IsPort() && exists(path) {
@@ -55,6 +56,11 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 		message = "the daemon on " + d.place.Address + " does not know this call; it is older than this picket, or another program: install the same version of both"
 	}
 	return &failure{code, errors.New(sentence(doing, message))}
+}
+
+// late says that no answer came in time.
+func (d *daemon) late() string {
+	return fmt.Sprintf("no answer within %v; give it longer with --timeout, or look at the daemon's log", d.timeout)
 }
 
 // sentence puts what was being done before the message unless the message says it already.
@@ -78,14 +84,24 @@ func (d *daemon) unreachable(message string) error {
 		return fmt.Errorf("what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", address)
 	case err == nil:
 		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", address, oneLine(message))
+	}
+	return notConnected(d.place, err)
+}
+
+// notConnected says why nobody could be connected to, and what to do.
+func notConnected(place commandline.Place, err error) error {
+	address := place.Address
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", address, filepath.Dir(address))
-	case oserror.Refused(err) && d.place.IsPort():
+	case oserror.Refused(err) && place.IsPort():
 		return fmt.Errorf("nobody listens on %s; start a daemon whose tcp.listen names it, or name another port or its socket directory with --sockets", address)
 	case oserror.Refused(err):
 		return fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", address, filepath.Dir(address))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", address)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is no directory; name the one of the daemon's sockets with --sockets", filepath.Dir(address))
 	case errors.Is(err, syscall.EINVAL):
 		return fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", address)
 	}

@@ -57,8 +57,8 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see picketd --help", err)}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.AddCommand(&cobra.Command{
@@ -71,9 +71,15 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	})
 
 	root.AddCommand(commandline.PicketdHealth(os.Getenv, func(cmd *cobra.Command, sockets string) error {
+		if err := checkGiven(cmd); err != nil {
+			return usageError{err}
+		}
 		return health(cmd.Context(), sockets, stdout)
 	}))
 	root.AddCommand(systemCommands(stdout)...)
+	for _, c := range root.Commands() {
+		refuseArguments(c)
+	}
 
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
@@ -86,6 +92,23 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// refuseArguments makes it a mistake on the command line to give arguments to c, or a command below it, that takes none.
+func refuseArguments(c *cobra.Command) {
+	for _, child := range c.Commands() {
+		refuseArguments(child)
+	}
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if check(c, args) != nil {
+			return usageError{fmt.Errorf("%s takes no arguments, but %q was given; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
+		}
+		return nil
+	}
 }
 
 // checkGiven refuses flags that were given without a value, as of a variable

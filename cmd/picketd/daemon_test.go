@@ -96,6 +96,27 @@ func TestWrongCommandLines(t *testing.T) {
 		p := launch(t, "", nil, append([]string{"--sockets", dir}, test.args...)...)
 		p.checkRefused(t, exitUsage, test.says)
 	}
+	// Mistakes that are found out when the sockets are made.
+	for text, says := range map[string]string{
+		"sockets: {agent: {group: nobodys-group}}":                                                          "the sockets' group nobodys-group",
+		"sockets: {lane: {allow_groups: [nobodys-group]}}":                                                  "nobodys-group of allow_groups",
+		"sockets: {oip: {allow_users: [nobody-of-that-name]}}":                                              "nobody-of-that-name of allow_users",
+		"tcp: {listen: ['127.0.0.1:0'], certificate: /nowhere.pem, key: /nowhere.key}\nhost: {imds: false}": "/nowhere.pem",
+	} {
+		file := filepath.Join(t.TempDir(), "picketd.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		launch(t, "", nil, "--sockets", t.TempDir(), "--config", file).checkRefused(t, exitUsage, says)
+	}
+	for says, args := range map[string][]string{
+		`"now" was given; see picketd health --help`: {"now"},
+		"see picketd health --help":                  {"--bogus"},
+		"names no port":                              {"--sockets", "tcp://host"},
+		"--sockets was given an empty value":         {"--sockets="},
+	} {
+		launch(t, "", nil, append([]string{"health"}, args...)...).checkRefused(t, exitUsage, says)
+	}
 	launch(t, "", []string{"PICKET_CPU_MASK=nonsense"}, "--sockets", dir).checkRefused(t, exitUsage, "nonsense")
 	launch(t, "", []string{"PICKET_BACKEND=abacus"}, "--sockets", dir).checkRefused(t, exitUsage, "there are treelite")
 	launch(t, "", nil, "--sockets", filepath.Join(bad, "dir")).checkRefused(t, exitFailed, "making the folder")
