@@ -38,7 +38,7 @@ func TestUsageErrors(t *testing.T) {
 		"no port":               {[]string{"list", "--sockets", "tcp://host"}, []string{"tcp://host names no port"}},
 		"flag without value":    {[]string{"list", "--sockets"}, []string{"--sockets", "see picket list --help"}},
 		"bad duration":          {[]string{"list", "--timeout", "soon"}, []string{"--timeout", "see picket list --help"}},
-		"bad number":           {[]string{"predict", "m", "--batch", "many"}, []string{`invalid argument "many" for "--batch" flag: invalid syntax; see picket predict --help`}},
+		"bad number":            {[]string{"predict", "m", "--batch", "many"}, []string{`invalid argument "many" for "--batch" flag: invalid syntax; see picket predict --help`}},
 		"no time":               {[]string{"list", "--timeout", "0s"}, []string{"--timeout", "see picket list --help"}},
 		"no batch":              {[]string{"predict", "m", "--batch", "0"}, []string{"--batch 0", "see picket predict --help"}},
 		"no protocol":           {[]string{"predict", "m", "--protocol", "soap"}, []string{`"soap"`, "agent"}},

@@ -8,27 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/commandline"
 	"github.com/picket-ml/picket/internal/durable"
 )
 
-// output is the standard output, of which no command has to look whether each write went well: run does, at the end.
-type output struct {
-	to  io.Writer
-	err error // of the first write that failed, after which nothing is written
-}
-
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (n int, err error) {
-	if o.err == nil {
-		n, o.err = o.to.Write(p)
-	}
-	return n, o.err
-}
-
 // fileOf is the file behind w, if there is one.
 func fileOf(w io.Writer) (*os.File, bool) {
-	if o, ok := w.(*output); ok {
-		w = o.to
+	if o, ok := w.(*commandline.Output); ok {
+		w = o.To
 	}
 	f, ok := w.(*os.File)
 	return f, ok

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // run executes one command line and returns the exit code.
@@ -18,15 +20,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := newRoot(os.Getenv)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	out := &output{to: stdout}
+	out := &commandline.Output{To: stdout}
 	root.SetOut(out)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
 	var failed *failure
+	if full := out.Failed(err); full != nil {
+		err = &failure{exitFailed, full}
+	}
 	switch {
-	case out.err != nil && (err == nil || errors.Is(err, out.err)):
-		// Whoever reads the output has less than there is, however few bytes those were.
-		failed = &failure{exitFailed, fmt.Errorf("writing the output: %w", fileError(out.err))}
 	case err == nil:
 		return exitDone
 	case !errors.As(err, &failed): // cobra's own errors are all about how the command was written

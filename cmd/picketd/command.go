@@ -37,6 +37,7 @@ func (e usageError) Unwrap() error { return e.error }
 func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	var flags config.Flags
 	var showVersion bool
+	out := &commandline.Output{To: stdout}
 	root := commandline.Picketd(&flags, &showVersion)
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -49,13 +50,13 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 			return usageError{err}
 		}
 		if showVersion {
-			_, err := fmt.Fprintln(stdout, "picketd", version)
+			_, err := fmt.Fprintln(out, "picketd", version)
 			return err
 		}
 		return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr, by)
 	}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
@@ -66,7 +67,7 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return hw.WriteGPUReport(context.Background(), stdout)
+			return hw.WriteGPUReport(context.Background(), out)
 		},
 	})
 
@@ -74,14 +75,17 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		if err := checkGiven(cmd); err != nil {
 			return usageError{err}
 		}
-		return health(cmd.Context(), sockets, stdout)
+		return health(cmd.Context(), sockets, out)
 	}))
-	root.AddCommand(systemCommands(stdout)...)
+	root.AddCommand(systemCommands(out)...)
 	for _, c := range root.Commands() {
 		refuseArguments(c)
 	}
 
 	err := root.ExecuteContext(context.Background())
+	if full := out.Failed(err); full != nil {
+		err = full
+	}
 	if err == nil {
 		return exitDone
 	}

@@ -64,6 +64,19 @@ func TestVersionAndHelp(t *testing.T) {
 	if err != nil || said.Len() != 0 {
 		t.Errorf("--help says %q on standard error, %v", &said, err)
 	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, arg := range []string{"--help", "--version"} {
+		nowhere := exec.Command(binary, arg)
+		var complaint strings.Builder
+		nowhere.Stdout, nowhere.Stderr = full, &complaint
+		if err := nowhere.Run(); err == nil || complaint.String() != "picketd: writing the output: no space left on device\n" {
+			t.Errorf("%s on a full disk ends with %v, and says %q", arg, err, &complaint)
+		}
+	}
 	for _, flag := range []string{"--config", "-c,", "--sockets DIR", "-a,", "-f,", "--unsigned", "--model NAME=PATH", "--version"} {
 		if !strings.Contains(string(printed), flag) {
 			t.Errorf("--help does not explain %s:\n%s", flag, printed)
