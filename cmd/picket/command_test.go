@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 func TestUsageErrors(t *testing.T) {
@@ -116,6 +118,15 @@ func TestNobodyThere(t *testing.T) {
 		for _, protocol := range []string{"agent", "oip", "lane"} {
 			fails(t, picket(t, "", "predict", "m", "--sockets", sockets, "--protocol", protocol), exitUnreachable, "predicting with model \"m\": ", says)
 		}
+	}
+}
+
+// A daemon that may not be connected to may well be there: whoever starts it where it cannot be reached does not do so then.
+func TestNotPermitted(t *testing.T) {
+	place := commandline.Place{Network: "unix", Address: "/run/picket/agent.sock"}
+	err := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+	if f := notConnected("listing the models", place, err); f.code != exitPolicy || !strings.Contains(f.Error(), "is not permitted") {
+		t.Errorf("%v, exit code %d", f, f.code)
 	}
 }
 

@@ -248,8 +248,8 @@ package, and it reaches no others until picket fleet resume.`, "more denials tha
 }
 
 func newFleetResume(f *fleetFlags) *cobra.Command {
-	return newFleetState(f, "resume", "Let a paused rollout go on", `Let a rollout of MODEL go on that was paused. One that was halted does not: begin
-another.`, "the denials were a test", fleet.Running, []fleet.State{fleet.Paused})
+	return newFleetState(f, "resume", "Let a paused rollout go on", `Let a rollout of MODEL go on that was paused. One that was halted does not:
+begin another.`, "the denials were a test", fleet.Running, []fleet.State{fleet.Paused})
 }
 
 func newFleetHalt(f *fleetFlags) *cobra.Command {

@@ -78,7 +78,7 @@ func (m *laneModel) explain(err error) *failure {
 		code, message = exitUnreachable, oneLine(said.Error())
 		var dialing *net.OpError
 		if errors.As(err, &dialing) && dialing.Op == "dial" {
-			return &failure{code, fmt.Errorf("%s: %w", m.doing, notConnected(m.place, dialing))}
+			return notConnected(m.doing, m.place, dialing)
 		}
 	case lane.NotFound:
 		message += "; picket list shows what is"

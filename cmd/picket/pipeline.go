@@ -15,7 +15,7 @@ import (
 func newPipeline() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pipeline",
-		Short: "Make a signed package of a dataset: train, compile, pack, sign, push",
+		Short: "Make a signed package of a dataset: train, compile, pack, sign",
 		Long: `Make a signed package of a dataset, as one YAML file says: upload the dataset,
 train a model, compile it, pack it with rows that it has answered, sign the
 package and push it. SageMaker trains and compiles, or with --local this machine

@@ -17,11 +17,10 @@ import (
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot(os.Getenv)
+	out := &commandline.Output{To: stdout}
+	root := newRootTo(out, os.Getenv)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	out := &commandline.Output{To: stdout}
-	root.SetOut(out)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
 	var failed *failure
@@ -43,7 +42,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // newRoot is picket with all its commands. Defaults come from the environment that getenv knows.
-func newRoot(getenv func(string) string) *cobra.Command {
+func newRoot(getenv func(string) string) *cobra.Command { return newRootTo(os.Stdout, getenv) }
+
+// newRootTo is newRoot with what its commands write to.
+func newRootTo(out io.Writer, getenv func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "picket",
 		Short: "Look at a host, make models and packages, and talk to a running picketd",
@@ -56,6 +58,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 	}
+	root.SetOut(out) // before cobra's own commands are made, which keep it
 	flags := newDaemonFlags(getenv)
 	flags.add(root.Flags(), "of commands that ask the daemon: ")
 	root.Version = version // which makes --version known

@@ -38,7 +38,7 @@ func (d *daemon) explain(doing string, loads bool, err error) *failure {
 	}
 	switch s.Code() {
 	case codes.Unavailable:
-		return &failure{exitUnreachable, fmt.Errorf("%s: %w", doing, d.unreachable(message))}
+		return d.unreachable(doing, message)
 	case codes.DeadlineExceeded:
 		message = d.late()
 	case codes.PermissionDenied:
@@ -73,37 +73,39 @@ func sentence(doing, message string) string {
 	return doing + ": " + strings.TrimPrefix(message, verb+": ")
 }
 
-// unreachable says why nobody answers, and what to do.
-func (d *daemon) unreachable(message string) error {
+// unreachable says why nobody answers, and what to do. message is what the library says of it.
+func (d *daemon) unreachable(doing, message string) *failure {
 	d.mu.Lock()
 	err, last := d.dialErr, d.last
 	d.mu.Unlock()
-	address := d.place.Address
 	switch {
-	case err == nil && last != nil && !last.heard.Load():
-		return fmt.Errorf("what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", address)
-	case err == nil:
-		return fmt.Errorf("the daemon on %s stopped answering (%s); look at its log", address, oneLine(message))
+	case err != nil:
+		return notConnected(doing, d.place, err)
+	case last != nil && !last.heard.Load():
+		return &failure{exitUnreachable, fmt.Errorf("%s: what listens on %s closed the connection at once; it may not let this user in (allow_users), have as many clients as limits.max_connections allows, or be stopping: look at the daemon's log, or try again later", doing, d.place.Address)}
 	}
-	return notConnected(d.place, err)
+	return &failure{exitUnreachable, fmt.Errorf("%s: the daemon on %s stopped answering (%s); look at its log", doing, d.place.Address, oneLine(message))}
 }
 
 // notConnected says why nobody could be connected to, and what to do.
-func notConnected(place commandline.Place, err error) error {
-	address := place.Address
+func notConnected(doing string, place commandline.Place, err error) *failure {
+	address, code := place.Address, exitUnreachable
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", address, filepath.Dir(address))
+		err = fmt.Errorf("there is no socket %s; start the daemon with picketd --sockets %s, or name its directory with --sockets", address, filepath.Dir(address))
 	case oserror.Refused(err) && place.IsPort():
-		return fmt.Errorf("nobody listens on %s; start a daemon whose tcp.listen names it, or name another port or its socket directory with --sockets", address)
+		err = fmt.Errorf("nobody listens on %s; start a daemon whose tcp.listen names it, or name another port or its socket directory with --sockets", address)
 	case oserror.Refused(err):
-		return fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", address, filepath.Dir(address))
+		err = fmt.Errorf("nobody listens on %s, so the daemon has ended; start it with picketd --sockets %s", address, filepath.Dir(address))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", address)
+		code = exitPolicy // it may well be there
+		err = fmt.Errorf("connecting to %s is not permitted; run as a user or group that the socket's mode allows", address)
 	case errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%s is no directory; name the one of the daemon's sockets with --sockets", filepath.Dir(address))
+		err = fmt.Errorf("%s is no directory; name the one of the daemon's sockets with --sockets", filepath.Dir(address))
 	case errors.Is(err, syscall.EINVAL):
-		return fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", address)
+		err = fmt.Errorf("the path %s cannot be that of a socket, which is at most 107 bytes long; use a shorter directory with --sockets", address)
+	default:
+		err = fmt.Errorf("connecting to %s: %w; check that picketd runs and name its directory with --sockets", address, err)
 	}
-	return fmt.Errorf("connecting to %s: %w; check that picketd runs and name its directory with --sockets", address, err)
+	return &failure{code, fmt.Errorf("%s: %w", doing, err)}
 }

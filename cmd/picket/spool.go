@@ -33,8 +33,8 @@ func newSpool() *cobra.Command {
 		Short: "Look at the capture spool, check it, and empty it",
 		Long: `Look at the spool in which picketd keeps captured records, check it, and empty
 it. DIR is the spool's directory; without it, it is the one in --config, or
-` + defaultSpool + `. ls, cat and verify may be used while the daemon runs, and
-change nothing; drain needs the spool for itself.`,
+` + defaultSpool + `. ls, cat and verify may be used while the daemon runs,
+and change nothing; drain needs the spool for itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

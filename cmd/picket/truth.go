@@ -24,7 +24,7 @@ const maxTruthFile = 80 << 20
 func newTruth(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "truth MODEL (ID OUTCOME | --input FILE)",
-		Short: "Tell what became of inferences, to be kept with what was captured of them",
+		Short: "Tell what became of inferences, to be kept with captures",
 		Long: `Tell what became of inferences of MODEL, each by the ID that its caller gave it:
 the request id of the Open Inference Protocol, the header
 X-Amzn-SageMaker-Inference-Id, the capture id of CaptureData, or what the answer
@@ -117,7 +117,7 @@ func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byt
 		return 0, fmt.Errorf("telling outcomes: %s", d.late())
 	}
 	if err != nil {
-		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: %w", d.unreachable(err.Error()))}
+		return 0, d.unreachable("telling outcomes", err.Error())
 	}
 	defer response.Body.Close()
 	const enough = 64 << 10

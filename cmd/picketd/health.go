@@ -26,9 +26,10 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	var mistakes []error
+	var place commandline.Place
 	for _, name := range []string{"control.sock", "oip.sock"} {
-		place, err := commandline.PlaceOf(dir, name)
-		if err != nil {
+		var err error
+		if place, err = commandline.PlaceOf(dir, name); err != nil {
 			return usageError{err}
 		}
 		err = askReady(ctx, place)
@@ -48,7 +49,7 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 	case errors.Is(last, fs.ErrNotExist):
 		last = fmt.Errorf("there is neither control.sock nor oip.sock in %s: start the daemon, or name its directory with --sockets", dir)
 	case oserror.Refused(last):
-		last = fmt.Errorf("%w: the daemon has ended", last)
+		last = fmt.Errorf("nobody listens on %s, so the daemon has ended: start it, or name its directory with --sockets", place.Address)
 	}
 	return fmt.Errorf("asking the daemon whether it serves: %w", last)
 }
