@@ -112,8 +112,6 @@ func TestWrongCommandLines(t *testing.T) {
 	// Mistakes that are found out when the sockets are made.
 	for text, says := range map[string]string{
 		"sockets: {agent: {group: nobodys-group}}":                                                          "group nobodys-group: this host does not know it",
-		"sockets: {lane: {allow_groups: [nobodys-group]}}":                                                  "nobodys-group of allow_groups",
-		"sockets: {oip: {allow_users: [nobody-of-that-name]}}":                                              "nobody-of-that-name of allow_users",
 		"tcp: {listen: ['127.0.0.1:0'], certificate: /nowhere.pem, key: /nowhere.key}\nhost: {imds: false}": "/nowhere.pem",
 	} {
 		file := filepath.Join(t.TempDir(), "picketd.yaml")
