@@ -48,6 +48,12 @@ if ! [ -e "$drive/windows/system32/bcryptprimitives.dll" ]; then
 	cp "$work/bcryptprimitives.dll" "$drive/windows/system32/"
 fi
 
+# Wine ends its services, and its server, with the last program, and starts them with the first: a shell that waits stays until the end. Without
+# it now and then a program meets a server that is just ending, and ends without a word.
+mkfifo "$work/session"
+"$wine" cmd <"$work/session" >"$work/session.log" 2>&1 &
+exec 9>"$work/session"
+
 rm -rf "$drive/picket" "$drive/ProgramData/Picket"
 mkdir -p "$drive/picket/fraud" "$drive/ProgramData/Picket"
 cp examples/demo/fraud.ubj "$drive/picket/fraud/"
@@ -139,11 +145,6 @@ wait "$daemon" || fail "the daemon did not end well"
 daemon=
 grep -q 'msg=stopped' "$work/console.log" || fail "the daemon did not say that it has stopped"
 echo "  console: all 300 predictions are XGBoost's, by the agent's interface and by HTTP; stopped by Ctrl-C with exit code 0"
-
-# Wine ends its services with the last program, and starts them with the first: a shell that waits stays until the end.
-mkfifo "$work/session"
-"$wine" cmd <"$work/session" >"$work/session.log" 2>&1 &
-exec 9>"$work/session"
 
 # The account of its own that a service has by default is Windows's to make: here it is the system's. Access lists and events are Wine's, which keeps few of them.
 "$wine" 'C:\picket\picketd.exe' service install --account 'NT AUTHORITY\SYSTEM' >"$work/service.log" 2>&1 || fail "the service cannot be installed"
