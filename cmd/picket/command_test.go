@@ -72,20 +72,20 @@ func TestUsageErrors(t *testing.T) {
 
 // A disk that is full is a failure of every command that prints something, in one sentence.
 func TestFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
 	for _, args := range [][]string{
 		{"version"}, {"version", "--json"}, {"--version"}, {"info"}, {"list", "--help"}, {"help", "list"}, {"completion", "bash"}, {"bench", "run", "--list"},
 	} {
-		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var stderr strings.Builder
 		command := process(t.Context(), args...)
 		command.Stdout, command.Stderr = full, &stderr
 		if err := command.Run(); err == nil {
 			t.Errorf("picket %v: it ends as if all were well", args)
 		}
-		full.Close()
 		if fails(t, result{"", stderr.String(), command.ProcessState.ExitCode()}, exitFailed, "writing the output: no space left on device"); t.Failed() {
 			t.Fatalf("picket %v", args)
 		}
