@@ -173,3 +173,30 @@ func TestCoresRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Instances on threads of their own have them wake before threads that are busy.
+func TestInstancesWakeSoon(t *testing.T) {
+	slice := func() uint64 {
+		a, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return a.Runtime
+	}
+	want := make(chan uint64)
+	go func() { // the thread is not unlocked, and ends with the goroutine
+		runtime.LockOSThread()
+		if err := hw.WakeSoon(); err != nil {
+			t.Error(err)
+		}
+		want <- slice()
+	}()
+	got := make(chan uint64, 1)
+	e := newEngine(t, engine.Options{}, enginetest.New(enginetest.Script{OnRun: func(int) error { got <- slice(); return nil }}))
+	load(t, e, "m", engine.ModelOptions{Instances: 1})
+	predict(t, e, "m", 1, 1, 0)
+	if got, want := <-got, <-want; got != want {
+		t.Errorf("the instance's thread has a slice of %d ns, want %d", got, want)
+	}
+}

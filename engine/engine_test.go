@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -363,6 +364,57 @@ func TestAbandonedRequestKeepsItsMemory(t *testing.T) {
 	}
 	close(g.open)
 	eventually(t, "the buffers come back", func() bool { return tensor.MemoryUsage().Live == before })
+}
+
+// Whoever is woken first wakes the others of a batch, whoever has left meanwhile.
+func TestCallersOfABatchLeave(t *testing.T) {
+	entered, leave := make(chan int), make(chan struct{})
+	b := enginetest.New(enginetest.Script{OnRun: func(rows int) error { entered <- rows; <-leave; return nil }})
+	e := newEngine(t, engine.Options{}, b)
+	load(t, e, "m", engine.ModelOptions{Instances: 1})
+	const batch = 4
+	live := int64(0) // with the instance's memory for batches, which the first one makes
+	for _, leavers := range [][]int{{}, {0}, {3}, {1, 2}, {0, 1, 2}, {0, 1, 2, 3}} {
+		ends := make([]chan error, 1+batch)
+		requests, cancels := make([]*engine.Request, 1+batch), make([]context.CancelFunc, 1+batch)
+		for i := range requests {
+			requests[i], ends[i] = newRequest(t, e, "m", 1, float32(i)), make(chan error, 1)
+			var ctx context.Context
+			ctx, cancels[i] = context.WithCancel(t.Context())
+			defer cancels[i]()
+			go func() { ends[i] <- requests[i].Predict(ctx) }()
+			if i == 0 { // which the batch waits for
+				<-entered
+				continue
+			}
+			eventually(t, "it waits", func() bool { return stats(t, e, "m").WaitingRequests == i })
+		}
+		leave <- struct{}{}
+		if rows := <-entered; rows != batch {
+			t.Fatalf("the batch has %d rows, want %d", rows, batch)
+		}
+		for _, i := range leavers {
+			cancels[1+i]()
+			if err := <-ends[1+i]; !errors.Is(err, engine.ErrCanceled) {
+				t.Errorf("who leaves gets %v, want canceled", err)
+			}
+		}
+		leave <- struct{}{}
+		for i, r := range requests {
+			if i == 0 || !slices.Contains(leavers, i-1) {
+				if err := <-ends[i]; err != nil {
+					t.Errorf("with %v leaving, request %d of the batch: %v", leavers, i-1, err)
+				} else {
+					checkScores(t, r, float32(i), 0)
+				}
+			}
+			r.Release()
+		}
+		if live == 0 {
+			live = tensor.MemoryUsage().Live
+		}
+		eventually(t, "the buffers come back", func() bool { return tensor.MemoryUsage().Live == live })
+	}
 }
 
 func TestAdmission(t *testing.T) {

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -103,6 +105,9 @@ func (q *queue) admit(r *Request) (*worker, error) {
 	}
 	return nil, nil
 }
+
+// errExpired is for requests whose deadline passes before an instance is theirs.
+var errExpired = fmt.Errorf("predicting: %w while waiting", ErrDeadline)
 
 // caution is the part of an estimate that is added to it: in an overload every request
 // that is let in is one that just makes it, and there it spends a while in sockets, and
@@ -291,13 +296,14 @@ func (q *queue) observe(w *worker) {
 	w.ranRows, w.ranTimes, w.ranNS = 0, 0, 0
 }
 
-// take blocks until there is a batch for w and appends it to w.batch, or
-// returns false when the queue is closed. Requests whose deadline has passed
-// are appended to w.expired instead, for w to answer.
+// take answers the batch that w has run, blocks until there is another and appends it to
+// w.batch, or returns false when the queue is closed. Both are one holding of the lock, and
+// callers are told when it is over. Requests whose deadline has passed are answered here.
 func (q *queue) take(w *worker) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.observe(w)
+	q.settle(w)
 	for {
 		now := clock()
 		switch wait := q.worthWaiting(now); {
@@ -320,6 +326,7 @@ func (q *queue) take(w *worker) bool {
 		}
 		q.idle = append(q.idle, w)
 		q.mu.Unlock()
+		w.tell()
 		<-w.wake
 		q.mu.Lock()
 	}
@@ -330,6 +337,7 @@ func (q *queue) take(w *worker) bool {
 func (q *queue) sleepUntilFull(w *worker, d time.Duration) {
 	q.collector = w
 	q.mu.Unlock()
+	w.tell()
 	woken := w.sleep(d)
 	q.mu.Lock()
 	if q.collector == w {
@@ -372,10 +380,11 @@ func (q *queue) collect(w *worker, now int64) {
 				return
 			}
 			q.remove(r)
-			r.state = requestRunning
 			if expired {
-				w.expired = append(w.expired, r)
+				r.err = errExpired
+				q.answer(w, r)
 			} else {
+				r.state = requestRunning
 				w.batch = append(w.batch, r)
 				rows += r.Rows
 			}
@@ -386,7 +395,7 @@ func (q *queue) collect(w *worker, now int64) {
 
 // abandon is called by a caller that gives up. It reports whether there will
 // be no answer for it: r has left the queue, or an instance is busy with it and
-// its answer will be dropped. False means that an answer is in r.done.
+// its answer will be dropped. False means that r is answered, and its caller to be told.
 func (q *queue) abandon(r *Request) bool {
 	q.mu.Lock()
 	r.left = r.state
@@ -405,27 +414,24 @@ func (q *queue) abandon(r *Request) bool {
 	return true
 }
 
-// finish marks r as answered and wakes its caller. The engine's reference goes.
-func (q *queue) finish(r *Request, err error) {
-	r.err = err
-	q.mu.Lock()
+// answer marks r as answered and has w tell its caller when the lock is free again, or drop
+// it where the caller has left. q.mu is held.
+func (q *queue) answer(w *worker, r *Request) {
 	r.state = requestDone
-	q.mu.Unlock()
-	r.done <- struct{}{}
-	r.unref()
+	to := &w.answered
+	if r.left != requestNew {
+		to = &w.dropped
+	}
+	r.next, *to = *to, r
 }
 
-// finishAll marks the requests of a batch as answered and wakes their callers.
-func (q *queue) finishAll(batch []*Request) {
-	q.mu.Lock()
-	for _, r := range batch {
-		r.state = requestDone
+// settle answers the batch that w has run. The first is told first. q.mu is held.
+func (q *queue) settle(w *worker) {
+	for _, r := range slices.Backward(w.batch) {
+		q.answer(w, r)
 	}
-	q.mu.Unlock()
-	for _, r := range batch {
-		r.done <- struct{}{}
-		r.unref()
-	}
+	clear(w.batch)
+	w.batch = w.batch[:0]
 }
 
 // length is how many requests and rows wait.

@@ -75,7 +75,7 @@ type Request struct {
 	ended      int64 // nanoseconds of clock, when the run was over
 	urgent     bool  // while it waits: its deadline leaves no room for the batch delay
 	err        error
-	done       chan struct{} // one token when the engine is done with it
+	done       chan struct{} // one token when it is answered, unless its caller has left before
 	timer      *time.Timer   // for deadlines that no context carries
 	ran        ran           // of a request with a Timing
 	left       requestState  // what its caller gave up, if it did
@@ -264,7 +264,7 @@ func (r *Request) wait(ctx context.Context) error {
 	var err error
 	select {
 	case <-r.done:
-		return r.err
+		return r.pass()
 	case <-ctx.Done():
 		err = fmt.Errorf("predicting: %w", contextError(ctx.Err()))
 	case <-expired:
@@ -273,9 +273,21 @@ func (r *Request) wait(ctx context.Context) error {
 	if !r.snapshot.queue.abandon(r) {
 		// It was answered in the same moment.
 		<-r.done
-		return r.err
+		return r.pass()
 	}
 	return err
+}
+
+// pass is for the caller of r when it was told that r is answered. It tells those whose requests
+// were answered with r, gives up the engine's reference, and returns what r failed with.
+func (r *Request) pass() error {
+	for r.next != nil {
+		other := r.next
+		r.next, other.next = other.next, nil
+		other.done <- struct{}{}
+	}
+	r.unref()
+	return r.err
 }
 
 // contextError is the package's word for the end of a context.
@@ -311,10 +323,6 @@ func (r *Request) unref() {
 	for i := range r.Outputs {
 		r.Outputs[i].Buffer.Release()
 		r.Outputs[i] = tensor.Tensor{}
-	}
-	select {
-	case <-r.done: // the answer to a caller that had given up
-	default:
 	}
 	s := r.snapshot
 	r.Inputs, r.Outputs = r.Inputs[:0], r.Outputs[:0]

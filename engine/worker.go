@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -18,9 +19,12 @@ type worker struct {
 	wake     chan struct{} // one token when there is something to do
 	timer    *time.Timer   // for batch delays; nil until one is used
 
+	// Requests that are answered, linked by next: answered those whose callers are to be
+	// told, dropped those whose callers have left.
+	answered, dropped *Request
+
 	// Scratch of the current run, used by whoever has the worker.
 	batch   []*Request
-	expired []*Request
 	in, out []tensor.Tensor // gathered batches, allocated at the first one
 	viewIn  []tensor.Tensor // the part of a batch or a request being run
 	viewOut []tensor.Tensor
@@ -47,6 +51,7 @@ func (w *worker) serve(ready chan<- error) {
 		// Never unlocked: the thread ends with the goroutine, and with it
 		// whatever a native library has left in thread-local storage.
 		runtime.LockOSThread()
+		_ = hw.WakeSoon() // where it cannot be asked for, it wakes as other threads do
 	}
 	err := w.start()
 	if w.instance != nil {
@@ -57,9 +62,10 @@ func (w *worker) serve(ready chan<- error) {
 		return
 	}
 	for w.snapshot.queue.take(w) {
-		w.answerExpired()
+		w.tell()
 		w.runBatch()
 	}
+	w.tell()
 }
 
 // start makes the instance and warms it up. After an error there may be an
@@ -102,12 +108,18 @@ func (w *worker) sleep(d time.Duration) bool {
 	}
 }
 
-func (w *worker) answerExpired() {
-	for i, r := range w.expired {
-		w.expired[i] = nil
-		w.snapshot.queue.finish(r, fmt.Errorf("predicting: %w while waiting", ErrDeadline))
+// tell wakes the first of the callers whose requests are answered. That one wakes the others
+// (see pass), beside the next run and not before it.
+func (w *worker) tell() {
+	if first := w.answered; first != nil {
+		w.answered = nil
+		first.done <- struct{}{}
 	}
-	w.expired = w.expired[:0]
+	for w.dropped != nil {
+		r := w.dropped
+		w.dropped, r.next = r.next, nil
+		r.unref()
+	}
 }
 
 // runInline runs r on the caller's thread. r is not finished: the caller is the
@@ -119,19 +131,16 @@ func (w *worker) runInline(r *Request) error {
 	return err
 }
 
-// runBatch runs what take put into w.batch and answers it.
+// runBatch runs what take put into w.batch, which it answers the next time.
 func (w *worker) runBatch() {
 	switch len(w.batch) {
 	case 0:
-		return
 	case 1:
 		r := w.batch[0]
-		w.snapshot.queue.finish(r, w.runOne(r))
+		r.err = w.runOne(r)
 	default:
 		w.runTogether()
 	}
-	clear(w.batch)
-	w.batch = w.batch[:0]
 }
 
 // runOne runs r from its own tensors into its own tensors: no copy.
@@ -180,11 +189,7 @@ func (w *worker) runTogether() {
 		end, err = w.run(start, w.in, w.out, rows)
 	}
 	if err != nil {
-		// One request may be what the model chokes on; the others must not
-		// fail with it.
-		for _, r := range w.batch {
-			w.snapshot.queue.finish(r, w.runOne(r))
-		}
+		w.runApart()
 		return
 	}
 	scatter(w.batch, w.out)
@@ -195,7 +200,21 @@ func (w *worker) runTogether() {
 		r.ended = end
 		w.snapshot.stats.queue.add(taken-r.arrived, r.count())
 	}
-	w.snapshot.queue.finishAll(w.batch)
+}
+
+// runApart runs the requests of a batch that failed one by one, and answers each before the
+// next: one of them may be what the model chokes on, and the others must not fail with it.
+func (w *worker) runApart() {
+	q := &w.snapshot.queue
+	for i, r := range w.batch {
+		r.err = w.runOne(r)
+		w.batch[i] = nil
+		q.mu.Lock()
+		q.answer(w, r)
+		q.mu.Unlock()
+		w.tell()
+	}
+	w.batch = w.batch[:0]
 }
 
 // allocateBatch makes w.in and w.out large enough for rows.

@@ -18,8 +18,10 @@
 //
 // An empty server is asked for the same after each, and refuses everything: what a message takes there is the floor.
 //
-// The generator shares the cores with the servers unless -cores keeps them apart. Who had them is told: beside what is
-// promised, never in its place, what was answered is compared with what the server could have done with what was left to it.
+// The generator shares the cores with the servers. To keep them apart, so that a server answers for what it does with a processor of
+// its own, give the servers one and the program another: taskset -c 1 go run ./bench/overload -cores 0. Who had the processors is
+// told: beside what is promised, never in its place, what was answered is compared with what the server could have done with what
+// was left to it.
 package main
 
 import (
@@ -84,7 +86,7 @@ func main() {
 	flag.IntVar(&s.seconds, "seconds", 4, "how long each overload lasts")
 	flag.DurationVar(&s.deadline, "deadline", 100*time.Millisecond, "the deadline of each request")
 	flag.IntVar(&s.clients, "clients", 4, "how many connections there are")
-	flag.StringVar(&s.cores, "cores", "", "run the servers on these CPUs, by taskset")
+	flag.StringVar(&s.cores, "cores", "", "run the servers on these CPUs, by taskset; the load stays where this program is")
 	flag.StringVar(&s.only, "only", "", "only this server: fixed or picketd")
 	flag.StringVar(&s.picketd, "picketd", "", "a picketd that was built already")
 	flag.StringVar(&s.against, "against", "", "another picketd, to take turns with the first")

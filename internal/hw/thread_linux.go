@@ -30,3 +30,30 @@ func BindThread(cpus []int) (restore func() error, err error) {
 		return nil
 	}, nil
 }
+
+const (
+	// shortSlice is the shortest slice that the kernel gives, in nanoseconds.
+	shortSlice = 100_000
+	// ordinary is the policy SCHED_OTHER.
+	ordinary = 0
+)
+
+// WakeSoon has the calling OS thread, and those that are started from it, get a processor soon
+// after they wake though others are busy: the kernel is asked to give the thread little time at
+// a time, and lets those with a short slice go before those with a long one, 1.4 to 3 ms as a
+// rule. It takes no more of the processors in all. Linux before 6.12 does not know the wish and
+// ignores it. A thread that was given a policy of its own, as by chrt, keeps it.
+func WakeSoon() error {
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return fmt.Errorf("asking how a thread is scheduled: %w", err)
+	}
+	if a.Policy != ordinary {
+		return nil
+	}
+	a.Runtime = shortSlice
+	if err := unix.SchedSetAttr(0, a, 0); err != nil {
+		return fmt.Errorf("asking for a short slice of a processor: %w", err)
+	}
+	return nil
+}

@@ -11,3 +11,6 @@ import (
 func BindThread([]int) (restore func() error, err error) {
 	return nil, errors.New("threads are bound to CPUs on Linux only, and this is " + runtime.GOOS)
 }
+
+// WakeSoon is for Linux alone, and does nothing here.
+func WakeSoon() error { return nil }
