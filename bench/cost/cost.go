@@ -62,6 +62,9 @@ func ParsePrices(data []byte) (*Prices, error) {
 	if len(data) > maxPrices {
 		return nil, fmt.Errorf("it has more than %d bytes", maxPrices)
 	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errors.New("it is empty")
+	}
 	p := new(Prices)
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)

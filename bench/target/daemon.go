@@ -73,7 +73,8 @@ func (d *Daemon) config() string { return filepath.Join(d.Dir, "picketd.yaml") }
 
 // launch starts the program with the configuration that is there.
 func (d *Daemon) launch() error {
-	server, err := process.Launch(filepath.Join(d.Dir, "run"), "picketd", d.options.Program, "--config", d.config())
+	// The sockets are named once more because $PICKET_SOCKETS is stronger than the file.
+	server, err := process.Launch(filepath.Join(d.Dir, "run"), "picketd", d.options.Program, "--config", d.config(), "--sockets", d.Dir)
 	if err != nil {
 		return err
 	}

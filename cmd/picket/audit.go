@@ -15,18 +15,18 @@ func newAudit() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit [DIR]",
 		Short: "Verify and print the log of what left this host",
-		Long: `Verify the audit log in DIR, or that of the daemon's configuration, and print it: a
-line for each object that was about to leave (sending), that arrived (stored), or
-that turned out not to be there (abandoned), and for each policy that came into
-force. Nothing is changed, and a daemon may be writing it.
+		Long: `Verify the audit log in DIR, or that of the daemon's configuration, and print
+it: a line for each object that was about to leave (sending), that arrived
+(stored), or that turned out not to be there (abandoned), and for each policy
+that came into force. Nothing is changed, and a daemon may be writing it.
 
-Each line carries the digest of the one before, and each object in S3 the number and
-the digest of its own line (metadata picket-audit-line and picket-audit-hash). So a
-line that was changed, taken out or put in shows here, and lines that were cut off
-the end show there.
+Each line carries the digest of the one before, and each object in S3 the number
+and the digest of its own line (metadata picket-audit-line and
+picket-audit-hash). So a line that was changed, taken out or put in shows here,
+and lines that were cut off the end show there.
 
-With --json each line is printed as it is, and then a summary. Exit code 1: the log
-is damaged.`,
+With --json each line is printed as it is, and then a summary. Exit code 1: the
+log is damaged.`,
 		Example: `  picket audit --config /etc/picket/picketd.yaml
   picket audit /var/lib/picket/audit --summary --json`,
 		Args: cobra.MaximumNArgs(1),

@@ -12,17 +12,18 @@ import (
 func newBenchCompare() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compare FIRST SECOND",
-		Short: "Say what has changed between two results, and whether by more than chance",
-		Long: `Compare two result files of picket bench run: for each scenario, model, target and
-set of parameters that both have, the medians of the repetitions, the change with
-its 95% confidence interval, and the probability that chance alone makes such a
-difference (Mann and Whitney's U test, as benchstat has it).
+		Short: "Say what has changed between two results by more than chance",
+		Long: `Compare two result files of picket bench run: for each scenario, model, target
+and set of parameters that both have, the medians of the repetitions, the change
+with its 95% confidence interval, and the probability that chance alone makes
+such a difference (Mann and Whitney's U test, as benchstat has it).
 
 A change is a regression if it is for the worse, significant, and at least
 --threshold. Then the exit code is 1. Two figures agree if the whole interval is
-within --threshold; what neither agrees nor differs cannot be told. Measurements that a result itself calls
-invalid are shown and not judged. Between different hosts, or with a result of a
-noisy machine, the comparison is made and a warning says so.`,
+within --threshold; what neither agrees nor differs cannot be told. Measurements
+that a result itself calls invalid are shown and not judged. Between different
+hosts, or with a result of a noisy machine, the comparison is made and a warning
+says so.`,
 		Example: `  picket bench compare before.json after.json
   picket bench compare main.json branch.json --threshold 5% --json`,
 		Args: cobra.ExactArgs(2),

@@ -30,7 +30,8 @@ the bound, less --headroom, plus --spare hosts that may fail.
 Picket knows no prices. The file names currency, date and source of its own;
 bench/prices.example.yaml shows the form and holds invented numbers.`,
 		Example: `  picket bench cost m5.json c5.json --prices prices.yaml
-  picket bench cost m5.json --prices prices.yaml --load 5000/s --p99 5ms --headroom 30% --spare 1`,
+  picket bench cost m5.json --prices prices.yaml --load 5000/s --p99 5ms \
+    --headroom 30% --spare 1`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	o := cost.Options{Use: 1}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -17,12 +16,13 @@ func newBenchReport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report RESULT... -o FILE",
 		Short: "Make one HTML file of results",
-		Long: `Make one HTML file of result files of picket bench run: what was measured on which
-machine and how quiet that was, latency by percentile, throughput against latency,
-where the time goes, and tables beside the peers. Results after the first are
-compared with it. The file asks for nothing over a network.`,
+		Long: `Make one HTML file of result files of picket bench run: what was measured on
+which machine and how quiet that was, latency by percentile, throughput against
+latency, where the time goes, and tables beside the peers. Results after the
+first are compared with it. The file asks for nothing over a network.`,
 		Example: `  picket bench report local.json -o report.html
-  picket bench report before.json after.json --roofline roofline.json -o report.html`,
+  picket bench report before.json after.json --roofline roofline.json \
+    -o report.html`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	out := c.Flags().StringP("output", "o", "", "the `FILE` to write")
@@ -47,27 +47,10 @@ compared with it. The file asks for nothing over a network.`,
 			in.Rooflines = append(in.Rooflines, r)
 		}
 		if err := writeWhole(*out, func(w io.Writer) error { return page.Write(w, in) }); err != nil {
-			return err
+			return fmt.Errorf("writing the report: %w", err)
 		}
 		fmt.Fprintf(c.OutOrStdout(), "wrote %s\n", *out)
 		return nil
 	})
 	return c
-}
-
-// writeWhole writes a file, or leaves none.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	defer func() {
-		if closeErr := f.Close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("writing the report: %w", closeErr)
-		}
-		if err != nil {
-			_ = os.Remove(path) // the other error says more
-		}
-	}()
-	return write(f)
 }

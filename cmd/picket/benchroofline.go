@@ -32,7 +32,7 @@ some ten seconds and means nothing on a machine that is busy.`,
 		}
 		if *out != "" {
 			if err := writeWhole(*out, r.Write); err != nil {
-				return err
+				return fmt.Errorf("writing the roofline: %w", err)
 			}
 		}
 		if *asJSON {

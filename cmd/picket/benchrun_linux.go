@@ -7,11 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +21,6 @@ import (
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
 	"github.com/picket-ml/picket/engine"
-	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/store"
 )
@@ -44,14 +41,14 @@ func newBenchRun() *cobra.Command {
 		Use:   "run SUITE",
 		Short: "Measure this host with a suite",
 		Long: `Measure this host with a suite: Picket in this process and over each of its
-sockets, with the scenarios of MLPerf Inference and others, every answer compared
-with a reference while it is timed. The suite starts its own picketd, in a folder
-of its own, and needs nothing else that runs.
+sockets, with the scenarios of MLPerf Inference and others, every answer
+compared with a reference while it is timed. The suite starts its own picketd,
+in a folder of its own, and needs nothing else that runs.
 
-SUITE is local for any host (under ten minutes), standard for any host at length,
-repeat for a minute that is to be compared with another, the name of a family of
-EC2 instances that Outposts have, or a file of your own (FILE.yaml); --list shows
-all.`,
+SUITE is local for any host (under ten minutes), standard for any host at
+length, repeat for a minute that is to be compared with another, the name of a
+family of EC2 instances that Outposts have, or a file of your own (FILE.yaml);
+--list shows all.`,
 		Example: `  picket bench run local -o before.json
   picket bench run m5 --family m5 --mask x86-64-v3 -o masked.json
   picket bench run local --scenarios SingleStream --targets lane,ring`,
@@ -127,7 +124,7 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 		return err
 	}
 	// Interrupted, it ends the servers that it has started.
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c)
 	defer stop()
 	result, err := suite.Run(ctx, suite.Options{
 		Suite: s, Family: b.family, Host: host, Mask: b.mask, Root: os.DirFS("/"), Scenarios: b.scenarios, Targets: b.targets, Model: b.model,
@@ -139,8 +136,8 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 		return err
 	}
 	if b.output != "" {
-		if err := writeResult(b.output, result); err != nil {
-			return err
+		if err := writeWhole(b.output, result.Write); err != nil {
+			return fmt.Errorf("writing the result: %w", err)
 		}
 		fmt.Fprintf(c.ErrOrStderr(), "picket bench: wrote %s\n", b.output)
 	}
@@ -211,12 +208,4 @@ func (b *benchRun) engineOf(host *hw.Host) func() (*engine.Engine, func() error,
 		}
 		return e, after, nil
 	}
-}
-
-// writeResult writes a result file, or leaves what was there.
-func writeResult(path string, result *report.Result) error {
-	if err := durable.Replace(path, 0o644, func(f *os.File) error { return result.Write(f) }); err != nil {
-		return fmt.Errorf("writing the result: %w", err)
-	}
-	return nil
 }

@@ -36,13 +36,14 @@ type captureTest struct {
 func newCaptureTest() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test",
-		Short: "Send one made-up record to where the configuration sends captured requests",
+		Short: "Send one made-up record to where captured requests go",
 		Long: `Send one record, made up of ones, as the daemon would send a captured request of
-MODEL: through the residency policy, in the configured formats, with a line in the
-audit log, to the destination, below the folder picket-test. It is tried once.
+MODEL: through the residency policy, in the configured formats, with a line in
+the audit log, to the destination, below the folder picket-test. It is tried
+once.
 
-Run it as the daemon's user, whose the audit log is. Exit code 4: the policy does not
-let it leave.`,
+Run it as the daemon's user, whose the audit log is. Exit code 4: the policy
+does not let it leave.`,
 		Example: `  runuser -u picket -- picket capture test --config /etc/picket/picketd.yaml`,
 		Args:    cobra.NoArgs,
 	}

@@ -24,7 +24,7 @@ type cloudFlags struct {
 func addCloudFlags(c *cobra.Command) *cloudFlags {
 	f := &cloudFlags{}
 	f.options.AddFlags(c.Flags())
-	c.Flags().StringVar(&f.config, "config", "", "the daemon's configuration `FILE`: its sections aws and trust, packages and packages_from hold here too")
+	c.Flags().StringVarP(&f.config, "config", "c", "", "the daemon's configuration `FILE`: its sections aws and trust, packages and packages_from hold here too")
 	c.Flags().DurationVar(&f.patience, "patience", time.Hour, "how long to go on while the store cannot be reached; 0 for ever")
 	return f
 }

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +32,7 @@ compiler.`,
 	for _, e := range assemble.Engines() {
 		names = append(names, e.Name)
 	}
-	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make")
+	c.Flags().StringVarP(&o.Out, "output", "o", "", "the artifact folder to make, `DIR`")
 	c.Flags().StringVar(&o.Target, "target", "", "the machine to compile for: "+strings.Join(compile.Targets(), ", ")+" (default: the baseline of this machine's architecture)")
 	c.Flags().StringVar(&engine, "engine", names[0], "what the library computes with: branches, compiled for the model, or simd, vector kernels that it chooses for the processor it is loaded on")
 	completeFlag(c, "target", compile.Targets()...)
@@ -54,8 +52,7 @@ compiler.`,
 		o.Source = args[0]
 		start, bar := time.Now(), newProgress(c.ErrOrStderr(), os.Getenv("TERM"))
 		o.Progress = bar.step
-		// The other commands have nothing to tidy up and end with the signal itself.
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interruptible(c)
 		defer stop()
 		r, err := compile.Run(ctx, o)
 		bar.end()

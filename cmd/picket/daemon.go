@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -20,17 +21,23 @@ import (
 	"github.com/picket-ml/picket/internal/config"
 )
 
-// daemonFlags are for the commands that talk to the daemon. They may be written before the command too.
+// daemonFlags are for the commands that talk to the daemon. They may be written before the command too; other commands refuse them.
 type daemonFlags struct {
 	sockets string
 	timeout time.Duration
+
+	usual string // where sockets are that nobody has named
 }
 
-func addDaemonFlags(root *cobra.Command, getenv func(string) string) *daemonFlags {
-	f := &daemonFlags{}
-	root.PersistentFlags().StringVar(&f.sockets, "sockets", cmp.Or(getenv(config.EnvSockets), config.DefaultSockets()), "the daemon's socket directory, `DIR`, or tcp://HOST:PORT; also $PICKET_SOCKETS")
-	root.PersistentFlags().DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for each answer of the daemon")
-	return f
+// newDaemonFlags are those of one command line, which one command parses.
+func newDaemonFlags(getenv func(string) string) *daemonFlags {
+	return &daemonFlags{usual: cmp.Or(getenv(config.EnvSockets), config.DefaultSockets())}
+}
+
+// add adds them to those of a command. of is what their help begins with.
+func (f *daemonFlags) add(to *pflag.FlagSet, of string) {
+	to.StringVar(&f.sockets, "sockets", f.usual, of+"the daemon's socket directory, `DIR`, or tcp://HOST:PORT; also $PICKET_SOCKETS")
+	to.DurationVar(&f.timeout, "timeout", time.Minute, of+"how long to wait for each answer of the daemon, a `TIME`")
 }
 
 // daemon is a connection to picketd. Close ends it.
@@ -48,9 +55,6 @@ type daemon struct {
 
 // place is the daemon's socket of that name, or its port.
 func (f *daemonFlags) place(name string) (commandline.Place, error) {
-	if f.sockets == "" {
-		return commandline.Place{}, usage("--sockets was given an empty value: name a directory, or leave the flag out")
-	}
 	place, err := commandline.PlaceOf(f.sockets, name)
 	if err != nil {
 		return commandline.Place{}, usage("%w", err)
@@ -59,11 +63,14 @@ func (f *daemonFlags) place(name string) (commandline.Place, error) {
 }
 
 // dial prepares a connection to the socket of the agent's protocol, which the first call makes.
-func (f *daemonFlags) dial() (*daemon, error) {
+func (f *daemonFlags) dial() (*daemon, error) { return f.dialTo("agent.sock") }
+
+// dialTo prepares a connection to the socket of that name.
+func (f *daemonFlags) dialTo(name string) (*daemon, error) {
 	if f.timeout <= 0 {
 		return nil, usage("--timeout %v leaves no time for an answer; it must be above 0", f.timeout)
 	}
-	place, err := f.place("agent.sock")
+	place, err := f.place(name)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ func newExplain(flags *daemonFlags) *cobra.Command {
 		Example: `  picket explain fraud`,
 		Args:    cobra.ExactArgs(1),
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		answer, err := call(c, d, fmt.Sprintf("explaining model %q", args[0]), d.control.Explain, &controlapi.ExplainRequest{Name: args[0]})

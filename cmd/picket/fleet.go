@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,9 +33,9 @@ func newFleet(getenv func(string) string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fleet",
 		Short: "Say what many hosts should serve, and how it gets there",
-		Long: `Say what many hosts should serve, and how it gets there: documents in a bucket that
-devices follow, signed with keys that are held here. docs/fleet.md shows it from
-nothing to a staged rollout and back.`,
+		Long: `Say what many hosts should serve, and how it gets there: documents in a bucket
+that devices follow, signed with keys that are held here. docs/fleet.md shows it
+from nothing to a staged rollout and back.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -89,11 +87,6 @@ func (f *fleetFlags) rootFile() string {
 	return filepath.Join(f.keys, fleet.RootFile)
 }
 
-// interruptible ends with a signal.
-func interruptible(c *cobra.Command) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-}
-
 // changing makes the body of a command that changes the documents.
 func (f *fleetFlags) changing(body func(ctx context.Context, c *cobra.Command, o *openedFleet, p *fleet.Publisher, args []string) error) func(*cobra.Command, []string) error {
 	return doing(func(c *cobra.Command, args []string) error {
@@ -103,7 +96,8 @@ func (f *fleetFlags) changing(body func(ctx context.Context, c *cobra.Command, o
 		if err != nil {
 			return err
 		}
-		return refusal(body(ctx, c, o, fleet.NewPublisher(o.bucket, o.keys, o.root, nil), args))
+		err = body(ctx, c, o, fleet.NewPublisher(o.bucket, o.keys, o.root, nil), args)
+		return interrupted(ctx, refusal(err), "changing the fleet", "devices see all of a change or nothing of it: picket fleet status shows which, and the same command may be given again")
 	})
 }
 
@@ -128,14 +122,14 @@ func newFleetInit(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init NAME",
 		Short: "Begin a fleet: make its keys and its first documents",
-		Long: `Begin the fleet NAME: make the keys that the folder --keys does not have yet, write
-the first documents to --place, and write root.json beside the keys, which every
-device needs.
+		Long: `Begin the fleet NAME: make the keys that the folder --keys does not have yet,
+write the first documents to --place, and write root.json beside the keys, which
+every device needs.
 
 root.pem, and any other root*.pem, change keys and belong on a disk in a safe.
 targets.pem says what runs and belongs to the operator. online.pem says how far
-rollouts may go, and belongs to "picket fleet serve". Keys made elsewhere are taken
-as they are: Ed25519 or ECDSA, in PEM.`,
+rollouts may go, and belongs to "picket fleet serve". Keys made elsewhere are
+taken as they are: Ed25519 or ECDSA, in PEM.`,
 		Example: `  picket fleet init pos --place s3://models/fleets/pos --keys ~/pos-keys`,
 		Args:    cobra.ExactArgs(1),
 	}
@@ -160,7 +154,7 @@ as they are: Ed25519 or ECDSA, in PEM.`,
 		}
 		root, err := fleet.Init(ctx, bucket, keys, args[0], *threshold, nil)
 		if err != nil {
-			return err
+			return interrupted(ctx, err, "beginning the fleet "+args[0], "the keys that were made are kept, and the same command goes on with them")
 		}
 		if err := durable.WriteFile(f.rootFile(), root, 0o644); err != nil {
 			return fmt.Errorf("writing the root document: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,9 +19,9 @@ func newFleetAdd(f *fleetFlags) *cobra.Command {
 		Use:   "add DEVICE...",
 		Short: "Add devices to a group",
 		Long: `Add devices to a group of the fleet, or move them there. The server answers no
-others, and a rollout waits for these. With --credentials each one that has no line
-in that file yet gets a key of its own there: the server reads the file, and the
-device needs its own line.`,
+others, and a rollout waits for these. With --credentials each one that has no
+line in that file yet gets a key of its own there: the server reads the file,
+and the device needs its own line.`,
 		Example: `  picket fleet add till-1 till-2 --group tills --credentials devices.txt
   picket fleet add --from tills.txt --group tills`,
 	}
@@ -57,8 +58,9 @@ func newFleetRemove(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove DEVICE...",
 		Short: "Take devices out of the fleet",
-		Long: `Take devices out of the fleet: the server answers them no more, and no rollout waits
-for them. They go on following the documents as long as they are configured to.`,
+		Long: `Take devices out of the fleet: the server answers them no more, and no rollout
+waits for them. They go on following the documents as long as they are
+configured to.`,
 		Example: `  picket fleet remove till-17
   picket fleet remove --from closed-branch.txt`,
 	}
@@ -123,9 +125,9 @@ func newFleetRefresh(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "refresh",
 		Short: "Sign the documents anew before they expire",
-		Long: `Sign the documents anew whose time is half over, as far as the keys here go. A running
-"picket fleet serve" does that for all but targets, which need the operator's key once
-a year. It also ends a change of keys that was cut off.`,
+		Long: `Sign the documents anew whose time is half over, as far as the keys here go. A
+running "picket fleet serve" does that for all but targets, which need the
+operator's key once a year. It also ends a change of keys that was cut off.`,
 		Example: `  picket fleet refresh --place s3://models/fleets/pos --keys ~/pos-keys`,
 		Args:    cobra.NoArgs,
 	}
@@ -162,17 +164,25 @@ func newFleetRotate(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate root|targets|online",
 		Short: "Replace a key by a new one",
-		Long: `Replace the key of a role by a new one, as a habit or because it was stolen. The root
-keys must be in the folder of keys for it; the old key is kept there under another
-name. Devices need nothing: the new root document is signed with the old one's keys,
-and a device follows from one to the next, however long it was away.`,
+		Long: `Replace the key of a role by a new one, as a habit or because it was stolen. The
+root keys must be in the folder of keys for it; the old key is kept there under
+another name. Devices need nothing: the new root document is signed with the old
+one's keys, and a device follows from one to the next, however long it was away.`,
 		Example: `  picket fleet rotate online
   picket fleet rotate root --key root-2.pem`,
-		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"root", "targets", "online"},
 	}
 	which := c.Flags().String("key", "", "of several root keys, the `FILE` to replace, such as root-2.pem")
 	asJSON := jsonFlag(c)
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(1)(c, args); err != nil {
+			return err
+		}
+		if !slices.Contains(c.ValidArgs, args[0]) {
+			return usage("%q is no role of a fleet's keys; there are %s", args[0], strings.Join(c.ValidArgs, ", "))
+		}
+		return nil
+	}
 	c.RunE = f.changing(func(ctx context.Context, c *cobra.Command, _ *openedFleet, p *fleet.Publisher, args []string) error {
 		root, err := p.Rotate(ctx, f.keys, args[0], *which)
 		if err != nil {

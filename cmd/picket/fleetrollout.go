@@ -68,15 +68,17 @@ func newFleetRollout(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollout PACKAGE",
 		Short: "Bring a package to the devices of a group, stage by stage",
-		Long: `Bring the signed package in the file PACKAGE to the devices of a group: to those of
-the first stage at once, and to the next as soon as all devices of a stage that are
-there serve it and have watched it for the time of --bake. Who moves it on is
-"picket fleet serve". When more than --max-failures devices fail, the rollout halts
-and every device goes back to what it had. A device fails when it does not load the
-package, when the model answers the package's rows otherwise than it should, when
-too many requests fail or take too long while it is watched, or when it falls silent.`,
+		Long: `Bring the signed package in the file PACKAGE to the devices of a group: to those
+of the first stage at once, and to the next as soon as all devices of a stage
+that are there serve it and have watched it for the time of --bake. Who moves it
+on is "picket fleet serve". When more than --max-failures devices fail, the
+rollout halts and every device goes back to what it had. A device fails when it
+does not load the package, when the model answers the package's rows otherwise
+than it should, when too many requests fail or take too long while it is
+watched, or when it falls silent.`,
 		Example: `  picket fleet rollout fraud-4.tar.gz
-  picket fleet rollout fraud-4.tar.gz --group tills --stages 1,10,50,100 --bake 1h`,
+  picket fleet rollout fraud-4.tar.gz --group tills --stages 1,10,50,100 \
+    --bake 1h`,
 		Args: cobra.ExactArgs(1),
 	}
 	group := groupFlag(c)
@@ -192,12 +194,12 @@ func begin(ctx context.Context, e *fleet.Edit, group string, m *fleet.Model, rep
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 // newFleetState makes a command that changes the state of a rollout.
-func newFleetState(f *fleetFlags, verb, short, long string, to fleet.State, from []fleet.State) *cobra.Command {
+func newFleetState(f *fleetFlags, verb, short, long, why string, to fleet.State, from []fleet.State) *cobra.Command {
 	c := &cobra.Command{
 		Use:     verb + " MODEL",
 		Short:   short,
 		Long:    long,
-		Example: "  picket fleet " + verb + " fraud --reason \"more denials than yesterday\"",
+		Example: "  picket fleet " + verb + " fraud --reason \"" + why + "\"",
 		Args:    cobra.ExactArgs(1),
 	}
 	group := meantFlag(c)
@@ -242,26 +244,27 @@ func newFleetState(f *fleetFlags, verb, short, long string, to fleet.State, from
 
 func newFleetPause(f *fleetFlags) *cobra.Command {
 	return newFleetState(f, "pause", "Keep a rollout at its stage", `Keep the rollout of MODEL at its stage: devices that it has reached keep the new
-package, and it reaches no others until picket fleet resume.`, fleet.Paused, []fleet.State{fleet.Running})
+package, and it reaches no others until picket fleet resume.`, "more denials than yesterday", fleet.Paused, []fleet.State{fleet.Running})
 }
 
 func newFleetResume(f *fleetFlags) *cobra.Command {
-	return newFleetState(f, "resume", "Let a paused rollout go on", `Let a rollout of MODEL go on that was paused. One that was halted does not: begin
-another.`, fleet.Running, []fleet.State{fleet.Paused})
+	return newFleetState(f, "resume", "Let a paused rollout go on", `Let a rollout of MODEL go on that was paused. One that was halted does not:
+begin another.`, "the denials were a test", fleet.Running, []fleet.State{fleet.Paused})
 }
 
 func newFleetHalt(f *fleetFlags) *cobra.Command {
-	return newFleetState(f, "halt", "End a rollout and have every device go back", `End the rollout of MODEL and have every device go back to the package it had before,
-also where the rollout is done.`, fleet.Halted, []fleet.State{fleet.Running, fleet.Paused, fleet.Done})
+	return newFleetState(f, "halt", "End a rollout and have every device go back", `End the rollout of MODEL and have every device go back to the package it had
+before, also where the rollout is done.`, "more denials than yesterday", fleet.Halted, []fleet.State{fleet.Running, fleet.Paused, fleet.Done})
 }
 
 func newFleetPin(f *fleetFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pin MODEL PACKAGE",
 		Short: "Keep a device or a group on one package",
-		Long: `Keep a device, or with no --device the whole group, on one package of MODEL, whatever
-rollouts say. PACKAGE is the file of a signed package, or the version of one that the
-group's documents know: what the rollout leads to, and what was before.`,
+		Long: `Keep a device, or with no --device the whole group, on one package of MODEL,
+whatever rollouts say. PACKAGE is the file of a signed package, or the version
+of one that the group's documents know: what the rollout leads to, and what was
+before.`,
 		Example: `  picket fleet pin fraud 3 --device till-17
   picket fleet pin fraud fraud-3.tar.gz --group tills`,
 		Args: cobra.ExactArgs(2),

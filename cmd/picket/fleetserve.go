@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,12 +32,12 @@ func newFleetServe(f *fleetFlags) *cobra.Command {
 		Short: "Answer devices, and watch over rollouts",
 		Long: `Answer devices over the API of SageMaker Edge Manager (sagemaker-edge: the calls
 GetDeviceRegistration, SendHeartbeat and GetDeployments, signed with Signature
-Version 4), keep what they report, show it on a page, and take rollouts from stage to
-stage or back. For that it needs online.pem in --keys; without it rollouts stay where
-they are. It needs no other key, and root.json.
+Version 4), keep what they report, show it on a page, and take rollouts from
+stage to stage or back. For that it needs online.pem in --keys; without it
+rollouts stay where they are. It needs no other key, and root.json.
 
-The page is for whoever can reach its address, which is this machine unless you say
-otherwise.`,
+The page is for whoever can reach its address, which is this machine unless you
+say otherwise.`,
 		Example: `  picket fleet serve --place s3://models/fleets/pos --keys /etc/picket-fleet \
     --state /var/lib/picket-fleet --credentials /etc/picket-fleet/devices.txt \
     --listen :8443 --certificate cert.pem --key key.pem`,
@@ -55,6 +58,9 @@ otherwise.`,
 		if (o.certificate == "") != (o.key == "") {
 			return usage("--certificate and --key need each other")
 		}
+		if o.page == o.listen {
+			return usage("--listen and --page are both %s: the page needs an address of its own, or none, which is --page ''", o.page)
+		}
 		if o.interval < 100*time.Millisecond || o.interval > time.Hour {
 			return usage("--interval %v is outside 100ms to 1h", o.interval)
 		}
@@ -67,6 +73,12 @@ otherwise.`,
 
 func (f *fleetFlags) serve(ctx context.Context, c *cobra.Command, o fleetServeOptions) error {
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to end
+	if o.certificate != "" {
+		if _, err := tls.LoadX509KeyPair(o.certificate, o.key); err != nil {
+			return fmt.Errorf("reading the certificate %s and its key: %w", o.certificate, err)
+		}
+	}
 	opened, err := f.open(ctx, f.keys != "")
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func newFleetStatus(f *fleetFlags) *cobra.Command {
 		}
 		s, err := statusOf(ctx, o)
 		if err != nil {
-			return refusal(fmt.Errorf("reading the fleet's documents: %w", err))
+			return interrupted(ctx, refusal(err), "reading the fleet's documents", "nothing was changed")
 		}
 		if *server != "" {
 			if s.Report, err = fetchReport(ctx, *server); err != nil {

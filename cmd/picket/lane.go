@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/picket-ml/picket/internal/oserror"
+	"github.com/picket-ml/picket/internal/commandline"
 	"github.com/picket-ml/picket/lane"
 )
 
@@ -17,6 +17,7 @@ import (
 type laneModel struct {
 	client  *lane.Client
 	model   *lane.Model
+	place   commandline.Place
 	doing   string
 	timeout time.Duration
 }
@@ -28,13 +29,14 @@ func askLane(c *cobra.Command, d *daemon, doing, name string) (asked, error) {
 	if d.place.IsPort() {
 		return nil, usage("the lane has no port: give --sockets the daemon's socket directory, or ask with --protocol agent or oip")
 	}
-	client, err := lane.Dial(ctx, d.place.Beside("lane.sock").Address, lane.Options{Timeout: d.timeout})
-	m := &laneModel{client: client, doing: doing, timeout: d.timeout}
+	m := &laneModel{place: d.place.Beside("lane.sock"), doing: doing, timeout: d.timeout}
+	var err error
+	m.client, err = lane.Dial(ctx, m.place.Address, lane.Options{Timeout: d.timeout})
 	if err != nil {
 		return nil, m.explain(err)
 	}
-	if m.model, err = client.Model(ctx, name); err != nil {
-		_ = client.Close() // nothing was asked over it
+	if m.model, err = m.client.Model(ctx, name); err != nil {
+		_ = m.client.Close() // nothing was asked over it
 		return nil, m.explain(err)
 	}
 	return m, nil
@@ -74,8 +76,9 @@ func (m *laneModel) explain(err error) *failure {
 	switch said.Code {
 	case lane.Unavailable:
 		code, message = exitUnreachable, oneLine(said.Error())
-		if errors.Is(err, fs.ErrNotExist) || oserror.Refused(err) {
-			message += "; start the daemon with picketd, or name its directory with --sockets"
+		var dialing *net.OpError
+		if errors.As(err, &dialing) && dialing.Op == "dial" {
+			return notConnected(m.doing, m.place, dialing)
 		}
 	case lane.NotFound:
 		message += "; picket list shows what is"

@@ -19,6 +19,7 @@ func newList(flags *daemonFlags) *cobra.Command {
   picket list --json --sockets ./run`,
 		Args: cobra.NoArgs,
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	c.RunE = withDaemon(flags, func(c *cobra.Command, d *daemon, _ []string) error {
 		answer, err := call(c, d, "listing the models", d.agent.ListModels, &agentapi.ListModelsRequest{})

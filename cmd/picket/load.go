@@ -26,6 +26,7 @@ highest version, fraud@3 for that one.`,
   picket load fraud fraud@3`,
 		Args: cobra.ExactArgs(2),
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		if scheme, _, found := strings.Cut(args[1], "://"); found && !strings.Contains(scheme, "/") {

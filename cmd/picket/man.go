@@ -20,8 +20,8 @@ func newMan() *cobra.Command {
 		Short:  "Write the manual pages of picket, picketd and the configuration",
 		Hidden: true, // for whoever packs them
 		Long: `Write the manual pages of picket and of each of its commands (section 1), of
-picketd (section 8) and of its configuration (section 5) into the folder DIR. The
-same version writes the same pages.`,
+picketd (section 8) and of its configuration (section 5) into the folder DIR.
+The same version writes the same pages.`,
 		Example: `  picket man -o build/man`,
 		Args:    cobra.NoArgs,
 	}
@@ -34,7 +34,9 @@ same version writes the same pages.`,
 			return fmt.Errorf("writing the manual pages: %w", err)
 		}
 		for name, page := range manualPages() {
-			if err := os.WriteFile(filepath.Join(*out, name), page, 0o644); err != nil {
+			path := filepath.Join(*out, name)
+			if err := os.WriteFile(path, page, 0o644); err != nil {
+				_ = os.Remove(path) // half a page is none
 				return fmt.Errorf("writing the manual pages: %w", err)
 			}
 		}
@@ -156,7 +158,9 @@ func commandPage(c *cobra.Command, section, also string) []byte {
 		}
 	}
 	m.options("OPTIONS", c.NonInheritedFlags())
-	m.options("OPTIONS OF ALL COMMANDS", c.InheritedFlags())
+	if c.HasParent() {
+		m.options("OPTIONS OF ALL COMMANDS OF "+manEscape(strings.ToUpper(c.Parent().CommandPath())), c.InheritedFlags())
+	}
 	if c.Example != "" {
 		m.WriteString(".SH EXAMPLES\n")
 		m.verbatim(c.Example)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -8,22 +9,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/config"
 	"github.com/picket-ml/picket/internal/migrate"
 )
 
-func newMigrate(flags *daemonFlags) *cobra.Command {
+func newMigrate(getenv func(string) string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate DIR",
 		Short: "Make of an Edge Manager agent's installation one of picketd",
 		Long: `Read the installation of a SageMaker Edge Manager agent in the folder DIR: its
-sagemaker_edge_config.json, its unit of systemd and its models. Print what would be
-written for picketd (its configuration, archives of the models with the digests by
-which they are trusted, the device's certificate, a drop-in for picketd's unit), and
-what has no equivalent. The old installation is not changed, and can be started
-again.
+sagemaker_edge_config.json, its unit of systemd and its models. Print what would
+be written for picketd (its configuration, archives of the models with the
+digests by which they are trusted, the device's certificate, a drop-in for
+picketd's unit), and what has no equivalent. The old installation is not
+changed, and can be started again.
 
-Nothing is written unless --apply says so, or -o, which writes below a folder to be
-looked at. docs/migrate.md goes through it.`,
+Nothing is written unless --apply says so, or -o, which writes below a folder to
+be looked at. docs/migrate.md goes through it.`,
 		Example: `  picket migrate /opt/edge-agent --unit /etc/systemd/system/edge-agent.service
   picket migrate /opt/edge-agent --socket /tmp/edge_agent -o /tmp/look
   picket migrate /opt/edge-agent --model fraud=/opt/edge-agent/models/v3 --apply`,
@@ -40,6 +42,7 @@ looked at. docs/migrate.md goes through it.`,
 	f.BoolVar(&o.Unsigned, "unsigned", false, "leave the models' folders, and load them unsigned: for clients that name their paths")
 	f.StringVar(&o.Etc, "etc", "/etc/picket", "picketd's configuration `FOLDER`")
 	f.StringVar(&o.State, "state", "/var/lib/picket", "the `FOLDER` of what picketd keeps")
+	f.StringVar(&o.Sockets, "sockets", cmp.Or(getenv(config.EnvSockets), config.DefaultSockets()), "the `FOLDER` of picketd's sockets; also $PICKET_SOCKETS")
 	f.StringVar(&o.Units, "units", "/etc/systemd/system", "the `FOLDER` of systemd's units")
 	out := f.StringP("output", "o", "", "write the files below the `FOLDER`")
 	apply := f.Bool("apply", false, "write the files where they belong")
@@ -49,7 +52,7 @@ looked at. docs/migrate.md goes through it.`,
 		if *apply && *out != "" {
 			return usage("--apply and -o are two ways to write; name one of them")
 		}
-		o.Dir, o.Sockets = args[0], flags.sockets
+		o.Dir = args[0]
 		for _, text := range named {
 			name, path, found := strings.Cut(text, "=")
 			if !found || name == "" || path == "" {

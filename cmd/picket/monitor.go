@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/monitor"
 	"github.com/picket-ml/picket/packaging"
 )
@@ -20,9 +21,9 @@ func newMonitor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "monitor",
 		Short: "Compare what a model is asked with what it was trained on",
-		Long: `Compare what a model is asked with what it was trained on: baseline says what is in
-a training set, compare says where captured data differ. The files are those of
-SageMaker Model Monitor. No daemon is asked.`,
+		Long: `Compare what a model is asked with what it was trained on: baseline says what is
+in a training set, compare says where captured data differ. The files are those
+of SageMaker Model Monitor. No daemon is asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -34,14 +35,14 @@ func newMonitorBaseline() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "baseline DATA -o DIR",
 		Short: "Say what is in a training set",
-		Long: `Read a training set, DATA, and write statistics.json and constraints.json into the
-folder DIR. DATA is a file of CSV or Parquet, a folder of such files, or s3:// and
-a bucket and a prefix. picket package build --baseline DIR puts them into a package,
-and the daemon compares with them what the model is asked.
+		Long: `Read a training set, DATA, and write statistics.json and constraints.json into
+the folder DIR. DATA is a file of CSV or Parquet, a folder of such files, or
+s3:// and a bucket and a prefix. picket package build --baseline DIR puts them
+into a package, and the daemon compares with them what the model is asked.
 
-The columns are the model's inputs, in its order. --drop leaves out those that are
-not, such as the label. --score names the one with the model's own answers: then
-the scores are compared too.`,
+The columns are the model's inputs, in its order. --drop leaves out those that
+are not, such as the label. --score names the one with the model's own answers:
+then the scores are compared too.`,
 		Example: `  picket monitor baseline train.csv --drop label --score prediction -o baseline`,
 		Args:    cobra.ExactArgs(1),
 	}
@@ -52,7 +53,7 @@ the scores are compared too.`,
 	f.StringArrayVar(&o.Drop, "drop", nil, "a `COLUMN` to leave out; may be repeated")
 	f.StringVar(&o.Score, "score", "", "the `COLUMN` with the model's answers")
 	f.BoolVar(&t.NoHeader, "no-header", false, "the first line of CSV is data; columns are called _c0, _c1, ...")
-	f.StringVarP(&out, "output", "o", "", "the folder to write to")
+	f.StringVarP(&out, "output", "o", "", "the folder to write to, `DIR`")
 	open := dataFlags(c)
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
@@ -101,7 +102,7 @@ func writeBaseline(dir string, s *monitor.Statistics, k *monitor.Constraints) er
 		return fmt.Errorf("writing the baseline: %w", err)
 	}
 	for name, data := range map[string][]byte{monitor.StatisticsFile: statistics, monitor.ConstraintsFile: constraints} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return fmt.Errorf("writing the baseline: %w", err)
 		}
 	}
@@ -175,28 +176,28 @@ func newMonitorCompare() *cobra.Command {
 		Use:   "compare DATA --baseline PATH",
 		Short: "Say where captured data differ from the training set",
 		Long: `Compare captured data, DATA, with the baseline in a package, or in a folder that
-picket monitor baseline or Model Monitor has written. DATA is a file, a folder, or
-s3:// and a bucket and a prefix, of captured records as SageMaker's Data Capture or
-an Edge Manager device writes them (.jsonl), or of tables (.parquet, .csv), any of
-them compressed (.gz, .zst).
+picket monitor baseline or Model Monitor has written. DATA is a file, a folder,
+or s3:// and a bucket and a prefix, of captured records as SageMaker's Data
+Capture or an Edge Manager device writes them (.jsonl), or of tables (.parquet,
+.csv), any of them compressed (.gz, .zst).
 
 With -o, writes constraint_violations.json and statistics.json, as Model Monitor
 does, and report.html, a page with a plot for each feature.
 
-Exit code 5 says that there are violations. With --on-breach COMMAND, a shell then
-runs COMMAND; the variables PICKET_REPORT (the folder of -o), PICKET_DATA,
+Exit code 5 says that there are violations. With --on-breach COMMAND, a shell
+then runs COMMAND; the variables PICKET_REPORT (the folder of -o), PICKET_DATA,
 PICKET_BASELINE and PICKET_VIOLATIONS (how many) tell it what was found.`,
-		Example: `  picket monitor compare /var/lib/picket/captured --baseline fraud-3.tar.gz -o report
-  picket monitor compare s3://bucket/fraud/2026/11 --baseline fraud-3.tar.gz -o report \
-    --on-breach 'picket pipeline run fraud.yaml'`,
+		Example: `  picket monitor compare /srv/captured --baseline fraud-3.tar.gz -o report
+  picket monitor compare s3://bucket/fraud/2026/11 --baseline fraud-3.tar.gz \
+    -o report --on-breach 'picket pipeline run fraud.yaml'`,
 		Args: cobra.ExactArgs(1),
 	}
 	t := monitor.DefaultThresholds()
 	var from, out, title, onBreach string
 	var noHeader bool
 	f := c.Flags()
-	f.StringVar(&from, "baseline", "", "the package, or the folder, with the baseline")
-	f.StringVarP(&out, "output", "o", "", "the folder for the report")
+	f.StringVar(&from, "baseline", "", "the package, or the folder, with the baseline, `PATH`")
+	f.StringVarP(&out, "output", "o", "", "the folder for the report, `DIR`")
 	f.StringVar(&title, "title", "Captured data", "what the page is about, such as the name of the model")
 	f.StringVar(&onBreach, "on-breach", "", "a shell `COMMAND` to run if there are violations")
 	f.BoolVar(&noHeader, "no-header", false, "the first line of CSV is data; columns are called _c0, _c1, ...")
@@ -275,15 +276,14 @@ func writeReport(dir string, r *monitor.Report, caption monitor.Caption) error {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	for name, data := range map[string][]byte{monitor.ViolationsFile: violations, monitor.StatisticsFile: statistics} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
 	}
-	page, err := os.Create(filepath.Join(dir, reportFile))
-	if err != nil {
+	if err := durable.Replace(filepath.Join(dir, reportFile), 0o644, func(f *os.File) error { return r.WriteHTML(f, caption) }); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	return errors.Join(r.WriteHTML(page, caption), page.Close())
+	return nil
 }
 
 func printReport(w io.Writer, r *monitor.Report, out string, byReference uint64) {

@@ -15,8 +15,8 @@ func newPackage() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "package",
 		Short: "Build, sign, verify, show, push and pull packages",
-		Long: `Build, sign, verify, show, push and pull packages: one file with everything that a
-host needs to run a model, and a signature over all of it. No daemon is asked.`,
+		Long: `Build, sign, verify, show, push and pull packages: one file with everything that
+a host needs to run a model, and a signature over all of it. No daemon is asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

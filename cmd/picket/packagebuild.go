@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,16 +17,16 @@ import (
 func newPackageBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build DIR --name N --version V -o OUT",
-		Short: "Make a package of an artifact folder, or of several builds of one model",
-		Long: `Make a package of the artifact folder DIR, such as picket compile or SageMaker Neo
-makes one; a folder of just a model file is one too. Its files lie at top level,
-where clients of the old agent and libdlr find them. Each --variant adds another
-build of the same model; a host takes the best that it can run. What a build asks
-of a host is read from its files, and --needs adds to that.
+		Short: "Make a package of one artifact folder or several",
+		Long: `Make a package of the artifact folder DIR, such as picket compile or SageMaker
+Neo makes one; a folder of just a model file is one too. Its files lie at top
+level, where clients of the old agent and libdlr find them. Each --variant adds
+another build of the same model; a host takes the best that it can run. What a
+build asks of a host is read from its files, and --needs adds to that.
 
 The model is run on some rows, and rows and answers go into the package: a host
-on which it answers otherwise will not load it. The rows are --rows, in the
-form of picket predict, or 16 that are typical for the model. With --baseline, what
+on which it answers otherwise will not load it. The rows are --rows, in the form
+of picket predict, or 16 that are typical for the model. With --baseline, what
 the training set was like goes in too, for the host to compare with.
 
 The same input gives the same package, bit for bit.`,
@@ -43,7 +41,7 @@ The same input gives the same package, bit for bit.`,
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "the name of the package")
 	f.StringVar(&o.Version, "version", "", "its version")
-	f.StringVarP(&o.Out, "output", "o", "", "the file to write, *.tar.gz, or a folder to put NAME-VERSION.tar.gz into; it is made")
+	f.StringVarP(&o.Out, "output", "o", "", "the file to write, `OUT`, *.tar.gz, or a folder to put NAME-VERSION.tar.gz into; it is made")
 	f.StringArrayVar(&variants, "variant", nil, "another build, as `[NAME=]DIR`; may be repeated")
 	f.StringArrayVar(&needs, "needs", nil, "what a variant asks of a host besides, as `[NAME=]ITEM,...`: x86-64-v4, avx512vbmi, glibc>=2.28, gpu, compute-capability>=7.5")
 	f.StringVar(&input, "rows", "", "the `FILE` with the warm-up rows, CSV or JSON")
@@ -64,7 +62,7 @@ The same input gives the same package, bit for bit.`,
 				return fmt.Errorf("%s: %w", doing, err)
 			}
 		}
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interruptible(c)
 		defer stop()
 		told := &assemble.Answers{}
 		if !noWarmup {
@@ -77,7 +75,7 @@ The same input gives the same package, bit for bit.`,
 				return fmt.Errorf("%s: %w: %s; build the package on a host that can, or give --no-warmup", doing, err, strings.Join(told.Left, "; "))
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", doing, err)
+				return interrupted(ctx, fmt.Errorf("%s: %w", doing, err), doing, "nothing was written")
 			}
 			o.Signature, o.Warmup, o.WarmupRows = told.Signature, told.Warmup, told.Rows
 		}
@@ -86,7 +84,7 @@ The same input gives the same package, bit for bit.`,
 		}
 		built, err := packaging.Build(ctx, o)
 		if err != nil {
-			return err
+			return interrupted(ctx, err, doing, "nothing was written")
 		}
 		s := summaryOf(o.Out, built.Manifest, built.Digest)
 		if *asJSON {

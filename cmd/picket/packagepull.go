@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,9 +54,9 @@ NAME loads it. NAME alone is the highest version there is.
 
 What is here already is not fetched again, and a download that broke off goes on
 where it was, in this call or the next. The file appears under its name when all
-of it is there and its digest is the one that was pushed; and, where --config has
-a section trust, when somebody signed it who may. Until then nothing changes for
-a daemon that serves an older one.`,
+of it is there and its digest is the one that was pushed; and, where --config
+has a section trust, when somebody signed it who may. Until then nothing changes
+for a daemon that serves an older one.`,
 		Example: `  picket package pull s3://bank-models/packages/fraud-3.tar.gz --to packages
   picket package pull fraud@3 --config /etc/picket/picketd.yaml
   picket package pull fraud --from s3://bank-models/packages`,
@@ -103,7 +101,7 @@ func pull(c *cobra.Command, flags *pullFlags, what string) (p pulled, err error)
 	if err != nil {
 		return p, err
 	}
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c)
 	defer stop()
 	client, err := conf.AWS.S3(ctx)
 	if err != nil {
@@ -112,7 +110,11 @@ func pull(c *cobra.Command, flags *pullFlags, what string) (p pulled, err error)
 	bar := newTransferBar(c, what)
 	defer bar.end()
 	object := transfer.Object{Client: client}
-	if object.Bucket, object.Key, err = flags.find(ctx, object, what, cmp.Or(flags.from, conf.PackagesFrom), flags.policy(bar)); err != nil {
+	object.Bucket, object.Key, err = flags.find(ctx, object, what, cmp.Or(flags.from, conf.PackagesFrom), flags.policy(bar))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return p, errors.New("interrupted; nothing was fetched")
+	case err != nil:
 		return p, err
 	}
 	file := path.Base(object.Key)

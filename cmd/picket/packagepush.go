@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -32,15 +30,16 @@ func newPackagePush() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push FILE s3://BUCKET/PREFIX",
 		Short: "Store a package in a bucket",
-		Long: `Store the package FILE in a bucket of S3, or of another store that speaks like it,
-as PREFIX/NAME-VERSION.tar.gz, whatever FILE is called. A version is never
+		Long: `Store the package FILE in a bucket of S3, or of another store that speaks like
+it, as PREFIX/NAME-VERSION.tar.gz, whatever FILE is called. A version is never
 overwritten: if the very bytes are there already then that is success, and other
 bytes are refused. A line that is down is waited for (--patience).
 
-Credentials come from where the AWS command line has them, or from aws.role_alias
-of --config.`,
+Credentials come from where the AWS command line has them, or from
+aws.role_alias of --config.`,
 		Example: `  picket package push fraud-3.tar.gz s3://bank-models/packages
-  picket package push fraud-3.tar.gz s3://models --endpoint-url https://s3.bank.example --path-style`,
+  picket package push fraud-3.tar.gz s3://models --path-style \
+    --endpoint-url https://s3.bank.example`,
 		Args: cobra.ExactArgs(2),
 	}
 	flags := addCloudFlags(c)
@@ -75,7 +74,7 @@ func push(c *cobra.Command, flags *cloudFlags, path, bucket, prefix string) (p p
 	if err != nil {
 		return p, err
 	}
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c)
 	defer stop()
 	file, err := os.Open(path)
 	if err != nil {

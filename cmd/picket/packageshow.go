@@ -23,10 +23,11 @@ type shown struct {
 func newPackageShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Show what a package says of itself, and which variant this host would take",
+		Short: "Show what is in a package, and what this host would take",
 		Long: `Show what the package FILE, or the folder that one was unpacked to, says of
-itself, and which of its variants this host would take. Only the manifest is read,
-and nobody's signature is checked: that is what picket package verify does.`,
+itself, and which of its variants this host would take. Only the manifest is
+read, and nobody's signature is checked: that is what picket package verify
+does.`,
 		Example: `  picket package show fraud-3.tar.gz`,
 		Args:    cobra.ExactArgs(1),
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -15,14 +12,14 @@ func newPackageSign() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sign FILE --key PEM",
 		Short: "Sign a package, with a key or with a certificate",
-		Long: `Sign the package FILE with an EC private key (P-256, P-384 or P-521) in PEM, alone
-or with certificates that vouch for it. The signature is one of the OpenSSF Model
-Signing specification, over every file in the package, and is put into it: FILE is
-replaced, unless -o names another. Its digest stays the same.
+		Long: `Sign the package FILE with an EC private key (P-256, P-384 or P-521) in PEM,
+alone or with certificates that vouch for it. The signature is one of the
+OpenSSF Model Signing specification, over every file in the package, and is put
+into it: FILE is replaced, unless -o names another. Its digest stays the same.
 
 --bundle takes a signature that was made elsewhere over the unpacked package, as
-with "model_signing sign pkcs11-key" for a key in hardware. It must be over these
-files; who made it is for the host to judge.`,
+with "model_signing sign pkcs11-key" for a key in hardware. It must be over
+these files; who made it is for the host to judge.`,
 		Example: `  openssl ecparam -name prime256v1 -genkey -noout -out key.pem
   openssl pkey -in key.pem -pubout -out public.pem
   picket package sign fraud-3.tar.gz --key key.pem
@@ -42,12 +39,12 @@ files; who made it is for the host to judge.`,
 		if o.Key == "" && len(o.Certificates) > 0 {
 			return usage("--certificate-chain needs --key")
 		}
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interruptible(c)
 		defer stop()
 		o.File = args[0]
 		s, err := assemble.Sign(ctx, o)
 		if err != nil {
-			return fmt.Errorf("signing %s: %w", args[0], err)
+			return interrupted(ctx, fmt.Errorf("signing %s: %w", args[0], err), "signing "+args[0], "nothing was changed")
 		}
 		if *asJSON {
 			return writeJSON(c.OutOrStdout(), s)

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
@@ -42,10 +40,12 @@ func newPackageVerify() *cobra.Command {
 		Use:   "verify FILE (--key PEM | --root PEM --name NAME | --trust CONFIG)",
 		Short: "Verify a package: its signature, and every file in it",
 		Long: `Verify the package FILE, or the folder that one was unpacked to: that somebody
-signed it who may, and that every file in it is the one that was signed. Who may is
-said by --key and --root, or by the trust section of a daemon's configuration.
+signed it who may, and that every file in it is the one that was signed. Who may
+is said by --key and --root, or by the trust section of a daemon's
+configuration.
 
-What a host remembers, which older packages are refused by, only its daemon knows.
+What a host remembers, which older packages are refused by, only its daemon
+knows.
 
 Exit code 4 says that the package is not to be trusted, 1 that it could not be
 looked at.`,
@@ -72,7 +72,7 @@ looked at.`,
 			return nil
 		}
 		err = fmt.Errorf("verifying %s: %w", args[0], err)
-		if errors.As(err, new(*fs.PathError)) || errors.As(err, new(syscall.Errno)) || c.Context().Err() != nil {
+		if errors.As(err, new(*fs.PathError)) || errors.As(err, new(syscall.Errno)) || errors.Is(err, errNotLookedAt) {
 			return err
 		}
 		if *asJSON {
@@ -136,7 +136,7 @@ func trustOf(o store.TrustOptions, file string) (*store.Trust, error) {
 			return nil, err
 		}
 		if !c.Trust.Configured() {
-			return nil, usage("%s trusts nobody: it names neither keys nor roots under trust", file)
+			return nil, wrongConfig(fmt.Errorf("%s trusts nobody: it names neither keys nor roots under trust", file))
 		}
 		o = trustOptions(c.Trust)
 	}
@@ -147,10 +147,13 @@ func trustOptions(t config.Trust) store.TrustOptions {
 	return store.TrustOptions{Keys: t.Keys, Roots: t.Roots, Names: t.Names, RevokedFile: t.Revoked, OldPackages: t.Packages, Rollback: t.Rollback, Expired: t.Expired}
 }
 
+// errNotLookedAt is of a package of which it was not found out whether it is to be trusted.
+var errNotLookedAt = errors.New("interrupted; it is neither trusted nor refused")
+
 // verify gives what was found out, also with an error.
 func verify(c *cobra.Command, trust *store.Trust, path string) (verified, error) {
 	v := verified{File: path}
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c)
 	defer stop()
 	p, err := openPackage(c, path)
 	if err != nil {
@@ -163,7 +166,9 @@ func verify(c *cobra.Command, trust *store.Trust, path string) (verified, error)
 		return v, err
 	}
 	v.Signer = signerOf(s.Signer)
-	if err := p.Unpack(ctx, nil); err != nil {
+	if err := p.Unpack(ctx, nil); ctx.Err() != nil && err != nil {
+		return v, errNotLookedAt
+	} else if err != nil {
 		return v, err
 	}
 	summary := summaryOf(path, p.Manifest, v.Digest)

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,10 +15,11 @@ import (
 func newPipeline() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pipeline",
-		Short: "Make a signed package of a dataset: train, compile, pack, sign, push",
+		Short: "Make a signed package of a dataset: train, compile, pack, sign",
 		Long: `Make a signed package of a dataset, as one YAML file says: upload the dataset,
-train a model, compile it, pack it with rows that it has answered, sign the package
-and push it. SageMaker trains and compiles, or with --local this machine does.`,
+train a model, compile it, pack it with rows that it has answered, sign the
+package and push it. SageMaker trains and compiles, or with --local this machine
+does.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -40,13 +39,14 @@ func newPipelineRun() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run FILE",
 		Short: "Do what a pipeline still needs",
-		Long: `Do what the pipeline in FILE still needs. Each step that is done is on record with
-what it was made from, and is done again only when that has changed. So a run that
-was interrupted, whether by Ctrl-C, kill -9 or a power failure, is continued by the
-next; a job that runs at SageMaker is found again by its name and not started twice.
+		Long: `Do what the pipeline in FILE still needs. Each step that is done is on record
+with what it was made from, and is done again only when that has changed. So a
+run that was interrupted, whether by Ctrl-C, kill -9 or a power failure, is
+continued by the next; a job that runs at SageMaker is found again by its name
+and not started twice.
 
---plan prints everything that would be done, with the bodies of the requests that
-would be sent to AWS, and does nothing.`,
+--plan prints everything that would be done, with the bodies of the requests
+that would be sent to AWS, and does nothing.`,
 		Example: `  picket pipeline run fraud.yaml --local
   picket pipeline run fraud.yaml --plan
   picket pipeline run fraud.yaml`,
@@ -56,7 +56,7 @@ would be sent to AWS, and does nothing.`,
 	plan := c.Flags().Bool("plan", false, "print what would be done, and do nothing")
 	asJSON := jsonFlag(c)
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interruptible(c)
 		defer stop()
 		if *plan {
 			list, err := pipeline.Plan(ctx, args[0], *o)

@@ -16,8 +16,9 @@ func newPipelineStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status FILE",
 		Short: "Show what is done of a pipeline, and how it ended",
-		Long: `Show what is on record of the pipeline in FILE: each step, how it ended and when,
-and the job at SageMaker that does it. Nobody is asked, and a run may be under way.`,
+		Long: `Show what is on record of the pipeline in FILE: each step, how it ended and
+when, and the job at SageMaker that does it. Nobody is asked, and a run may be
+under way.`,
 		Example: `  picket pipeline status fraud.yaml`,
 		Args:    cobra.ExactArgs(1),
 	}

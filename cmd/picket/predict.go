@@ -43,6 +43,7 @@ Every answer before a bad row is printed.`,
   echo '[[1.5, null, 3]]' | picket predict small --json`,
 		Args: cobra.ExactArgs(1),
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	input := c.Flags().String("input", "-", "the file to read; - is standard input")
 	protocol := c.Flags().String("protocol", "agent", "how to ask: agent, oip or lane")

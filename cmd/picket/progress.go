@@ -24,7 +24,7 @@ func newProgress(w io.Writer, term string) *progress {
 
 // isTerminal tells whether w is a terminal (or /dev/null, where it does not matter).
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := fileOf(w)
 	if !ok {
 		return false
 	}

@@ -44,6 +44,7 @@ models that could not be loaded.`,
   picket reload --json`,
 		Args: cobra.NoArgs,
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, _ []string) error {
 		answer, err := call(c, d, "reloading the configuration", d.control.Reload, &controlapi.ReloadRequest{})

@@ -6,24 +6,31 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/picket-ml/picket/internal/commandline"
 )
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot(os.Getenv)
+	out := &commandline.Output{To: stdout}
+	root := newRootTo(out, os.Getenv)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitDone
-	}
 	var failed *failure
-	if !errors.As(err, &failed) { // cobra's own errors are all about how the command was written
+	if full := out.Failed(err); full != nil {
+		err = &failure{exitFailed, full}
+	}
+	switch {
+	case err == nil:
+		return exitDone
+	case !errors.As(err, &failed): // cobra's own errors are all about how the command was written
 		failed = usage("%s", oneLine(err.Error()))
 	}
 	fmt.Fprintf(stderr, "picket: %s", joined(failed.Error()))
@@ -35,7 +42,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // newRoot is picket with all its commands. Defaults come from the environment that getenv knows.
-func newRoot(getenv func(string) string) *cobra.Command {
+func newRoot(getenv func(string) string) *cobra.Command { return newRootTo(os.Stdout, getenv) }
+
+// newRootTo is newRoot with what its commands write to.
+func newRootTo(out io.Writer, getenv func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "picket",
 		Short: "Look at a host, make models and packages, and talk to a running picketd",
@@ -44,10 +54,13 @@ func newRoot(getenv func(string) string) *cobra.Command {
 Exit codes: 0 done, 1 failed, 2 the command was written wrongly, 3 the daemon
 cannot be reached, 4 refused by policy (signature, trust, residency, access),
 5 compared with a baseline, and violations found.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return checkGiven(c) },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
 	}
-	flags := addDaemonFlags(root, getenv)
+	root.SetOut(out) // before cobra's own commands are made, which keep it
+	flags := newDaemonFlags(getenv)
+	flags.add(root.Flags(), "of commands that ask the daemon: ")
 	root.Version = version // which makes --version known
 	root.SetVersionTemplate(versionLine())
 	root.SetUsageTemplate(strings.NewReplacer(
@@ -61,7 +74,7 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 		{"Models on the daemon:", []*cobra.Command{newLoad(flags), newUnload(flags), newList(flags), newReload(flags), newPredict(flags), newExplain(flags), newTop(flags), newTruth(flags)}},
 		{"Models and packages, without the daemon:", []*cobra.Command{newCompile(), newPackage(), newPipeline(), newScore(), newMonitor()}},
 		{"What was captured:", []*cobra.Command{newSpool(), newCapture(), newAudit()}},
-		{"Hosts:", []*cobra.Command{newInfo(), newBench(), newFleet(getenv), newMigrate(flags)}},
+		{"Hosts:", []*cobra.Command{newInfo(), newBench(), newFleet(getenv), newMigrate(getenv)}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
 		for _, c := range group.commands {
@@ -78,14 +91,34 @@ cannot be reached, 4 refused by policy (signature, trust, residency, access),
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args = cobra.NoArgs // cobra itself answers a shell it does not know with the help, as if all were well
 		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		completion.Short = "Print a script with which a shell completes picket's command lines"
+		completion.Long = completion.Short + ":\ncommands, flags, files, and the names of the models that the daemon serves."
 		for _, shell := range completion.Commands() {
-			shell.Example = completionExamples[shell.Name()]
+			c := completions[shell.Name()]
+			shell.Short, shell.Long, shell.Example = "Print the script for "+c.shell, c.long, c.example
 		}
 	}
 	for _, c := range root.Commands() {
 		argumentsInWords(c)
 	}
 	return root
+}
+
+// mayBeEmpty are the flags whose empty value says something: no page, no title, no reason.
+var mayBeEmpty = []string{"page", "title", "reason"}
+
+// checkGiven refuses flags that were given without a value, as of a variable that is not set: the default is not what was meant.
+func checkGiven(c *cobra.Command) error {
+	var empty []string
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && !slices.Contains(mayBeEmpty, f.Name) {
+			empty = append(empty, "--"+f.Name)
+		}
+	})
+	if len(empty) > 0 {
+		return usage("%s given without a value: name one, or leave the flag out", strings.Join(empty, " and "))
+	}
+	return nil
 }
 
 // helpTopic refuses to explain what there is not, which cobra does on standard output, as if all were well.
@@ -157,12 +190,16 @@ func suggestion(c *cobra.Command, typed string) string {
 	return ""
 }
 
-// completionExamples are how each shell is told.
-var completionExamples = map[string]string{
-	"bash":       `  picket completion bash > /etc/bash_completion.d/picket`,
-	"zsh":        `  picket completion zsh > "${fpath[1]}/_picket"`,
-	"fish":       `  picket completion fish > ~/.config/fish/completions/picket.fish`,
-	"powershell": `  picket completion powershell | Out-String | Invoke-Expression`,
+// completions are how each shell is told.
+var completions = map[string]struct{ shell, long, example string }{
+	"bash": {"bash", `Print the script for bash, which needs the package bash-completion. Shells that
+begin later read it where the example puts it.`, `  picket completion bash > /etc/bash_completion.d/picket`},
+	"zsh": {"zsh", `Print the script for zsh. Shells that begin later read it where the example puts
+it, if ~/.zshrc has "autoload -U compinit; compinit".`, `  picket completion zsh > "${fpath[1]}/_picket"`},
+	"fish": {"fish", `Print the script for fish. Shells that begin later read it where the example
+puts it.`, `  picket completion fish > ~/.config/fish/completions/picket.fish`},
+	"powershell": {"PowerShell", `Print the script for PowerShell. The example has this session read it; in the
+profile, all that follow.`, `  picket completion powershell | Out-String | Invoke-Expression`},
 }
 
 // oneLine puts cobra's suggestions into the sentence.
@@ -170,6 +207,10 @@ func oneLine(message string) string {
 	message, suggestions, found := strings.Cut(message, "\n\nDid you mean this?\n")
 	if found {
 		message += "; did you mean " + strings.Join(strings.Fields(suggestions), " or ")
+	}
+	// What a flag's number is read by says the text once more.
+	if before, after, found := strings.Cut(message, ": strconv."); found {
+		message = before + after[strings.LastIndex(after, ": "):]
 	}
 	return strings.Join(strings.Fields(message), " ")
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,9 +22,9 @@ func newScore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "score MODEL INPUT -o OUTPUT (--key PEM | --root PEM --name NAME | --trust CONFIG | --unsigned)",
 		Short: "Score a file of history with the package or the folder MODEL",
-		Long: `Run the model in the package or the folder MODEL on every row of INPUT, and write
-its answers to OUTPUT. No daemon is asked: it runs in this process, on all cores
-or as many as --threads says.
+		Long: `Run the model in the package or the folder MODEL on every row of INPUT, and
+write its answers to OUTPUT. No daemon is asked: it runs in this process, on all
+cores or as many as --threads says.
 
 INPUT is CSV or Parquet, which is seen from its first bytes. CSV has a line per
 row; an empty field or nan is a missing value, and blank lines are skipped. Its
@@ -45,7 +43,8 @@ without that, and a folder that is no package needs it.
 A run that was ended, in whatever way, goes on with the same command, from
 OUTPUT.checkpoint and OUTPUT.partial, and the output is the same to the byte;
 --restart begins anew. OUTPUT appears only when it is whole.`,
-		Example: `  picket score fraud-3.tar.gz history.parquet -o scores.parquet --id event_id --key public.pem
+		Example: `  picket score fraud-3.tar.gz history.parquet -o scores.parquet --id event_id \
+    --key public.pem
   picket score /models/fraud history.csv -o scores.csv --columns 2-31 --unsigned`,
 		Args: cobra.ExactArgs(2),
 	}
@@ -70,7 +69,7 @@ OUTPUT.checkpoint and OUTPUT.partial, and the output is the same to the byte;
 		case o.Output == "":
 			return usage("the output is not named: give it with -o FILE")
 		case ext != ".csv" && ext != ".parquet":
-			return usage("%s is to be what? Its name must end in .csv or .parquet", o.Output)
+			return usage("the name of the output, %s, says no format: it must end in .csv or .parquet", o.Output)
 		case o.Header != score.HeaderAuto && o.Header != score.HeaderYes && o.Header != score.HeaderNo:
 			return usage("--header %q is not known; it may be auto, yes or no", header)
 		case o.Threads < 0:
@@ -104,7 +103,7 @@ func scoreFile(c *cobra.Command, o *score.Options, signers *trustFlags, unsigned
 		return score.Summary{}, fmt.Errorf("making a folder for the package: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(state)) }()
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c)
 	defer stop()
 	if o.Host, err = hostOf(ctx); err != nil {
 		return score.Summary{}, err

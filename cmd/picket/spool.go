@@ -33,13 +33,13 @@ func newSpool() *cobra.Command {
 		Short: "Look at the capture spool, check it, and empty it",
 		Long: `Look at the spool in which picketd keeps captured records, check it, and empty
 it. DIR is the spool's directory; without it, it is the one in --config, or
-` + defaultSpool + `. ls, cat and verify may be used while the daemon runs, and
-change nothing; drain needs the spool for itself.`,
+` + defaultSpool + `. ls, cat and verify may be used while the daemon runs,
+and change nothing; drain needs the spool for itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f := &spoolFlags{}
-	c.PersistentFlags().StringVar(&f.config, "config", "", "the daemon's configuration `FILE`, for the spool's directory and identity")
+	c.PersistentFlags().StringVarP(&f.config, "config", "c", "", "the daemon's configuration `FILE`, for the spool's directory and identity")
 	c.PersistentFlags().StringVar(&f.identity, "identity", "", "a `FILE` with the private keys of age for which the spool is encrypted, a line each")
 	c.AddCommand(newSpoolLs(f), newSpoolCat(f), newSpoolVerify(f), newSpoolDrain(f))
 	return c
@@ -71,7 +71,7 @@ func (f *spoolFlags) open(args []string, readOnly bool) (*spool.Spool, error) {
 			return nil, fmt.Errorf("reading the identity in %s: %w", f.identity, err)
 		}
 	}
-	if there, err := spool.Exists(o.Dir); err != nil {
+	if there, err := spool.Exists(o.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	} else if !there {
 		return nil, fmt.Errorf("opening the capture spool: there is none in %s; name its directory, or the daemon's --config", o.Dir)
@@ -318,7 +318,8 @@ func newSpoolVerify(f *spoolFlags) *cobra.Command {
 		Short: "Read all that is there, and add up what became of every record",
 		Long: `Read every byte of the spool, check it, and add up what became of every record
 that was ever accepted: accepted = uploaded + on_disk + dropped + quarantined.
-Exit code 1 says that something is damaged, or is encrypted and no identity opens it.`,
+Exit code 1 says that something is damaged, or is encrypted and no identity
+opens it.`,
 		Example: `  picket spool verify /var/lib/picket/capture --json`,
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -380,10 +381,11 @@ func newSpoolDrain(f *spoolFlags) *cobra.Command {
 		Use:   "drain [DIR] --to FILE",
 		Short: "Move all records to a file, and empty the spool",
 		Long: `Move all records to FILE, a line of JSON each as cat prints them, and empty the
-spool. A segment is deleted when its records are durable in FILE, and they count as
-uploaded; after an interruption the same command goes on, and FILE may then have a
-segment's records twice, with the same ids. It stops at a segment that no identity
-opens. The daemon must not run; run this as its user, whose spool it is.`,
+spool. A segment is deleted when its records are durable in FILE, and they count
+as uploaded; after an interruption the same command goes on, and FILE may then
+have a segment's records twice, with the same ids. It stops at a segment that no
+identity opens. The daemon must not run; run this as its user, whose spool it
+is.`,
 		Example: `  runuser -u picket -- picket spool drain --to /var/lib/picket/records.jsonl`,
 		Args:    cobra.MaximumNArgs(1),
 	}

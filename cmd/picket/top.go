@@ -29,8 +29,8 @@ func newTop(flags *daemonFlags) *cobra.Command {
 		Use:   "top",
 		Short: "Watch what the loaded models do",
 		Long: `Watch what the loaded models do, from the metrics that the daemon gives on
-oip.sock (docs/metrics.md): rates and percentiles are those of the time since the
-last refresh.
+oip.sock (docs/metrics.md): rates and percentiles are those of the time since
+the last refresh.
 
 On a terminal the view is drawn again at every refresh, until q or Ctrl-C, and
 goes on when the daemon comes back. Elsewhere there is a table at every refresh,
@@ -43,16 +43,17 @@ or with --json an object on a line of its own.
   ERRORS/S   requests that failed: bad input, too late, or in the model
   QUEUE, GATHER, RUN, REPLY, TOTAL
              how long requests waited, were put together, the model ran, answers
-             were taken, and requests took in all: half of them at most the first,
-             99 in 100 the second time
+             were taken, and requests took in all: half of them at most the
+             first, 99 in 100 the second time
 
-Above the table there is a line for each GPU: whether models may be put on it, how
-many are on it, how busy it is, its memory, temperature and power, and what slows it
-down (docs/gpu.md).`,
+Above the table there is a line for each GPU: whether models may be put on it,
+how many are on it, how busy it is, its memory, temperature and power, and what
+slows it down (docs/gpu.md).`,
 		Example: `  picket top
   picket top --json`,
 		Args: cobra.NoArgs,
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	once := c.Flags().Bool("once", false, "refresh once, after the interval, and end")
 	interval := c.Flags().Duration("interval", time.Second, "how long from one refresh to the next")

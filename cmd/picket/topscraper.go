@@ -50,7 +50,7 @@ func (s *scraper) scrape(ctx context.Context) (*sample, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case within.Err() != nil:
-		return nil, &failure{exitFailed, fmt.Errorf("reading the metrics: no answer within %v; give it longer with --timeout, or look at the daemon's log", s.daemon.timeout)}
+		return nil, &failure{exitFailed, fmt.Errorf("reading the metrics: %s", s.daemon.late())}
 	}
 	return nil, s.explain(err)
 }
@@ -98,7 +98,7 @@ func (s *scraper) explain(err error) *failure {
 	if errors.As(err, &bad) {
 		return &failure{exitFailed, fmt.Errorf("reading the metrics: %w", err)}
 	}
-	return &failure{exitUnreachable, fmt.Errorf("reading the metrics: %w", s.daemon.unreachable(err.Error()))}
+	return s.daemon.unreachable("reading the metrics", err.Error())
 }
 
 // printable is text from outside without what a terminal would obey.

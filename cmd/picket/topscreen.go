@@ -20,7 +20,7 @@ type screen struct {
 func newScreen(in io.Reader, out io.Writer, getenv func(string) string) *screen {
 	s := &screen{colour: getenv("NO_COLOR") == ""}
 	var ok bool
-	if s.out, ok = out.(*os.File); !ok || terminalState(s.out) == nil || getenv("TERM") == "" || getenv("TERM") == "dumb" {
+	if s.out, ok = fileOf(out); !ok || terminalState(s.out) == nil || getenv("TERM") == "" || getenv("TERM") == "dumb" {
 		return nil
 	}
 	if f, ok := in.(*os.File); ok && terminalState(f) != nil {

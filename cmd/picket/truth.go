@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,7 @@ const maxTruthFile = 80 << 20
 func newTruth(flags *daemonFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "truth MODEL (ID OUTCOME | --input FILE)",
-		Short: "Tell what became of inferences, to be kept with what was captured of them",
+		Short: "Tell what became of inferences, to be kept with captures",
 		Long: `Tell what became of inferences of MODEL, each by the ID that its caller gave it:
 the request id of the Open Inference Protocol, the header
 X-Amzn-SageMaker-Inference-Id, the capture id of CaptureData, or what the answer
@@ -31,12 +32,13 @@ itself was named (picket-inference-id, and on the lane). The daemon keeps the
 outcomes in its capture spool, and answers when they are durable.
 
 OUTCOME is JSON (1, true, "chargeback", {"loss": 12.5}); other text is a string.
-FILE, or - for standard input, has one outcome a line: {"id": ID, "outcome": OUTCOME},
-if need be with a "time", or ID,OUTCOME where its name ends in .csv.`,
+FILE, or - for standard input, has one outcome a line, if need be with a "time":
+{"id": ID, "outcome": OUTCOME}, or ID,OUTCOME where its name ends in .csv.`,
 		Example: `  picket truth fraud 7f3a-42 1
   picket truth fraud --input chargebacks.csv`,
 		Args: cobra.RangeArgs(1, 3),
 	}
+	flags.add(c.Flags(), "")
 	input := c.Flags().String("input", "", "a `FILE` of outcomes, or - for standard input")
 	c.RunE = doing(func(c *cobra.Command, args []string) error {
 		if err := engine.CheckName(args[0]); err != nil {
@@ -96,17 +98,13 @@ func truthBody(c *cobra.Command, args []string, input string) (body []byte, kind
 
 // tellTruth asks the daemon to keep outcomes, and returns how many it has.
 func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byte, kind string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, flags.timeout)
-	defer cancel()
-	place, err := flags.place("oip.sock")
-	if err != nil {
-		return 0, err
-	}
-	d, err := dialPlace(place, flags.timeout)
+	d, err := flags.dialTo("oip.sock")
 	if err != nil {
 		return 0, err
 	}
 	defer d.Close()
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.connect(ctx, "") }}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://picketd/v2/models/"+url.PathEscape(model)+"/truth", bytes.NewReader(body))
@@ -115,8 +113,11 @@ func tellTruth(ctx context.Context, flags *daemonFlags, model string, body []byt
 	}
 	request.Header.Set("Content-Type", kind)
 	response, err := (&http.Client{Transport: transport}).Do(request)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return 0, fmt.Errorf("telling outcomes: %s", d.late())
+	}
 	if err != nil {
-		return 0, &failure{exitUnreachable, fmt.Errorf("telling outcomes: %w", d.unreachable(err.Error()))}
+		return 0, d.unreachable("telling outcomes", err.Error())
 	}
 	defer response.Body.Close()
 	const enough = 64 << 10

@@ -15,6 +15,7 @@ func newUnload(flags *daemonFlags) *cobra.Command {
 		Example: `  picket unload fraud`,
 		Args:    cobra.ExactArgs(1),
 	}
+	flags.add(c.Flags(), "")
 	asJSON := jsonFlag(c)
 	c.RunE = withControl(flags, func(c *cobra.Command, d *daemon, args []string) error {
 		_, err := call(c, d, fmt.Sprintf("unloading model %q", args[0]), d.agent.UnLoadModel, &agentapi.UnLoadModelRequest{Name: args[0]})

@@ -236,7 +236,7 @@ func TestUnknownUsers(t *testing.T) {
 		if err := os.WriteFile(file, fmt.Appendf(nil, "sockets: {dir: %s, lane: {%s: [%s]}}\n", dir, key, name), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		launch(t, "", nil, "-c", file).checkRefused(t, exitFailed, "looking up "+name+" of "+key)
+		launch(t, "", nil, "-c", file).checkRefused(t, exitUsage, "looking up "+name+" of "+key)
 	}
 }
 

@@ -37,6 +37,7 @@ func (e usageError) Unwrap() error { return e.error }
 func execute(args []string, stdout, stderr io.Writer, by starter) int {
 	var flags config.Flags
 	var showVersion bool
+	out := &commandline.Output{To: stdout}
 	root := commandline.Picketd(&flags, &showVersion)
 	root.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -49,16 +50,16 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 			return usageError{err}
 		}
 		if showVersion {
-			_, err := fmt.Fprintln(stdout, "picketd", version)
+			_, err := fmt.Fprintln(out, "picketd", version)
 			return err
 		}
 		return runDaemon(func() (*config.Config, error) { return config.Resolve(flags, os.Getenv) }, stderr, by)
 	}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see picketd --help", err)}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.AddCommand(&cobra.Command{
@@ -66,16 +67,25 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return hw.WriteGPUReport(context.Background(), stdout)
+			return hw.WriteGPUReport(context.Background(), out)
 		},
 	})
 
 	root.AddCommand(commandline.PicketdHealth(os.Getenv, func(cmd *cobra.Command, sockets string) error {
-		return health(cmd.Context(), sockets, stdout)
+		if err := checkGiven(cmd); err != nil {
+			return usageError{err}
+		}
+		return health(cmd.Context(), sockets, out)
 	}))
-	root.AddCommand(systemCommands(stdout)...)
+	root.AddCommand(systemCommands(out)...)
+	for _, c := range root.Commands() {
+		refuseArguments(c)
+	}
 
 	err := root.ExecuteContext(context.Background())
+	if full := out.Failed(err); full != nil {
+		err = full
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -86,6 +96,23 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// refuseArguments makes it a mistake on the command line to give arguments to c, or a command below it, that takes none.
+func refuseArguments(c *cobra.Command) {
+	for _, child := range c.Commands() {
+		refuseArguments(child)
+	}
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if check(c, args) != nil {
+			return usageError{fmt.Errorf("%s takes no arguments, but %q was given; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
+		}
+		return nil
+	}
 }
 
 // checkGiven refuses flags that were given without a value, as of a variable

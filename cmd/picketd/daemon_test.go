@@ -64,6 +64,19 @@ func TestVersionAndHelp(t *testing.T) {
 	if err != nil || said.Len() != 0 {
 		t.Errorf("--help says %q on standard error, %v", &said, err)
 	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, arg := range []string{"--help", "--version"} {
+		nowhere := exec.Command(binary, arg)
+		var complaint strings.Builder
+		nowhere.Stdout, nowhere.Stderr = full, &complaint
+		if err := nowhere.Run(); err == nil || complaint.String() != "picketd: writing the output: no space left on device\n" {
+			t.Errorf("%s on a full disk ends with %v, and says %q", arg, err, &complaint)
+		}
+	}
 	for _, flag := range []string{"--config", "-c,", "--sockets DIR", "-a,", "-f,", "--unsigned", "--model NAME=PATH", "--version"} {
 		if !strings.Contains(string(printed), flag) {
 			t.Errorf("--help does not explain %s:\n%s", flag, printed)
@@ -96,15 +109,28 @@ func TestWrongCommandLines(t *testing.T) {
 		p := launch(t, "", nil, append([]string{"--sockets", dir}, test.args...)...)
 		p.checkRefused(t, exitUsage, test.says)
 	}
+	// Mistakes that are found out when the sockets are made.
+	for text, says := range map[string]string{
+		"sockets: {agent: {group: nobodys-group}}":                                                          "group nobodys-group: this host does not know it",
+		"tcp: {listen: ['127.0.0.1:0'], certificate: /nowhere.pem, key: /nowhere.key}\nhost: {imds: false}": "/nowhere.pem",
+	} {
+		file := filepath.Join(t.TempDir(), "picketd.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		launch(t, "", nil, "--sockets", t.TempDir(), "--config", file).checkRefused(t, exitUsage, says)
+	}
+	for says, args := range map[string][]string{
+		`"now" was given; see picketd health --help`: {"now"},
+		"see picketd health --help":                  {"--bogus"},
+		"names no port":                              {"--sockets", "tcp://host"},
+		"--sockets was given an empty value":         {"--sockets="},
+	} {
+		launch(t, "", nil, append([]string{"health"}, args...)...).checkRefused(t, exitUsage, says)
+	}
 	launch(t, "", []string{"PICKET_CPU_MASK=nonsense"}, "--sockets", dir).checkRefused(t, exitUsage, "nonsense")
 	launch(t, "", []string{"PICKET_BACKEND=abacus"}, "--sockets", dir).checkRefused(t, exitUsage, "there are treelite")
 	launch(t, "", nil, "--sockets", filepath.Join(bad, "dir")).checkRefused(t, exitFailed, "making the folder")
-
-	group := filepath.Join(dir, "group.yaml")
-	if err := os.WriteFile(group, []byte("sockets: {agent: {group: nobody-is-in-it}}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	launch(t, "", nil, "--sockets", filepath.Join(dir, "run"), "-c", group).checkRefused(t, exitFailed, "group nobody-is-in-it: this host does not know it")
 }
 
 func TestSocketModeAndGroup(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/internal/commandline"
+	"github.com/picket-ml/picket/internal/oserror"
 )
 
 // healthTimeout is for connecting and for the answer. A daemon that still loads its
@@ -25,10 +26,11 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	var mistakes []error
+	var place commandline.Place
 	for _, name := range []string{"control.sock", "oip.sock"} {
-		place, err := commandline.PlaceOf(dir, name)
-		if err != nil {
-			return err
+		var err error
+		if place, err = commandline.PlaceOf(dir, name); err != nil {
+			return usageError{err}
 		}
 		err = askReady(ctx, place)
 		if err == nil {
@@ -40,11 +42,16 @@ func health(ctx context.Context, dir string, stdout io.Writer) error {
 			break // somebody has answered, or should have
 		}
 	}
-	err := errors.Join(mistakes...)
-	if errors.Is(mistakes[len(mistakes)-1], fs.ErrNotExist) {
-		err = fmt.Errorf("there is neither control.sock nor oip.sock in %s: start the daemon, or name its directory with --sockets", dir)
+	last := mistakes[len(mistakes)-1]
+	switch {
+	case errors.Is(last, fs.ErrNotExist) && errors.Is(mistakes[0], fs.ErrPermission), errors.Is(last, fs.ErrPermission):
+		last = fmt.Errorf("this user may connect to neither control.sock nor oip.sock in %s: run as one that their mode allows", dir)
+	case errors.Is(last, fs.ErrNotExist):
+		last = fmt.Errorf("there is neither control.sock nor oip.sock in %s: start the daemon, or name its directory with --sockets", dir)
+	case oserror.Refused(last):
+		last = fmt.Errorf("nobody listens on %s, so the daemon has ended: start it, or name its directory with --sockets", place.Address)
 	}
-	return fmt.Errorf("asking the daemon whether it serves: %w", err)
+	return fmt.Errorf("asking the daemon whether it serves: %w", last)
 }
 
 // askReady is nil if the daemon behind the socket takes requests.

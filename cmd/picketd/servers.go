@@ -183,7 +183,7 @@ func lookUp(key, name string, find func() (string, error)) (uint32, error) {
 		id, err = strconv.ParseUint(found, 10, 32)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("looking up %s of %s: %w; name one that this host knows, or its number", name, key, err)
+		return 0, usageError{fmt.Errorf("looking up %s of %s: %w; name one that this host knows, or its number", name, key, err)}
 	}
 	return uint32(id), nil
 }
@@ -240,7 +240,7 @@ func (d *daemon) listenTCP() error {
 	if c.Certificate != "" {
 		secured, err := newTLS(d.config.Load(), d.log)
 		if err != nil {
-			return err
+			return usageError{err}
 		}
 		// Where a reload may name other files.
 		d.secured.Store(secured)

@@ -81,7 +81,7 @@ func lookUpGroup(group string) (int, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if errors.As(err, new(user.UnknownGroupError)) {
-		return -1, fmt.Errorf("looking up the sockets' group %s: this host does not know it; name one that it knows, or its number", group)
+		return -1, usageError{fmt.Errorf("looking up the sockets' group %s: this host does not know it; name one that it knows, or its number", group)}
 	}
 	if err != nil {
 		return -1, fmt.Errorf("looking up the sockets' group: %w", err)

@@ -76,7 +76,7 @@ func makeBundle(m *packaging.Manifest, files map[string]string, o SignOptions) (
 	}
 	key, err := signing.ParsePrivateKey(text)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", o.Key, err)
 	}
 	var certificates []*x509.Certificate
 	for _, path := range o.Certificates {

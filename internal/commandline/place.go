@@ -19,6 +19,9 @@ func PlaceOf(sockets, name string) (Place, error) {
 		}
 		return Place{"tcp", address}, nil
 	}
+	if scheme, _, url := strings.Cut(sockets, "://"); url {
+		return Place{}, fmt.Errorf("--sockets: %s is neither a directory nor a port: %s:// is not known, tcp://HOST:PORT is", sockets, scheme)
+	}
 	dir, err := filepath.Abs(sockets)
 	if err != nil {
 		return Place{}, fmt.Errorf("finding the socket directory %s: %w", sockets, err)

@@ -21,7 +21,7 @@ func TestPlaceOf(t *testing.T) {
 			t.Errorf("%s: %+v, beside it %+v, and %v; want %+v", sockets, p, p.Beside("oip.sock"), err, want)
 		}
 	}
-	for _, sockets := range []string{"tcp://", "tcp://host", "tcp://:8080", "tcp://host:"} {
+	for _, sockets := range []string{"tcp://", "tcp://host", "tcp://:8080", "tcp://host:", "http://127.0.0.1:8080", "unix:///run/picket"} {
 		if p, err := PlaceOf(sockets, "agent.sock"); err == nil {
 			t.Errorf("%s is taken for %+v", sockets, p)
 		}

@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,8 +14,11 @@ import (
 
 // Replace has fill write a new file beside path, and puts it in the place of what is there. After an error of fill or of the file
 // system the old file is there; without one, the new one is on disk, and so is its name. Any number of processes may do so at once, and
-// the last one wins. The file is fill's for the call.
+// the last one wins. A folder, a device or a pipe is not replaced. The file is fill's for the call.
 func Replace(path string, mode fs.FileMode, fill func(*os.File) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is no file; name another", path)
+	}
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -154,3 +154,21 @@ func TestSyncFolder(t *testing.T) {
 		t.Error("a folder above the root was opened")
 	}
 }
+
+// A device that somebody has named, as to see nothing of the output, stays one.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, dir} {
+		if err := WriteFile(path, []byte("x"), 0o600); err == nil {
+			t.Errorf("%s was replaced", path)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Type() != fs.ModeNamedPipe {
+		t.Errorf("the folder has %v, %v", entries, err)
+	}
+}

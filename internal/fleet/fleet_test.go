@@ -370,6 +370,52 @@ func (b *interrupted) Get(ctx context.Context, key, etag string, limit int64) ([
 	return b.Bucket.Get(ctx, key, etag, limit)
 }
 
+// A beginning that was interrupted is gone on with, with the same keys and no others.
+func TestInterruptedBeginning(t *testing.T) {
+	for name, wanted := range map[string]func(key string) bool{
+		"after the root":       func(key string) bool { return key != versionedKey(1, "root") },
+		"before the timestamp": func(key string) bool { return key == timestampKey },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			folder, err := NewFolder(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &world{t: t, bucket: folder, dir: dir, keyDir: t.TempDir(), at: time.Now()}
+			if w.keys, _, err = MakeKeys(w.keyDir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Init(t.Context(), &interrupted{Bucket: folder, wanted: wanted}, w.keys, "pos", 1, w.now); !errors.Is(err, errInterrupted) {
+				t.Fatalf("the first try says %v", err)
+			}
+			others, _, err := MakeKeys(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			mixed := w.keys
+			mixed.Online = others.Online
+			for _, keys := range []Keys{others, mixed} {
+				if _, err := Init(t.Context(), folder, keys, "pos", 1, w.now); err == nil || !strings.Contains(err.Error(), "with other keys") {
+					t.Errorf("with other keys: %v", err)
+				}
+			}
+			if w.root, err = Init(t.Context(), folder, w.keys, "pos", 1, w.now); err != nil {
+				t.Fatal(err)
+			}
+			w.publish("1")
+			r := w.reader("")
+			refresh(t, r)
+			if v := versionOf(t, r); v != "1" {
+				t.Errorf("afterwards the reader sees version %s", v)
+			}
+			if _, err := Init(t.Context(), folder, w.keys, "pos", 1, w.now); err == nil || !strings.Contains(err.Error(), "there is one already") {
+				t.Errorf("once it is begun: %v", err)
+			}
+		})
+	}
+}
+
 // Whenever a change of keys is interrupted, the key that counts is in the folder, and the fleet can go on with it.
 func TestInterruptedChangesOfKeys(t *testing.T) {
 	newRoot := func(key string) bool { return key == versionedKey(2, "root") }

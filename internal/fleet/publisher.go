@@ -2,11 +2,13 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -77,9 +79,11 @@ func Init(ctx context.Context, b Bucket, keys Keys, fleet string, threshold int,
 	}
 	if err := b.Put(ctx, versionedKey(1, metadata.ROOT), data, Condition{Absent: true}); err != nil {
 		if errors.Is(err, ErrConflict) {
-			return nil, fmt.Errorf("beginning a fleet in %s: there is one already", b.URL(""))
+			data, err = begun(ctx, b, root)
 		}
-		return nil, fmt.Errorf("beginning a fleet in %s: %w", b.URL(""), err)
+		if err != nil {
+			return nil, fmt.Errorf("beginning a fleet in %s: %w", b.URL(""), err)
+		}
 	}
 	p.root = data
 	targets := metadata.Targets(at.Add(targetsLife))
@@ -98,6 +102,31 @@ func Init(ctx context.Context, b Bucket, keys Keys, fleet string, threshold int,
 		return nil, fmt.Errorf("beginning a fleet in %s: %w", b.URL(""), err)
 	}
 	return data, nil
+}
+
+// begun is the root document of a fleet that Init was interrupted in beginning, with these keys: nothing shows it to devices before there
+// is a timestamp.
+func begun(ctx context.Context, b Bucket, with *metadata.Metadata[metadata.RootType]) ([]byte, error) {
+	exists := errors.New("there is one already")
+	if _, _, err := b.Get(ctx, timestampKey, "", maxTimestampBytes); !errors.Is(err, ErrAbsent) {
+		return nil, cmp.Or(err, exists)
+	}
+	data, _, err := b.Get(ctx, versionedKey(1, metadata.ROOT), "", maxRootBytes)
+	if err != nil {
+		return nil, err
+	}
+	is, err := new(metadata.Metadata[metadata.RootType]).FromBytes(data)
+	if err != nil || is.VerifyDelegate(metadata.ROOT, is) != nil || with.VerifyDelegate(metadata.ROOT, is) != nil || !sameRoles(is.Signed.Roles, with.Signed.Roles) {
+		return nil, fmt.Errorf("%w, or the beginning of one, with other keys", exists)
+	}
+	return data, nil
+}
+
+// sameRoles tells whether the same keys may sign for the same documents.
+func sameRoles(a, b map[string]*metadata.Role) bool {
+	return maps.EqualFunc(a, b, func(a, b *metadata.Role) bool {
+		return a.Threshold == b.Threshold && slices.Equal(slices.Sorted(slices.Values(a.KeyIDs)), slices.Sorted(slices.Values(b.KeyIDs)))
+	})
 }
 
 // Edit is one change of the documents, which are visible all at once or not at all.

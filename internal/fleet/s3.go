@@ -33,7 +33,7 @@ func (b *S3) key(key string) *string { return aws.String(b.prefix + key) }
 func said(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return err
+		return cloud.Explain(err)
 	}
 	switch api.ErrorCode() {
 	case "NoSuchKey", "NotFound":
@@ -43,7 +43,7 @@ func said(err error) error {
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return ErrConflict
 	}
-	return err
+	return cloud.Explain(err)
 }
 
 // status is the HTTP status of an error's answer; 0 for none.

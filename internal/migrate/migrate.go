@@ -129,12 +129,16 @@ func findConfig(dir string) (string, error) {
 	if _, err := os.Stat(usual); err == nil {
 		return usual, nil
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "", fmt.Errorf("looking for the agent's configuration in %s: %w", dir, err)
+		return "", fmt.Errorf("looking for the agent's configuration: %w", err)
 	}
 	var found []string
-	for _, file := range files {
+	for _, entry := range entries {
+		file := filepath.Join(dir, entry.Name())
+		if filepath.Ext(file) != ".json" {
+			continue
+		}
 		if c, err := config.Load(file); err == nil && c.Legacy != nil {
 			found = append(found, file)
 		}

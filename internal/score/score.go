@@ -165,7 +165,11 @@ func openInput(o *Options) (*os.File, int64, work, error) {
 		return nil, 0, w, fmt.Errorf("opening the input: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = badInput("%s is a folder; name one file, or score one after the other", o.Input)
+	case !info.Mode().IsRegular():
 		err = badInput("%s is no file; write what comes through a pipe to one first", o.Input)
 	}
 	if err != nil {

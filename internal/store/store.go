@@ -273,6 +273,18 @@ func (s *Store) find(url string) (*spot, error) {
 	if p, err := s.findByName(url); p != nil || err != nil {
 		return p, err
 	}
+	p, err := s.findByPath(url)
+	if errors.Is(err, engine.ErrNotFound) && byName.MatchString(url) {
+		if s.packages == "" {
+			return nil, fmt.Errorf("%w, and no folder of packages is configured in which one could be called that", err)
+		}
+		return nil, fmt.Errorf("%w, and none of the packages is called that", err)
+	}
+	return p, err
+}
+
+// findByPath opens what a path names.
+func (s *Store) findByPath(url string) (*spot, error) {
 	path, err := filepath.Abs(url)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrNotFound, err)

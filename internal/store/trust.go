@@ -90,7 +90,7 @@ func NewTrust(o TrustOptions) (*Trust, error) {
 		return nil, fmt.Errorf("reading whom to trust: %q is none of %s, %s and %s", t.expired, ExpiredKnown, ExpiredRefused, ExpiredAllowed)
 	}
 	if _, err := t.revoked(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading whom to trust: %s: %w", o.RevokedFile, err)
 	}
 	return t, nil
 }
