@@ -121,8 +121,8 @@ func loads() ([]load, error) {
 		{name: "128 at once, a processor for each side", part: "placements", clients: 1, window: 128, turn: 40 * time.Millisecond, rounds: 120, placed: apart, daemons: many},
 		{name: "256 at once, of two clients, on all processors", part: "placements", clients: 2, window: 128, turn: 40 * time.Millisecond, rounds: 120, placed: placement{cpus, cpus}, daemons: many},
 		// A daemon writes what it has captured once a second at the latest, so a turn of a second has such a moment as every second has.
-		{name: "one after the other, all on one processor", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 24, placed: one, daemons: quick, judged: true},
-		{name: "one after the other, a processor for each side", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 24, placed: apart, daemons: quick, judged: true},
+		{name: "one after the other, all on one processor", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 40, placed: one, daemons: quick, judged: true},
+		{name: "one after the other, a processor for each side", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 40, placed: apart, daemons: quick, judged: true},
 	}
 	var chosen []load
 	for _, l := range all {
@@ -173,26 +173,44 @@ func (t turn) perRow() float64 { return float64(t.Daemon+t.Clients) / float64(t.
 
 func (t turn) rate() float64 { return float64(t.Requests) / t.Took.Seconds() }
 
-// beside are a figure of each turn and that of the first daemon in the same round, put together by f: the median of all rounds, and between
-// what it lies with a confidence of at least 95%.
-func beside(all []series, of int, f func(t, nothing turn) float64) report.Estimate {
+func (t turn) p50() float64 { return float64(t.P50) / 1e3 }
+
+func (t turn) p99() float64 { return float64(t.P99) / 1e3 }
+
+// beside puts together f of each turn and, of the same round, that of the first daemon or, for one that captures, those of both that
+// capture nothing: what all rounds have in the middle, and between what it lies with a confidence of at least 95%.
+func beside(all []series, of int, f func(turn) float64, together func(it, nothing float64) float64) report.Estimate {
 	var each []float64
 	for round, t := range all[of].Turns {
-		each = append(each, f(t, all[0].Turns[round]))
+		nothing := f(all[0].Turns[round])
+		if of > again {
+			nothing = (nothing + f(all[again].Turns[round])) / 2
+		}
+		each = append(each, together(f(t), nothing))
 	}
-	return stats.Estimate(each)
+	return stats.Middle(each)
 }
+
+// again is the second daemon that captures nothing.
+const again = 1
+
+// ratio is beside of ratios, by their logarithms: twice and half are as far from the same.
+func ratio(all []series, of int, f func(turn) float64) report.Estimate {
+	e := beside(all, of, f, func(it, nothing float64) float64 { return math.Log(it / nothing) })
+	e.Value, e.Low, e.High = math.Exp(e.Value), math.Exp(e.Low), math.Exp(e.High)
+	return e
+}
+
+func difference(it, nothing float64) float64 { return it - nothing }
+func alone(it, _ float64) float64            { return it }
 
 // figures says what each daemon is beside the first, which captures nothing.
 func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
-	nothing := func(t, _ turn) float64 { return t.perRow() }
-	first := beside(all, 0, nothing)
-	p99 := beside(all, 0, func(t, _ turn) float64 { return float64(t.P99) / 1e3 })
-	rate := beside(all, 0, func(t, _ turn) float64 { return t.rate() })
-	out.Tell(fmt.Sprintf("%s: nothing captured: rows/s", l.name), math.Round(rate.Value), "")
-	out.Tell("  processors' time a row, daemon and clients", math.Round(first.Value), "ns")
+	out.Tell(fmt.Sprintf("%s: nothing captured: rows/s", l.name), math.Round(beside(all, 0, turn.rate, alone).Value), "")
+	out.Tell("  processors' time a row, daemon and clients", math.Round(beside(all, 0, turn.perRow, alone).Value), "ns")
 	if l.window == 1 {
-		out.Tell("  p99", p99.Value, "us")
+		out.Tell("  p50", beside(all, 0, turn.p50, alone).Value, "us")
+		out.Tell("  p99", beside(all, 0, turn.p99, alone).Value, "us")
 	}
 	for i := 1; i < len(all); i++ {
 		captured := 0.0
@@ -202,21 +220,20 @@ func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
 		says := func(what string, e report.Estimate) string {
 			return fmt.Sprintf("  %s: %s (%.3f to %.3f with %.0f%% confidence, %d rounds)", all[i].Name, what, e.Low, e.High, 100*e.Confidence, e.N)
 		}
-		extra := beside(all, i, func(t, nothing turn) float64 { return t.perRow() - nothing.perRow() })
+		cost := ratio(all, i, turn.perRow)
 		if all[i].Name == floorName {
-			alone := beside(all, i, nothing)
-			out.Tell(says("processors' time a row", alone), alone.Value, "ns")
-			part := beside(all, i, func(t, nothing turn) float64 { return t.perRow() / nothing.perRow() })
-			out.Tell(says("to all of a row's", part), part.Value, "ratio")
+			takes := beside(all, i, turn.perRow, alone)
+			out.Tell(says("processors' time a row", takes), takes.Value, "ns")
+			out.Tell(says("to all of a row's", cost), cost.Value, "ratio")
 			continue
 		}
-		cost := beside(all, i, func(t, nothing turn) float64 { return t.perRow() / nothing.perRow() })
+		extra := beside(all, i, turn.perRow, difference)
 		out.Tell(says("processors' time a row, to that with nothing", cost), cost.Value, "ratio")
 		out.Tell(says("the same, more", extra), extra.Value, "ns")
 		if captured > 0 && captured < 1 {
 			out.Tell("  the same, for a row that is captured", extra.Value/captured, "ns")
 		}
-		rates := beside(all, i, func(t, nothing turn) float64 { return t.rate() / nothing.rate() })
+		rates := ratio(all, i, turn.rate)
 		if name := "rows/s, to those with nothing"; l.judged && l.window > 1 && captured == 1 {
 			out.Reach(says(name, rates)+": "+verdict(rates.Low >= leastThroughput, rates.High < leastThroughput), rates.Value, leastThroughput)
 		} else {
@@ -225,9 +242,9 @@ func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
 		if l.window > 1 {
 			continue
 		}
-		medians := beside(all, i, func(t, nothing turn) float64 { return float64(t.P50) / float64(nothing.P50) })
+		medians := ratio(all, i, turn.p50)
 		out.Tell(says("p50, to that with nothing", medians), medians.Value, "ratio")
-		tails := beside(all, i, func(t, nothing turn) float64 { return float64(t.P99) / float64(nothing.P99) })
+		tails := ratio(all, i, turn.p99)
 		if name := "p99, to that with nothing"; l.judged && captured > 0 && captured < 1 {
 			out.Promise(says(name, tails)+": "+verdict(tails.High <= mostP99, tails.Low > mostP99), tails.Value, "ratio", mostP99)
 		} else {

@@ -92,7 +92,8 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 type batch struct {
 	b       []byte // a header's place, and the payload; in the room while that is large enough
 	room    []byte
-	sum     uint32 // the checksum of the payload, which is made while it is in the processor's cache
+	sum     uint32 // the checksum of b[batchSize:summed]
+	summed  int
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
@@ -154,7 +155,17 @@ func Open(o Options) (_ *Spool, err error) {
 func (s *Spool) newRoom() []byte { return newRoom(s.o.FS == nil) }
 
 func newBatch(room []byte) *batch {
-	return &batch{b: room[:batchSize], room: room, done: make(chan struct{})}
+	return &batch{b: room[:batchSize], room: room, summed: batchSize, done: make(chan struct{})}
+}
+
+// sumFrom is how much of a payload is summed up at once: so little that it is in the processor's cache still, and so much that the tables
+// for it, which are not, are fetched for more than a few records.
+const sumFrom = 32 << 10
+
+// sumUp brings the checksum up to what there is.
+func (b *batch) sumUp() {
+	b.sum = moreSum(b.sum, b.b[b.summed:])
+	b.summed = len(b.b)
 }
 
 func (o Options) orDefaults() Options {
@@ -247,9 +258,8 @@ func (s *Spool) TryPut(e capture.Encoder) (done bool, err error) {
 	if b, err = s.comes(records); err != nil {
 		return true, err
 	}
-	before := len(b.b)
 	if err = s.append(b, e, records); err == nil {
-		s.came(b, before, records, false)
+		s.came(b, records, false)
 	}
 	return true, err
 }
@@ -323,7 +333,7 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 		}
 	}
 	b.ids = append(b.ids, ids...)
-	s.came(b, before, records, urgent)
+	s.came(b, records, urgent)
 	return b, nil
 }
 
@@ -355,14 +365,16 @@ func (s *Spool) append(b *batch, e capture.Encoder, records int) error {
 	return nil
 }
 
-// came makes the batch that which is pending, with records that begin at before. mu is held.
-func (s *Spool) came(b *batch, before, records int, urgent bool) {
+// came makes the batch that which is pending, with so many records more. mu is held.
+func (s *Spool) came(b *batch, records int, urgent bool) {
 	first := s.pending == nil
 	if first {
 		s.pending, s.ready = b, s.ready[:len(s.ready)-1]
 		b.since = time.Now()
 	}
-	b.sum = moreSum(b.sum, b.b[before:])
+	if len(b.b)-b.summed >= sumFrom && s.plan.key == nil {
+		b.sumUp()
+	}
 	b.records += records
 	b.urgent = b.urgent || urgent
 	if first && s.look.IsZero() || urgent || len(b.b) > enough {
