@@ -12,13 +12,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,12 +42,14 @@ const (
 	mostP99         = 1.02 // times that without capturing, with a tenth captured
 )
 
+// different is how many rows the clients choose from.
+const different = 1000
+
 var (
 	only    = flag.String("only", "", "of throughput, placements and p99, what is measured; empty: all")
 	picketd = flag.String("picketd", "", "the daemon's program; empty: it is built")
-	before  = flag.String("before", "", "another program of the daemon, of which one more captures everything: what a change is worth")
+	before  = flag.String("before", "", "another program of the daemon, which captures a tenth and all, too: what a change is worth")
 	share   = flag.Float64("share", 1, "how much of the usual number of rounds")
-	allRows = flag.Float64("all", 1, "the fraction that the daemon captures that captures all")
 )
 
 func main() { program.Main("bench-capture", run) }
@@ -67,14 +72,16 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer data.Buffer.Release()
-	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data}, Count: 1}
+	// Few, so that what the clients themselves fetch from memory is not the most of what is measured.
+	ask := protocols.Ask{Model: m.Name, Rows: &protocols.Rows{Data: data.Rows(0, different)}, Count: 1}
 
 	daemons := []*daemon{
 		{name: "nothing captured", program: built}, {name: "nothing captured, again", program: built},
-		{name: "a tenth captured", captured: 0.1, program: built}, {name: "all captured", captured: *allRows, program: built},
+		{name: "a tenth captured", captured: 0.1, program: built}, {name: "all captured", captured: 1, program: built},
 	}
 	if *before != "" {
-		daemons = append(daemons, &daemon{name: "all captured by the other program", captured: *allRows, program: *before})
+		daemons = append(daemons,
+			&daemon{name: "a tenth captured by the other program", captured: 0.1, program: *before}, &daemon{name: "all captured by the other program", captured: 1, program: *before})
 	}
 	for i, d := range daemons {
 		if err := d.start(ctx, filepath.Join(dir, fmt.Sprint(i)), m, ask); err != nil {
@@ -88,13 +95,13 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, floor.close()) }()
 
-	loads, err := loads()
+	wanted, err := loads()
 	if err != nil {
 		return err
 	}
 	out := report.New()
 	results := map[string][]series{}
-	for _, l := range loads {
+	for _, l := range wanted {
 		measured, err := l.run(ctx, daemons[:min(len(daemons), l.daemons)], floor)
 		if err != nil {
 			return err
@@ -168,49 +175,93 @@ type series struct {
 	Turns []turn `json:"turns"`
 }
 
-// perRow is the processors' time for a row, of the daemon and of its clients.
-func (t turn) perRow() float64 { return float64(t.Daemon+t.Clients) / float64(t.Requests) }
-
-func (t turn) rate() float64 { return float64(t.Requests) / t.Took.Seconds() }
-
-func (t turn) p50() float64 { return float64(t.P50) / 1e3 }
-
-func (t turn) p99() float64 { return float64(t.P99) / 1e3 }
-
-// beside puts together f of each turn and, of the same round, that of the first daemon or, for one that captures, those of both that
-// capture nothing: what all rounds have in the middle, and between what it lies with a confidence of at least 95%.
-func beside(all []series, of int, f func(turn) float64, together func(it, nothing float64) float64) report.Estimate {
-	var each []float64
-	for round, t := range all[of].Turns {
-		nothing := f(all[0].Turns[round])
-		if of > again {
-			nothing = (nothing + f(all[again].Turns[round])) / 2
-		}
-		each = append(each, together(f(t), nothing))
-	}
-	return stats.Middle(each)
-}
+// clientsPerRow is the processors' time for a row of the clients alone.
+func (t turn) clientsPerRow() float64 { return float64(t.Clients) / float64(t.Requests) }
 
 // again is the second daemon that captures nothing.
 const again = 1
 
-// ratio is beside of ratios, by their logarithms: twice and half are as far from the same.
-func ratio(all []series, of int, f func(turn) float64) report.Estimate {
-	e := beside(all, of, f, func(it, nothing float64) float64 { return math.Log(it / nothing) })
-	e.Value, e.Low, e.High = math.Exp(e.Value), math.Exp(e.Low), math.Exp(e.High)
-	return e
+// quietShare is how many of a daemon's turns count: those in which the clients, who do the same whatever is captured, took the least of the
+// processors for a row. What else the machine has to do, the neighbours of a virtual one too, takes time from both sides; which
+// turns it spares says the side that is not in question.
+const quietShare = 0.25
+
+func quiet(turns []turn) []turn {
+	sorted := slices.Clone(turns)
+	slices.SortFunc(sorted, func(a, b turn) int { return cmp.Compare(a.clientsPerRow(), b.clientsPerRow()) })
+	return sorted[:max(3, int(quietShare*float64(len(sorted))))]
 }
 
+// perRow, rate, p50 and p99 are figures of turns together.
+func perRow(turns []turn) float64 {
+	var took, rows float64
+	for _, t := range turns {
+		took, rows = took+float64(t.Daemon+t.Clients), rows+float64(t.Requests)
+	}
+	return took / rows
+}
+
+func rate(turns []turn) float64 {
+	var took, rows float64
+	for _, t := range turns {
+		took, rows = took+t.Took.Seconds(), rows+float64(t.Requests)
+	}
+	return rows / took
+}
+
+func p50(turns []turn) float64 { return median(turns, func(t turn) time.Duration { return t.P50 }) }
+func p99(turns []turn) float64 { return median(turns, func(t turn) time.Duration { return t.P99 }) }
+
+func median(turns []turn, of func(turn) time.Duration) float64 {
+	var all []float64
+	for _, t := range turns {
+		all = append(all, float64(of(t))/1e3)
+	}
+	return stats.Median(all)
+}
+
+// Ways of putting a figure together with that of a daemon that captures nothing.
+func ratio(it, nothing float64) float64      { return it / nothing }
 func difference(it, nothing float64) float64 { return it - nothing }
 func alone(it, _ float64) float64            { return it }
 
+// beside puts the figure of the quiet turns of one daemon together with that of the first or, for one that captures, that of both that
+// capture nothing, and says between what it lies with a confidence of 95%: by what becomes of it when turns are drawn anew from
+// those that were seen, a thousand times.
+func beside(all []series, of int, figure func([]turn) float64, together func(it, nothing float64) float64) report.Estimate {
+	random := rand.New(rand.NewPCG(1, uint64(of)))
+	draw := func(turns []turn) []turn {
+		drawn := make([]turn, len(turns))
+		for i := range drawn {
+			drawn[i] = turns[random.IntN(len(turns))]
+		}
+		return drawn
+	}
+	value := func(turns func(i int) []turn) float64 {
+		nothing := figure(quiet(turns(0)))
+		if of > again {
+			nothing = (nothing + figure(quiet(turns(again)))) / 2
+		}
+		return together(figure(quiet(turns(of))), nothing)
+	}
+	const draws = 1000
+	drawn := make([]float64, draws)
+	for i := range drawn {
+		drawn[i] = value(func(i int) []turn { return draw(all[i].Turns) })
+	}
+	return report.Estimate{
+		Value: value(func(i int) []turn { return all[i].Turns }),
+		Low:   stats.Quantile(drawn, 0.025), High: stats.Quantile(drawn, 0.975), N: len(all[of].Turns), Confidence: 0.95,
+	}
+}
+
 // figures says what each daemon is beside the first, which captures nothing.
 func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
-	out.Tell(fmt.Sprintf("%s: nothing captured: rows/s", l.name), math.Round(beside(all, 0, turn.rate, alone).Value), "")
-	out.Tell("  processors' time a row, daemon and clients", math.Round(beside(all, 0, turn.perRow, alone).Value), "ns")
+	out.Tell(fmt.Sprintf("%s: nothing captured: rows/s", l.name), math.Round(beside(all, 0, rate, alone).Value), "")
+	out.Tell("  processors' time a row, daemon and clients", math.Round(beside(all, 0, perRow, alone).Value), "ns")
 	if l.window == 1 {
-		out.Tell("  p50", beside(all, 0, turn.p50, alone).Value, "us")
-		out.Tell("  p99", beside(all, 0, turn.p99, alone).Value, "us")
+		out.Tell("  p50", beside(all, 0, p50, alone).Value, "us")
+		out.Tell("  p99", beside(all, 0, p99, alone).Value, "us")
 	}
 	for i := 1; i < len(all); i++ {
 		captured := 0.0
@@ -220,21 +271,21 @@ func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
 		says := func(what string, e report.Estimate) string {
 			return fmt.Sprintf("  %s: %s (%.3f to %.3f with %.0f%% confidence, %d rounds)", all[i].Name, what, e.Low, e.High, 100*e.Confidence, e.N)
 		}
-		cost := ratio(all, i, turn.perRow)
+		cost := beside(all, i, perRow, ratio)
 		if all[i].Name == floorName {
-			takes := beside(all, i, turn.perRow, alone)
+			takes := beside(all, i, perRow, alone)
 			out.Tell(says("processors' time a row", takes), takes.Value, "ns")
 			out.Tell(says("to all of a row's", cost), cost.Value, "ratio")
 			continue
 		}
-		extra := beside(all, i, turn.perRow, difference)
+		extra := beside(all, i, perRow, difference)
 		out.Tell(says("processors' time a row, to that with nothing", cost), cost.Value, "ratio")
 		out.Tell(says("the same, more", extra), extra.Value, "ns")
 		if captured > 0 && captured < 1 {
 			out.Tell("  the same, for a row that is captured", extra.Value/captured, "ns")
 		}
-		rates := ratio(all, i, turn.rate)
-		if name := "rows/s, to those with nothing"; l.judged && l.window > 1 && captured == 1 {
+		rates := beside(all, i, rate, ratio)
+		if name := "rows/s, to those with nothing"; l.judged && l.window > 1 && captured == 1 && daemons[i].program == daemons[0].program {
 			out.Reach(says(name, rates)+": "+verdict(rates.Low >= leastThroughput, rates.High < leastThroughput), rates.Value, leastThroughput)
 		} else {
 			out.Tell(says(name, rates), rates.Value, "ratio")
@@ -242,9 +293,9 @@ func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
 		if l.window > 1 {
 			continue
 		}
-		medians := ratio(all, i, turn.p50)
+		medians := beside(all, i, p50, ratio)
 		out.Tell(says("p50, to that with nothing", medians), medians.Value, "ratio")
-		tails := ratio(all, i, turn.p99)
+		tails := beside(all, i, p99, ratio)
 		if name := "p99, to that with nothing"; l.judged && captured > 0 && captured < 1 {
 			out.Promise(says(name, tails)+": "+verdict(tails.High <= mostP99, tails.Low > mostP99), tails.Value, "ratio", mostP99)
 		} else {

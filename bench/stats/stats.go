@@ -45,30 +45,6 @@ func Estimate(values []float64) report.Estimate {
 	return report.Estimate{Value: Median(sorted), Low: sorted[k], High: sorted[n-1-k], N: n, Confidence: confidence}
 }
 
-// fewPairs is below how many values Middle is Estimate.
-const fewPairs = 20
-
-// Middle is the median of the means of all pairs of the values, each with itself too (Hodges and Lehmann), and between what it lies with a
-// confidence of 95% by Wilcoxon's signed ranks. For values that are as often so much above what is sought as below, as those are that
-// compare two things in turns, the interval is a fifth narrower than Estimate's. Few values are left to that.
-func Middle(values []float64) report.Estimate {
-	n := len(values)
-	if n < fewPairs {
-		return Estimate(values)
-	}
-	means := make([]float64, 0, n*(n+1)/2)
-	for i, v := range values {
-		for _, w := range values[:i+1] {
-			means = append(means, (v+w)/2)
-		}
-	}
-	slices.Sort(means)
-	all, m := float64(n), len(means)
-	const deviations = 1.959964 // within which 95% of a normal distribution are
-	k := max(0, int(float64(m)/2-deviations*math.Sqrt(all*(all+1)*(2*all+1)/24)))
-	return report.Estimate{Value: Median(means), Low: means[k], High: means[m-1-k], N: n, Confidence: level}
-}
-
 // covers is how probable it is that the median lies between value k and value n-1-k of n, sorted, counted from 0: that neither
 // up to k values are below it nor up to k above.
 func covers(n, k int) float64 {

@@ -53,35 +53,6 @@ func TestEstimateCovers(t *testing.T) {
 	}
 }
 
-func TestMiddleCovers(t *testing.T) {
-	t.Parallel()
-	random := rand.New(rand.NewPCG(1, 7))
-	const rounds = 4000
-	for _, n := range []int{20, 40, 80} {
-		held, width, wide := 0, 0.0, 0.0
-		values := make([]float64, n)
-		for range rounds {
-			for i := range values {
-				values[i] = 1 + random.NormFloat64()
-			}
-			e, other := Middle(values), Estimate(values)
-			if e.Low <= 1 && 1 <= e.High {
-				held++
-			}
-			if e.Low > e.Value || e.Value > e.High {
-				t.Fatalf("%v lies outside %v to %v", e.Value, e.Low, e.High)
-			}
-			width, wide = width+e.High-e.Low, wide+other.High-other.Low
-		}
-		if got := float64(held) / rounds; math.Abs(got-level) > 4*math.Sqrt(level*(1-level)/rounds) {
-			t.Errorf("of %d values, %.4f of the intervals hold the middle; they claim %.2f", n, got, level)
-		}
-		if width > 0.9*wide {
-			t.Errorf("of %d values, the intervals are %.2f times as wide as those of medians", n, width/wide)
-		}
-	}
-}
-
 func TestWarmUp(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 6))
