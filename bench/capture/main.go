@@ -8,7 +8,7 @@
 //
 // Pipelined, clients send 128 requests each with one write and wait for all answers: that gives the throughput. With clients and
 // daemon on one processor, which is never idle, the rate is one by the processor's time for a row, whoever spends it, and nothing depends on where
-// the system puts whom; so the promise is judged there. With one request outstanding a client waits for each answer: that gives p99.
+// the system puts whom; so the promise is judged there, and by that time, of which other programs take nothing. With one request outstanding a client waits for each answer: that gives p99.
 package main
 
 import (
@@ -222,6 +222,7 @@ func median(turns []turn, of func(turn) time.Duration) float64 {
 
 // Ways of putting a figure together with that of a daemon that captures nothing.
 func ratio(it, nothing float64) float64      { return it / nothing }
+func inverse(it, nothing float64) float64    { return nothing / it }
 func difference(it, nothing float64) float64 { return it - nothing }
 func alone(it, _ float64) float64            { return it }
 
@@ -285,10 +286,10 @@ func (l load) figures(out *report.Report, daemons []*daemon, all []series) {
 			out.Tell("  the same, for a row that is captured", extra.Value/captured, "ns")
 		}
 		rates := beside(all, i, rate, ratio)
-		if name := "rows/s, to those with nothing"; l.judged && l.window > 1 && captured == 1 && daemons[i].program == daemons[0].program {
-			out.Reach(says(name, rates)+": "+verdict(rates.Low >= leastThroughput, rates.High < leastThroughput), rates.Value, leastThroughput)
-		} else {
-			out.Tell(says(name, rates), rates.Value, "ratio")
+		out.Tell(says("rows/s, to those with nothing", rates), rates.Value, "ratio")
+		if l.judged && l.window > 1 && captured == 1 && daemons[i].program == daemons[0].program {
+			kept := beside(all, i, perRow, inverse)
+			out.Reach(says("rows a second of the processors' own time, to those with nothing", kept)+": "+verdict(kept.Low >= leastThroughput, kept.High < leastThroughput), kept.Value, leastThroughput)
 		}
 		if l.window > 1 {
 			continue
