@@ -18,8 +18,9 @@ import (
 // ring are read by the callers themselves.
 type session struct {
 	conn    *net.UnixConn
-	ring    *ring.Ring    // nil as a rule
-	lead    chan struct{} // with a ring: one token; whoever has it reads the answers
+	socket  *lanewire.Socket // of conn
+	ring    *ring.Ring       // nil as a rule
+	lead    chan struct{}    // with a ring: one token; whoever has it reads the answers
 	r       *lanewire.Reader
 	w       *lanewire.Writer
 	limits  lanewire.Welcome
@@ -61,12 +62,10 @@ var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1
 func newSession(conn *net.UnixConn, timeout time.Duration, spins *ring.Spins) (*session, error) {
 	s := &session{conn: conn, ended: make(chan struct{})}
 	var err error
-	if s.r, err = lanewire.NewReader(conn); err != nil {
+	if s.socket, err = lanewire.NewSocket(conn, nil); err != nil {
 		return nil, err
 	}
-	if s.w, err = lanewire.NewWriter(conn, timeout, true); err != nil {
-		return nil, err
-	}
+	s.r, s.w = lanewire.NewReader(s.socket), lanewire.NewWriter(s.socket, timeout, true)
 	s.w.Spin(spins)
 	return s, nil
 }

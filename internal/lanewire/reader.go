@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -31,9 +30,8 @@ var ErrMessage = fmt.Errorf("a message is larger than %d bytes", MaxMessage)
 // Descriptors that the other side passes along are dropped by the kernel, because
 // no room for them is offered.
 type Reader struct {
-	conn     *net.UnixConn
-	raw      syscall.RawConn
-	ring     *ring.Ring            // what is read in the place of conn, if it is there
+	socket   *Socket
+	ring     *ring.Ring            // what is read in the place of the socket, if it is there
 	try      func(fd uintptr) bool // one attempt, kept because making it allocates
 	large    largeRead
 	most     int               // bytes to ask for at once
@@ -41,7 +39,6 @@ type Reader struct {
 	parked   []byte            // what is read of a frame while there is no buffer
 	from, to int               // what of either is unread
 	err      error             // of the last attempt
-	packets  bool              // conn keeps the boundaries of messages
 	later    error             // what came behind what the last attempt has read
 	luck     int               // of looking for more messages than one: see drain
 	fixed    fixed             // what Read reads into
@@ -63,18 +60,14 @@ const (
 	probe = 16
 )
 
-// NewReader makes a Reader of conn, which stays the caller's.
-func NewReader(conn *net.UnixConn) (*Reader, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("preparing to read: %w", err)
-	}
-	r := &Reader{conn: conn, raw: raw, most: 2 * enough}
-	if r.packets = isPacket(conn); r.packets {
+// NewReader makes a Reader of a socket, which stays the caller's.
+func NewReader(socket *Socket) *Reader {
+	r := &Reader{socket: socket, most: 2 * enough}
+	if socket.packets {
 		r.most = MaxMessage + 1 // one byte more than allowed shows that there is more
 	}
 	r.try, r.large.try, r.large.again = r.attempt, r.attemptLarge, r.again
-	return r, nil
+	return r
 }
 
 // largeRead is what ReadTo needs.
@@ -91,7 +84,7 @@ type largeRead struct {
 // The Spins are shared by all that may look in the process.
 func (r *Reader) Spin(s *ring.Spins) { r.large.spins = s }
 
-// UseRing has the Reader read from a ring in the place of its connection. The ring
+// UseRing has the Reader read from a ring in the place of its socket. The ring
 // stays the caller's.
 func (r *Reader) UseRing(from *ring.Ring) { r.ring = from }
 
@@ -102,7 +95,7 @@ func (r *Reader) SetDeadline(t time.Time) error {
 		r.ring.SetReadDeadline(t)
 		return nil
 	}
-	return r.conn.SetReadDeadline(t)
+	return r.socket.SetReadDeadline(t)
 }
 
 // Buffered is what was read and not yet consumed, valid until the next Fill or
@@ -145,7 +138,7 @@ func (r *Reader) Fill() error {
 	if r.ring != nil {
 		err = r.take()
 	} else {
-		err = r.raw.Read(r.try)
+		err = r.socket.read(r.try)
 	}
 	if err != nil || r.err != nil {
 		r.release()
@@ -181,7 +174,7 @@ func (r *Reader) ReadTo(to Destination) error {
 		return err
 	}
 	r.large.into = to
-	err := r.raw.Read(r.large.try)
+	err := r.socket.read(r.large.try)
 	r.large.into = nil
 	return errors.Join(err, r.err)
 }
@@ -216,11 +209,11 @@ func (r *Reader) attemptLarge(fd uintptr) bool {
 // again reads once; it reports false when there is nothing yet.
 func (r *Reader) again() bool {
 	b := r.large.into.Lend()
-	if r.packets {
+	if r.socket.packets {
 		b = b[:MaxMessage+1]
 	}
 	n, err := receive(r.large.fd, b)
-	if err == nil && r.packets && n > MaxMessage {
+	if err == nil && r.socket.packets && n > MaxMessage {
 		n, err = 0, ErrMessage
 	}
 	r.large.into.Return(n)
@@ -251,7 +244,7 @@ func (r *Reader) attempt(fd uintptr) bool {
 		return false
 	case err != nil:
 		r.err = err
-	case r.packets:
+	case r.socket.packets:
 		r.drain(fd)
 	}
 	return true
@@ -344,6 +337,3 @@ func (r *Reader) release() {
 		r.buffer, r.from, r.to = nil, 0, 0
 	}
 }
-
-// isPacket tells whether the connection keeps the boundaries of messages.
-func isPacket(conn *net.UnixConn) bool { return conn.LocalAddr().Network() == "unixpacket" }

@@ -32,6 +32,16 @@ func pair(t *testing.T, kind int) (a, b *net.UnixConn) {
 	return ends[0], ends[1]
 }
 
+// socket is one that never leaves Go's poller.
+func socket(t *testing.T, conn *net.UnixConn) *Socket {
+	t.Helper()
+	s, err := NewSocket(conn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // However a stream of frames is cut, a Reader takes all of it: a few bytes first and a whole message behind them leave it with its buffer as full as it
 // gets, of which a little or a lot may be consumed before the next message.
 func TestReaderTakesAnyCut(t *testing.T) {
@@ -39,10 +49,7 @@ func TestReaderTakesAnyCut(t *testing.T) {
 		for first := range HeaderSize + 4 {
 			for _, left := range []int{1, HeaderSize - 1, MaxMessage - 1, MaxMessage} {
 				to, from := pair(t, kind)
-				r, err := NewReader(from)
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := NewReader(socket(t, from))
 				sent := make([]byte, first+2*MaxMessage)
 				for i := range sent {
 					sent[i] = byte(i * 7 >> 3)
@@ -99,10 +106,7 @@ func TestReaderTakesWhatIsThere(t *testing.T) {
 		}, ErrMessage},
 	} {
 		to, from := pair(t, unix.SOCK_SEQPACKET)
-		r, err := NewReader(from)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := NewReader(socket(t, from))
 		write := func(messages int) {
 			for range messages {
 				if _, err := to.Write(message); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -29,10 +28,8 @@ var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 // one that writes takes theirs along. Its methods may be called by many
 // goroutines at once.
 type Writer struct {
-	conn    *net.UnixConn
-	raw     syscall.RawConn
-	ring    *ring.Ring // what is written in the place of conn, if it is there
-	packet  bool
+	socket  *Socket
+	ring    *ring.Ring    // what is written in the place of the socket, if it is there
 	timeout time.Duration // how long the other side may take no byte
 	// background lets another goroutine finish what the kernel has no room for,
 	// so that whoever called can go on to wait for its own end.
@@ -56,25 +53,21 @@ type Writer struct {
 	spins   *ring.Spins
 }
 
-// NewWriter makes a Writer of conn, which stays the caller's. A connection whose
+// NewWriter makes a Writer of a socket, which stays the caller's. A connection whose
 // other side takes nothing for timeout is broken. With background, Flush does
 // not wait for that.
-func NewWriter(conn *net.UnixConn, timeout time.Duration, background bool) (*Writer, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("preparing to write: %w", err)
-	}
-	w := &Writer{conn: conn, raw: raw, packet: isPacket(conn), timeout: timeout, background: background}
+func NewWriter(socket *Socket, timeout time.Duration, background bool) *Writer {
+	w := &Writer{socket: socket, timeout: timeout, background: background}
 	w.room = sync.NewCond(&w.mu)
 	w.try, w.again = w.attempt, w.once
-	return w, nil
+	return w
 }
 
 // Spin allows the Writer to look for room before it waits for it. The Spins are shared
 // by all that may look in the process.
 func (w *Writer) Spin(s *ring.Spins) { w.spins = s }
 
-// UseRing has the Writer write to a ring in the place of its connection, while
+// UseRing has the Writer write to a ring in the place of its socket, while
 // nobody else uses it. The ring stays the caller's.
 func (w *Writer) UseRing(to *ring.Ring) { w.ring = to }
 
@@ -317,22 +310,14 @@ func (w *Writer) write(b []byte, most time.Duration) (rest []byte, err error) {
 // send gives the kernel as much of b as it has room for within that time, which may be
 // nothing.
 func (w *Writer) send(b []byte, most time.Duration) (int, error) {
-	if w.packet && len(b) > MaxMessage {
+	if w.socket.packets && len(b) > MaxMessage {
 		b = b[:MaxMessage]
 	}
 	w.chunk, w.wrote, w.fault, w.patient = b, 0, nil, most > 0
-	if w.patient {
-		if err := w.conn.SetWriteDeadline(time.Now().Add(most)); err != nil {
-			return 0, broken(err)
-		}
-	}
-	err := w.raw.Write(w.try)
+	err := w.socket.write(w.try, most)
 	w.chunk = nil
-	if w.patient {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = nil
-		}
-		err = errors.Join(err, w.conn.SetWriteDeadline(time.Time{}))
+	if w.patient && errors.Is(err, os.ErrDeadlineExceeded) {
+		return w.wrote, w.fault
 	}
 	if err != nil {
 		return 0, broken(err)

@@ -23,14 +23,8 @@ func ends(t *testing.T, way string, background bool) (*Writer, *Reader) {
 		kind = unix.SOCK_SEQPACKET
 	}
 	to, from := pair(t, kind)
-	w, err := NewWriter(to, 10*time.Second, background)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := NewReader(from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := NewWriter(socket(t, to), 10*time.Second, background)
+	r := NewReader(socket(t, from))
 	spins := ring.NewSpins(3)
 	w.Spin(spins)
 	r.Spin(spins)
@@ -196,7 +190,7 @@ func TestLargeFramesThatEnd(t *testing.T) {
 		"a ring that was closed": {"ring", func(_ *net.UnixConn, r *Reader) error { r.ring.Close(); return nil }, io.EOF},
 	} {
 		w, r := ends(t, c.way, true)
-		if err := c.do(w.conn, r); err != nil {
+		if err := c.do(w.socket.conn, r); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := r.Read(make([]byte, 3*MaxMessage)); n != 0 || !errors.Is(err, c.want) {

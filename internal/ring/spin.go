@@ -39,11 +39,13 @@ const (
 	looksPerClock = 32
 )
 
-// Spins bounds how many receivers of a process look for bytes at a time: one
+// Spins bounds how many receivers of a process look for bytes, or wait unseen, at a time: one
 // processor is left for those whose work they wait for. A nil *Spins allows none.
 type Spins struct {
-	most int32
-	now  atomic.Int32
+	most   int32
+	now    atomic.Int32
+	places atomic.Int32 // taken
+	crowd  crowd
 }
 
 // NewSpins is for a process that may use so many processors.

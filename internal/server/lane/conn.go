@@ -24,6 +24,7 @@ import (
 type conn struct {
 	server  *Server
 	net     *local.Conn
+	socket  *lanewire.Socket // of net, as which it can be used only at the beginning and beside a ring
 	peer    shm.Peer
 	number  [16]byte // random: the half of an inference's name that captured records have
 	r       *lanewire.Reader
@@ -62,12 +63,10 @@ func newConn(s *Server, accepted *local.Conn) (*conn, error) {
 	if c.peer, err = accepted.Peer(); err != nil {
 		return nil, err
 	}
-	if c.r, err = lanewire.NewReader(accepted.UnixConn); err != nil {
+	if c.socket, err = lanewire.NewSocket(accepted.UnixConn, s.rings.spins); err != nil {
 		return nil, err
 	}
-	if c.w, err = lanewire.NewWriter(accepted.UnixConn, s.patience.write, false); err != nil {
-		return nil, err
-	}
+	c.r, c.w = lanewire.NewReader(c.socket), lanewire.NewWriter(c.socket, s.patience.write, false)
 	c.r.Spin(s.rings.spins)
 	c.w.Spin(s.rings.spins)
 	return c, nil
@@ -108,7 +107,7 @@ func (c *conn) serve() {
 		c.cut()
 	}
 	c.jobs.Wait()
-	_ = c.net.Close()
+	c.close()
 	c.w.Idle()
 	c.r.Close()
 	c.leaveRing()
@@ -130,7 +129,7 @@ func (c *conn) fail(why *protocolError) {
 // sends, for so long at most. A client whose bytes were not read is told of that
 // before it is given what was written to it.
 func (c *conn) linger(most time.Duration) {
-	if errors.Join(c.net.CloseWrite(), c.r.SetDeadline(time.Now().Add(most))) != nil {
+	if errors.Join(c.socket.CloseWrite(), c.r.SetDeadline(time.Now().Add(most))) != nil {
 		return
 	}
 	for {
@@ -144,7 +143,13 @@ func (c *conn) linger(most time.Duration) {
 // cut closes the connection at once. It may be called by any goroutine.
 func (c *conn) cut() {
 	c.dropJobs()
-	_ = c.net.Close()
+	c.close()
+}
+
+// close closes the connection. It may be called by any goroutine, and more than once.
+func (c *conn) close() {
+	_ = c.socket.Close()
+	_ = c.net.Close() // so that it is not counted any more
 }
 
 // wake has the connection say goodbye. It may be called by any goroutine.
