@@ -16,6 +16,7 @@ const (
 	slabClass = 13 // up to 8 KiB buffers are cut from slabs
 	maxClass  = 26 // up to 64 MiB buffers are kept for reuse
 	slabSize  = 64 << 10
+	largePage = 2 << 20 // a large page of the machines this runs on, where small ones have 4 KiB
 	maxBytes  = 1 << 40 // no buffer is larger; keeps sums of sizes far from overflow
 	// keepBytes bounds what one class of unslabbed buffers keeps for reuse, so
 	// that a burst of large requests gives its memory back.
@@ -232,6 +233,20 @@ func (b *Buffer) unmap() {
 	}
 	unmapMemory(b.memory)
 	b.memory = nil
+}
+
+// PreferLargePages has the system back the Buffer with large pages as far as they
+// lie whole within its bytes, so that it takes no more memory than with small ones
+// once all of it is written. It is for what a run goes through in strides or from
+// end to end: the processor then finds its addresses without a walk for each 4 KiB,
+// and one page fault takes the place of 512. It is called before the memory is first
+// written, and before Pin. Small pages stay where the Buffer is smaller than a
+// large one, where it is somebody else's memory, and where the system has none.
+func (b *Buffer) PreferLargePages() {
+	if b.class == classOwned || b.class == classWrapped || len(b.data) < largePage {
+		return
+	}
+	preferLargePages(b.memory[:len(b.data)&^(largePage-1)])
 }
 
 // Pin locks the Buffer's pages in memory, so that reading and writing it never

@@ -16,6 +16,10 @@
 // promised (tensor.Alignment), where rows have to be filled up to a batch, or where
 // the graph uses the memory of an output for something larger.
 //
+// The stack lies at the start of a cache line when a function is called, and what
+// has room for large pages is in such (run.c, tensor.Buffer.PreferLargePages): both
+// are speed that a network would else have by chance, or not at all.
+//
 // A library calls its runtime through pointers that whoever loads it fills in
 // (provided.go): working memory, tasks for several threads, the last error. They
 // are global to the library, so the functions behind them (run.c) find out by the

@@ -229,13 +229,14 @@ func (i *instance) release() {
 	i.program, i.staged, i.scratch = nil, nil, nil
 }
 
-// alloc gives a Buffer of n bytes, and of one where n is 0, locked in memory if pin
-// is set.
+// alloc gives a Buffer of n bytes, and of one where n is 0, in large pages as far as
+// they are within it, locked in memory if pin is set.
 func alloc(n int64, pin bool) (*tensor.Buffer, error) {
 	b, err := tensor.Alloc(int(max(1, n)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrMemory, err)
 	}
+	b.PreferLargePages()
 	if pin {
 		if err := b.Pin(); err != nil {
 			b.Release()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -242,6 +243,49 @@ func TestRefusesMoreThanTheHostHas(t *testing.T) {
 		edit(t, graph, "[64]", "[1099511627776]")
 	}
 	refused(t, dir, backendtest.Options(), engine.ErrMemory, "its tensors take 8388608 MiB, the process may use")
+}
+
+// TestLargeBlocks: working memory that is mapped for itself holds what is written to it, and the end of the instance gives it back.
+func TestLargeBlocks(t *testing.T) {
+	m := backendtest.Open(t, tvm.New(), specimen(t, []string{"large_blocks"}))
+	in, out := tensors(t, m.Signature().Inputs, 1), tensors(t, m.Signature().Outputs, 1)
+	use := func() {
+		i, err := m.NewInstance()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := i.Run(in, out, 1); err != nil || values[float32](t, out[0])[0] != 1 {
+				t.Fatalf("got %v, %v", values[float32](t, out[0])[0], err)
+			}
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	use()
+	before := mapped(t)
+	for range 20 {
+		use()
+	}
+	// An instance takes 10 MiB.
+	if grown := mapped(t) - before; grown > 50<<20 {
+		t.Errorf("20 instances have left %d MiB mapped", grown>>20)
+	}
+}
+
+// mapped is how much address space the process has.
+func mapped(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(data))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }
 
 // TestFlattens: a node may ask for its tensors in one dimension.

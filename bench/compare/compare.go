@@ -10,6 +10,7 @@ import (
 
 	"github.com/aclements/go-moremath/stats"
 
+	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/report"
 )
 
@@ -101,9 +102,14 @@ func (c *Comparison) Regressed() bool {
 // Of compares two results. Both have been made by the same suite, as a rule.
 func Of(a, b *report.Result, o Options) *Comparison {
 	c := &Comparison{Warnings: warnings(a, b), Changes: []Change{}, OnlyA: []string{}, OnlyB: []string{}, Quietest: []Quietest{}, threshold: o.Threshold}
-	kinds := map[string]string{}
+	kinds := map[string]report.Kind{}
 	for _, t := range a.Targets {
 		kinds[t.Name] = t.Kind
+	}
+	// How fast the machine can be is known from both.
+	fastest := a.Noise.LoopFastestNS
+	if f := b.Noise.LoopFastestNS; a.Environment.Host == b.Environment.Host && f > 0 && (f < fastest || fastest == 0) {
+		fastest = f
 	}
 	other := map[string]*report.Run{}
 	for i := range b.Runs {
@@ -121,7 +127,7 @@ func Of(a, b *report.Result, o Options) *Comparison {
 			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: the model was run by %s, then by %s", first.Key(), orNone(first.Variant), orNone(second.Variant)))
 		}
 		for _, m := range metrics(first, o.All) {
-			c.Changes = append(c.Changes, m.change(first, second, o))
+			c.Changes = append(c.Changes, m.change(first, second, fastest, o))
 		}
 		if q, is := quietest(first, second, kinds); is {
 			c.Quietest = append(c.Quietest, q)
@@ -221,7 +227,7 @@ func median(values []float64) float64 {
 // maxRepetitions bounds the pairs of them that are looked at: result files come from anywhere.
 const maxRepetitions = 1000
 
-func (m metric) change(a, b *report.Run, o Options) Change {
+func (m metric) change(a, b *report.Run, fastest float64, o Options) Change {
 	c := Change{
 		Scenario: a.Scenario, Model: a.Model, Target: a.Target, Key: a.Key(), Metric: m.name, Unit: m.unit, Higher: m.higher,
 		A: m.sample(a), B: m.sample(b), P: 1, Verdict: Unknown,
@@ -246,6 +252,10 @@ func (m metric) change(a, b *report.Run, o Options) Change {
 	c.usable = c.Why == ""
 	switch {
 	case !c.usable:
+	case mostlyDisturbed(a, fastest):
+		c.Why = "of the first, others disturbed most of the repetitions that count"
+	case mostlyDisturbed(b, fastest):
+		c.Why = "of the second, others disturbed most of the repetitions that count"
 	case least(len(c.A.Values), len(c.B.Values)) >= o.Alpha:
 		c.Why = fmt.Sprintf("%d and %d repetitions are too few to tell anything from chance", len(c.A.Values), len(c.B.Values))
 	case c.P < o.Alpha && math.Abs(c.Change) >= o.Threshold:
@@ -260,6 +270,23 @@ func (m metric) change(a, b *report.Run, o Options) Change {
 		c.Why = fmt.Sprintf("the repetitions scatter too much: an agreement to within %g%% and a change of %+.0f%% are both possible", 100*o.Threshold, 100*furthest(c.Low, c.High))
 	}
 	return c
+}
+
+// mostlyDisturbed reports whether a run's figures are those of a machine that had other work, which is never the same twice: more than half of
+// the repetitions that count were disturbed, which a median does not bear.
+func mostlyDisturbed(r *report.Run, fastest float64) bool {
+	disturbed, of := 0, 0
+	for i := range r.Repetitions {
+		rep := &r.Repetitions[i]
+		if rep.LeftOut {
+			continue
+		}
+		of++
+		if rep.Disturbed || environment.Slowed(rep.LoopNS, fastest) {
+			disturbed++
+		}
+	}
+	return 2*disturbed > of
 }
 
 // furthest is the one of two that is further from 0.

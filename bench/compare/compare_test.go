@@ -74,7 +74,7 @@ func TestQuietest(t *testing.T) {
 		for i := range r.Runs {
 			r.Runs[i].Parameters.Outstanding, r.Runs[i].Parameters.Arrivals = 1, "closed"
 		}
-		r.Targets = []report.TargetInfo{{Name: "engine", Kind: "in process"}, {Name: "lane", Kind: "server"}}
+		r.Targets = []report.TargetInfo{{Name: "engine", Kind: report.KindInProcess}, {Name: "lane", Kind: report.KindServer}}
 	}
 	c := Of(a, b, usual)
 	if len(c.Quietest) != 1 || !strings.Contains(c.Quietest[0].Key, "engine") || math.Abs(c.Quietest[0].Change-0.01) > 0.002 {
@@ -158,6 +158,21 @@ func TestWhatCannotBeTold(t *testing.T) {
 	c := Of(a, b, usual)
 	if c.Regressed() || len(c.Changes) != 1 || !strings.Contains(c.Changes[0].Why, "not steady") || c.Changes[0].Change < 0.9 {
 		t.Errorf("%+v", c.Changes)
+	}
+	for i := range 3 {
+		a.Runs[0].Repetitions[i].Disturbed = true
+	}
+	b.Runs[0].Verdict = report.Verdict{Valid: true}
+	if got := Of(a, b, usual).Changes[0]; got.Verdict != Unknown || !got.usable || !strings.Contains(got.Why, "of the first, others disturbed most") {
+		t.Errorf("a run that was disturbed for the most part is compared: %+v", got)
+	}
+	for i := range 3 {
+		a.Runs[0].Repetitions[i].Disturbed = false
+		b.Runs[0].Repetitions[i].LoopNS = 1200
+	}
+	b.Environment.Host, a.Noise.LoopFastestNS, b.Noise.LoopFastestNS = a.Environment.Host, 1000, 1150
+	if got := Of(a, b, usual).Changes[0]; got.Verdict != Unknown || !strings.Contains(got.Why, "of the second, others disturbed most") {
+		t.Errorf("a run on a machine that was slower than it can be is compared: %+v", got)
 	}
 	if len(c.OnlyA) != 1 || len(c.OnlyB) != 1 || !strings.Contains(c.OnlyB[0], "rows=64") {
 		t.Errorf("only in one: %v, %v", c.OnlyA, c.OnlyB)

@@ -17,12 +17,9 @@ type Quietest struct {
 	Change float64 `json:"change"`
 }
 
-// inProcess is the kind of targets that are called in the process that measures.
-const inProcess = "in process"
-
 // quietest compares a run, where it is one of such calls.
-func quietest(a, b *report.Run, kinds map[string]string) (Quietest, bool) {
-	if kinds[a.Target] != inProcess || a.Parameters.Outstanding != 1 || a.Parameters.Arrivals != "closed" {
+func quietest(a, b *report.Run, kinds map[string]report.Kind) (Quietest, bool) {
+	if kinds[a.Target] != report.KindInProcess || a.Parameters.Outstanding != 1 || a.Parameters.Arrivals != "closed" {
 		return Quietest{}, false
 	}
 	q := Quietest{Key: a.Key(), A: lowest(a), B: lowest(b)}

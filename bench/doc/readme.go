@@ -85,7 +85,7 @@ func table(out *strings.Builder, r *report.Result, model string) {
 		}
 		groups = append(groups, runs)
 		for _, run := range runs {
-			if !slices.Contains(targets, run.Target) && r.Target(run.Target).Kind != "empty" {
+			if !slices.Contains(targets, run.Target) && r.Target(run.Target).Kind != report.KindEmpty {
 				targets = append(targets, run.Target)
 			}
 		}

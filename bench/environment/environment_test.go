@@ -2,11 +2,13 @@ package environment
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -107,10 +109,21 @@ func TestDisturbed(t *testing.T) {
 // TestProbe looks at this machine.
 func TestProbe(t *testing.T) {
 	t.Parallel()
+	usable, err := process.Allowed()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := NewWatch(os.DirFS("/"), 1, func() time.Duration { return 0 })
 	end := w.Span()
-	w.Probe()
+	for range 3 {
+		if pace, err := w.Probe(usable); err != nil || pace < w.Fastest() || w.Fastest() <= 0 || Slowed(w.Fastest(), w.Fastest()) {
+			t.Errorf("a loop took %v ns, the fastest %v, %v", pace, w.Fastest(), err)
+		}
+	}
 	end()
+	if now, err := process.Allowed(); err != nil || !slices.Equal(now, usable) {
+		t.Errorf("after a look at each processor this process may run on %v in the place of %v, %v", now, usable, err)
+	}
 	if n := w.Noise(); n.LoopMedianNS <= 0 || n.LoopSpread < 0 || n.InterruptedNS <= 0 {
 		t.Errorf("the noise is %+v", n)
 	}

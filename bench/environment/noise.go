@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 )
@@ -24,9 +25,10 @@ const (
 
 // What is tried between repetitions.
 const (
-	loopSteps = 20_000
-	loops     = 15
-	watching  = 5 * time.Millisecond
+	loopSteps  = 4_000
+	loops      = 63
+	watching   = 5 * time.Millisecond
+	mostProbed = 8 // processors
 )
 
 // clockTick is in what Linux counts the time of processors (USER_HZ).
@@ -41,6 +43,8 @@ type Watch struct {
 	loadBefore float64
 	cpus       int
 	loops      []float64 // nanoseconds
+	fastest    float64   // of the medians of probes
+	sink       uint64    // what the loops came to, so that they cannot be left out
 	longest    time.Duration
 	total      Share // of all spans
 }
@@ -144,15 +148,26 @@ func (w *Watch) Span() func() Share {
 	}
 }
 
-// Probe takes some milliseconds to see how evenly this machine works just now. Nothing of the suite runs meanwhile.
-func (w *Watch) Probe() {
-	for range loops {
-		start := time.Now()
-		sink := work(loopSteps)
-		took := time.Since(start)
-		if sink != 0 { // which the compiler does not know
-			w.loops = append(w.loops, float64(took.Nanoseconds()))
+// Probe takes some milliseconds to see how evenly this machine works just now, and gives how many nanoseconds a loop of fixed work took, the
+// median of some, on that of the processors on which it took the longest, of the first few. Nothing of the suite runs meanwhile.
+func (w *Watch) Probe(processors []int) (float64, error) {
+	pace := 0.0
+	err := process.OnEach(processors[:min(len(processors), mostProbed)], func() {
+		took := make([]float64, loops)
+		for i := range took {
+			start := time.Now()
+			w.sink += work(loopSteps)
+			took[i] = float64(time.Since(start).Nanoseconds())
 		}
+		w.loops = append(w.loops, took...)
+		at := stats.Median(took)
+		if w.fastest == 0 || at < w.fastest {
+			w.fastest = at
+		}
+		pace = max(pace, at)
+	})
+	if err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	last := time.Duration(0)
@@ -161,15 +176,38 @@ func (w *Watch) Probe() {
 		w.longest = max(w.longest, now-last)
 		last = now
 	}
+	return pace, nil
 }
 
-// work is a chain of multiplications that takes the same time whatever the memory does.
+// mostSlower is how many times the fastest probe's loop the same loop may take before and after a repetition that counts as undisturbed.
+const mostSlower = 1.1
+
+// Slowed reports whether a loop of fixed work took so much longer than when the machine was at its fastest that something else was at work: most of
+// all another tenant on the other thread of a core, of which no kernel gives an account.
+func Slowed(loop, fastest float64) bool { return fastest > 0 && loop > mostSlower*fastest }
+
+// Fastest is the least that the loop has taken on any processor, as the median of a probe; 0 before the first.
+func (w *Watch) Fastest() float64 { return w.fastest }
+
+// work is four generators of random numbers side by side, as many operations as a core has places for: it takes as long whatever the memory does, and
+// longer when something else has a share of the core, which a single chain of operations would not notice.
 func work(steps int) uint64 {
-	x := uint64(1)
+	a, b, c, d := uint64(1), uint64(2), uint64(3), uint64(4)
 	for range steps {
-		x = x*6364136223846793005 + 1442695040888963407
+		a ^= a << 13
+		b ^= b << 13
+		c ^= c << 13
+		d ^= d << 13
+		a ^= a >> 7
+		b ^= b >> 7
+		c ^= c >> 7
+		d ^= d >> 7
+		a ^= a << 17
+		b ^= b << 17
+		c ^= c << 17
+		d ^= d << 17
 	}
-	return x | 1
+	return a ^ b ^ c ^ d
 }
 
 // Noise is the judgement on all spans and probes so far.
@@ -178,7 +216,7 @@ func (w *Watch) Noise() report.Noise {
 		Steal: w.total.Steal(), Others: w.total.Other(), LoadBefore: w.loadBefore, InterruptedNS: int64(w.longest), Why: []string{},
 	}
 	if len(w.loops) > 0 {
-		n.LoopMedianNS = stats.Median(w.loops)
+		n.LoopMedianNS, n.LoopFastestNS = stats.Median(w.loops), w.fastest
 		n.LoopSpread = (stats.Quantile(w.loops, 0.9) - stats.Quantile(w.loops, 0.1)) / n.LoopMedianNS
 	}
 	say := func(format string, values ...any) { n.Why = append(n.Why, fmt.Sprintf(format, values...)) }

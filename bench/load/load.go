@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
@@ -153,11 +153,10 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	if p.Every > MostEvery {
 		return nil, fmt.Errorf("of %d requests one would be timed, at least one of %d has to be", p.Every, MostEvery)
 	}
-	back, err := p.waitInKernel()
+	loops, err := p.loops()
 	if err != nil {
 		return nil, err
 	}
-	defer back()
 	ctx, enough := context.WithTimeoutCause(ctx, p.end()+patience, fmt.Errorf("a request had no answer %v after the end of the load", patience))
 	defer enough()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -175,6 +174,9 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	start := time.Now().Add(2 * time.Millisecond) // for all to have begun
 	for i := range workers {
 		w := &workers[i]
+		if loops != nil {
+			w.looper = loops[i]
+		}
 		w.Plan, w.client, w.random, w.start = &p, p.Clients[i], rand.New(rand.NewPCG(p.Seed, uint64(i))), start
 		wg.Go(func() {
 			if err := w.work(ctx, &next); err != nil {
@@ -193,38 +195,36 @@ func Run(ctx context.Context, p Plan) (*Measured, error) {
 	return m, nil
 }
 
-// mostInKernel is how many callers may wait in the kernel, each on a thread of its own.
-const mostInKernel = 8
+// mostInC is how many callers may be in C, each on a thread of its own.
+const mostInC = 8
 
-// waitInKernel has the callers of a closed load wait for answers in the kernel, where they are few and their clients can: a caller that
-// waits in Go's poller is put on a processor later than one in C would be, and all that is measured then has that added. Each needs a place in Go's
-// scheduler, or others would wait for one until its watchdog takes it away; the function that is returned gives the places back. Callers of open loads, who
-// are many, stay with the poller.
-func (p *Plan) waitInKernel() (func(), error) {
-	if p.Due != nil || len(p.Clients) > mostInKernel {
-		return func() {}, nil
+// loops are the clients of a closed load, connected, where they are few and can all put it on by themselves: a caller in Go is put on a processor later
+// than one in C would be, and all that is measured then has that added. Elsewhere there are none. Callers of open loads, who are many, wait in Go's poller.
+func (p *Plan) loops() ([]protocols.Looper, error) {
+	if p.Due != nil || p.Deadline != 0 || len(p.Clients) > mostInC {
+		return nil, nil
 	}
-	waiting := 0
-	for _, c := range p.Clients {
-		if w, ok := c.(protocols.KernelWaiter); ok {
-			if err := w.WaitInKernel(); err != nil {
-				return nil, err
-			}
-			waiting++
+	loops := make([]protocols.Looper, len(p.Clients))
+	for i, c := range p.Clients {
+		l, ok := c.(protocols.Looper)
+		if !ok {
+			return nil, nil
+		}
+		loops[i] = l
+	}
+	for i, l := range loops {
+		if err := l.OpenLoop(rand.New(rand.NewPCG(p.Seed, uint64(i))).Uint64()); err != nil {
+			return nil, err
 		}
 	}
-	places := runtime.GOMAXPROCS(0)
-	if waiting < places {
-		return func() {}, nil
-	}
-	runtime.GOMAXPROCS(waiting + 1)
-	return func() { runtime.GOMAXPROCS(places) }, nil
+	return loops, nil
 }
 
 // worker is one client's part.
 type worker struct {
 	*Plan
 	client  protocols.Client
+	looper  protocols.Looper // which is the client, where that puts the load on by itself
 	random  *rand.Rand
 	start   time.Time
 	records []*chunk
@@ -253,6 +253,8 @@ func (w *worker) work(ctx context.Context, next *atomic.Int64) (err error) {
 		return err
 	}
 	switch {
+	case w.looper != nil:
+		return w.loop(ctx)
 	case w.AskOnly:
 		return w.askOnly(ctx)
 	case w.Due != nil:
@@ -282,8 +284,46 @@ func (w *worker) closed(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
+	return errTooMany
 }
+
+// loop has the client do what closed or askOnly do.
+func (w *worker) loop(ctx context.Context) error {
+	l := native.Load{Start: w.start, End: w.end(), Every: max(1, w.Every)}
+	if w.AskOnly {
+		l.Every = 0
+	}
+	timed := make([]native.Timed, len(chunk{}))
+	for w.made < tooMany {
+		n, wrong, err := w.looper.Loop(&l, timed)
+		w.asked, w.took = l.Asked, l.Took
+		w.wrong, w.wrongWhy = l.Wrong*int64(w.Rows), wrong
+		if err != nil && w.AskOnly {
+			return err
+		}
+		for i := range timed[:n] {
+			t := &timed[i]
+			r := record{due: t.Sent, back: t.Back, others: uint16(t.Others), fate: Answered}
+			w.checked += int64(t.Others) * int64(w.Rows)
+			if err != nil && i == n-1 {
+				if err := w.failed(ctx, r, err); err != nil {
+					return err
+				}
+				break
+			}
+			w.checked += int64(w.Rows)
+			w.add(r)
+		}
+		if err == nil && n < len(timed) {
+			w.checked += w.asked * int64(w.Rows)
+			return nil
+		}
+	}
+	return errTooMany
+}
+
+// errTooMany ends a load of which nobody could keep the records.
+var errTooMany = fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
 
 // untimed makes the requests between two that are timed, up to one that fails: a random number of them, so that nothing that
 // comes round in a target, a slot of a ring or a collection of garbage, falls into step with what is timed.
@@ -355,7 +395,7 @@ func (w *worker) open(ctx context.Context, alarm *Alarm, next *atomic.Int64) err
 			return err
 		}
 	}
-	return fmt.Errorf("a client made more than %d requests in one repetition; make it shorter", tooMany)
+	return errTooMany
 }
 
 // do asks, within the deadline that counts from due.
@@ -370,20 +410,26 @@ func (w *worker) do(ctx context.Context, due time.Duration) error {
 
 // record keeps what became of a request, and looks at its answer.
 func (w *worker) record(ctx context.Context, r record, err error) error {
-	if err == nil {
-		r.fate = Answered
-		w.look()
-	} else {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
+	if err != nil {
+		return w.failed(ctx, r, err)
+	}
+	r.fate = Answered
+	w.look()
+	w.add(r)
+	return nil
+}
+
+// failed keeps what became of a request that has no answer.
+func (w *worker) failed(ctx context.Context, r record, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if r.fate = fateOf(err); r.fate == Failed {
+		if w.failedWhy == nil {
+			w.failedWhy = err
 		}
-		if r.fate = fateOf(err); r.fate == Failed {
-			if w.failedWhy == nil {
-				w.failedWhy = err
-			}
-			// One that fails at once, again and again, would fail a million times a second.
-			time.Sleep(time.Millisecond)
-		}
+		// One that fails at once, again and again, would fail a million times a second.
+		time.Sleep(time.Millisecond)
 	}
 	w.add(r)
 	return nil

@@ -175,10 +175,10 @@ func newGroup(id string, r *report.Result, runs []*report.Run) group {
 	first := runs[0]
 	m := first.Summary.Metric
 	g := group{ID: id, Scenario: first.Scenario, Text: first.Parameters.String(), Metric: m.Name}
-	best, own := 0.0, map[string]float64{} // the best of ours, in process and behind a server
+	best, own := 0.0, map[report.Kind]float64{} // the best of ours, in process and behind a server
 	for _, run := range runs {
 		v := run.Summary.Metric.Value.Value
-		if !run.Verdict.Valid || r.Target(run.Target).Kind == "empty" || !(v > 0) {
+		if !run.Verdict.Valid || r.Target(run.Target).Kind == report.KindEmpty || !(v > 0) {
 			continue
 		}
 		if best == 0 || better(v, best, m.Higher) {
@@ -201,7 +201,7 @@ func newGroup(id string, r *report.Result, runs []*report.Run) group {
 				line.Bar = min(100, 100*v.Value/best)
 			}
 		}
-		if like := own[r.Target(run.Target).Kind]; !line.Ours && r.Target(run.Target).Kind != "empty" && like > 0 && v.Value > 0 {
+		if like := own[r.Target(run.Target).Kind]; !line.Ours && r.Target(run.Target).Kind != report.KindEmpty && like > 0 && v.Value > 0 {
 			times := v.Value / like
 			if m.Higher {
 				times = like / v.Value

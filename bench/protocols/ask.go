@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 
+	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -31,12 +32,16 @@ type Client interface {
 	io.Closer
 }
 
-// KernelWaiter is a client whose calls can wait for answers in the kernel, each holding a thread, as callers in C do, in place of Go's
-// poller, which takes two changes of context where the kernel takes one.
-type KernelWaiter interface {
+// Looper is a client that can put a closed load on by itself, in C, so that no part of Go's runtime is in what is timed: its poller, which takes
+// two changes of context where the kernel takes one, and its watchdog.
+type Looper interface {
 	Client
-	// WaitInKernel has all later calls of Do wait so. Close still ends one from another goroutine.
-	WaitInKernel() error
+	// OpenLoop connects it for that, in the place of the connection that Do uses: from then on only Loop and Close are called.
+	OpenLoop(seed uint64) error
+	// Loop asks one request after the other, until the load ends or timed is full, and says how many of timed are filled: all where the load goes on.
+	// The first request that has no answer ends it with an error, which is of the last that is filled. Close ends it too, from another goroutine.
+	// wrong is the first answer of the load that is another than the reference's.
+	Loop(load *native.Load, timed []native.Timed) (n int, wrong, err error)
 }
 
 // ErrWrong is in the errors of answers that can be read and differ from the reference.
@@ -83,10 +88,14 @@ func (r *Rows) Check(first, count int, got []float32) error {
 	for i, v := range got {
 		want := r.Answers[first+i]
 		if !(math.Abs(float64(v)-float64(want)) <= Tolerance) { // nor NaN
-			return fmt.Errorf("%w: row %d is answered with %v, the reference has %v", ErrWrong, first+i, v, want)
+			return r.differs(first+i, v)
 		}
 	}
 	return nil
+}
+
+func (r *Rows) differs(row int, got float32) error {
+	return fmt.Errorf("%w: row %d is answered with %v, the reference has %v", ErrWrong, row, got, r.Answers[row])
 }
 
 // Ask is what clients of one server ask it.

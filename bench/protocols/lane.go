@@ -4,16 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/internal/lanewire"
 	"github.com/picket-ml/picket/lane"
 )
@@ -43,95 +37,7 @@ type laneClient struct {
 	got            int
 	firsts         []int // of the rows of each request
 	values         []float32
-
-	// After WaitInKernel, the connection without Go's poller, what sends and receives on it, and what the last call came to.
-	file           *os.File
-	socket         syscall.RawConn
-	toSend, toRead func(fd uintptr) bool
-	n              int
-	err            error
-}
-
-// unseen is for how long Do waits without the scheduler's knowing.
-const unseen = 5 * time.Millisecond
-
-// WaitInKernel has Do wait for answers in a call of the kernel, on a thread that does nothing else. The poller is to know nothing of the
-// connection: each answer would wake a thread that waits there, too.
-func (c *laneClient) WaitInKernel() error {
-	if c.file != nil {
-		return nil
-	}
-	pollers, err := c.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("asking for a connection's socket: %w", err)
-	}
-	own := -1
-	if doing := pollers.Control(func(fd uintptr) {
-		if own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			err = unix.SetNonblock(own, false)
-		}
-	}); doing != nil || err != nil {
-		return fmt.Errorf("taking a connection from Go's poller: %w", errors.Join(doing, err))
-	}
-	c.file = os.NewFile(uintptr(own), "lane")
-	if c.socket, err = c.file.SyscallConn(); err != nil {
-		return fmt.Errorf("asking for a connection's socket: %w", err)
-	}
-	c.toSend = func(fd uintptr) bool {
-		c.n, c.err = ignoringEINTR(int(fd), c.sent, unix.Write)
-		return true
-	}
-	c.toRead = func(fd uintptr) bool {
-		native.AwaitInput(int(fd), unseen) // what takes longer is waited for below
-		c.n, c.err = ignoringEINTR(int(fd), c.received[c.got:], unix.Read)
-		return true
-	}
-	return c.UnixConn.Close()
-}
-
-// ignoringEINTR calls again what a signal has interrupted.
-func ignoringEINTR(fd int, b []byte, call func(int, []byte) (int, error)) (n int, err error) {
-	for {
-		if n, err = call(fd, b); !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
-}
-
-// write sends what was prepared.
-func (c *laneClient) write() error {
-	if c.file == nil {
-		_, err := c.Write(c.sent)
-		return err
-	}
-	if err := errors.Join(c.socket.Write(c.toSend), c.err); err != nil {
-		return fmt.Errorf("asking over the lane: %w", err)
-	}
-	return nil
-}
-
-// read reads what has come of the answers.
-func (c *laneClient) read() (int, error) {
-	if c.file == nil {
-		return c.Read(c.received[c.got:])
-	}
-	if err := errors.Join(c.socket.Read(c.toRead), c.err); err != nil {
-		return 0, fmt.Errorf("waiting for an answer over the lane: %w", err)
-	}
-	if c.n == 0 {
-		return 0, io.EOF
-	}
-	return c.n, nil
-}
-
-// Close ends the connection, and a call that waits in the kernel, which closing alone would not.
-func (c *laneClient) Close() error {
-	if c.file == nil {
-		return c.UnixConn.Close()
-	}
-	// What the daemon has ended cannot be shut down.
-	shut := c.socket.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
-	return errors.Join(shut, c.file.Close())
+	loop           looped
 }
 
 func (c *laneClient) Prepare(random *rand.Rand) {
@@ -146,11 +52,11 @@ func (c *laneClient) Prepare(random *rand.Rand) {
 }
 
 func (c *laneClient) Do(_ context.Context) error {
-	if err := c.write(); err != nil {
+	if _, err := c.Write(c.sent); err != nil {
 		return err
 	}
 	for c.got = 0; c.got < c.want; {
-		n, err := c.read()
+		n, err := c.Read(c.received[c.got:])
 		if err != nil {
 			return err
 		}
@@ -214,6 +120,7 @@ type ringClient struct {
 	first   int
 	in, out [][]byte
 	values  []float32
+	loop    looped
 }
 
 func (c *ringClient) Prepare(random *rand.Rand) {

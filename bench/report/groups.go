@@ -61,7 +61,7 @@ func (r *Result) Target(name string) TargetInfo {
 func (r *Result) Known(within float64) (known, of int) {
 	for i := range r.Runs {
 		run := &r.Runs[i]
-		if !run.Verdict.Valid || r.Target(run.Target).Kind == "empty" {
+		if !run.Verdict.Valid || r.Target(run.Target).Kind == KindEmpty {
 			continue
 		}
 		of++

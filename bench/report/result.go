@@ -144,9 +144,10 @@ type Noise struct {
 	// LoadBefore is the load average of one minute when the suite began.
 	LoadBefore float64 `json:"load_before"`
 	// Loop is a loop of fixed work timed again and again before, between and after the repetitions: its median, and how far its
-	// 10th and 90th percentiles are apart in parts of it.
-	LoopMedianNS float64 `json:"loop_median_ns"`
-	LoopSpread   float64 `json:"loop_spread"`
+	// 10th and 90th percentiles are apart in parts of it. LoopFastestNS is the lowest median of those timed in a row.
+	LoopMedianNS  float64 `json:"loop_median_ns"`
+	LoopFastestNS float64 `json:"loop_fastest_ns,omitempty"`
+	LoopSpread    float64 `json:"loop_spread"`
 	// Interrupted is the longest time for which a thread that only reads the clock was away from the processor.
 	InterruptedNS int64 `json:"interrupted_ns"`
 }
@@ -175,11 +176,21 @@ type ModelInfo struct {
 	Reference string `json:"reference"` // what answers were compared with
 }
 
+// Kind is how a target is reached.
+type Kind string
+
+// The kinds.
+const (
+	KindInProcess Kind = "in process" // called in the process that measures
+	KindServer    Kind = "server"     // a process of its own, asked over a connection
+	KindEmpty     Kind = "empty"      // the empty target, which shows what the generator of loads can do
+)
+
 // TargetInfo is something that was measured: Picket over one of its interfaces, a library or a server of others, or the empty
 // target.
 type TargetInfo struct {
-	Name      string `json:"name"`      // "engine", "lane", "ring", "agent", "oip-grpc", "oip-http", "empty", "xgboost", "triton"
-	Kind      string `json:"kind"`      // "in process", "server" or "empty"
+	Name      string `json:"name"` // "engine", "lane", "ring", "agent", "oip-grpc", "oip-http", "empty", "xgboost", "triton"
+	Kind      Kind   `json:"kind"`
 	Ours      bool   `json:"ours"`      // Picket itself
 	Transport string `json:"transport"` // "call", "Unix socket", "TCP loopback", "shared memory"
 	Version   string `json:"version"`
@@ -257,9 +268,12 @@ type Repetition struct {
 	ServerCPUNS int64   `json:"server_cpu_ns,omitempty"`
 	Steal       float64 `json:"steal"`
 	Others      float64 `json:"others"`
+	// LoopNS is how long a loop of fixed work took, the longer of the medians of several right before the repetition and right after.
+	LoopNS float64 `json:"loop_ns,omitempty"`
 	// Value is the scenario's number of this repetition, of which the summary's metric is the median.
 	Value float64 `json:"value,omitempty"`
-	// Disturbed says that others had more of the processors meanwhile than a figure bears, LeftOut that the summary goes without
+	// Disturbed says that others had more of the processors meanwhile than a figure bears, or that the loop of fixed work took longer than it does
+	// on this machine, LeftOut that the summary goes without
 	// the repetition for that reason: there were enough that nothing disturbed.
 	Disturbed bool `json:"disturbed,omitempty"`
 	LeftOut   bool `json:"left_out,omitempty"`

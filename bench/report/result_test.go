@@ -40,11 +40,11 @@ func example() *Result {
 	e.Kernel, e.Glibc, e.Virtual = "6.1.0-23-amd64", "2.36", "kvm"
 	e.Differences = []Difference{{"instance family", "m5", "unknown"}}
 	r.Targets = []TargetInfo{
-		{Name: "engine", Kind: "in process", Ours: true, Transport: "call", Version: "0.1.0-dev"},
-		{Name: "lane", Kind: "server", Ours: true, Transport: "Unix socket", Version: "0.1.0-dev"},
-		{Name: "oip-grpc", Kind: "server", Ours: true, Transport: "Unix socket", Version: "0.1.0-dev"},
-		{Name: "xgboost", Kind: "in process", Transport: "call", Version: "3.1.1", Notes: "through its C API, as a C++ service would call it"},
-		{Name: "empty", Kind: "empty", Transport: "call", Version: "0.1.0-dev"},
+		{Name: "engine", Kind: KindInProcess, Ours: true, Transport: "call", Version: "0.1.0-dev"},
+		{Name: "lane", Kind: KindServer, Ours: true, Transport: "Unix socket", Version: "0.1.0-dev"},
+		{Name: "oip-grpc", Kind: KindServer, Ours: true, Transport: "Unix socket", Version: "0.1.0-dev"},
+		{Name: "xgboost", Kind: KindInProcess, Transport: "call", Version: "3.1.1", Notes: "through its C API, as a C++ service would call it"},
+		{Name: "empty", Kind: KindEmpty, Transport: "call", Version: "0.1.0-dev"},
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	turn := 0

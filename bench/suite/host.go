@@ -152,13 +152,16 @@ func recordCost(ctx context.Context) (float64, error) {
 	return max(0, stats.Median(differences)), nil
 }
 
-// apart are the processors of the two sides of a run that is pinned: half of those that this process may use each.
-func (r *runner) apart() (server, clients []int, err error) {
+// places are the processors of the two sides of a run that is pinned: one for both, or half of those that this process may use each.
+func (r *runner) places(pin string) (server, clients []int, err error) {
 	allowed := r.Host.CPU.Affinity
-	if len(allowed) < 2 {
-		return nil, nil, errors.New("pinning takes two processors")
+	switch {
+	case pin == suites.Together && len(allowed) > 0:
+		return allowed[:1], allowed[:1], nil
+	case pin == suites.Apart && len(allowed) > 1:
+		return allowed[:len(allowed)/2], allowed[len(allowed)/2:], nil
 	}
-	return allowed[:len(allowed)/2], allowed[len(allowed)/2:], nil
+	return nil, nil, fmt.Errorf("there are not processors enough to keep the two sides %s", pin)
 }
 
 // pin keeps the target's server and this process on processors of their own, where the run says so, until the function is called.
@@ -170,7 +173,7 @@ func (r *runner) pin(c *cell) (unpin func() error, err error) {
 	if p == nil {
 		return nil, errors.New("a target in this process has no processors of its own")
 	}
-	server, clients, err := r.apart()
+	server, clients, err := r.places(c.Pin)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +196,7 @@ func (r *runner) pinned(c *cell, p *report.Parameters) {
 	if c.Pin == "" {
 		return
 	}
-	if server, clients, err := r.apart(); err == nil {
+	if server, clients, err := r.places(c.Pin); err == nil {
 		p.Pinned, p.PinnedClients = server, clients
 	}
 }

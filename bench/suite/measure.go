@@ -22,8 +22,8 @@ import (
 )
 
 // mostRecording is how much of a request's time reading the clock and recording may take; where requests are so short that it would
-// take more, one of several is timed.
-const mostRecording = 0.005
+// take more, one of several is timed. It is less than the whole suite may take, as the pace is looked at once and may have been a neighbour's.
+const mostRecording = 0.003
 
 // counted is what the processor's counters said.
 type counted struct {
@@ -76,12 +76,20 @@ func (r *runner) measure(ctx context.Context, runs []suites.Run) error {
 
 // possible are the cells of a run that this host can measure.
 func (r *runner) possible(run *suites.Run) []*cell {
-	cells := r.cells(run)
-	if run.HugePages == "" || run.HugePages == r.Host.Memory.TransparentHugePages {
+	cells, why := r.cells(run), ""
+	if run.HugePages != "" && run.HugePages != r.Host.Memory.TransparentHugePages {
+		why = fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)
+	}
+	if run.Pin != "" {
+		if _, _, err := r.places(run.Pin); err != nil {
+			why = err.Error()
+		}
+	}
+	if why == "" {
 		return cells
 	}
 	for _, c := range cells {
-		r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: fmt.Sprintf("transparent huge pages are to be %q and are %q; root changes that", run.HugePages, r.Host.Memory.TransparentHugePages)})
+		r.leave(report.LeftOut{Model: c.served.Name(), Engine: c.target.Info().Name, Why: why})
 	}
 	return nil
 }
@@ -118,7 +126,7 @@ func (r *runner) rounds(ctx context.Context, cells []*cell, after time.Duration)
 		r.Say(fmt.Sprintf("round %d of %d, %.0f s", round+1, rounds, time.Since(began).Seconds()))
 	}
 	for range int(math.Ceil(mostAgain * float64(rounds))) {
-		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || c.quiet() >= c.Repetitions })
+		lacking := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c.broken || c.Scenario == suites.Server || r.quiet(c) >= c.Repetitions })
 		if len(lacking) == 0 {
 			break
 		}
@@ -169,9 +177,20 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	if c.broken {
 		return nil
 	}
-	r.watch.Probe()
-	err := r.repeat(ctx, c, c.taken)
+	before, err := r.await(ctx, c)
+	if err != nil {
+		return err
+	}
+	made := len(c.repetitions)
+	err = r.repeat(ctx, c, c.taken)
 	c.taken++
+	after, probing := r.watch.Probe(r.processors(c))
+	if probing != nil {
+		return errors.Join(err, probing)
+	}
+	for i := range c.repetitions[made:] {
+		c.repetitions[made+i].LoopNS = max(before, after)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -185,6 +204,28 @@ func (r *runner) take(ctx context.Context, c *cell) error {
 	}
 	r.leave(report.LeftOut{Model: c.served.Name(), Engine: t.Name, Rows: c.rows, Why: err.Error()})
 	return nil
+}
+
+// await waits until a loop of fixed work is as fast as it has been on the processors that the cell will have, as long as the suite has patience, and
+// says what it takes then.
+func (r *runner) await(ctx context.Context, c *cell) (loop float64, err error) {
+	for start := time.Now(); ctx.Err() == nil; {
+		if loop, err = r.watch.Probe(r.processors(c)); err != nil {
+			return 0, err
+		}
+		if r.Quick || time.Since(start) >= r.Suite.Patience || !environment.Slowed(loop, r.watch.Fastest()) {
+			return loop, nil
+		}
+	}
+	return 0, ctx.Err()
+}
+
+// processors are those that a cell is measured on.
+func (r *runner) processors(c *cell) []int {
+	if server, clients, err := r.places(c.Pin); err == nil {
+		return slices.Compact(slices.Sorted(slices.Values(slices.Concat(server, clients))))
+	}
+	return r.Host.CPU.Affinity
 }
 
 // repeat makes one repetition of a cell, with its server awake for so long.
@@ -269,7 +310,7 @@ const paceTime = 20 * time.Millisecond
 // shows is how fast the generator is at its slowest.
 func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	c.every = 1
-	if c.target.Info().Kind == suites.Empty {
+	if c.target.Info().Kind == report.KindEmpty {
 		return
 	}
 	m, err := r.run(ctx, c, c.served, load.Plan{Rows: c.rows, Duration: paceTime, AskOnly: true, Seed: seed})
@@ -455,7 +496,7 @@ func fill(rep *report.Repetition, m *load.Measured) {
 
 // keep adds a repetition to its cell, with the scenario's number of it, and what speaks against it.
 func (r *runner) keep(c *cell, rep report.Repetition, m *load.Measured, value float64) {
-	rep.Value, rep.Disturbed = value, environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads)
+	rep.Value = value
 	c.repetitions = append(c.repetitions, rep)
 	c.sayWrong(m)
 	if m.Failed != nil {

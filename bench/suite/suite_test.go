@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
@@ -45,7 +46,7 @@ var _ target.Renewable = (*scripted)(nil)
 func (s *scripted) Renew(context.Context) error { s.renewed++; return nil }
 
 func (s *scripted) Info() report.TargetInfo {
-	return report.TargetInfo{Name: s.name, Kind: "in process", Transport: "call", Version: "1"}
+	return report.TargetInfo{Name: s.name, Kind: report.KindInProcess, Transport: "call", Version: "1"}
 }
 func (s *scripted) Variant(context.Context, target.Served) (string, error) { return "script", nil }
 func (s *scripted) Process() *process.Server                               { return nil }
@@ -310,6 +311,54 @@ func TestDisturbed(t *testing.T) {
 		if v := one.metric().Value; v.N != c.n || v.Value != 10+float64(c.n-1)/2 {
 			t.Errorf("%s with %d quiet and %d disturbed repetitions has the number %+v", c.scenario, c.quiet, c.disturbed, v)
 		}
+	}
+}
+
+// TestSlowed takes a repetition beside which the loop of fixed work was slow for one that others disturbed, by what is known of the machine at the end.
+func TestSlowed(t *testing.T) {
+	t.Parallel()
+	usable, err := process.Allowed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{watch: environment.NewWatch(os.DirFS("/"), 2, func() time.Duration { return 0 }), Options: Options{Host: &hw.Host{}}}
+	pace, err := r.watch.Probe(usable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cell{repetitions: []report.Repetition{{LoopNS: 1.05 * r.watch.Fastest()}, {LoopNS: 1.2 * pace}, {}, {Steal: 0.5}}}
+	if n := r.quiet(c); n != 2 || c.repetitions[0].Disturbed || !c.repetitions[1].Disturbed || c.repetitions[2].Disturbed || !c.repetitions[3].Disturbed {
+		t.Errorf("%d of the repetitions are taken for undisturbed: %+v", n, c.repetitions)
+	}
+}
+
+// TestPlaces keeps the two sides of a connection where a run wants them, and leaves out what takes more processors than there are.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	r := &runner{Options: Options{Host: &hw.Host{}}}
+	for _, c := range []struct {
+		pin                      string
+		allowed, server, clients []int
+	}{
+		{suites.Together, []int{5}, []int{5}, []int{5}},
+		{suites.Together, []int{2, 5, 7}, []int{2}, []int{2}},
+		{suites.Apart, []int{2, 5}, []int{2}, []int{5}},
+		{suites.Apart, []int{2, 5, 7}, []int{2}, []int{5, 7}},
+		{suites.Apart, []int{5}, nil, nil},
+		{suites.Together, nil, nil, nil},
+	} {
+		r.Host.CPU.Affinity = c.allowed
+		server, clients, err := r.places(c.pin)
+		if !slices.Equal(server, c.server) || !slices.Equal(clients, c.clients) || (err == nil) != (c.server != nil) {
+			t.Errorf("%s on %v: %v and %v, %v", c.pin, c.allowed, server, clients, err)
+		}
+	}
+	var asked []string
+	o := options(t, strings.Replace(small, "targets: [empty, peers]", "targets: [peers], pin: apart", 1), &scripted{name: "good", asked: &asked})
+	o.Host.CPU.Affinity, o.Scenarios, o.Quick = []int{0}, []string{suites.SingleStream}, true
+	result, err := Run(t.Context(), o)
+	if err != nil || len(result.Runs) != 0 || len(result.LeftOut) != 1 || !strings.Contains(result.LeftOut[0].Why, "keep the two sides apart") {
+		t.Errorf("on one processor %+v are measured, %+v left out, %v", result.Runs, result.LeftOut, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/suites"
@@ -17,6 +18,7 @@ const leastRequests = 64
 
 // finish makes the report of a cell.
 func (r *runner) finish(ctx context.Context, c *cell) report.Run {
+	r.quiet(c)
 	c.choose()
 	run := report.Run{
 		Scenario: c.Scenario, Model: c.served.Model.Name, Target: c.target.Info().Name, Parameters: c.parameters(),
@@ -133,8 +135,17 @@ func (c *cell) number(rep *report.Repetition) float64 {
 // of 95% takes.
 const leastQuiet = 6
 
-// quiet is how many repetitions nothing disturbed.
-func (c *cell) quiet() int {
+// quiet says of each repetition whether it was disturbed, as far as it is known by now how fast the machine can be, and how many were not.
+func (r *runner) quiet(c *cell) int {
+	for i := range c.repetitions {
+		rep := &c.repetitions[i]
+		rep.Disturbed = environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads) || environment.Slowed(rep.LoopNS, r.watch.Fastest())
+	}
+	return c.undisturbed()
+}
+
+// undisturbed is how many repetitions nothing disturbed.
+func (c *cell) undisturbed() int {
 	n := 0
 	for i := range c.repetitions {
 		if !c.repetitions[i].Disturbed {
@@ -147,7 +158,7 @@ func (c *cell) quiet() int {
 // choose leaves out the repetitions that were disturbed, where enough were not. What decides is what others took of the processors
 // and never what was measured. Of a soak, which is about its whole length, and of a search, which has many tries, all count.
 func (c *cell) choose() {
-	if c.Scenario == suites.Soak || c.Scenario == suites.Server || c.quiet() < leastQuiet {
+	if c.Scenario == suites.Soak || c.Scenario == suites.Server || c.undisturbed() < leastQuiet {
 		return
 	}
 	for i := range c.repetitions {

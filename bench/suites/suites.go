@@ -58,6 +58,12 @@ const (
 	allPeers = "peers" // in a list of targets: all that there are
 )
 
+// Where a run keeps the two sides of a connection.
+const (
+	Together = "together"
+	Apart    = "apart"
+)
+
 // Targets are Picket's own and the empty one.
 func Targets() []string { return []string{Empty, Engine, Lane, Ring, Agent, OIPGRPC, OIPHTTP} }
 
@@ -81,7 +87,9 @@ type Suite struct {
 	Starts int `yaml:"starts"`
 	// Within is how long the suite is to take: what others disturbed is made again for as long as that leaves time to. 0 is any time.
 	Within time.Duration `yaml:"within"`
-	Runs   []Run         `yaml:"runs"`
+	// Patience is how long a repetition waits at most for its processors to be as fast as they have been. 0 is for no wait.
+	Patience time.Duration `yaml:"patience"`
+	Runs     []Run         `yaml:"runs"`
 
 	// Digest is the SHA-256 of the file, and of that it is like.
 	Digest string `yaml:"-"`
@@ -116,7 +124,8 @@ type Run struct {
 	Outstanding []int `yaml:"outstanding"`
 	Threads     []int `yaml:"threads"`    // of the engine for one request; 0 leaves it to the engine
 	BatchRows   []int `yaml:"batch_rows"` // that the engine may put together; 0 is its default
-	// Pin keeps the daemon and the clients on processors of their own with "apart".
+	// Pin says where the daemon and the clients run: where the system puts them when it is empty, which is a matter of chance that lasts for many
+	// requests, both on one processor (Together), or on processors of their own (Apart).
 	Pin string `yaml:"pin"`
 	// HugePages is what transparent huge pages are to be set to, which only root may change: cells that need another setting
 	// than the host has are left out.
@@ -227,6 +236,9 @@ func parse(text []byte, depth int) (*Suite, error) {
 		if s.Starts == 0 {
 			s.Starts = base.Starts
 		}
+		if s.Patience == 0 {
+			s.Patience = base.Patience
+		}
 	}
 	if s.Starts == 0 {
 		s.Starts = defaultStarts
@@ -287,6 +299,7 @@ const (
 	mostOutstanding = 4096
 	mostRepetitions = 1000
 	mostDuration    = 24 * time.Hour
+	mostPatience    = time.Minute
 )
 
 func (s *Suite) check() error {
@@ -298,6 +311,9 @@ func (s *Suite) check() error {
 	}
 	if s.Within < 0 {
 		return fmt.Errorf("within: %v is below 0", s.Within)
+	}
+	if s.Patience < 0 || s.Patience > mostPatience {
+		return fmt.Errorf("patience: %v is not from 0 to %v", s.Patience, mostPatience)
 	}
 	if s.Starts < 1 || s.Starts > mostRepetitions {
 		return fmt.Errorf("starts: %d is not from 1 to %d", s.Starts, mostRepetitions)
@@ -357,8 +373,8 @@ func (r *Run) check(models map[string]bool) error {
 	switch {
 	case r.Duration <= 0 || r.Duration > mostDuration:
 		return fmt.Errorf("duration: %v is not above 0 and up to %v", r.Duration, mostDuration)
-	case r.Pin != "" && r.Pin != "apart":
-		return fmt.Errorf("pin: %q is neither empty nor apart", r.Pin)
+	case r.Pin != "" && r.Pin != Together && r.Pin != Apart:
+		return fmt.Errorf("pin: %q is neither empty nor %s nor %s", r.Pin, Together, Apart)
 	case r.Arrivals != "" && r.Arrivals != "poisson" && r.Arrivals != "bursts":
 		return fmt.Errorf("arrivals: %q is neither poisson nor bursts", r.Arrivals)
 	case r.Arrivals != "" && !r.Open():

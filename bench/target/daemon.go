@@ -250,13 +250,21 @@ type overSocket struct {
 	connect                func(d *Daemon, s Served, rows int) (protocols.Client, error)
 }
 
+// asked is by whom the lane is asked in closed loads of few callers, as far as it is not by what asks in all others.
+func asked() string {
+	if protocols.InC {
+		return "; few callers of a closed load ask through the C client"
+	}
+	return ""
+}
+
 // Over are the targets that the daemon is.
 func (d *Daemon) Over() []Target {
 	return []Target{
-		&overSocket{d, "lane", "Unix socket", "raw tensors in frames, a connection for each caller", func(d *Daemon, s Served, rows int) (protocols.Client, error) {
+		&overSocket{d, "lane", "Unix socket", "raw tensors in frames, a connection for each caller" + asked(), func(d *Daemon, s Served, rows int) (protocols.Client, error) {
 			return d.Ask("lane", s, rows).Lane(1)()
 		}},
-		&overSocket{d, "ring", "shared memory", "the lane through a ring, a connection for each caller", func(d *Daemon, s Served, rows int) (protocols.Client, error) {
+		&overSocket{d, "ring", "shared memory", "the lane through a ring, a connection for each caller" + asked(), func(d *Daemon, s Served, rows int) (protocols.Client, error) {
 			return d.Ask("lane", s, rows).Ring()
 		}},
 		&overSocket{d, "agent", "Unix socket", "the Edge Manager agent's gRPC, a connection for each caller", func(d *Daemon, s Served, rows int) (protocols.Client, error) {
@@ -272,7 +280,7 @@ func (d *Daemon) Over() []Target {
 }
 
 func (t *overSocket) Info() report.TargetInfo {
-	return report.TargetInfo{Name: t.name, Kind: "server", Ours: true, Transport: t.transport, Version: t.version, Notes: t.notes}
+	return report.TargetInfo{Name: t.name, Kind: report.KindServer, Ours: true, Transport: t.transport, Version: t.version, Notes: t.notes}
 }
 
 func (t *overSocket) Process() *process.Server { return t.Server }

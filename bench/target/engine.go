@@ -85,7 +85,7 @@ func (t *inProcess) Renew(ctx context.Context) error {
 }
 
 func (t *inProcess) Info() report.TargetInfo {
-	return report.TargetInfo{Name: "engine", Kind: "in process", Ours: true, Transport: "call", Version: t.version, Notes: "as a Go program calls it, the copy of the row into the request's memory included"}
+	return report.TargetInfo{Name: "engine", Kind: report.KindInProcess, Ours: true, Transport: "call", Version: t.version, Notes: "as a Go program calls it, the copy of the row into the request's memory included"}
 }
 
 func (t *inProcess) Process() *process.Server { return nil }

@@ -99,7 +99,7 @@ func StartEmpty(version string) Starter {
 }
 
 func (e empty) Info() report.TargetInfo {
-	return report.TargetInfo{Name: "empty", Kind: "empty", Transport: "call", Version: e.version, Notes: "answers nothing, at once: what the generator of loads can do"}
+	return report.TargetInfo{Name: "empty", Kind: report.KindEmpty, Transport: "call", Version: e.version, Notes: "answers nothing, at once: what the generator of loads can do"}
 }
 func (empty) Connect(Served, int) (protocols.Client, error)   { return nothing{}, nil }
 func (empty) Variant(context.Context, Served) (string, error) { return "nothing", nil }

@@ -154,6 +154,25 @@ FUNCTION(blocks) {
   return add_one(arguments, kinds, count, result, kind, resource);
 }
 
+// Takes ever larger blocks, of which the kernel is asked for some, and writes them full: each is there again in the next run.
+FUNCTION(large_blocks) {
+  int bad = 0;
+  for (int i = 0; i < 4; i++) {
+    const uint64_t sizes[] = {1 << 20, (2 << 20) - 1, 2 << 20, (5 << 20) + 12345};
+    char *low = __TVMBackendAllocWorkspace(1, 0, sizes[i], 2, 32), *high = __TVMBackendAllocWorkspace(1, 0, sizes[3 - i], 2, 32);
+    if (low == NULL || high == NULL || (uintptr_t)low % 128 != 0 || (uintptr_t)high % 128 != 0)
+      return -1;
+    for (uint64_t j = 0; j < sizes[i]; j++)
+      low[j] = 1;
+    for (uint64_t j = 0; j < sizes[3 - i]; j++)
+      high[j] = 2;
+    bad |= low[0] != 1 || low[sizes[i] - 1] != 1;
+    bad |= __TVMBackendFreeWorkspace(1, 0, high);
+    bad |= __TVMBackendFreeWorkspace(1, 0, low);
+  }
+  return bad ? -1 : add_one(arguments, kinds, count, result, kind, resource);
+}
+
 // Keeps what it takes.
 FUNCTION(hoard) {
   for (;;)
@@ -178,6 +197,26 @@ FUNCTION(crash) {
   *(volatile int *)16 = 1;
   return 0;
 }
+
+#ifdef __x86_64__
+// How far above a multiple of 64 the stack was when this was called: below that lie where to return to and the frame pointer.
+#define STACK ((uintptr_t)__builtin_frame_address(0) + 16) % 64
+
+static int stack_of_task(int number, group *g, void *data) {
+  work *w = data;
+  for (int i = N * number / g->tasks; i < N * (number + 1) / g->tasks; i++)
+    w->out[i] += STACK;
+  return 0;
+}
+
+// Gives that of the function and those of its tasks, added up.
+FUNCTION(stack) {
+  work w = {IN, OUT, NULL};
+  for (int i = 0; i < N; i++)
+    OUT[i] = STACK;
+  return __TVMBackendParallelLaunch(stack_of_task, &w, 0);
+}
+#endif
 
 // Writes one value more than the graph says.
 FUNCTION(overrun) {

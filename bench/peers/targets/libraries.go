@@ -67,7 +67,7 @@ type library struct {
 }
 
 func (t *library) Info() report.TargetInfo {
-	return report.TargetInfo{Name: t.name, Kind: "in process", Transport: "call", Version: peers.Version(t.name), Notes: t.notes}
+	return report.TargetInfo{Name: t.name, Kind: report.KindInProcess, Transport: "call", Version: peers.Version(t.name), Notes: t.notes}
 }
 
 func (t *library) Process() *process.Server { return nil }

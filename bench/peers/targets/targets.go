@@ -121,7 +121,7 @@ func startServer(k servers.Kind) target.Starter {
 }
 
 func (t *server) Info() report.TargetInfo {
-	i := report.TargetInfo{Name: t.kind.Folder, Kind: "server", Transport: "TCP loopback", Version: t.running.Version, Notes: t.kind.Name + ", the Open Inference Protocol's gRPC, a connection for each caller"}
+	i := report.TargetInfo{Name: t.kind.Folder, Kind: report.KindServer, Transport: "TCP loopback", Version: t.running.Version, Notes: t.kind.Name + ", the Open Inference Protocol's gRPC, a connection for each caller"}
 	if !t.kind.GRPC {
 		i.Notes = t.kind.Name + ", the Open Inference Protocol over HTTP/1.1 with JSON, a connection for each caller"
 	}

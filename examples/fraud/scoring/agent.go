@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,10 +16,9 @@ import (
 
 // overAgent asks over the interface of the Edge Manager agent.
 type overAgent struct {
-	conn      *grpc.ClientConn
-	client    agentapi.AgentClient
-	current   atomic.Pointer[Model]
-	explained atomic.Bool
+	inUse[struct{}]
+	conn   *grpc.ClientConn
+	client agentapi.AgentClient
 }
 
 // OverAgent asks the daemon whose agent.sock is at path. The caller closes it.
@@ -40,17 +38,12 @@ func (s *overAgent) Use(ctx context.Context, m *Model) error {
 	if err != nil {
 		return fmt.Errorf("using version %s: %w", m.Version, err)
 	}
-	s.explained.Store(len(answer.GetModel().GetOutputTensorMetadatas()) == 2)
-	s.current.Store(m)
+	s.current.Store(&used[struct{}]{model: m, explained: len(answer.GetModel().GetOutputTensorMetadatas()) == 2})
 	return nil
 }
 
-func (s *overAgent) Current() *Model { return s.current.Load() }
-
-func (s *overAgent) Explained() bool { return s.explained.Load() }
-
 func (s *overAgent) Score(ctx context.Context, profile []float32) (Score, error) {
-	m := s.current.Load()
+	m := s.Current()
 	if m == nil {
 		return Score{}, errNoModel
 	}

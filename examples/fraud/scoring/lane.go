@@ -15,19 +15,13 @@ import (
 
 // overLane asks over Picket's binary protocol.
 type overLane struct {
+	inUse[*lane.Model]
 	path    string
 	options lane.Options
-	current atomic.Pointer[laneModel]
 	rooms   sync.Pool // of *room
 
 	connecting sync.Mutex
 	client     atomic.Pointer[lane.Client] // nil until a Use has found the daemon
-}
-
-type laneModel struct {
-	model     *Model
-	lane      *lane.Model
-	explained bool // it was loaded with explain: true
 }
 
 // room is the memory of an answer.
@@ -80,7 +74,7 @@ func (s *overLane) Use(ctx context.Context, m *Model) error {
 	if err != nil {
 		return fmt.Errorf("using version %s: %w", m.Version, err)
 	}
-	use := &laneModel{model: m, lane: model}
+	use := &used[*lane.Model]{model: m, by: model}
 	signature := model.Signature()
 	if len(signature.Inputs) != 1 || signature.Inputs[0].RowBytes != 4*features.Count || signature.Inputs[0].DType != tensor.FP32 {
 		return fmt.Errorf("using version %s: it does not take %d numbers a row", m.Version, features.Count)
@@ -103,18 +97,6 @@ func (s *overLane) Use(ctx context.Context, m *Model) error {
 	return nil
 }
 
-func (s *overLane) Current() *Model {
-	if use := s.current.Load(); use != nil {
-		return use.model
-	}
-	return nil
-}
-
-func (s *overLane) Explained() bool {
-	use := s.current.Load()
-	return use != nil && use.explained
-}
-
 func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) {
 	use := s.current.Load()
 	if use == nil {
@@ -123,14 +105,14 @@ func (s *overLane) Score(ctx context.Context, profile []float32) (Score, error) 
 	r := s.rooms.Get().(*room)
 	defer s.rooms.Put(r)
 	r.input[0] = tensor.AsBytes(profile)
-	name, err := use.lane.PredictNamed(ctx, 1, r.input[:], r.outputs[:])
+	name, err := use.by.PredictNamed(ctx, 1, r.input[:], r.outputs[:])
 	if err != nil {
 		return Score{}, err
 	}
 	score := Score{Probability: r.score[0], Model: use.model, Inference: name.String()}
 	if use.explained && use.model.Verdict(score.Probability) != api.Approve {
 		// Reasons take much longer than a score, and nobody asks why of what was approved.
-		if score.Unexplained = use.lane.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); score.Unexplained == nil {
+		if score.Unexplained = use.by.ExplainInto(ctx, 1, r.input[:], r.outputs[:], r.contributions); score.Unexplained == nil {
 			score.Contributions = append(score.Contributions, r.contributions[:features.Count]...)
 		}
 	}

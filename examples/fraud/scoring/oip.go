@@ -31,18 +31,16 @@ const (
 
 // overOIP asks by the Open Inference Protocol, over HTTP: the daemon, or another server that speaks it, such as the one that served the model before.
 type overOIP struct {
-	client  *http.Client
-	prefix  string // of the names of inferences, which are told apart from those of other clients
-	asked   atomic.Uint64
-	current atomic.Pointer[oipModel]
-	bodies  sync.Pool // of *bytes.Buffer
+	inUse[oipModel]
+	client *http.Client
+	prefix string // of the names of inferences, which are told apart from those of other clients
+	asked  atomic.Uint64
+	bodies sync.Pool // of *bytes.Buffer
 }
 
 type oipModel struct {
-	model     *Model
-	path      string // where it answers
-	input     []byte // what it calls its input, in JSON
-	explained bool
+	path  string // where it answers
+	input []byte // what it calls its input, in JSON
 }
 
 // OverOIP asks the server at an address: unix:/path, such as that of the daemon's oip.sock, or host:port. The caller closes it.
@@ -68,7 +66,7 @@ func OverOIP(address string) (Scorer, error) {
 func (s *overOIP) Name() string { return "oip" }
 
 func (s *overOIP) Use(ctx context.Context, m *Model) error {
-	use := &oipModel{model: m, path: "/v2/models/" + m.Served() + "/infer", input: []byte(`"data"`)}
+	use := &used[oipModel]{model: m, by: oipModel{path: "/v2/models/" + m.Served() + "/infer", input: []byte(`"data"`)}}
 	var said struct {
 		Inputs []struct {
 			Name     string `json:"name"`
@@ -87,7 +85,7 @@ func (s *overOIP) Use(ctx context.Context, m *Model) error {
 			return fmt.Errorf("using version %s: it does not take %d numbers a row", m.Version, features.Count)
 		}
 		var err error
-		if use.input, err = json.Marshal(one.Name); err != nil {
+		if use.by.input, err = json.Marshal(one.Name); err != nil {
 			return fmt.Errorf("using version %s: %w", m.Version, err)
 		}
 	default:
@@ -108,18 +106,6 @@ func (s *overOIP) Use(ctx context.Context, m *Model) error {
 	}
 	s.current.Store(use)
 	return nil
-}
-
-func (s *overOIP) Current() *Model {
-	if use := s.current.Load(); use != nil {
-		return use.model
-	}
-	return nil
-}
-
-func (s *overOIP) Explained() bool {
-	use := s.current.Load()
-	return use != nil && use.explained
 }
 
 func (s *overOIP) Score(ctx context.Context, profile []float32) (Score, error) {
@@ -147,18 +133,18 @@ type oipScore struct {
 }
 
 // ask asks about one row, for an output by its name, or for the first where that is empty, which must have so many numbers.
-func (s *overOIP) ask(ctx context.Context, use *oipModel, profile []float32, output string, numbers int) (oipScore, error) {
+func (s *overOIP) ask(ctx context.Context, use *used[oipModel], profile []float32, output string, numbers int) (oipScore, error) {
 	body := s.bodies.Get().(*bytes.Buffer)
 	body.Reset()
 	defer s.bodies.Put(body)
-	compose(body, s.prefix, s.asked.Add(1), use.input, profile, output)
+	compose(body, s.prefix, s.asked.Add(1), use.by.input, profile, output)
 	var said struct {
 		ID      string `json:"id"`
 		Outputs []struct {
 			Data []*float32 `json:"data"`
 		} `json:"outputs"`
 	}
-	if err := s.do(ctx, http.MethodPost, use.path, body.Bytes(), &said); err != nil {
+	if err := s.do(ctx, http.MethodPost, use.by.path, body.Bytes(), &said); err != nil {
 		return oipScore{}, err
 	}
 	if len(said.Outputs) == 0 || len(said.Outputs[0].Data) != numbers {

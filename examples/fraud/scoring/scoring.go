@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"github.com/picket-ml/picket/examples/fraud/features"
 )
@@ -38,6 +39,27 @@ type Scorer interface {
 	Explained() bool
 	// Close ends what is under way.
 	Close() error
+}
+
+// inUse is the model that a Scorer asks, nil before the first Use, with what its protocol knows of it.
+type inUse[T any] struct{ current atomic.Pointer[used[T]] }
+
+type used[T any] struct {
+	model     *Model
+	explained bool // it was loaded with explain: true
+	by        T
+}
+
+func (s *inUse[T]) Current() *Model {
+	if use := s.current.Load(); use != nil {
+		return use.model
+	}
+	return nil
+}
+
+func (s *inUse[T]) Explained() bool {
+	use := s.current.Load()
+	return use != nil && use.explained
 }
 
 // errNoModel is the failure of a Scorer before its first Use.
