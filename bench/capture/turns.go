@@ -79,10 +79,6 @@ func (l load) run(ctx context.Context, daemons []*daemon, floor *floor) ([]serie
 				return nil, fmt.Errorf("connecting to the daemon that captures %s: %w", d.name, err)
 			}
 			defer c.Close()
-			// As callers in C do: what a poller adds is neither the lane's nor capturing's, and it varies more than what is looked for.
-			if err := c.(protocols.KernelWaiter).WaitInKernel(); err != nil {
-				return nil, err
-			}
 			callers[i] = append(callers[i], c)
 		}
 	}
