@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clockTick is the unit of /proc/PID/stat: the kernel gives it to programs as a hundredth of a second, whatever its own.
@@ -14,10 +16,14 @@ const clockTick = 10 * time.Millisecond
 // CPU is the processors' time that the process has taken until now, in the program and in the kernel.
 func (p *Process) CPU() (time.Duration, error) { return CPU(p.PID()) }
 
-// CPU is the processors' time of a process until now.
+// CPU is the processors' time of a process until now, to the nanosecond.
 func CPU(pid int) (time.Duration, error) {
-	_, took, err := Stat(pid)
-	return took, err
+	var now unix.Timespec
+	// The clock of a process is its number turned round, and 2 for what the scheduler counts.
+	if err := unix.ClockGettime(int32(^pid<<3|2), &now); err != nil {
+		return 0, fmt.Errorf("reading the clock of process %d: %w", pid, err)
+	}
+	return time.Duration(now.Nano()), nil
 }
 
 // Stat reads a process's parent and its processors' time.

@@ -34,6 +34,9 @@ type Part struct {
 	Rows      uint32
 }
 
+// Len is how many inferences the entry has.
+func (e *Entry) Len() int { return len(e.Parts) }
+
 // NumberedName is the name of an inference that came over the lane: the number of its
 // connection and its own.
 func NumberedName(origin [16]byte, number uint64) string {
@@ -80,24 +83,18 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	if err := e.check(); err != nil {
 		return b, fmt.Errorf("writing a record down: %w", err)
 	}
-	le := binary.LittleEndian
+	b = e.appendHead(b)
 	naming := e.naming()
-	b = append(b, entryVersion, byte(e.Kind), byte(e.Why), naming)
-	b = le.AppendUint64(b, uint64(e.Time.UnixNano()))
-	b = le.AppendUint32(b, e.Code)
-	b = le.AppendUint16(b, uint16(len(e.Parts)))
-	b = append(b, byte(len(e.Inputs)), byte(len(e.Outputs)), byte(len(e.AuxInputs)), byte(len(e.AuxOutputs)))
-	b = appendText(b, e.Model)
-	b = appendText(b, e.Version)
-	b = appendText(b, e.Error)
 	if naming == numbered {
 		b = append(b, e.Origin[:]...)
-	}
-	if naming == numbered {
-		b = appendNumbers(b, e.Parts)
+		var to []byte
+		b, to = growNumbers(b, len(e.Parts))
+		for i := range e.Parts {
+			to = putNumber(to, e.Parts[i].Rows, e.Parts[i].Number)
+		}
 	} else {
 		for i := range e.Parts {
-			b = le.AppendUint32(b, e.Parts[i].Rows)
+			b = binary.LittleEndian.AppendUint32(b, e.Parts[i].Rows)
 			if naming == named {
 				b = appendText(b, e.Parts[i].Inference)
 			}
@@ -105,13 +102,8 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	}
 	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
 		for i := range side {
-			t := &side[i]
-			b = appendText(b, t.Name)
-			b = append(b, byte(t.DType), byte(len(t.Shape)))
-			for _, d := range t.Shape {
-				b = le.AppendUint64(b, uint64(d))
-			}
-			b = appendBytes(b, t.Data, t.Beside)
+			b = appendTensorHead(b, &side[i])
+			b = appendBytes(b, side[i].Data, side[i].Beside)
 		}
 	}
 	for _, side := range [2][]Payload{e.AuxInputs, e.AuxOutputs} {
@@ -128,17 +120,41 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 // numberBytes is what a part takes that has a Number.
 const numberBytes = 12
 
-// appendNumbers appends parts that have Numbers. A run has hundreds, so the room is made once for all.
-func appendNumbers(b []byte, parts []Part) []byte {
-	b = slices.Grow(b, numberBytes*len(parts))
-	to := b[len(b) : len(b)+numberBytes*len(parts)]
-	for i := range parts {
-		p := &parts[i]
-		binary.LittleEndian.PutUint32(to, p.Rows)
-		binary.LittleEndian.PutUint64(to[4:], p.Number)
-		to = to[numberBytes:]
+// appendHead appends what stands before the parts, but for the origin.
+func (e *Entry) appendHead(b []byte) []byte {
+	le := binary.LittleEndian
+	b = append(b, entryVersion, byte(e.Kind), byte(e.Why), e.naming())
+	b = le.AppendUint64(b, uint64(e.Time.UnixNano()))
+	b = le.AppendUint32(b, e.Code)
+	b = le.AppendUint16(b, uint16(len(e.Parts)))
+	b = append(b, byte(len(e.Inputs)), byte(len(e.Outputs)), byte(len(e.AuxInputs)), byte(len(e.AuxOutputs)))
+	b = appendText(b, e.Model)
+	b = appendText(b, e.Version)
+	return appendText(b, e.Error)
+}
+
+// appendTensorHead appends what stands before the bytes of a tensor.
+func appendTensorHead(b []byte, t *Tensor) []byte {
+	b = appendText(b, t.Name)
+	b = append(b, byte(t.DType), byte(len(t.Shape)))
+	for _, d := range t.Shape {
+		b = binary.LittleEndian.AppendUint64(b, uint64(d))
 	}
-	return b[:len(b)+numberBytes*len(parts)]
+	return b
+}
+
+// growNumbers appends the room for n parts that have Numbers, which to is. A run has hundreds, so it is made once for all.
+func growNumbers(b []byte, n int) (grown, to []byte) {
+	had := len(b)
+	b = slices.Grow(b, numberBytes*n)[:had+numberBytes*n]
+	return b, b[had:]
+}
+
+// putNumber writes a part that has a Number, and returns the room behind it.
+func putNumber(to []byte, rows uint32, number uint64) []byte {
+	binary.LittleEndian.PutUint32(to, rows)
+	binary.LittleEndian.PutUint64(to[4:], number)
+	return to[numberBytes:]
 }
 
 // MostBytes is more than Append appends, by what a frame around it takes.

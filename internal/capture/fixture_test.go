@@ -72,12 +72,12 @@ type kept struct {
 	once    sync.Once
 }
 
-func (k *kept) TryPut(e *capture.Entry) (bool, error) {
+func (k *kept) TryPut(e capture.Encoder) (bool, error) {
 	if !k.tried {
 		return false, nil
 	}
 	k.mu.Lock()
-	k.tries += len(e.Parts)
+	k.tries += e.Len()
 	k.mu.Unlock()
 	return true, k.take(e)
 }
@@ -87,10 +87,14 @@ func (k *kept) Put(entries ...*capture.Entry) error {
 		k.once.Do(func() { close(k.holds) })
 		<-k.held
 	}
-	return k.take(entries...)
+	all := make([]capture.Encoder, len(entries))
+	for i, e := range entries {
+		all[i] = e
+	}
+	return k.take(all...)
 }
 
-func (k *kept) take(entries ...*capture.Entry) error {
+func (k *kept) take(entries ...capture.Encoder) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse != nil {

@@ -14,6 +14,7 @@ type item struct {
 	model   *modelTap
 	why     Why
 	chosen  uint64
+	every   bool // part is chosen, for why; their own reasons are not filled in
 	size    int64
 	err     error
 	at      time.Time // of one that failed

@@ -15,9 +15,9 @@ import (
 type Sink interface {
 	// Put may wait, for the disk too.
 	Put(entries ...*Entry) error
-	// TryPut neither waits nor allocates: where it would have to, it tells false and has
-	// done nothing.
-	TryPut(e *Entry) (done bool, err error)
+	// TryPut puts one sample; it neither waits nor allocates: where it would have to, it tells false and has
+	// done nothing. It does not look at e when it has returned.
+	TryPut(e Encoder) (done bool, err error)
 }
 
 // TapOptions is what a Tap is made of.
@@ -165,6 +165,7 @@ type modelTap struct {
 	name      string
 	version   string
 	signature engine.Signature
+	layout    *layout // nil where its runs are written down as entries only
 	chooser   atomic.Pointer[chooser]
 	count     atomic.Uint64
 	// rowBytes and fixedBytes are those of its tensors.
@@ -190,6 +191,7 @@ func (t *Tap) Model(d engine.Description) engine.ModelTap {
 			}
 		}
 	}
+	m.layout = newLayout(&d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m.chooser.Store(newChooser(t.rules.of(d.Name), &m.signature))
@@ -219,31 +221,34 @@ func (m *modelTap) Ended(r *engine.Request, err error) {
 	if err != nil && (len(parts) > 1 && errors.Is(err, engine.ErrRun) || !isFailure(err)) {
 		return // the parts are run again by themselves; or nothing failed
 	}
-	chosen := uint64(0)
-	var why Why
-	if c.all && err == nil && len(parts) > 0 {
-		why, chosen = ByRate, uint64(len(parts))
-		for i := range parts {
+	it := item{request: r, model: m, err: err}
+	switch {
+	case len(parts) == 0:
+		if it.why = c.choose(&m.count, r.Outputs, 0, r.Rows, err != nil); it.why != 0 {
+			it.chosen = 1
+		}
+	case c.all && err == nil:
+		it.why, it.chosen, it.every = ByRate, uint64(len(parts)), true
+	case c.chance && err == nil && len(parts) > 1: // none has a reason yet
+		for i := c.passes(); i < len(parts); i += 1 + c.passes() {
 			parts[i].Why = uint8(ByRate)
+			it.why = ByRate
+			it.chosen++
 		}
-	} else if len(parts) == 0 {
-		if why = c.choose(&m.count, r.Outputs, 0, r.Rows, err != nil); why != 0 {
-			chosen = 1
-		}
-	} else {
+	default:
 		at := 0
 		for i := range parts {
 			p := &parts[i]
 			w := c.choose(&m.count, r.Outputs, at, p.Rows, err != nil)
 			if p.Why = uint8(w); w != 0 {
-				chosen++
-				why |= w
+				it.chosen++
+				it.why |= w
 			}
 			at += p.Rows
 		}
 	}
-	if chosen > 0 {
-		it := item{request: r, model: m, why: why, chosen: chosen, size: m.fixedBytes + m.rowBytes*int64(r.Rows), err: err}
+	if it.chosen > 0 {
+		it.size = m.fixedBytes + m.rowBytes*int64(r.Rows)
 		if !m.tap.writeHere(&it) {
 			m.tap.push(&it)
 		}
@@ -389,6 +394,7 @@ type entryWriter struct {
 	// trying says that the sink is only tried, done that it has taken the entry then, or refused it.
 	trying, done bool
 
+	run    run // what is tried, but for what has a name or is no rows
 	entry  Entry
 	one    [1]*Entry
 	shapes []int64
@@ -398,12 +404,18 @@ type entryWriter struct {
 
 // tryWrite is write where that takes the sink no waiting; it tells whether it was so, and has done nothing else. What would be several
 // entries is not tried, because the first of them may be taken and the next not.
-func (w *entryWriter) tryWrite(it *item) bool {
-	if n := len(it.request.Parts()); n > 1 {
-		reasons := it.why&(it.why-1) != 0
-		if it.size > w.tap.o.EntryBytes || it.chosen < uint64(n) && (reasons || !w.haveRows(it.request)) {
-			return false
+func (w *entryWriter) tryWrite(it *item) (done bool) {
+	if w.run.of(it, w.tap.o.EntryBytes) {
+		w.run.at = time.Now().UnixNano() - int64(it.request.Since())
+		done, err := w.tap.sink.TryPut(&w.run)
+		w.run.request = nil
+		if done && err == nil { // the sink counts what it refuses
+			w.tap.taken.Add(it.chosen)
 		}
+		return done
+	}
+	if len(it.request.Parts()) > 1 {
+		return false
 	}
 	w.trying, w.done = true, false
 	w.write(it)
@@ -450,8 +462,12 @@ func (w *entryWriter) write(it *item) {
 	at := 0
 	for i := range parts {
 		p := &parts[i]
-		if p.Why != 0 {
-			e.Parts, e.Why = append(e.Parts[:0], Part{Number: p.Number, Rows: uint32(p.Rows)}), Why(p.Why)
+		why := Why(p.Why)
+		if it.every {
+			why = it.why
+		}
+		if why != 0 {
+			e.Parts, e.Why = append(e.Parts[:0], Part{Number: p.Number, Rows: uint32(p.Rows)}), why
 			w.rows(r, at, p.Rows, it.err != nil)
 			w.put(1)
 		}

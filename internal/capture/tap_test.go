@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -460,6 +461,91 @@ func TestChosenPartsGoTogether(t *testing.T) {
 		y, _ := elements(got.Outputs[0].Data)
 		if got.Why != want[got.Inference] || got.Rows != rows(part) || len(x) != 3*rows(part) || len(y) != rows(part) || x[1] != float32(part) || x[len(x)-2] != float32(part) || y[0] != x[0]+x[1] {
 			t.Errorf("part %d: %+v, %v to %v", part, got, x, y)
+		}
+	}
+}
+
+// What the thread that answers writes down of a run is what the writer makes of it: the same records but for the time, all parts or
+// some, of one row or of more.
+func TestRunsAreWrittenAsEntriesAre(t *testing.T) {
+	rows := []int{1, 3, 1, 2, 5, 1, 1, 4}
+	total := 0
+	for _, n := range rows {
+		total += n
+	}
+	for _, s := range []capture.Sampling{{Rate: 1}, {Every: 3}, {Banded: true, Low: 100, High: math.Inf(1)}} {
+		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
+			records := func(tried bool) []capture.Record {
+				tap := capture.NewTap(capture.TapOptions{Default: s})
+				e := newEngine(t, tap, enginetest.Script{Properties: inline})
+				k := &kept{tried: tried}
+				tap.Start(k)
+				m, err := e.Acquire("sum")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Release()
+				r, err := m.NewRequest(total)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.SetOrigin([16]byte{3, 1})
+				for i, n := range rows {
+					r.AddParts(1)[0] = engine.Part{Number: uint64(1000 + i), Rows: n}
+				}
+				in := make([]float32, 3*total)
+				for i := range in {
+					in[i] = float32(i)
+				}
+				copy(r.Inputs[0].Bytes(), tensor.AsBytes(in))
+				r.Count = len(rows)
+				if err := r.Predict(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				r.Release()
+				tap.Close()
+				if tried != (k.tries > 0) {
+					t.Fatalf("%d records are written on the thread that answers", k.tries)
+				}
+				for i := range k.records {
+					if time.Since(k.records[i].Time).Abs() > time.Minute {
+						t.Errorf("captured at %v", k.records[i].Time)
+					}
+					k.records[i].Time = time.Time{}
+				}
+				return k.records
+			}
+			here, later := records(true), records(false)
+			if len(here) == 0 || !reflect.DeepEqual(here, later) {
+				t.Errorf("written where it was answered:\n%+v\nby the writer:\n%+v", here, later)
+			}
+		})
+	}
+}
+
+// By chance each part of a run is as likely to be captured as any other, whichever rate is asked for.
+func TestChanceIsFair(t *testing.T) {
+	const runs, parts = 4000, 8
+	for _, rate := range []float64{0.1, 0.9, 1e-320} {
+		tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Rate: rate}})
+		e := newEngine(t, tap, enginetest.Script{Properties: inline})
+		k := &kept{tried: true}
+		tap.Start(k)
+		for range runs {
+			predictParts(t, e, parts)
+		}
+		tap.Close()
+		var seen [parts]float64
+		for _, r := range k.records {
+			x, _ := elements(r.Inputs[0].Data)
+			seen[int(x[0])]++
+		}
+		// Ten standard deviations of 4,000 throws are no accident.
+		far := 10 * math.Sqrt(runs*rate*(1-rate))
+		for part, n := range seen {
+			if math.Abs(n-runs*rate) > far+1 {
+				t.Errorf("at a rate of %g, part %d was captured %v times of %d", rate, part, n, runs)
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	// LongestUnseen is how long a wait is to be unseen at most.
 	LongestUnseen = time.Millisecond
 	// crowdedPause is how many waits more after a crowd.
-	crowdedPause = 1024
+	crowdedPause = 256
 	// freshness is how old what is known of the scheduler's queues may be, in nanoseconds.
 	freshness = 1_000_000
 )
@@ -74,13 +74,15 @@ func (s *Spins) HasRoom() bool { return s != nil && s.now.Load() < s.most && !s.
 
 // crowd is what is known of the goroutines that wait for a processor of the scheduler's.
 type crowd struct {
-	mu     sync.Mutex
-	looked int64
-	sample [1]metrics.Sample
-	there  bool
+	mu      sync.Mutex
+	looked  int64
+	sample  [1]metrics.Sample
+	waiting bool // some did when it was looked last
+	there   bool // and the time before
 }
 
-// isThere asks the runtime once in a while. Whoever comes while another asks takes it that there is none.
+// isThere asks the runtime once in a while, and believes it the second time: one that waits at a moment may just have been woken, and has another
+// processor in the next. Whoever comes while another asks takes it that there is no crowd.
 func (c *crowd) isThere() bool {
 	if !c.mu.TryLock() {
 		return false
@@ -90,7 +92,8 @@ func (c *crowd) isThere() bool {
 		c.looked = now
 		c.sample[0].Name = "/sched/goroutines/runnable:goroutines"
 		metrics.Read(c.sample[:])
-		c.there = c.sample[0].Value.Kind() == metrics.KindUint64 && c.sample[0].Value.Uint64() > 0
+		waiting := c.sample[0].Value.Kind() == metrics.KindUint64 && c.sample[0].Value.Uint64() > 0
+		c.there, c.waiting = waiting && c.waiting, waiting
 	}
 	return c.there
 }

@@ -136,6 +136,7 @@ func (s *Spool) commit(b *batch) error {
 		data = p.key.seal(s.sealRoom, b.b, &h)
 		data = h.seal(data, checksum(data[batchSize:]))
 	} else {
+		b.sumUp()
 		data = h.seal(b.b, b.sum)
 	}
 	if len(data) >= s.o.blockFrom {

@@ -10,7 +10,7 @@ const (
 	// roomBytes is more than may wait. Of a room only what is used takes memory.
 	roomBytes = maxPending + 2<<20
 	// roomKept is how much of a room stays in memory between batches.
-	roomKept = 2 << 20
+	roomKept = 6 << 20
 )
 
 // newRoom is on the heap where there is no other memory, and then grows as it has to. What is kept of one for a disk is a large page

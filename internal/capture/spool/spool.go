@@ -92,7 +92,8 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 type batch struct {
 	b       []byte // a header's place, and the payload; in the room while that is large enough
 	room    []byte
-	sum     uint32 // the checksum of the payload, which is made while it is in the processor's cache
+	sum     uint32 // the checksum of b[batchSize:summed]
+	summed  int
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
@@ -106,7 +107,7 @@ type batch struct {
 // a failed write how long nobody tries again.
 const (
 	maxPending = 16 << 20
-	enough     = 1 << 20
+	enough     = 4 << 20
 	blockFrom  = 128 << 10
 	retryPause = time.Second
 	// looks is how many times the committer looks and finds nothing until it has to be woken.
@@ -154,7 +155,17 @@ func Open(o Options) (_ *Spool, err error) {
 func (s *Spool) newRoom() []byte { return newRoom(s.o.FS == nil) }
 
 func newBatch(room []byte) *batch {
-	return &batch{b: room[:batchSize], room: room, done: make(chan struct{})}
+	return &batch{b: room[:batchSize], room: room, summed: batchSize, done: make(chan struct{})}
+}
+
+// sumFrom is how much of a payload is summed up at once: so little that it is in the processor's cache still, and so much that the tables
+// for it, which are not, are fetched for more than a few records.
+const sumFrom = 32 << 10
+
+// sumUp brings the checksum up to what there is.
+func (b *batch) sumUp() {
+	b.sum = moreSum(b.sum, b.b[b.summed:])
+	b.summed = len(b.b)
 }
 
 func (o Options) orDefaults() Options {
@@ -228,10 +239,11 @@ func (s *Spool) Put(entries ...*capture.Entry) error {
 	return err
 }
 
-// TryPut is Put of one entry for whoever cannot wait, not for another goroutine either. It tells false, and has done nothing, where it
+// TryPut is Put of one sample for whoever cannot wait, not for another goroutine either. It tells false, and has done nothing, where it
 // would have to, or to allocate.
-func (s *Spool) TryPut(e *capture.Entry) (done bool, err error) {
-	if s.o.ReadOnly || e.Kind == capture.Explicit || s.isBig(e) || !s.mu.TryLock() {
+func (s *Spool) TryPut(e capture.Encoder) (done bool, err error) {
+	most := e.MostBytes()
+	if s.o.ReadOnly || int64(most) > s.o.BesideBytes || !s.mu.TryLock() {
 		return false, nil
 	}
 	defer s.mu.Unlock()
@@ -239,10 +251,16 @@ func (s *Spool) TryPut(e *capture.Entry) (done bool, err error) {
 	if b == nil && len(s.ready) > 0 {
 		b = s.ready[len(s.ready)-1]
 	}
-	if b == nil || cap(b.b)-len(b.b) < e.MostBytes()+2*block {
+	if b == nil || cap(b.b)-len(b.b) < most+2*block {
 		return false, nil
 	}
-	_, err = s.enqueue(false, []*capture.Entry{e}, nil)
+	records := e.Len()
+	if b, err = s.comes(records); err != nil {
+		return true, err
+	}
+	if err = s.append(b, e, records); err == nil {
+		s.came(b, records, false)
+	}
 	return true, err
 }
 
@@ -303,44 +321,65 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	for _, e := range all {
 		records += len(e.Parts)
 	}
+	b, err := s.comes(records)
+	if err != nil {
+		return nil, err
+	}
+	before := len(b.b)
+	for _, e := range all {
+		if err := s.append(b, e, records); err != nil {
+			b.b = b.b[:before]
+			return nil, err
+		}
+	}
+	b.ids = append(b.ids, ids...)
+	s.came(b, records, urgent)
+	return b, nil
+}
+
+// comes is the batch for records that come: the pending one, or that which will be. mu is held.
+func (s *Spool) comes(records int) (*batch, error) {
 	if err := s.admit(); err != nil {
 		s.count(err, records)
 		return nil, err
 	}
-	b := s.pending
-	first := b == nil
+	if s.pending != nil {
+		return s.pending, nil
+	}
+	return s.ready[len(s.ready)-1], nil
+}
+
+// append appends one of the entries of so many records in all, or leaves the batch as it was. mu is held.
+func (s *Spool) append(b *batch, e capture.Encoder, records int) error {
+	start := len(b.b)
+	with, err := e.Append(appendEntryFrame(b.b, e.Len()))
+	if err == nil && len(with) > maxPayload/2 {
+		err = ErrBusy
+		s.count(err, records)
+	}
+	if err != nil {
+		return err
+	}
+	endEntryFrame(with, start)
+	b.b = with
+	return nil
+}
+
+// came makes the batch that which is pending, with so many records more. mu is held.
+func (s *Spool) came(b *batch, records int, urgent bool) {
+	first := s.pending == nil
 	if first {
-		n := len(s.ready) - 1
-		b, s.ready = s.ready[n], s.ready[:n]
+		s.pending, s.ready = b, s.ready[:len(s.ready)-1]
 		b.since = time.Now()
 	}
-	before := len(b.b)
-	for _, e := range all {
-		start := len(b.b)
-		b.b = appendEntryFrame(b.b, len(e.Parts))
-		var err error
-		b.b, err = e.Append(b.b)
-		if err == nil && len(b.b) > maxPayload/2 {
-			err = ErrBusy
-			s.count(err, records)
-		}
-		if err != nil {
-			if b.b = b.b[:before]; first {
-				s.ready = append(s.ready, b)
-			}
-			return nil, err
-		}
-		endEntryFrame(b.b, start)
+	if len(b.b)-b.summed >= sumFrom && s.plan.key == nil {
+		b.sumUp()
 	}
-	b.sum = moreSum(b.sum, b.b[before:])
 	b.records += records
-	b.ids = append(b.ids, ids...)
 	b.urgent = b.urgent || urgent
-	s.pending = b
 	if first && s.look.IsZero() || urgent || len(b.b) > enough {
 		s.notify() // so that it is written in time
 	}
-	return b, nil
 }
 
 // errStopped is made once: threads that answer get it, which allocate nothing.
