@@ -16,7 +16,8 @@
 //
 // A ring in shared memory is compared with two processes in C that only wake each
 // other, which is all that such a call could cost whose sides sleep: where the system
-// puts both, on one processor, and on one each. There the runtimes are not told that
+// puts both, on one processor, and on one each. The model alone, asked in this process
+// in the same turns, tells what is left to the ring. There the runtimes are not told that
 // they have fewer processors: that is how they find themselves where the system puts
 // both on one.
 package main

@@ -13,13 +13,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
+	"github.com/picket-ml/picket/bench/target"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
+	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/store"
 )
 
 // mostRingP50 is what is promised of one row in a ring, times the ping-pong.
@@ -66,6 +71,12 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 	}
 	defer data.Buffer.Release()
 	ask := protocols.Ask{Address: sockets[1], Model: m.Name, Rows: &protocols.Rows{Data: data}}
+	served := target.Served{Model: &target.Model{ModelInfo: report.ModelInfo{Name: m.Name}, Dir: m.Dir, Rows: ask.Rows}}
+	inProcess, err := alone(ctx, served)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, inProcess.Close()) }()
 	all, err := placements()
 	if err != nil {
 		return nil, err
@@ -90,12 +101,13 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 				Targets: []versus.Target{
 					{Name: "futex ping-pong", Connect: pingPong(load.rows, sockets[0])},
 					{Name: "picketd", Connect: versus.Timed(ask.Ring)},
+					{Name: "the model in this process", Connect: versus.Timed(func() (protocols.Client, error) { return inProcess.Targets[0].Connect(served, load.rows) })},
 				},
 			}.Measure(ctx)
 			if err != nil {
 				return nil, err
 			}
-			floor, ours := measured[0], measured[1]
+			floor, ours, model := measured[0], measured[1], measured[2]
 			name := fmt.Sprintf("p50 in a ring to a futex ping-pong, both %s, %d rows a request (ping-pong %.1f us)", at.name, load.rows, floor.P50US)
 			switch {
 			case load.turn == 1:
@@ -105,6 +117,8 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 				out.Tell(name+", now and then", ours.P50US/floor.P50US, "ratio")
 			case load.rows == 1:
 				out.Promise(name, ours.P50US/floor.P50US, "ratio", mostRingP50)
+				out.Tell(fmt.Sprintf("the least that could be, both %s: the ping-pong and the model in this process (%.1f us) to the ping-pong", at.name, model.P50US),
+					(floor.P50US+model.P50US)/floor.P50US, "ratio")
 			default:
 				out.Tell(name, ours.P50US/floor.P50US, "ratio")
 			}
@@ -112,6 +126,31 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 		}
 	}
 	return results, nil
+}
+
+// alone starts the engine in this process with the model, to tell what of a request is the model's own.
+func alone(ctx context.Context, served target.Served) (*target.Group, error) {
+	start := target.StartEngine("", func() (*engine.Engine, func() error, error) {
+		source, err := store.New(store.Options{Unsigned: true})
+		if err != nil {
+			return nil, nil, err
+		}
+		list := backends.All(backends.Options{})
+		after := func() error { return errors.Join(backends.Close(list), source.Close()) }
+		e, err := engine.New(engine.Options{Host: hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}), Backends: list, Source: source})
+		if err != nil {
+			return nil, nil, errors.Join(err, after())
+		}
+		return e, after, nil
+	})
+	group, err := start(ctx, "", []target.Served{served}, func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	if len(group.LeftOut) > 0 {
+		return nil, errors.Join(fmt.Errorf("loading the model in this process: %s", group.LeftOut[0].Why), group.Close())
+	}
+	return group, nil
 }
 
 // serverOf is the number of the process behind a socket.
