@@ -43,24 +43,27 @@ const (
 // processor is left for those whose work they wait for. A nil *Spins allows none.
 type Spins struct {
 	most   int32
-	now    atomic.Int32
-	places atomic.Int32 // taken
+	now    count
+	places count // taken
 	crowd  crowd
+}
+
+// count is how many there are of something that is bounded.
+type count struct{ atomic.Int32 }
+
+// take counts one more, or reports that there are as many as may be.
+func (c *count) take(most int32) bool {
+	if c.Add(1) <= most {
+		return true
+	}
+	c.Add(-1)
+	return false
 }
 
 // NewSpins is for a process that may use so many processors.
 func NewSpins(processors int) *Spins { return &Spins{most: int32(max(processors-1, 0))} }
 
-func (s *Spins) enter() bool {
-	if s == nil {
-		return false
-	}
-	if s.now.Add(1) <= s.most {
-		return true
-	}
-	s.now.Add(-1)
-	return false
-}
+func (s *Spins) enter() bool { return s != nil && s.now.take(s.most) }
 
 func (s *Spins) leave() { s.now.Add(-1) }
 

@@ -55,16 +55,7 @@ func (u *Unseen) Crowded() { u.short = -crowdedPause }
 func (u *Unseen) IsCrowded() bool { return u.short < 0 }
 
 // TakePlace takes one of the places of those who wait unseen between their requests, if there is room. There are as many as may wait so at a time.
-func (s *Spins) TakePlace() bool {
-	if !s.HasRoom() {
-		return false
-	}
-	if s.places.Add(1) <= s.most {
-		return true
-	}
-	s.places.Add(-1)
-	return false
-}
+func (s *Spins) TakePlace() bool { return s.HasRoom() && s.places.take(s.most) }
 
 // GivePlace gives a place back.
 func (s *Spins) GivePlace() { s.places.Add(-1) }
