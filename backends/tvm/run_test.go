@@ -268,8 +268,8 @@ func TestLargeBlocks(t *testing.T) {
 	for range 20 {
 		use()
 	}
-	// An instance takes 10 MiB.
-	if grown := mapped(t) - before; grown > 50<<20 {
+	// An instance takes 10 MiB, so that 20 would leave 200. Sanitizers keep what was freed for a while.
+	if grown := mapped(t) - before; grown > 100<<20 {
 		t.Errorf("20 instances have left %d MiB mapped", grown>>20)
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/aclements/go-moremath/stats"
 
-	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/report"
 )
 
@@ -282,7 +281,7 @@ func mostlyDisturbed(r *report.Run, fastest float64) bool {
 			continue
 		}
 		of++
-		if rep.Disturbed || environment.Slowed(rep.LoopNS, fastest) {
+		if rep.Disturbed || report.Slowed(rep.LoopNS, fastest) {
 			disturbed++
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/process"
+	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/hw"
 )
 
@@ -116,7 +117,7 @@ func TestProbe(t *testing.T) {
 	w := NewWatch(os.DirFS("/"), 1, func() time.Duration { return 0 })
 	end := w.Span()
 	for range 3 {
-		if pace, err := w.Probe(usable); err != nil || pace < w.Fastest() || w.Fastest() <= 0 || Slowed(w.Fastest(), w.Fastest()) {
+		if pace, err := w.Probe(usable); err != nil || pace < w.Fastest() || w.Fastest() <= 0 || report.Slowed(w.Fastest(), w.Fastest()) {
 			t.Errorf("a loop took %v ns, the fastest %v, %v", pace, w.Fastest(), err)
 		}
 	}

@@ -3,15 +3,16 @@ package environment
 import (
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // From when on a machine is too noisy for its figures to be compared with others.
@@ -151,23 +152,15 @@ func (w *Watch) Span() func() Share {
 // Probe takes some milliseconds to see how evenly this machine works just now, and gives how many nanoseconds a loop of fixed work took, the
 // median of some, on that of the processors on which it took the longest, of the first few. Nothing of the suite runs meanwhile.
 func (w *Watch) Probe(processors []int) (float64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	pace := 0.0
-	err := process.OnEach(processors[:min(len(processors), mostProbed)], func() {
-		took := make([]float64, loops)
-		for i := range took {
-			start := time.Now()
-			w.sink += work(loopSteps)
-			took[i] = float64(time.Since(start).Nanoseconds())
-		}
-		w.loops = append(w.loops, took...)
-		at := stats.Median(took)
-		if w.fastest == 0 || at < w.fastest {
-			w.fastest = at
+	for _, cpu := range processors[:min(len(processors), mostProbed)] {
+		at, err := w.paceOn(cpu)
+		if err != nil {
+			return 0, err
 		}
 		pace = max(pace, at)
-	})
-	if err != nil {
-		return 0, err
 	}
 	start := time.Now()
 	last := time.Duration(0)
@@ -179,12 +172,25 @@ func (w *Watch) Probe(processors []int) (float64, error) {
 	return pace, nil
 }
 
-// mostSlower is how many times the fastest probe's loop the same loop may take before and after a repetition that counts as undisturbed.
-const mostSlower = 1.1
-
-// Slowed reports whether a loop of fixed work took so much longer than when the machine was at its fastest that something else was at work: most of
-// all another tenant on the other thread of a core, of which no kernel gives an account.
-func Slowed(loop, fastest float64) bool { return fastest > 0 && loop > mostSlower*fastest }
+// paceOn is the median of some times that the loop takes on one processor, where the calling thread, which is locked, is kept meanwhile.
+func (w *Watch) paceOn(cpu int) (float64, error) {
+	restore, err := hw.BindThread([]int{cpu})
+	if err != nil {
+		return 0, err
+	}
+	took := make([]float64, loops)
+	for i := range took {
+		start := time.Now()
+		w.sink += work(loopSteps)
+		took[i] = float64(time.Since(start).Nanoseconds())
+	}
+	w.loops = append(w.loops, took...)
+	at := stats.Median(took)
+	if w.fastest == 0 || at < w.fastest {
+		w.fastest = at
+	}
+	return at, restore()
+}
 
 // Fastest is the least that the loop has taken on any processor, as the median of a probe; 0 before the first.
 func (w *Watch) Fastest() float64 { return w.fastest }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -24,26 +23,6 @@ func Allowed() (cpus []int, err error) {
 		}
 	}
 	return cpus, nil
-}
-
-// OnEach calls do on one processor after the other, on a thread that is kept there meanwhile.
-func OnEach(cpus []int, do func()) (err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var before, one unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return fmt.Errorf("asking which processors there are: %w", err)
-	}
-	defer func() { err = errors.Join(err, unix.SchedSetaffinity(0, &before)) }()
-	for _, cpu := range cpus {
-		one.Zero()
-		one.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
-			return fmt.Errorf("keeping a thread on processor %d: %w", cpu, err)
-		}
-		do()
-	}
-	return nil
 }
 
 // KeepOn keeps all threads of a process, and those that they start, on processors.

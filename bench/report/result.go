@@ -279,6 +279,13 @@ type Repetition struct {
 	LeftOut   bool `json:"left_out,omitempty"`
 }
 
+// mostSlower is how many times the fastest probe's loop the same loop may take before and after a repetition that counts as undisturbed.
+const mostSlower = 1.1
+
+// Slowed reports whether a loop of fixed work took so much longer than when the machine was at its fastest that something else was at work: most of
+// all another tenant on the other thread of a core, of which no kernel gives an account.
+func Slowed(loop, fastest float64) bool { return fastest > 0 && loop > mostSlower*fastest }
+
 // Counts is what became of requests. Sent = Answered + Refused + Late + Failed.
 type Counts struct {
 	Sent     int64 `json:"sent"`

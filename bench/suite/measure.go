@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/counters"
-	"github.com/picket-ml/picket/bench/environment"
 	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
@@ -213,7 +212,7 @@ func (r *runner) await(ctx context.Context, c *cell) (loop float64, err error) {
 		if loop, err = r.watch.Probe(r.processors(c)); err != nil {
 			return 0, err
 		}
-		if r.Quick || time.Since(start) >= r.Suite.Patience || !environment.Slowed(loop, r.watch.Fastest()) {
+		if r.Quick || time.Since(start) >= r.Suite.Patience || !report.Slowed(loop, r.watch.Fastest()) {
 			return loop, nil
 		}
 	}

@@ -139,7 +139,7 @@ const leastQuiet = 6
 func (r *runner) quiet(c *cell) int {
 	for i := range c.repetitions {
 		rep := &c.repetitions[i]
-		rep.Disturbed = environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads) || environment.Slowed(rep.LoopNS, r.watch.Fastest())
+		rep.Disturbed = environment.Disturbed(rep.Steal, rep.Others, r.Host.CPU.Threads) || report.Slowed(rep.LoopNS, r.watch.Fastest())
 	}
 	return c.undisturbed()
 }
