@@ -145,6 +145,7 @@ func (r *Reader) Fill() error {
 		r.release()
 		return errors.Join(err, r.err)
 	}
+	r.socket.brought(r.to - r.from)
 	return nil
 }
 

@@ -66,7 +66,7 @@ func (s *Socket) read(try func(fd uintptr) bool) error {
 	switch {
 	case s.file == nil && s.unseen.Often():
 		s.leave()
-	case s.file != nil && s.unseen.IsCrowded():
+	case s.file != nil && s.unseen.IsPaused():
 		s.enter() // which could not be while somebody was writing
 	}
 	for s.file != nil {
@@ -104,6 +104,14 @@ func (s *Socket) waited() {
 	}
 }
 
+// brought is told how many bytes a read has brought. Where they are as many as are worth being looked for at a time, being woken costs little beside
+// what is done with them, and the processor that a wait unseen would keep is better used by whoever else has some of that to do.
+func (s *Socket) brought(n int) {
+	if n >= enough {
+		s.unseen.Pause()
+	}
+}
+
 const (
 	// longestOutside is how long nothing comes outside the poller before a Socket goes back.
 	longestOutside = 100 * time.Millisecond
@@ -123,7 +131,7 @@ func (s *Socket) readOutside(fd uintptr) bool {
 			ring.AwaitInput(fd, s.spins, min(most, ring.LongestUnseen))
 			continue
 		case unseen:
-			s.unseen.Crowded()
+			s.unseen.Pause()
 			s.outcome = wasQuiet
 			return true
 		}
@@ -150,7 +158,7 @@ func (s *Socket) left() (most time.Duration, late bool) {
 // leave takes the connection out of the poller, unless there is a crowd, or somebody is writing.
 func (s *Socket) leave() {
 	if !s.spins.TakePlace() {
-		s.unseen.Crowded()
+		s.unseen.Pause()
 		return
 	}
 	if !s.change(func() error {
@@ -162,7 +170,7 @@ func (s *Socket) leave() {
 		s.conn, s.file, s.raw = nil, file, raw
 		return nil
 	}) {
-		s.unseen.Crowded()
+		s.unseen.Pause()
 		s.spins.GivePlace()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,6 +105,22 @@ func TestSocketComesBack(t *testing.T) {
 		if err := errors.Join(s.Close(), other.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Whoever sends much at a time is waited for in the poller.
+func TestSocketOfMuchComesBack(t *testing.T) {
+	s, other := outside(t, unix.SOCK_SEQPACKET)
+	r, w := NewReader(s), NewWriter(other, 10*time.Second, false)
+	exchange(t, w, r, strings.Repeat("much", enough/4))
+	exchange(t, w, r, "and little")
+	if !s.inPoller() {
+		t.Error("it is waited for outside")
+	}
+	r.Close()
+	allPlaces(t, s.spins)
+	if err := errors.Join(s.Close(), other.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

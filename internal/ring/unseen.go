@@ -21,8 +21,8 @@ const (
 	oftenShort = 64
 	// LongestUnseen is how long a wait is to be unseen at most.
 	LongestUnseen = time.Millisecond
-	// crowdedPause is how many waits more after a crowd.
-	crowdedPause = 256
+	// pause is how many waits more after a Pause.
+	pause = 256
 	// freshness is how old what is known of the scheduler's queues may be, in nanoseconds.
 	freshness = 1_000_000
 )
@@ -30,7 +30,7 @@ const (
 // Unseen is what a goroutine knows of its waits for the other side, one after the other, to decide which ones the scheduler is not told of. It is for
 // one goroutine at a time.
 type Unseen struct {
-	short int // waits in a row that were short; negative where there was a crowd
+	short int // waits in a row that were short; negative after a Pause
 }
 
 // Often tells whether so many waits in a row were short that it is worth some trouble to have the next ones unseen.
@@ -48,11 +48,11 @@ func (u *Unseen) Waited(took time.Duration) {
 	}
 }
 
-// Crowded is told when there is no room.
-func (u *Unseen) Crowded() { u.short = -crowdedPause }
+// Pause has the next waits be seen, some hundred that are short: there is no room, or so much to be done with what comes that waiting is not what matters.
+func (u *Unseen) Pause() { u.short = -pause }
 
-// IsCrowded tells whether that was not long ago.
-func (u *Unseen) IsCrowded() bool { return u.short < 0 }
+// IsPaused tells whether that was not long ago.
+func (u *Unseen) IsPaused() bool { return u.short < 0 }
 
 // TakePlace takes one of the places of those who wait unseen between their requests, if there is room. There are as many as may wait so at a time.
 func (s *Spins) TakePlace() bool { return s.HasRoom() && s.places.take(s.most) }
