@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
 	"github.com/picket-ml/picket/bench/process"
@@ -22,9 +21,7 @@ import (
 	"github.com/picket-ml/picket/bench/target"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
-	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
-	"github.com/picket-ml/picket/internal/store"
 )
 
 // mostRingP50 is what is promised of one row in a ring, times the ping-pong.
@@ -132,19 +129,7 @@ func measureRing(ctx context.Context, m models.Model, sockets [2]string, out *re
 
 // alone starts the engine in this process with the model, to tell what of a request is the model's own.
 func alone(ctx context.Context, served target.Served) (*target.Group, error) {
-	start := target.StartEngine("", func() (*engine.Engine, func() error, error) {
-		source, err := store.New(store.Options{Unsigned: true})
-		if err != nil {
-			return nil, nil, err
-		}
-		list := backends.All(backends.Options{})
-		after := func() error { return errors.Join(backends.Close(list), source.Close()) }
-		e, err := engine.New(engine.Options{Host: hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}), Backends: list, Source: source})
-		if err != nil {
-			return nil, nil, errors.Join(err, after())
-		}
-		return e, after, nil
-	})
+	start := target.StartEngine("", hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}))
 	group, err := start(ctx, "", []target.Served{served}, func(string) bool { return true })
 	if err != nil {
 		return nil, err

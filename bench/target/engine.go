@@ -7,15 +7,18 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
+	"github.com/picket-ml/picket/internal/store"
 )
 
 // inProcess is Picket's engine in this process.
 type inProcess struct {
-	make    func() (*engine.Engine, func() error, error)
+	host    *hw.Host
 	served  []Served
 	engine  *engine.Engine
 	after   func() error // gives back what the engine was made of, once it is closed
@@ -24,13 +27,13 @@ type inProcess struct {
 	failed  map[string]error
 }
 
-// StartEngine starts the engine that make makes, which is closed with the target, and then what it is made of, by the function that make gives. A model that it cannot load is left out.
-func StartEngine(version string, make func() (*engine.Engine, func() error, error)) Starter {
+// StartEngine starts an engine of every backend, for models that nobody has signed, which is closed with the target. A model that it cannot load is left out.
+func StartEngine(version string, host *hw.Host) Starter {
 	return func(ctx context.Context, _ string, served []Served, wanted func(string) bool) (*Group, error) {
 		if !wanted("engine") {
 			return &Group{Close: func() error { return nil }}, nil
 		}
-		t := &inProcess{make: make, served: served, version: version}
+		t := &inProcess{host: host, served: served, version: version}
 		if err := t.start(ctx); err != nil {
 			return nil, err
 		}
@@ -46,7 +49,7 @@ func StartEngine(version string, make func() (*engine.Engine, func() error, erro
 
 // start makes an engine and has it load the models, or leaves none behind.
 func (t *inProcess) start(ctx context.Context) error {
-	e, after, err := t.make()
+	e, after, err := t.newEngine()
 	if err != nil {
 		return err
 	}
@@ -63,6 +66,21 @@ func (t *inProcess) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// newEngine makes an engine, and the function that gives back what it is made of.
+func (t *inProcess) newEngine() (*engine.Engine, func() error, error) {
+	source, err := store.New(store.Options{Unsigned: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	list := backends.All(backends.Options{})
+	after := func() error { return errors.Join(backends.Close(list), source.Close()) }
+	e, err := engine.New(engine.Options{Host: t.host, Backends: list, Source: source, Version: t.version})
+	if err != nil {
+		return nil, nil, errors.Join(err, after())
+	}
+	return e, after, nil
 }
 
 // close ends the engine, once.

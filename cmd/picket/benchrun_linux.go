@@ -14,15 +14,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/picket-ml/picket/backends"
 	"github.com/picket-ml/picket/bench/peers/targets"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/suite"
 	"github.com/picket-ml/picket/bench/suites"
 	"github.com/picket-ml/picket/bench/target"
-	"github.com/picket-ml/picket/engine"
 	"github.com/picket-ml/picket/internal/hw"
-	"github.com/picket-ml/picket/internal/store"
 )
 
 // benchRun is what `picket bench run` was asked for.
@@ -129,7 +126,7 @@ func (b *benchRun) run(c *cobra.Command, name string) error {
 	result, err := suite.Run(ctx, suite.Options{
 		Suite: s, Family: b.family, Host: host, Mask: b.mask, Root: os.DirFS("/"), Scenarios: b.scenarios, Targets: b.targets, Model: b.model,
 		Duration: b.duration, Repetitions: b.repetitions, Quick: b.quick, Seed: b.seed, Picketd: program, Version: version, Commit: commit,
-		Starters: append([]target.Starter{target.StartEmpty(version), target.StartEngine(version, b.engineOf(host))}, targets.Starters()...), Profile: b.profile,
+		Starters: append([]target.Starter{target.StartEmpty(version), target.StartEngine(version, host)}, targets.Starters()...), Profile: b.profile,
 		Say: func(line string) { fmt.Fprintf(c.ErrOrStderr(), "picket bench: %s\n", line) },
 	})
 	if err != nil {
@@ -191,21 +188,4 @@ func (b *benchRun) host(ctx context.Context) (*hw.Host, error) {
 		}
 		return os.Getenv(name)
 	})
-}
-
-// engineOf makes an engine as picketd has it, and says how to give back what it is made of.
-func (b *benchRun) engineOf(host *hw.Host) func() (*engine.Engine, func() error, error) {
-	return func() (*engine.Engine, func() error, error) {
-		source, err := store.New(store.Options{Unsigned: true})
-		if err != nil {
-			return nil, nil, err
-		}
-		list := backends.All(backends.Options{})
-		after := func() error { return errors.Join(backends.Close(list), source.Close()) }
-		e, err := engine.New(engine.Options{Host: host, Backends: list, Source: source, Version: version})
-		if err != nil {
-			return nil, nil, errors.Join(err, after())
-		}
-		return e, after, nil
-	}
 }
