@@ -36,8 +36,7 @@ func coresOf(list string, host *hw.Host) (cores, error) {
 	return cpus, nil
 }
 
-// keepThread binds the calling thread for good. The goroutine is locked to it and
-// never unlocked, so that the thread ends with it.
+// keepThread binds the calling thread for good: it is one of hw.OnOwnThread's.
 func (c cores) keepThread() error {
 	if c == nil {
 		return nil

@@ -284,6 +284,13 @@ func (q *queue) popIdle() *worker {
 	return w
 }
 
+// join adds an instance, which is idle. Its goroutine waits to be woken, and goes on with take.
+func (q *queue) join(w *worker) {
+	q.mu.Lock()
+	q.idle = append(q.idle, w)
+	q.mu.Unlock()
+}
+
 // giveBack returns an instance that admit gave. When requests came in
 // meanwhile, the instance's own goroutine goes on with them, so that the caller
 // can answer.

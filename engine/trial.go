@@ -2,9 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -46,14 +46,16 @@ func (t *trial) start() error {
 	}
 	t.viewIn, t.viewOut = make([]tensor.Tensor, len(t.signature.Inputs)), make([]tensor.Tensor, len(t.signature.Outputs))
 	t.tasks = make(chan func())
-	go func() {
-		if t.properties.bound() {
-			runtime.LockOSThread() // never unlocked; see worker.serve
-		}
+	work := func() {
 		for task := range t.tasks {
 			task()
 		}
-	}()
+	}
+	if t.properties.bound() {
+		go hw.OnOwnThread(work) // as worker.serve
+	} else {
+		go work()
+	}
 	return t.do(func() (err error) {
 		if err := t.choice.cores.keepThread(); err != nil {
 			return err

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/picket-ml/picket/internal/hw"
@@ -47,20 +46,30 @@ func newWorker(s *Snapshot) *worker {
 // serve makes the instance, warms it up, reports on ready, and then runs
 // batches until the queue is closed.
 func (w *worker) serve(ready chan<- error) {
-	if w.snapshot.properties.bound() {
-		// Never unlocked: the thread ends with the goroutine, and with it
-		// whatever a native library has left in thread-local storage.
-		runtime.LockOSThread()
-		_ = hw.WakeSoon() // where it cannot be asked for, it wakes as other threads do
+	if !w.snapshot.properties.bound() {
+		w.work(ready)
+		return
 	}
+	hw.OnOwnThread(func() {
+		_ = hw.WakeSoon() // where it cannot be asked for, it wakes as other threads do
+		w.work(ready)
+	})
+}
+
+// work is serve, on the thread that the instance is to have.
+func (w *worker) work(ready chan<- error) {
 	err := w.start()
 	if w.instance != nil {
 		defer w.close()
 	}
-	ready <- err
 	if err != nil {
+		ready <- err
 		return
 	}
+	// Idle before it says so: the first caller of a model finds its instances waiting.
+	w.snapshot.queue.join(w)
+	ready <- nil
+	<-w.wake
 	for w.snapshot.queue.take(w) {
 		w.tell()
 		w.runBatch()

@@ -188,7 +188,7 @@ func TestEvery(t *testing.T) {
 	if _, err := Run(t.Context(), Plan{Clients: []protocols.Client{c}, Rows: 1, Duration: time.Millisecond, Every: MostEvery + 1}); err == nil {
 		t.Error("one of more requests is timed than can be counted between two")
 	}
-	if m, err = Run(t.Context(), Plan{Clients: []protocols.Client{c}, Rows: 1, Duration: 5 * time.Millisecond, AskOnly: true}); err != nil || m.Counts.Answered < 64 || m.Latency != nil && m.Latency.TotalCount() != 0 {
+	if m, err = Run(t.Context(), Plan{Clients: []protocols.Client{c}, Rows: 1, Duration: 5 * time.Millisecond, AskOnly: true}); err != nil || m.Counts.Answered < 1 || m.Latency != nil && m.Latency.TotalCount() != 0 {
 		t.Errorf("without clocks, %+v, %v", m, err)
 	}
 }

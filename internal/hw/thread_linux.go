@@ -2,9 +2,13 @@ package hw
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// onFirstThread tells whether the calling thread is the one that the process began with.
+func onFirstThread() bool { return unix.Gettid() == os.Getpid() }
 
 // BindThread has the calling OS thread run on the CPUs alone, and returns what takes
 // that back. The caller has locked its goroutine to the thread, and unlocks it after

@@ -7,6 +7,9 @@ import (
 	"runtime"
 )
 
+// onFirstThread matters where threads can be bound.
+func onFirstThread() bool { return false }
+
 // BindThread is for Linux alone.
 func BindThread([]int) (restore func() error, err error) {
 	return nil, errors.New("threads are bound to CPUs on Linux only, and this is " + runtime.GOOS)
