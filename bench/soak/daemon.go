@@ -36,7 +36,7 @@ type daemon struct {
 }
 
 // start runs picketd in a new folder until it is ready. more is YAML that is added to its configuration.
-func (s *soak) start(ctx context.Context, name, more string) (_ *daemon, err error) {
+func (s *soak) start(ctx context.Context, name, more string, env ...string) (_ *daemon, err error) {
 	dir := filepath.Join(s.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a folder for sockets: %w", err)
@@ -59,6 +59,7 @@ func (s *soak) start(ctx context.Context, name, more string) (_ *daemon, err err
 	}
 	defer log.Close()
 	d.cmd = exec.Command(s.picketd, "--config", config)
+	d.cmd.Env = append(os.Environ(), env...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting picketd: %w", err)

@@ -15,9 +15,20 @@ import (
 // not larger than a message.
 const bufferSize = 2*MaxMessage + HeaderSize
 
-// buffers are lent to readers that have something to read, so that connections
-// that are silent hold none.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// streamSize is as much as most streams need, of which little is read at once: whoever
+// reads no answers has a buffer for as long as that lasts.
+const streamSize = 4 * enough
+
+// buffers and streamBuffers are lent to readers that have something to read, so that
+// connections that are silent hold none.
+var (
+	buffers       = newBuffers(bufferSize)
+	streamBuffers = newBuffers(streamSize)
+)
+
+func newBuffers(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
 
 // ErrMessage is for a message on a SOCK_SEQPACKET socket that is too large: the
 // kernel has cut it, so that what follows cannot be understood.
@@ -34,14 +45,14 @@ type Reader struct {
 	ring     *ring.Ring            // what is read in the place of the socket, if it is there
 	try      func(fd uintptr) bool // one attempt, kept because making it allocates
 	large    largeRead
-	most     int               // bytes to ask for at once
-	buffer   *[bufferSize]byte // nil while there is nothing, or little for long
-	parked   []byte            // what is read of a frame while there is no buffer
-	from, to int               // what of either is unread
-	err      error             // of the last attempt
-	later    error             // what came behind what the last attempt has read
-	luck     int               // of looking for more messages than one: see drain
-	fixed    fixed             // what Read reads into
+	most     int     // bytes to ask for at once
+	buffer   *[]byte // nil while there is nothing, or little for long
+	parked   []byte  // what is read of a frame while there is no buffer
+	from, to int     // what of either is unread
+	err      error   // of the last attempt
+	later    error   // what came behind what the last attempt has read
+	luck     int     // of looking for more messages than one: see drain
+	fixed    fixed   // what Read reads into
 	waiting  waiting
 }
 
@@ -87,7 +98,7 @@ func (r *Reader) Spin(s *ring.Spins) { r.large.spins = s }
 
 // UseRing has the Reader read from a ring in the place of its socket. The ring
 // stays the caller's.
-func (r *Reader) UseRing(from *ring.Ring) { r.ring = from }
+func (r *Reader) UseRing(from *ring.Ring) { r.ring, r.most = from, MaxMessage }
 
 // SetDeadline bounds how long Fill waits, also while it does; the zero time is no
 // bound. It may be called by any goroutine, though not at the same time as UseRing.
@@ -105,7 +116,7 @@ func (r *Reader) Buffered() []byte {
 	if r.buffer == nil {
 		return r.parked[r.from:r.to]
 	}
-	return r.buffer[r.from:r.to]
+	return (*r.buffer)[r.from:r.to]
 }
 
 // Consume marks the first n bytes of Buffered as read.
@@ -120,16 +131,11 @@ func (r *Reader) Consume(n int) {
 // has room for, so that their requests are run together. It fails with io.EOF when the other side has closed,
 // with os.ErrDeadlineExceeded at the deadline, and with ErrMessage.
 func (r *Reader) Fill() error {
-	switch {
-	case r.buffer == nil:
-	case r.from == r.to:
-		r.from, r.to = 0, 0
-	case r.to > MaxMessage: // there might not be room for a message behind it
-		copy(r.buffer[:], r.buffer[r.from:r.to])
-		r.from, r.to = 0, r.to-r.from
-	}
-	if r.to > MaxMessage {
+	if r.to-r.from > MaxMessage {
 		panic("BUG: a reader was filled while more than a message was left")
+	}
+	if r.from == r.to {
+		r.from, r.to = 0, 0
 	}
 	if r.err, r.later = r.later, nil; r.err != nil {
 		r.release()
@@ -232,7 +238,7 @@ func (r *Reader) take() error {
 		return err
 	}
 	r.borrow()
-	n, err := r.ring.In.Take(r.buffer[r.to : r.to+MaxMessage])
+	n, err := r.ring.In.Take((*r.buffer)[r.to : r.to+r.most])
 	r.to += n
 	return err
 }
@@ -255,7 +261,7 @@ func (r *Reader) attempt(fd uintptr) bool {
 // read appends what one call of the kernel gives. It fails with syscall.EAGAIN itself
 // when there is nothing.
 func (r *Reader) read(fd uintptr) error {
-	n, err := receive(fd, r.buffer[r.to:r.to+r.most])
+	n, err := receive(fd, (*r.buffer)[r.to:r.to+r.most])
 	switch {
 	case err != nil:
 		return err
@@ -311,13 +317,38 @@ func (r *Reader) Close() {
 	r.release()
 }
 
-// borrow makes sure that there is a buffer, with what is left of a frame in it.
+// borrow makes sure that there is a buffer, with what is left of a frame in it and room behind that.
 func (r *Reader) borrow() {
-	if r.buffer == nil {
-		r.buffer = buffers.Get().(*[bufferSize]byte)
-		r.from, r.to = 0, copy(r.buffer[:], r.parked[r.from:r.to])
-		r.parked = r.parked[:0]
+	if r.buffer != nil {
+		if len(*r.buffer)-r.to >= r.most {
+			return
+		}
+		if left := r.to - r.from; len(*r.buffer)-left >= r.most {
+			copy(*r.buffer, (*r.buffer)[r.from:r.to])
+			r.from, r.to = 0, left
+			return
+		}
 	}
+	left, pool := r.Buffered(), streamBuffers
+	if len(left)+r.most > streamSize {
+		pool = buffers
+	}
+	b := pool.Get().(*[]byte)
+	n := copy(*b, left)
+	r.giveBack()
+	r.buffer, r.parked, r.from, r.to = b, r.parked[:0], 0, n
+}
+
+// giveBack gives the buffer back, if there is one.
+func (r *Reader) giveBack() {
+	switch {
+	case r.buffer == nil:
+	case len(*r.buffer) == streamSize:
+		streamBuffers.Put(r.buffer)
+	default:
+		buffers.Put(r.buffer)
+	}
+	r.buffer = nil
 }
 
 // park gives the buffer back while the Reader waits. The beginning of a frame, of a
@@ -325,17 +356,17 @@ func (r *Reader) borrow() {
 func (r *Reader) park() {
 	if left := r.to - r.from; left <= maxParked {
 		if left > 0 {
-			r.parked = append(r.parked[:0], r.buffer[r.from:r.to]...)
+			r.parked = append(r.parked[:0], r.Buffered()...)
 		}
-		buffers.Put(r.buffer)
-		r.buffer, r.from, r.to = nil, 0, left
+		r.giveBack()
+		r.from, r.to = 0, left
 	}
 }
 
 // release gives the buffer back if nothing is left in it.
 func (r *Reader) release() {
 	if r.buffer != nil && r.from == r.to {
-		buffers.Put(r.buffer)
-		r.buffer, r.from, r.to = nil, 0, 0
+		r.giveBack()
+		r.from, r.to = 0, 0
 	}
 }
