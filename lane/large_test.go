@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/picket-ml/picket/internal/lanewire"
@@ -17,8 +18,9 @@ import (
 // script is a server that is told what to say.
 type script struct {
 	*net.UnixConn
-	t      *testing.T
-	unread []byte
+	t       *testing.T
+	unread  []byte
+	hearing sync.Mutex // the race detector does not see that what one goroutine heard was said after another had
 }
 
 // scripted is a server and a client of it, which has the model that takes a row of two numbers and gives these outputs. Either type of
@@ -82,6 +84,8 @@ func (s *script) say(b []byte) {
 
 // hear is the next frame's header.
 func (s *script) hear() (h lanewire.Header) {
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
 	for {
 		if len(s.unread) >= lanewire.HeaderSize {
 			if err := h.Parse(s.unread); err != nil {

@@ -3,7 +3,6 @@ package lanewire
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -145,7 +144,7 @@ func (r *Reader) Fill() error {
 	if r.ring != nil {
 		err = r.take()
 	} else {
-		err = r.socket.read(r.try)
+		err = r.socket.read(r.try, true)
 	}
 	if err != nil || r.err != nil {
 		r.release()
@@ -182,7 +181,7 @@ func (r *Reader) ReadTo(to Destination) error {
 		return err
 	}
 	r.large.into = to
-	err := r.socket.read(r.large.try)
+	err := r.socket.read(r.large.try, false)
 	r.large.into = nil
 	return errors.Join(err, r.err)
 }
@@ -220,7 +219,7 @@ func (r *Reader) again() bool {
 	if r.socket.packets {
 		b = b[:MaxMessage+1]
 	}
-	n, err := receive(r.large.fd, b)
+	n, err := r.socket.receive(r.large.fd, b)
 	if err == nil && r.socket.packets && n > MaxMessage {
 		n, err = 0, ErrMessage
 	}
@@ -261,7 +260,7 @@ func (r *Reader) attempt(fd uintptr) bool {
 // read appends what one call of the kernel gives. It fails with syscall.EAGAIN itself
 // when there is nothing.
 func (r *Reader) read(fd uintptr) error {
-	n, err := receive(fd, (*r.buffer)[r.to:r.to+r.most])
+	n, err := r.socket.receive(fd, (*r.buffer)[r.to:r.to+r.most])
 	switch {
 	case err != nil:
 		return err
@@ -270,25 +269,6 @@ func (r *Reader) read(fd uintptr) error {
 	}
 	r.to += n
 	return nil
-}
-
-// receive is one call of the kernel, which gives at least a byte or an error:
-// syscall.EAGAIN itself when there is nothing, io.EOF when there will be nothing more.
-func receive(fd uintptr, b []byte) (int, error) {
-	for {
-		n, err := readSocket(fd, b)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return 0, err
-		case err != nil:
-			return 0, fmt.Errorf("reading: %w", err)
-		case n == 0:
-			return 0, io.EOF
-		}
-		return n, nil
-	}
 }
 
 // drain reads the messages that came meanwhile. Whoever sends one request after the

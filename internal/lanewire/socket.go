@@ -3,6 +3,7 @@ package lanewire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -23,6 +24,11 @@ type Socket struct {
 	try     func(fd uintptr) bool // of the read that is under way
 	attempt func(fd uintptr) bool // watched, kept because making it allocates
 	outside func(fd uintptr) bool // readOutside, likewise
+	again   func() bool           // try outside the poller, likewise
+	fd      uintptr               // of again
+	purses  ring.Purses           // what not to sleep outside is paid with
+	blocks  bool                  // try may wait for something to read
+	patient bool                  // the next receive does
 	began   time.Time             // when it was first to wait; zero before
 	outcome outcome               // of readOutside
 	packets bool                  // the boundaries of messages are kept
@@ -53,15 +59,15 @@ func NewSocket(conn *net.UnixConn, spins *ring.Spins) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing a socket: %w", err)
 	}
-	s := &Socket{spins: spins, conn: conn, raw: raw, packets: conn.LocalAddr().Network() == "unixpacket"}
-	s.attempt, s.outside = s.watched, s.readOutside
+	s := &Socket{spins: spins, conn: conn, raw: raw, purses: ring.NewPurses(&ring.OnSocket), packets: conn.LocalAddr().Network() == "unixpacket"}
+	s.attempt, s.outside, s.again = s.watched, s.readOutside, func() bool { return s.try(s.fd) }
 	return s, nil
 }
 
-// read calls try with the descriptor, again whenever there may be something to read, until that reports true. It fails with
-// os.ErrDeadlineExceeded, and once the Socket is closed.
-func (s *Socket) read(try func(fd uintptr) bool) error {
-	s.try, s.began = try, time.Time{}
+// read calls try with the descriptor, again whenever there may be something to read, until that reports true. Whether its first receive may block is for
+// the caller to say. It fails with os.ErrDeadlineExceeded, and once the Socket is closed.
+func (s *Socket) read(try func(fd uintptr) bool, blocks bool) error {
+	s.try, s.blocks, s.began = try, blocks, time.Time{}
 	defer s.waited()
 	switch {
 	case s.file == nil && s.unseen.Often():
@@ -83,6 +89,31 @@ func (s *Socket) read(try func(fd uintptr) bool) error {
 		}
 	}
 	return s.raw.Read(s.attempt)
+}
+
+// receive is one call of the kernel, which gives at least a byte or an error: syscall.EAGAIN itself when there is nothing, io.EOF when there will be
+// nothing more.
+func (s *Socket) receive(fd uintptr, b []byte) (n int, err error) {
+	for {
+		if s.patient {
+			s.patient = false
+			n, err = ring.ReceiveUnseen(fd, s.spins, b)
+		} else {
+			n, err = readSocket(fd, b)
+		}
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, err
+		case err != nil:
+			return 0, fmt.Errorf("reading: %w", err)
+		case n == 0:
+			return 0, io.EOF
+		}
+		afterRead()
+		return n, nil
+	}
 }
 
 // watched is try, and takes the time when there is nothing to read yet.
@@ -121,6 +152,10 @@ const (
 
 // readOutside is what read does outside the poller: a wait that follows a short one is unseen at first. It always reports true.
 func (s *Socket) readOutside(fd uintptr) bool {
+	s.outcome = wasRead
+	if s.unseen.Last() && s.blocks && s.readUnseen(fd) {
+		return true
+	}
 	for unseen := s.unseen.Last(); !s.watched(fd); unseen = false {
 		most, late := s.left()
 		switch {
@@ -140,8 +175,20 @@ func (s *Socket) readOutside(fd uintptr) bool {
 			return true
 		}
 	}
-	s.outcome = wasRead
 	return true
+}
+
+// readUnseen is a wait that is unseen. It reports false when nothing has come.
+func (s *Socket) readUnseen(fd uintptr) bool {
+	s.began = time.Now()
+	if s.fd = fd; s.purses.Await(s.spins, s.again) {
+		return true
+	}
+	if most, late := s.left(); late || most < ring.LongestUnseen || !s.spins.HasRoom() {
+		return false
+	}
+	s.patient = true
+	return s.try(fd)
 }
 
 // left is how long may be waited at a time, and whether the deadline has passed.

@@ -7,15 +7,33 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picket-ml/picket/internal/ring"
 )
 
-func readSocket(fd uintptr, b []byte) (int, error) { return syscall.Read(int(fd), b) }
+// readSocket reads what is there, whether or not calls for the descriptor block.
+func readSocket(fd uintptr, b []byte) (int, error) {
+	n, _, failed := unix.Syscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	return result(n, failed)
+}
 
-func writeSocket(fd uintptr, b []byte) (int, error) { return syscall.Write(int(fd), b) }
+// writeSocket writes what there is room for, likewise.
+func writeSocket(fd uintptr, b []byte) (int, error) {
+	n, _, failed := unix.Syscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	return result(n, failed)
+}
 
-// outOfPoller is the same connection with a descriptor that Go's poller does not know. Its calls do not block.
+func result(n uintptr, failed syscall.Errno) (int, error) {
+	if failed != 0 {
+		return 0, failed
+	}
+	return int(n), nil
+}
+
+// outOfPoller is the same connection with a descriptor that Go's poller does not know. Its calls block, for ring.LongestUnseen at most.
 func outOfPoller(raw syscall.RawConn) (*os.File, syscall.RawConn, error) {
 	var own int
 	var err error
@@ -24,14 +42,15 @@ func outOfPoller(raw syscall.RawConn) (*os.File, syscall.RawConn, error) {
 	}); doing != nil || err != nil {
 		return nil, nil, fmt.Errorf("taking a connection from Go's poller: %w", errors.Join(doing, err))
 	}
-	// A file whose calls do not block would be put into the poller when it is made.
-	if err := unix.SetNonblock(own, false); err != nil {
-		return nil, nil, errors.Join(err, unix.Close(own))
+	// A file whose calls do not block would be put into the poller when it is made. It is the same for both descriptors.
+	most := unix.NsecToTimeval(int64(ring.LongestUnseen))
+	if err := errors.Join(unix.SetsockoptTimeval(own, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &most), unix.SetNonblock(own, false)); err != nil {
+		return nil, nil, errors.Join(err, unix.SetNonblock(own, true), unix.Close(own))
 	}
 	file := os.NewFile(uintptr(own), "lane")
 	outside, err := file.SyscallConn()
-	if err = errors.Join(err, unix.SetNonblock(own, true)); err != nil {
-		return nil, nil, errors.Join(err, file.Close())
+	if err != nil {
+		return nil, nil, errors.Join(err, unix.SetNonblock(own, true), file.Close())
 	}
 	return file, outside, nil
 }

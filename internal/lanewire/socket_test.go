@@ -5,6 +5,7 @@ package lanewire
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -105,6 +106,61 @@ func TestSocketComesBack(t *testing.T) {
 		if err := errors.Join(s.Close(), other.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// However its reader waits outside the poller, looking, yielding, unseen or seen, what is asked arrives, and what is answered.
+func TestConversationOutside(t *testing.T) {
+	for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET} {
+		s, other := outside(t, kind)
+		const questions = 1000
+		answered := make(chan error, 1)
+		go func() {
+			r, w := NewReader(s), NewWriter(s, 10*time.Second, false)
+			defer r.Close()
+			for range questions {
+				for len(r.Buffered()) < HeaderSize+8 {
+					if err := r.Fill(); err != nil {
+						answered <- err
+						return
+					}
+				}
+				question := append([]byte(nil), r.Buffered()[HeaderSize:HeaderSize+8]...)
+				r.Consume(HeaderSize + 8)
+				if err := errors.Join(w.Append(t.Context(), &Header{Kind: KindResult}, question), w.Flush()); err != nil {
+					answered <- err
+					return
+				}
+			}
+			answered <- nil
+		}()
+		r, w := NewReader(other), NewWriter(other, 10*time.Second, false)
+		for i := range questions {
+			if i%250 == 125 {
+				time.Sleep(2 * ring.LongestUnseen)
+			}
+			question := fmt.Appendf(nil, "%8d", i)
+			if err := errors.Join(w.Append(t.Context(), &Header{Kind: KindPredict}, question), w.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			for len(r.Buffered()) < HeaderSize+8 {
+				if err := r.Fill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := r.Buffered()[HeaderSize : HeaderSize+8]; !bytes.Equal(got, question) {
+				t.Fatalf("%q was answered with %q", question, got)
+			}
+			r.Consume(HeaderSize + 8)
+		}
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if err := errors.Join(s.Close(), other.Close()); err != nil {
+			t.Error(err)
+		}
+		allPlaces(t, s.spins)
 	}
 }
 

@@ -359,6 +359,7 @@ func (w *Writer) attempt(fd uintptr) bool {
 // once writes once; it reports false when the kernel has no room.
 func (w *Writer) once() bool {
 	for {
+		beforeWrite()
 		n, err := writeSocket(w.fd, w.chunk)
 		switch {
 		case errors.Is(err, syscall.EINTR):

@@ -14,8 +14,7 @@ type Receiver struct {
 	direction
 	ring     *Ring
 	spins    *Spins
-	looking  purse
-	yielding purse
+	purses   Purses
 	at       uint32       // what was read, counted as the shared words count
 	deadline atomic.Int64 // of clock; 0 for none
 	rest     Rest
@@ -29,14 +28,9 @@ func (r *Receiver) Wait() error {
 	if ready, err := r.ready(); ready || err != nil {
 		return err
 	}
-	switch {
-	case r.looking.affords() && r.spins.enter():
-		if r.spin() {
-			return nil
-		}
-	case r.yielding.affords() && r.spins != nil:
-		if r.yield() {
-			return nil
+	if r.purses.Await(r.spins, r.arrived) {
+		if ready, err := r.ready(); ready || err != nil {
+			return err
 		}
 	}
 	r.waits.Store(true)
@@ -90,36 +84,6 @@ func (r *Receiver) ready() (bool, error) {
 		return false, os.ErrDeadlineExceeded
 	}
 	return false, nil
-}
-
-// spin looks for bytes for as long as the purse allows.
-func (r *Receiver) spin() (came bool) {
-	start := clock()
-	took := int64(0)
-	for took < longestSpin {
-		for range looksPerClock {
-			if r.written.Load() != r.at {
-				came = true
-				break
-			}
-		}
-		if took = clock() - start; came || r.ring.closed.Load() {
-			break
-		}
-	}
-	r.spins.leave()
-	r.looking.spent(took, came)
-	return came
-}
-
-// yield lets another thread have the processor that waits for it, and tells whether it
-// was the other side, and has sent.
-func (r *Receiver) yield() (came bool) {
-	start := clock()
-	yield()
-	came = r.written.Load() != r.at
-	r.yielding.spent(clock()-start, came)
-	return came
 }
 
 // Take copies bytes that are there to b and returns how many.

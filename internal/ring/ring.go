@@ -126,7 +126,7 @@ func mapShared(fd, size int) ([]byte, error) {
 // newRing is a view of memory in which direction in is received.
 func newRing(memory []byte, capacity uint32, in int, spins *Spins) *Ring {
 	r := &Ring{memory: memory}
-	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins, yielding: purse{credit: mostDebt}}
+	r.In = Receiver{direction: newDirection(memory, capacity, in), ring: r, spins: spins, purses: NewPurses(&InRing)}
 	r.Out = Sender{direction: newDirection(memory, capacity, 1-in), ring: r, spins: spins}
 	r.In.arrived, r.Out.freed = r.In.Arrived, r.Out.isFreed
 	return r

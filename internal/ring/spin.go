@@ -26,17 +26,28 @@ const (
 	// interrupt between processors, and what the runtime does about a thread that
 	// blocks.
 	sleepCost = 20_000
-	// longestSpin is longer than it takes to wake the other side.
-	longestSpin = 50_000
-	// perWait is given for each wait.
-	perWait = sleepCost / 20
-	// enough is where looking begins, and the most that can be saved: what is burned
-	// when bytes cease to come soon.
-	enough = 2 * longestSpin
 	// mostDebt is what is owed at most for one time of yielding.
 	mostDebt = 5_000_000
 	// looksPerClock: reading the clock takes as long as some dozen looks.
 	looksPerClock = 32
+)
+
+// Terms are on what terms a receiver looks.
+type Terms struct {
+	longest int64 // nanoseconds: longer than it takes to wake the other side
+	gift    int64 // for each wait
+}
+
+// enough is where looking begins, and the most that can be saved: what is burned when
+// bytes cease to come soon.
+func (t *Terms) enough() int64 { return 2 * t.longest }
+
+var (
+	// InRing is for those who look at memory.
+	InRing = Terms{longest: 50_000, gift: sleepCost / 20}
+	// OnSocket is for those who ask the kernel, while others may wait for many answers: fewer than one in a hundred is to be late because somebody has
+	// looked in vain.
+	OnSocket = Terms{longest: 25_000, gift: sleepCost / 200}
 )
 
 // Spins bounds how many receivers of a process look for bytes, or wait unseen, at a time: one
@@ -67,9 +78,51 @@ func (s *Spins) enter() bool { return s != nil && s.now.take(s.most) }
 
 func (s *Spins) leave() { s.now.Add(-1) }
 
+// Purses are what a receiver may spend on not going to sleep.
+type Purses struct {
+	terms             *Terms
+	looking, yielding purse
+}
+
+// NewPurses have nothing in them yet.
+func NewPurses(t *Terms) Purses {
+	return Purses{t, purse{gift: t.gift, enough: t.enough()}, purse{gift: t.gift, enough: t.enough(), credit: mostDebt}}
+}
+
+// Await reports whether what the caller waits for came before it has to sleep. It is called for each wait, and calls
+// came again and again, or after others had the processor, if one of the purses has enough for that. With nil for s it does neither.
+func (p *Purses) Await(s *Spins, came func() bool) (did bool) {
+	switch {
+	case p.looking.affords() && s.enter():
+		start := clock()
+		took := int64(0)
+		for took < p.terms.longest && !did {
+			for range looksPerClock {
+				if did = came(); did {
+					break
+				}
+			}
+			took = clock() - start
+		}
+		s.leave()
+		p.looking.spent(took, did)
+	case p.yielding.affords() && s != nil:
+		if did = came(); did {
+			break
+		}
+		start := clock()
+		yield()
+		did = came()
+		p.yielding.spent(clock()-start, did)
+	}
+	return did
+}
+
 // purse is what a receiver may spend on waiting in one way.
 type purse struct {
 	saved  int64 // nanoseconds; negative where they are owed
+	gift   int64 // see Terms
+	enough int64
 	credit int64 // how many may be owed
 	open   bool  // from when there is enough until there is nothing
 }
@@ -77,7 +130,7 @@ type purse struct {
 // affords is called for each wait, and tells whether the receiver may wait so; if it
 // does, it calls spent after.
 func (p *purse) affords() bool {
-	if p.saved = min(p.saved+perWait, enough); p.saved == enough {
+	if p.saved = min(p.saved+p.gift, p.enough); p.saved == p.enough {
 		p.open = true
 	}
 	return p.open
@@ -89,7 +142,7 @@ func (p *purse) spent(took int64, came bool) {
 	if came {
 		p.saved += sleepCost
 	}
-	if p.saved = min(max(p.saved, -p.credit), enough); p.saved <= 0 {
+	if p.saved = min(max(p.saved, -p.credit), p.enough); p.saved <= 0 {
 		p.open = false
 	}
 }

@@ -13,9 +13,15 @@ func waits(p *purse) (n int) {
 // Looking begins when there is enough, goes on as long as it pays, and ceases when nothing is left; what was burned for nothing is
 // never more than what was given.
 func TestLookingIsPaidFor(t *testing.T) {
-	var p purse
-	given := (enough/perWait - 1) * perWait
-	if n := waits(&p); n != given/perWait {
+	for name, terms := range map[string]*Terms{"in a ring": &InRing, "on a socket": &OnSocket} {
+		t.Run(name, func(t *testing.T) { lookingIsPaidFor(t, terms) })
+	}
+}
+
+func lookingIsPaidFor(t *testing.T, terms *Terms) {
+	p := NewPurses(terms).looking
+	first := int(terms.enough()/terms.gift) - 1
+	if n := waits(&p); n != first {
 		t.Fatalf("looking began after %d waits", n)
 	}
 	for range 1000 {
@@ -24,30 +30,34 @@ func TestLookingIsPaidFor(t *testing.T) {
 			t.Fatal("looks that pay are not afforded any more")
 		}
 	}
-	burned := 0
+	vain := 0
 	for p.affords() {
-		p.spent(longestSpin, false)
-		burned += longestSpin
+		p.spent(terms.longest, false)
+		vain++
 	}
-	if burned > enough+longestSpin+perWait {
+	if burned := int64(vain) * terms.longest; burned > terms.enough()+terms.longest+terms.gift {
 		t.Errorf("looks for nothing took %d ns", burned)
 	}
-	if n := waits(&p); n < given/perWait-1 {
+	n := waits(&p)
+	if n < first-1 {
 		t.Errorf("looking began again after %d waits", n)
+	}
+	if terms == &OnSocket && 100*vain >= n {
+		t.Errorf("%d of %d waits are looks in vain: one in a hundred answers is late", vain, n)
 	}
 }
 
 // A turn of the scheduler's that a yield has cost is owed.
 func TestYieldingIsOwed(t *testing.T) {
 	const turn = 3_000_000
-	p := purse{credit: mostDebt}
+	p := NewPurses(&InRing).yielding
 	waits(&p)
 	p.spent(turn, false)
-	if n := waits(&p); n < turn/perWait-1 {
+	if n := waits(&p); n < turn/int(InRing.gift)-1 {
 		t.Errorf("it was yielded again after %d waits", n)
 	}
 	p.spent(100*mostDebt, true)
-	if n := waits(&p); n > (mostDebt+enough)/perWait {
+	if n := waits(&p); n > int((mostDebt+InRing.enough())/InRing.gift) {
 		t.Errorf("after an endless yield it took %d waits", n)
 	}
 }

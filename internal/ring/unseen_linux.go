@@ -30,3 +30,20 @@ func AwaitInput(fd uintptr, s *Spins, most time.Duration) bool {
 		runtime.Gosched() // as a rule it is the scheduler that asks for the thread
 	}
 }
+
+// ReceiveUnseen reads from a socket whose calls block, for so long as its SO_RCVTIMEO says, while the scheduler takes the thread for one that computes, see
+// Unseen. It fails with EAGAIN itself when nothing came, and at once when s has no room for one more such wait.
+func ReceiveUnseen(fd uintptr, s *Spins, b []byte) (int, error) {
+	if !s.enter() {
+		return 0, unix.EAGAIN
+	}
+	defer s.leave()
+	n, _, failed := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+	if failed == unix.EINTR {
+		runtime.Gosched() // as a rule it is the scheduler that asks for the thread
+	}
+	if failed != 0 {
+		return 0, failed
+	}
+	return int(n), nil
+}
