@@ -313,7 +313,7 @@ static inline int picket_lane_corrupt_(struct picket_lane *lane)
 	return picket_lane_fail_(lane, PICKET_LANE_INTERNAL, "the ring's positions make no sense", "");
 }
 
-/* put is send in a ring. */
+/* put is send in a ring, in pieces, so that the daemon takes one out while the next is put in. */
 static inline int picket_lane_put_all_(struct picket_lane *lane, const unsigned char *b, size_t n, int64_t end, int begun)
 {
 	uint32_t *read = picket_lane_word_(lane, 0, PICKET_LANE_READ_);
@@ -323,6 +323,8 @@ static inline int picket_lane_put_all_(struct picket_lane *lane, const unsigned 
 		if (used > lane->capacity)
 			return picket_lane_corrupt_(lane);
 		size_t some = lane->capacity - used, at = lane->sent & (lane->capacity - 1), first;
+		if (some > PICKET_LANE_MESSAGE_)
+			some = PICKET_LANE_MESSAGE_;
 		if (n < some)
 			some = n;
 		if (some == 0) {
