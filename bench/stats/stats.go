@@ -24,8 +24,11 @@ func Quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	at := q * float64(len(sorted)-1)
 	below := int(at)
-	above := min(below+1, len(sorted)-1)
-	return sorted[below] + (at-float64(below))*(sorted[above]-sorted[below])
+	part := at - float64(below)
+	if part == 0 {
+		return sorted[below] // whatever is above, which may be infinite
+	}
+	return sorted[below] + part*(sorted[below+1]-sorted[below])
 }
 
 // Estimate is the median of the values and the narrowest interval between two of them, as far from either end, that covers the

@@ -91,6 +91,10 @@ func TestQuantile(t *testing.T) {
 			t.Errorf("quantile %v is %v, want %v", q, got, want)
 		}
 	}
+	// A value that is infinite tells nothing of those below it.
+	if got := Median([]float64{math.Inf(1), 2, 1}); got != 2 {
+		t.Errorf("the median of 1, 2 and infinity is %v", got)
+	}
 	if !math.IsNaN(Median(nil)) {
 		t.Error("no values have a median")
 	}

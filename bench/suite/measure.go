@@ -316,10 +316,16 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	if err != nil || m.PerSecond() == 0 {
 		return
 	}
-	took := 1e9 * float64(c.outstanding) / m.PerSecond() // a request, for its caller
-	c.every = min(max(1, int(math.Ceil(r.record/(mostRecording*took)))), load.MostEvery)
-	needed := time.Duration(1.25 * leastRequests / m.PerSecond() * float64(time.Second))
-	c.stretch = min(max(c.Duration, needed), mostStretch*c.Duration)
+	c.every, c.stretch = pace(r.record, m.PerSecond(), c.outstanding, c.Duration)
+}
+
+// pace is of how many requests one is timed where recording one takes so many nanoseconds, and how long a repetition that is to last for d takes, of so
+// many callers who were answered so often a second.
+func pace(record, perSecond float64, callers int, d time.Duration) (every int, stretch time.Duration) {
+	took := 1e9 * float64(callers) / perSecond // a request, for its caller
+	every = min(max(1, int(math.Ceil(record/(mostRecording*took)))), load.MostEvery)
+	needed := time.Duration(1.25 * leastRequests / perSecond * float64(time.Second))
+	return every, min(max(d, needed), mostStretch*d)
 }
 
 // How the capacity is found: the median of so many tries of so long at most, as one that is disturbed would put another load on all

@@ -84,19 +84,13 @@ type runner struct {
 
 // Run runs a suite. The result is whole when the error is nil; the caller writes it. Nothing that was started is left behind.
 func Run(ctx context.Context, o Options) (_ *report.Result, err error) {
-	if o.Say == nil {
-		o.Say = func(string) {}
-	}
 	// The generator's own collections of garbage are to be rare: they would be waited for as if the target were slow.
 	defer debug.SetGCPercent(debug.SetGCPercent(1000))
 	dir, err := os.MkdirTemp("", "picket-bench-*")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for sockets and models: %w", err)
 	}
-	r := &runner{
-		Options: o, dir: dir, random: rand.New(rand.NewPCG(o.Seed, 11)), targets: map[string]target.Target{},
-		captures: map[string]*target.Daemon{}, absent: map[report.LeftOut]bool{},
-	}
+	r := newRunner(o, dir)
 	defer func() { err = errors.Join(err, r.end(), os.RemoveAll(dir)) }()
 	r.begin()
 	runs := r.chosen()
@@ -124,6 +118,17 @@ func Run(ctx context.Context, o Options) (_ *report.Result, err error) {
 	r.result.Noise = r.watch.Noise()
 	r.result.Ended = time.Now().UTC()
 	return r.result, nil
+}
+
+// newRunner is a run that has not begun, with a folder for what it writes.
+func newRunner(o Options, dir string) *runner {
+	if o.Say == nil {
+		o.Say = func(string) {}
+	}
+	return &runner{
+		Options: o, dir: dir, random: rand.New(rand.NewPCG(o.Seed, 11)), targets: map[string]target.Target{},
+		captures: map[string]*target.Daemon{}, absent: map[report.LeftOut]bool{},
+	}
 }
 
 // begin records what is known before anything is measured.

@@ -1,14 +1,15 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,11 +32,9 @@ type scripted struct {
 	name   string
 	broken error
 	wrong  bool
-	// refuses says of the clients of a connection, counted from 1, whether they are refused; nil for never. Those before the first
-	// answer count as one: a busy machine may need several to find the capacity.
+	// refuses says of the clients of a connection, counted from 1, whether they are refused; nil for never.
 	refuses   func(connection int) bool
 	connected int
-	answered  atomic.Bool
 	// asked are the targets in the order in which they were connected to.
 	asked   *[]string
 	renewed int
@@ -52,9 +51,7 @@ func (s *scripted) Variant(context.Context, target.Served) (string, error) { ret
 func (s *scripted) Process() *process.Server                               { return nil }
 func (s *scripted) Connect(m target.Served, rows int) (protocols.Client, error) {
 	*s.asked = append(*s.asked, s.name)
-	if s.connected == 0 || s.answered.Load() {
-		s.connected++
-	}
+	s.connected++
 	refused := s.refuses != nil && s.refuses(s.connected)
 	return &scriptedClient{scripted: s, Ask: protocols.Ask{Rows: m.Model.Rows, Count: rows}, refused: refused}, s.broken
 }
@@ -71,7 +68,6 @@ func (c *scriptedClient) Do(context.Context) error {
 	if c.refused {
 		return engine.ErrBusy
 	}
-	c.answered.Store(true)
 	return nil
 }
 func (c *scriptedClient) Close() error { return nil }
@@ -104,11 +100,11 @@ func options(t *testing.T, text string, targets ...*scripted) Options {
 const small = `name: small
 models: [{name: m, trees: 3, depth: 2, features: 4}]
 repetitions: 6
-duration: 20ms
+duration: 50ms
 warm_up: 1ms
 runs:
 - {scenario: SingleStream, targets: [empty, peers]}
-- {scenario: Server, targets: [peers], bound: 1s, quantile: 0.9, outstanding: [4], repetitions: 2}
+- {scenario: Server, targets: [peers], bound: 1m, quantile: 0.9, outstanding: [4], repetitions: 2}
 `
 
 // TestRun runs a suite on scripted targets: all are measured, in turns and not one after the other; what is wrong is told, what
@@ -155,10 +151,10 @@ func TestRun(t *testing.T) {
 		t.Errorf("a target that breaks is left out with %v", r.LeftOut)
 	}
 	server := byKey["Server good"]
-	if server == nil || len(server.Curve) == 0 || server.Parameters.RatePerS <= 0 || server.Summary.Metric.Value.Value != server.Parameters.RatePerS {
+	if server == nil || len(server.Curve) == 0 || server.Summary.Metric.Value.Value != server.Parameters.RatePerS {
 		t.Fatalf("Server of a good target is %+v", server)
 	}
-	if !slices.IsSortedFunc(server.Curve, func(a, b report.Point) int { return int(a.RatePerS - b.RatePerS) }) {
+	if !slices.IsSortedFunc(server.Curve, func(a, b report.Point) int { return cmp.Compare(a.RatePerS, b.RatePerS) }) {
 		t.Error("a curve does not ascend")
 	}
 	// By chance that is one in 2^11 if they take turns in random order; the seed is fixed.
@@ -183,12 +179,9 @@ func TestRun(t *testing.T) {
 	if len(r.Models) != 1 || r.Models[0].Trees != 3 || r.Suite.Digest == "" || !r.Suite.Forced || !slices.ContainsFunc(r.Marks, func(m string) bool { return strings.Contains(m, "family m5") }) {
 		t.Errorf("the result is of %+v, %+v, marked %q", r.Suite, r.Models, r.Marks)
 	}
-	// What takes nothing is timed now and then.
-	if p := &single.Parameters; p.TimedEvery < 2 || single.Repetitions[0].Counts.Answered < 2*single.Repetitions[0].Latency.TotalCount() {
-		t.Errorf("one of %d requests is timed, %d of %d", p.TimedEvery, single.Repetitions[0].Latency.TotalCount(), single.Repetitions[0].Counts.Answered)
-	}
-	if r.Overhead.GeneratorPerS <= 0 || r.Overhead.Headroom <= 0 || r.Overhead.RecordNS <= 0 {
-		t.Errorf("the overhead is %+v", r.Overhead)
+	// How much that is depends on the machine: see TestPace and TestOverhead.
+	if o := &r.Overhead; o.RecordNS < 0 || o.Share < 0 || o.Headroom < 0 {
+		t.Errorf("the overhead is %+v", o)
 	}
 	var text strings.Builder
 	if err := r.Write(&text); err != nil {
@@ -209,27 +202,28 @@ runs:
 `
 
 // TestServer searches for the highest rate. One try that is disturbed is made again; a target that no rate suits is told of, with what
-// the last try was like, and has no rate.
+// the last try was like, and has no rate. What the target can do in a closed loop is given, as a busy machine may find anything.
 func TestServer(t *testing.T) {
 	t.Parallel()
 	var asked []string
-	// The first connections are those which find the capacity, each after them a try.
-	disturbed := &scripted{name: "disturbed", asked: &asked, refuses: func(connection int) bool { return connection == capacityTries+1 }}
-	busy := &scripted{name: "busy", asked: &asked, refuses: func(connection int) bool { return connection > capacityTries }}
-	o := options(t, rates, disturbed, busy)
-	r, err := Run(t.Context(), o)
-	if err != nil {
+	// Each connection is a try.
+	disturbed := &scripted{name: "disturbed", asked: &asked, refuses: func(connection int) bool { return connection == 1 }}
+	busy := &scripted{name: "busy", asked: &asked, refuses: func(int) bool { return true }}
+	r := begun(t, options(t, rates, disturbed, busy))
+	cells := r.possible(&r.Suite.Runs[0])
+	for _, c := range cells {
+		c.capacity = 10_000
+	}
+	if err := r.rounds(t.Context(), cells, 0); err != nil {
 		t.Fatal(err)
 	}
-	byTarget := map[string]*report.Run{}
-	for i := range r.Runs {
-		byTarget[r.Runs[i].Target] = &r.Runs[i]
+	byTarget := map[string]report.Run{}
+	for _, c := range cells {
+		byTarget[c.target.Info().Name] = r.finish(t.Context(), c)
 	}
 	d, b := byTarget["disturbed"], byTarget["busy"]
-	if d == nil || b == nil {
-		t.Fatalf("not both targets are there: %+v", r.Runs)
-	}
-	if v := d.Summary.Metric.Value; !d.Verdict.Valid || v.N != 3 || v.Low <= 0 {
+	// Whatever is asked is answered at once, within a minute that is, so that the search ends where it may go no further up.
+	if v := d.Summary.Metric.Value; !d.Verdict.Valid || v.N != 3 || v.Low != highest*10_000 || v.High != highest*10_000 || d.Parameters.RatePerS != v.Value {
 		t.Errorf("a target that was disturbed once is found to bear %+v, %+v", v, d.Verdict)
 	}
 	failed := 0
@@ -244,8 +238,94 @@ func TestServer(t *testing.T) {
 	if failed != 1 {
 		t.Errorf("%d tries failed, one was to be: %+v", failed, d.Curve)
 	}
-	if v := b.Summary.Metric.Value; b.Verdict.Valid || v.Value != 0 || v.N != 3 || !strings.Contains(fmt.Sprint(b.Verdict.Why), "in 3 of 3 repetitions no rate down to") {
+	if v := b.Summary.Metric.Value; b.Verdict.Valid || v.Value != 0 || v.N != 3 || !strings.Contains(fmt.Sprint(b.Verdict.Why), "in 3 of 3 repetitions no rate down to 200 requests a second") {
 		t.Errorf("a target that refuses all is found to bear %+v, %+v", v, b.Verdict)
+	}
+}
+
+// begun is a run of a suite that is ready to measure, with its targets started; it ends with the test.
+func begun(t *testing.T, o Options) *runner {
+	t.Helper()
+	r := newRunner(o, t.TempDir())
+	t.Cleanup(func() {
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	r.begin()
+	runs := r.chosen()
+	if err := r.prepare(runs); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.start(t.Context(), runs); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestPace has so many requests timed that it stays a small part of their time, and slow targets answer as many as a repetition needs.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	const record = 60 // nanoseconds
+	for _, c := range []struct {
+		perSecond float64
+		callers   int
+		every     int
+		stretch   time.Duration
+	}{
+		{50, 1, 1, 1600 * time.Millisecond},
+		{10, 1, 1, 4 * time.Second},
+		{10_000, 1, 1, time.Second},
+		{40_000, 1, 1, time.Second},  // 60 ns are 0.24% of 25 us,
+		{100_000, 1, 2, time.Second}, // 0.6% of 10 us,
+		{100_000, 4, 1, time.Second}, // and 0.15% of the 40 us that each of four callers waits.
+		{10_000_000, 1, 200, time.Second},
+		{1e12, 1, load.MostEvery, time.Second},
+	} {
+		if every, stretch := pace(record, c.perSecond, c.callers, time.Second); every != c.every || stretch != c.stretch {
+			t.Errorf("%v answers a second for %d callers: one of %d is timed and a repetition takes %v, want %d and %v", c.perSecond, c.callers, every, stretch, c.every, c.stretch)
+		}
+	}
+}
+
+// TestOverhead tells what measuring costs, by the shortest requests of closed loads, and how much faster the generator is alone, by the kind of load of
+// which it is the least; and marks a result where either is not as it is to be.
+func TestOverhead(t *testing.T) {
+	t.Parallel()
+	run := func(target, arrivals string, requests float64, every, callers int) report.Run {
+		one := report.Run{Scenario: suites.SingleStream, Target: target, Parameters: report.Parameters{Arrivals: arrivals, TimedEvery: every, Outstanding: callers}}
+		one.Summary.Requests.Value = requests
+		return one
+	}
+	for _, c := range []struct {
+		what                   string
+		runs                   []report.Run
+		share, headroom, alone float64
+		marks                  []string
+	}{
+		{"nothing", nil, 0, 0, 0, nil},
+		{"a closed load", []report.Run{run("empty", "closed", 1e7, 0, 1), run("engine", "closed", 1e6, 10, 1), run("lane", "closed", 5e4, 0, 1)}, 0.005, 10, 1e7, nil},
+		{"all timed", []report.Run{run("empty", "closed", 1e7, 0, 1), run("engine", "closed", 1e6, 0, 1)}, 0.05, 10, 1e7, []string{"measuring took 5.0%"}},
+		{"callers side by side", []report.Run{run("empty", "closed", 1e7, 0, 1), run("engine", "closed", 4e5, 0, 4)}, 0.005, 25, 1e7, nil},
+		{"open loads", []report.Run{
+			run("empty", "closed", 1e7, 0, 1), run("engine", "closed", 1e5, 0, 1), run("empty", "poisson", 1e5, 0, 32), run("lane", "poisson", 4e4, 0, 32),
+		}, 0.005, 2.5, 1e5, []string{"drives only 2.5 times"}},
+	} {
+		r := &runner{record: 50, result: &report.Result{Runs: c.runs}}
+		r.overhead()
+		o := r.result.Overhead
+		if math.Abs(o.Share-c.share) > 1e-9 || math.Abs(o.Headroom-c.headroom) > 1e-9 || o.GeneratorPerS != c.alone || o.RecordNS != 50 {
+			t.Errorf("of %s the overhead is %+v", c.what, o)
+		}
+		if len(r.result.Marks) != len(c.marks) {
+			t.Errorf("of %s the marks are %q", c.what, r.result.Marks)
+			continue
+		}
+		for i, want := range c.marks {
+			if !strings.Contains(r.result.Marks[i], want) {
+				t.Errorf("of %s a mark is %q, want one with %q", c.what, r.result.Marks[i], want)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -32,7 +33,7 @@ func (r *runner) finish(ctx context.Context, c *cell) report.Run {
 	run.Parameters.RatePerS = c.rate()
 	r.pinned(c, &run.Parameters)
 	run.Summary.Metric = c.metric()
-	slices.SortFunc(c.points, func(a, b report.Point) int { return int(a.RatePerS - b.RatePerS) })
+	slices.SortFunc(c.points, func(a, b report.Point) int { return cmp.Compare(a.RatePerS, b.RatePerS) })
 	run.Curve = c.points
 	run.Counters = c.counters()
 	c.judge()

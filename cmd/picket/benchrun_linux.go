@@ -43,9 +43,9 @@ compared with a reference while it is timed. The suite starts its own picketd,
 in a folder of its own, and needs nothing else that runs.
 
 SUITE is local for any host (under ten minutes), standard for any host at
-length, repeat for a minute that is to be compared with another, the name of a
-family of EC2 instances that Outposts have, or a file of your own (FILE.yaml);
---list shows all.`,
+length, repeat to be run twice and compared (two to ten minutes each), the name
+of a family of EC2 instances that Outposts have, or a file of your own
+(FILE.yaml); --list shows all.`,
 		Example: `  picket bench run local -o before.json
   picket bench run m5 --family m5 --mask x86-64-v3 -o masked.json
   picket bench run local --scenarios SingleStream --targets lane,ring`,
