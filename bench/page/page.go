@@ -292,8 +292,7 @@ func facts(r *report.Result) []fact {
 	}
 	known, of := r.Known(report.Well)
 	add("Known well", "%d of %d figures, to within %.0f%% of themselves", known, of, 100*report.Well)
-	add("Measuring costs", "%.0f ns a request, %.2f%% of the time of the shortest requests; the generator can do %.1f times the highest rate here",
-		r.Overhead.RecordNS, 100*r.Overhead.Share, r.Overhead.Headroom)
+	add("Measuring costs", "%s", r.Overhead.Say())
 	add("Suite", "%s, digest %.16s, seed %d", r.Suite.Name, r.Suite.Digest, r.Suite.Seed)
 	add("Picket", "%s %s", r.Tool.Version, r.Tool.Commit)
 	return list

@@ -159,9 +159,18 @@ type Overhead struct {
 	RecordNS float64 `json:"record_ns"`
 	Share    float64 `json:"share"`
 	// Generator is the highest rate at which the load generator drives an empty target, in requests a second, and Headroom that
-	// in times of the highest rate of requests in the file.
+	// in times of the highest rate of requests in the file; both are 0 where none was measured.
 	GeneratorPerS float64 `json:"generator_per_s"`
 	Headroom      float64 `json:"headroom"`
+}
+
+// Say says it in a line.
+func (o *Overhead) Say() string {
+	generator := "what the generator does alone was not measured, as there was no empty target"
+	if o.Headroom > 0 {
+		generator = fmt.Sprintf("the generator alone drives %.1f times the highest rate", o.Headroom)
+	}
+	return fmt.Sprintf("%.0f ns a request, %.2f%% of the time of the shortest; %s", o.RecordNS, 100*o.Share, generator)
 }
 
 // ModelInfo is a model that was measured.

@@ -168,6 +168,19 @@ func TestParseResult(t *testing.T) {
 	}
 }
 
+// TestOverheadSays claims nothing of the generator where no empty target was measured.
+func TestOverheadSays(t *testing.T) {
+	t.Parallel()
+	o := example().Overhead
+	if got, want := o.Say(), "41 ns a request, 0.49% of the time of the shortest; the generator alone drives 9.8 times the highest rate"; got != want {
+		t.Errorf("%+v says %q, want %q", o, got, want)
+	}
+	o.GeneratorPerS, o.Headroom = 0, 0
+	if got := o.Say(); !strings.Contains(got, "was not measured") {
+		t.Errorf("without an empty target it says %q", got)
+	}
+}
+
 // TestHistogram keeps quantiles within a thousandth, across JSON.
 func TestHistogram(t *testing.T) {
 	t.Parallel()

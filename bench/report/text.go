@@ -51,9 +51,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	known, of := r.Known(Well)
 	fmt.Fprintf(w, "known to within %.0f%%: %d of %d figures\n", 100*Well, known, of)
-	_, err := fmt.Fprintf(w, "measuring: %.0f ns a request, %.2f%% of the time of the shortest; the generator alone drives %.1f times the highest rate\n",
-		r.Overhead.RecordNS, 100*r.Overhead.Share, r.Overhead.Headroom)
-	if err != nil {
+	if _, err := fmt.Fprintf(w, "measuring: %s\n", r.Overhead.Say()); err != nil {
 		return fmt.Errorf("writing the result: %w", err)
 	}
 	return nil
