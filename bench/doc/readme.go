@@ -64,7 +64,7 @@ func readmeTable(kept string) (string, error) {
 		table(&out, r, m.Name)
 	}
 	if strings.Contains(out.String(), doubtful) {
-		out.WriteString("\n†: does not count, because too many repetitions were not steady or too short; `bench/readme.json` says how many.\n")
+		out.WriteString("\n†: does not count; `bench/readme.json` says why, which is most often that repetitions were not steady or too short.\n")
 	}
 	return out.String(), nil
 }
