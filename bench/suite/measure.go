@@ -21,7 +21,7 @@ import (
 )
 
 // mostRecording is how much of a request's time reading the clock and recording may take; where requests are so short that it would
-// take more, one of several is timed. It is less than the whole suite may take, as the pace is looked at once and may have been a neighbour's.
+// take more, one of several is timed. It is less than the whole suite may take, as the pace is looked at in the beginning and may have been a neighbour's.
 const mostRecording = 0.003
 
 // counted is what the processor's counters said.
@@ -301,8 +301,11 @@ func (r *runner) run(ctx context.Context, c *cell, s target.Served, p load.Plan)
 	return m, closeAll()
 }
 
-// paceTime is how long it is looked how long requests take before anything is timed.
-const paceTime = 20 * time.Millisecond
+// How it is found how long requests take before anything is timed: in so many tries of so long.
+const (
+	paceTries = 3
+	paceTime  = 20 * time.Millisecond
+)
 
 // findPace finds out how long requests take when no clock is read for each, and chooses by that how many are timed, and how long it takes
 // a slow target to answer as many as a repetition needs, for all repetitions of the cell. A target that fails meanwhile is told of by its repetitions. All of the empty one's are timed: what it
@@ -312,20 +315,28 @@ func (r *runner) findPace(ctx context.Context, c *cell, seed uint64) {
 	if c.target.Info().Kind == report.KindEmpty {
 		return
 	}
-	m, err := r.run(ctx, c, c.served, load.Plan{Rows: c.rows, Duration: paceTime, AskOnly: true, Seed: seed})
-	if err != nil || m.PerSecond() == 0 {
-		return
+	var rates []float64
+	for range paceTries {
+		m, err := r.run(ctx, c, c.served, load.Plan{Rows: c.rows, Duration: paceTime, AskOnly: true, Seed: seed})
+		if err != nil || m.PerSecond() == 0 {
+			return
+		}
+		rates = append(rates, m.PerSecond())
 	}
-	c.every, c.stretch = pace(r.record, m.PerSecond(), c.outstanding, c.Duration)
+	// What others disturb looks slower than it is, and would be timed too often.
+	c.every, c.stretch = timedEvery(r.record, slices.Max(rates), c.outstanding), stretched(stats.Median(rates), c.Duration)
 }
 
-// pace is of how many requests one is timed where recording one takes so many nanoseconds, and how long a repetition that is to last for d takes, of so
-// many callers who were answered so often a second.
-func pace(record, perSecond float64, callers int, d time.Duration) (every int, stretch time.Duration) {
+// timedEvery is of how many requests one is timed, where recording one takes so many nanoseconds and so many callers are answered so often a second.
+func timedEvery(record, perSecond float64, callers int) int {
 	took := 1e9 * float64(callers) / perSecond // a request, for its caller
-	every = min(max(1, int(math.Ceil(record/(mostRecording*took)))), load.MostEvery)
+	return min(max(1, int(math.Ceil(record/(mostRecording*took)))), load.MostEvery)
+}
+
+// stretched is how long a repetition that is to last for d takes of a target that answers so often a second.
+func stretched(perSecond float64, d time.Duration) time.Duration {
 	needed := time.Duration(1.25 * leastRequests / perSecond * float64(time.Second))
-	return every, min(max(d, needed), mostStretch*d)
+	return min(max(d, needed), mostStretch*d)
 }
 
 // How the capacity is found: the median of so many tries of so long at most, as one that is disturbed would put another load on all
