@@ -29,7 +29,7 @@ type chooser struct {
 	Sampling
 	all       bool    // by chance, and for no other reason
 	chance    bool    // likewise some
-	perLog    float64 // with chance: the inverse of the logarithm of what is not chosen
+	mean      float64 // with chance: see passes
 	threshold uint64  // of a random number, for Rate
 	output    int     // the index of Output, -1 where the model has none
 }
@@ -42,7 +42,7 @@ func newChooser(s Sampling, signature *engine.Signature) *chooser {
 		c.all = s.Every == 0 && !s.Banded
 	case s.Rate > 0:
 		c.threshold = uint64(s.Rate * (1 << 63) * 2)
-		c.chance, c.perLog = s.Every == 0 && !s.Banded, 1/math.Log1p(-s.Rate)
+		c.chance, c.mean = s.Every == 0 && !s.Banded, -1/math.Log1p(-s.Rate)
 	}
 	for i := range signature.Outputs {
 		if s.Output == "" && i == 0 || s.Output == signature.Outputs[i].Name {
@@ -53,9 +53,10 @@ func newChooser(s Sampling, signature *engine.Signature) *chooser {
 }
 
 // passes says how many inferences are passed by before the next is captured, where chance alone decides: one number decides for all of
-// these, and not one for each. What it says has no memory, so each run begins anew.
+// these, and not one for each. What it says has no memory, so each run begins anew. Whole parts of a number that is distributed exponentially
+// are distributed as that is.
 func (c *chooser) passes() int {
-	if n := math.Log(1-rand.Float64()) * c.perLog; n < math.MaxInt32 { // so is no NaN, which rates have that are hardly numbers
+	if n := rand.ExpFloat64() * c.mean; n < math.MaxInt32 { // so is no NaN, which rates have that are hardly numbers
 		return int(n)
 	}
 	return math.MaxInt32
