@@ -75,8 +75,10 @@ func (r *Request) Keep() { r.refs.Add(1) }
 // LetGo gives back what Keep counted.
 func (r *Request) LetGo() { r.unref() }
 
-// Since is how long ago the run was over, of a request that succeeded.
-func (r *Request) Since() time.Duration { return time.Duration(clock() - r.ended) }
+// Over is when the run was over, of a request that succeeded, by the clocks that now was read from, with time.Now.
+func (r *Request) Over(now time.Time) time.Time {
+	return now.Add(time.Duration(r.ended-1) - now.Sub(epoch))
+}
 
 // forget empties the name, for the next request that has the memory.
 func (n *name) forget() { n.id, n.parts = n.id[:0], n.parts[:0] }

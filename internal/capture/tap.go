@@ -406,7 +406,7 @@ type entryWriter struct {
 // entries is not tried, because the first of them may be taken and the next not.
 func (w *entryWriter) tryWrite(it *item) (done bool) {
 	if w.run.of(it, w.tap.o.EntryBytes) {
-		w.run.at = time.Now().UnixNano() - int64(it.request.Since())
+		w.run.at = it.request.Over(time.Now()).UnixNano()
 		done, err := w.tap.sink.TryPut(&w.run)
 		w.run.request = nil
 		if done && err == nil { // the sink counts what it refuses
@@ -432,7 +432,7 @@ func (w *entryWriter) write(it *item) {
 	if it.err != nil {
 		e.Time, e.Code, e.Error = it.at, w.tap.o.Code(it.err), clip(it.err.Error())
 	} else {
-		e.Time = time.Now().Add(-r.Since())
+		e.Time = r.Over(time.Now())
 	}
 	parts := r.Parts()
 	if len(parts) == 0 {
