@@ -128,13 +128,15 @@ func (s *Spool) commit(b *batch) error {
 	now := s.o.Now()
 	h := batchHeader{salt: p.salt, first: next, records: uint32(b.records), at: now.UnixNano()}
 	var data []byte
+	room := b.room
 	if p.key != nil {
 		h.flags |= flagSealed
 		if s.sealRoom == nil {
 			s.sealRoom = s.newRoom()
 		}
-		data = p.key.seal(s.sealRoom, b.b, &h)
+		data = p.key.seal(s.sealRoom[block:], b.b, &h)
 		data = h.seal(data, checksum(data[batchSize:]))
+		room = s.sealRoom
 	} else {
 		b.sumUp()
 		data = h.seal(b.b, b.sum)
@@ -149,7 +151,7 @@ func (s *Spool) commit(b *batch) error {
 	var err error
 	if g == nil {
 		g = &segment{number: p.number, salt: p.salt, first: next, end: next, made: now, last: now, key: p.key, madeHere: time.Now(), certain: true}
-		file, err = s.begin(g, p, spool, data)
+		file, err = s.begin(g, p, spool, data, room)
 	} else {
 		at = s.place(g.bytes, data)
 		if _, err = file.WriteAt(data, at); err == nil {
@@ -208,9 +210,9 @@ func (s *Spool) place(at int64, data []byte) int64 {
 	return at
 }
 
-// begin makes the file of a segment with its first batch, durable with its name. disk
-// is held.
-func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, error) {
+// begin makes the file of a segment with its first batch, durable with its name. What is before the batch goes with it in one write where
+// the batch lies in room, behind a block, and goes to the second block. disk is held.
+func (s *Spool) begin(g *segment, p plan, spool uint64, first, room []byte) (File, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -228,8 +230,10 @@ func (s *Spool) begin(g *segment, p plan, spool uint64, first []byte) (File, err
 		return nil, err
 	}
 	at := s.place(int64(len(b)), first)
-	_, err = f.WriteAt(b, 0)
-	if err == nil {
+	if at == block && &first[0] == &room[block] {
+		clear(room[copy(room, b):block])
+		_, err = f.WriteAt(room[:block+len(first)], 0)
+	} else if _, err = f.WriteAt(b, 0); err == nil {
 		_, err = f.WriteAt(first, at)
 	}
 	if err == nil {

@@ -90,7 +90,7 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 
 // batch is what is written together.
 type batch struct {
-	b       []byte // a header's place, and the payload; in the room while that is large enough
+	b       []byte // a header's place, and the payload; in the room, behind a block, while that is large enough
 	room    []byte
 	sum     uint32 // the checksum of b[batchSize:summed]
 	summed  int
@@ -155,7 +155,7 @@ func Open(o Options) (_ *Spool, err error) {
 func (s *Spool) newRoom() []byte { return newRoom(s.o.FS == nil) }
 
 func newBatch(room []byte) *batch {
-	return &batch{b: room[:batchSize], room: room, summed: batchSize, done: make(chan struct{})}
+	return &batch{b: room[block : block+batchSize], room: room, summed: batchSize, done: make(chan struct{})}
 }
 
 // sumFrom is how much of a payload is summed up at once: so little that it is in the processor's cache still, and so much that the tables
