@@ -107,6 +107,28 @@ func TestDisturbed(t *testing.T) {
 	}
 }
 
+// TestFastest takes no moment that hardly ever comes for what a machine can do.
+func TestFastest(t *testing.T) {
+	t.Parallel()
+	w := &Watch{}
+	if w.Fastest() != 0 {
+		t.Errorf("before the first look the loop took %v", w.Fastest())
+	}
+	for i := range 10 {
+		w.keep(float64(20 - i))
+	}
+	if w.Fastest() != 11 {
+		t.Errorf("of ten looks the fastest took 11, not %v", w.Fastest())
+	}
+	for range 90 {
+		w.keep(15)
+	}
+	w.keep(5)
+	if got := w.Fastest(); got != 15 {
+		t.Errorf("of 101 looks, five of which took less than 15, the fastest that counts took %v", got)
+	}
+}
+
 // TestProbe looks at this machine.
 func TestProbe(t *testing.T) {
 	t.Parallel()

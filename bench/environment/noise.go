@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,10 @@ const (
 	mostProbed = 8 // processors
 )
 
+// rarely is in what part of the looks a processor may be faster than what counts as its fastest: for a moment one is clocked as it is never again,
+// beside which all else would seem slow.
+const rarely = 0.05
+
 // clockTick is in what Linux counts the time of processors (USER_HZ).
 const clockTick = 10 * time.Millisecond
 
@@ -44,7 +49,7 @@ type Watch struct {
 	loadBefore float64
 	cpus       int
 	loops      []float64 // nanoseconds
-	fastest    float64   // of the medians of probes
+	paces      []float64 // the medians of probes, ascending
 	sink       uint64    // what the loops came to, so that they cannot be left out
 	longest    time.Duration
 	total      Share // of all spans
@@ -186,14 +191,23 @@ func (w *Watch) paceOn(cpu int) (float64, error) {
 	}
 	w.loops = append(w.loops, took...)
 	at := stats.Median(took)
-	if w.fastest == 0 || at < w.fastest {
-		w.fastest = at
-	}
+	w.keep(at)
 	return at, restore()
 }
 
-// Fastest is the least that the loop has taken on any processor, as the median of a probe; 0 before the first.
-func (w *Watch) Fastest() float64 { return w.fastest }
+// keep keeps the median of a probe.
+func (w *Watch) keep(at float64) {
+	i, _ := slices.BinarySearch(w.paces, at)
+	w.paces = slices.Insert(w.paces, i, at)
+}
+
+// Fastest is what the loop takes when a processor is as fast as it can be expected to be, as the median of a probe; 0 before the first.
+func (w *Watch) Fastest() float64 {
+	if len(w.paces) == 0 {
+		return 0
+	}
+	return w.paces[int(rarely*float64(len(w.paces)-1))]
+}
 
 // work is four generators of random numbers side by side, as many operations as a core has places for: it takes as long whatever the memory does, and
 // longer when something else has a share of the core, which a single chain of operations would not notice.
@@ -222,7 +236,7 @@ func (w *Watch) Noise() report.Noise {
 		Steal: w.total.Steal(), Others: w.total.Other(), LoadBefore: w.loadBefore, InterruptedNS: int64(w.longest), Why: []string{},
 	}
 	if len(w.loops) > 0 {
-		n.LoopMedianNS, n.LoopFastestNS = stats.Median(w.loops), w.fastest
+		n.LoopMedianNS, n.LoopFastestNS = stats.Median(w.loops), w.Fastest()
 		n.LoopSpread = (stats.Quantile(w.loops, 0.9) - stats.Quantile(w.loops, 0.1)) / n.LoopMedianNS
 	}
 	say := func(format string, values ...any) { n.Why = append(n.Why, fmt.Sprintf(format, values...)) }

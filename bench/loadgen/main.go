@@ -1,9 +1,10 @@
 // Command loadgen has MLPerf Inference's own load generator and the one of `picket bench run` drive one lane in turns, with the same model,
 // rows and definitions, and says how far their figures of SingleStream and Offline are apart. JSON goes to standard output.
 //
-// There are three sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client, and so does the
-// suite's: what is between the two is between the generators. The suite's drives it once more with callers in Go, as those of open loads are:
-// what is between the second and the third is Go's. Each side compares every answer with the reference while it is timed.
+// There are four sides. MLPerf's generator, compiled from its sources by install.sh, drives the lane through the C client, and so does the
+// suite's: what is between the two is between the generators. In SingleStream MLPerf's program does so once more with a bare loop in the place of the
+// generator: what is between that and the first is what the generator's own work between two requests adds to them, which no other generator is to have.
+// The suite's drives it once more with callers in Go, as those of open loads are: what is between that and the suite's is Go's. Each side compares every answer with the reference while it is timed.
 package main
 
 import (
@@ -46,11 +47,18 @@ const (
 // The sides.
 const (
 	theirs = "MLPerf's generator"
+	bare   = "MLPerf's program, a loop in the generator's place"
 	ours   = "the suite's generator"
 	inGo   = "the suite's generator, callers in Go"
 )
 
-func everySide() []string { return []string{theirs, ours, inGo} }
+// sides are those of a scenario.
+func sides(scenario string) []string {
+	if scenario == "Offline" {
+		return []string{theirs, ours, inGo}
+	}
+	return []string{theirs, bare, ours, inGo}
+}
 
 // figures are what a side finds in one turn.
 type figures struct {
@@ -109,7 +117,8 @@ var numbers = []number{
 	{"Offline", "rows a second", "rows/s", true, func(f figures) float64 { return f.RowsS }},
 }
 
-// found is what is written of a number and a side: the median of the turns, and of the ratios to MLPerf's of the same turns.
+// found is what is written of a number and a side: the median of the turns, and of the ratios to MLPerf's of the same turns, and to those of the bare loop
+// in its place.
 type found struct {
 	Scenario string          `json:"scenario"`
 	Placed   string          `json:"placed,omitempty"`
@@ -118,6 +127,7 @@ type found struct {
 	Side     string          `json:"side"`
 	Value    report.Estimate `json:"value"`
 	Ratio    report.Estimate `json:"ratio"`
+	ToBare   report.Estimate `json:"ratio_to_bare_loop"`
 	// Best is the best of the turns, which is decided by the generator and the processor nearly alone.
 	Best float64 `json:"best,omitempty"`
 }
@@ -210,7 +220,7 @@ func (b *bench) prepare() error {
 
 // scenario has the sides take turns, in random order anew each time.
 func (b *bench) scenario(ctx context.Context, scenario string) (map[string][]figures, error) {
-	sides := everySide()
+	taking := sides(scenario)
 	all := map[string][]figures{}
 	random := rand.New(rand.NewPCG(1, 1))
 	if scenario == "Offline" {
@@ -221,12 +231,12 @@ func (b *bench) scenario(ctx context.Context, scenario string) (map[string][]fig
 		b.expected = first.RowsS / batch
 	}
 	for turn := range b.turns {
-		for _, i := range random.Perm(len(sides)) {
-			f, err := b.turn(ctx, sides[i], scenario, uint64(turn))
+		for _, i := range random.Perm(len(taking)) {
+			f, err := b.turn(ctx, taking[i], scenario, uint64(turn))
 			if err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", scenario, sides[i], err)
+				return nil, fmt.Errorf("%s, %s: %w", scenario, taking[i], err)
 			}
-			all[sides[i]] = append(all[sides[i]], f)
+			all[taking[i]] = append(all[taking[i]], f)
 		}
 	}
 	return all, nil
@@ -241,8 +251,11 @@ func (b *bench) lasts(scenario string) time.Duration {
 }
 
 func (b *bench) turn(ctx context.Context, side, scenario string, seed uint64) (figures, error) {
-	if side == theirs {
+	switch side {
+	case theirs:
 		return b.drive(ctx, scenario)
+	case bare:
+		return b.drive(ctx, "Loop")
 	}
 	return b.suite(ctx, side, scenario, seed)
 }
@@ -311,13 +324,16 @@ func judge(p placement, all map[string][]figures, out *report.Report) []found {
 		if p.name != "" {
 			where += ", " + p.name
 		}
-		for _, side := range everySide() {
-			var values, ratios []float64
+		for _, side := range sides(p.scenario) {
+			var values, ratios, toBare []float64
 			for turn, f := range all[side] {
 				values = append(values, n.of(f))
 				ratios = append(ratios, n.of(f)/n.of(all[theirs][turn]))
+				if b := all[bare]; b != nil {
+					toBare = append(toBare, n.of(f)/n.of(b[turn]))
+				}
 			}
-			r := found{p.scenario, p.name, n.name, n.unit, side, stats.Estimate(values), stats.Estimate(ratios), 0}
+			r := found{p.scenario, p.name, n.name, n.unit, side, stats.Estimate(values), stats.Estimate(ratios), stats.Estimate(toBare), 0}
 			switch {
 			case n.unit == "rows/s":
 				r.Best = slices.Max(values)
@@ -333,6 +349,9 @@ func judge(p placement, all map[string][]figures, out *report.Report) []found {
 			what = fmt.Sprintf("%s, ÷ MLPerf's of the same turn (%.3f to %.3f), distance from 1", what, r.Ratio.Low, r.Ratio.High)
 			if off := math.Abs(r.Ratio.Value - 1); side == ours {
 				out.Promise(what, off, "ratio", mostOff)
+				if len(toBare) > 0 {
+					out.Tell(fmt.Sprintf("%s, %s: %s, ÷ the loop's of the same turn (%.3f to %.3f), distance from 1", where, n.name, side, r.ToBare.Low, r.ToBare.High), math.Abs(r.ToBare.Value-1), "ratio")
+				}
 			} else {
 				out.Tell(what, off, "ratio")
 			}

@@ -144,7 +144,8 @@ type Noise struct {
 	// LoadBefore is the load average of one minute when the suite began.
 	LoadBefore float64 `json:"load_before"`
 	// Loop is a loop of fixed work timed again and again before, between and after the repetitions: its median, and how far its
-	// 10th and 90th percentiles are apart in parts of it. LoopFastestNS is the lowest median of those timed in a row.
+	// 10th and 90th percentiles are apart in parts of it. LoopFastestNS is the median of those timed
+	// in a row where the processor was as fast as in one of twenty such looks.
 	LoopMedianNS  float64 `json:"loop_median_ns"`
 	LoopFastestNS float64 `json:"loop_fastest_ns,omitempty"`
 	LoopSpread    float64 `json:"loop_spread"`

@@ -3,11 +3,12 @@
 //
 // usage: drive SOCKET MODEL FILE FEATURES SCENARIO SECONDS EXPECTED DIR
 //
-// FILE has rows of FEATURES float32 numbers, each followed by the answer that the reference gives. SCENARIO is SingleStream or Offline,
-// EXPECTED the samples a second of scenario Offline, and DIR takes loadgen's logs. A sample is one row in SingleStream and 512 rows in Offline,
-// as many as a request has there; the recommendation model of MLPerf Inference has samples of several hundred rows for the same reason. Every
-// answer is compared while it is timed.
+// FILE has rows of FEATURES float32 numbers, each followed by the answer that the reference gives. SCENARIO is SingleStream, Offline, or Loop, which
+// is SingleStream without the load generator. EXPECTED is the samples a second of scenario Offline, and DIR takes loadgen's logs. A sample is one row
+// in SingleStream and 512 rows in Offline, as many as a request has there; the recommendation model of MLPerf Inference has samples of several hundred
+// rows for the same reason. Every answer is compared while it is timed.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -215,6 +217,35 @@ void Drive(Callers &callers, bool offline, double seconds, double expected, cons
 			1e9 / Figure(summary, "QPS w/ loadgen overhead") - 1e9 / Figure(summary, "QPS w/o loadgen overhead"));
 }
 
+// Asks one row after the other, as the load generator does in SingleStream, and does nothing else between an answer and the next request: what the
+// generator's own work there adds to a request, by the caches of a processor that it shares with the server, is between this and SingleStream.
+void Loop(Caller &caller, double seconds)
+{
+	std::mt19937_64 random(1);
+	std::uniform_int_distribution<size_t> choose(0, caller.Choices() - 1);
+	std::vector<int64_t> took;
+	took.reserve(1 << 20);
+	const auto begin = Clock::now();
+	for (;;) {
+		const size_t first = choose(random);
+		const auto sent = Clock::now();
+		if (sent - begin >= std::chrono::duration<double>(seconds))
+			break;
+		caller.Ask(first);
+		took.push_back(std::chrono::nanoseconds(Clock::now() - sent).count());
+		caller.Check(first);
+	}
+	const double all = std::chrono::duration<double, std::nano>(Clock::now() - begin).count(), n = static_cast<double>(took.size());
+	if (took.empty())
+		Fail("nothing was answered");
+	double asking = 0;
+	for (const int64_t t : took)
+		asking += static_cast<double>(t);
+	std::sort(took.begin(), took.end());
+	std::printf("{\"p50_ns\": %.0f, \"p90_ns\": %.0f, \"between_ns\": %.0f}\n", static_cast<double>(took[took.size() / 2]),
+		static_cast<double>(took[took.size() * 9 / 10]), (all - asking) / n);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -224,13 +255,16 @@ int main(int argc, char **argv)
 	const std::string socket = argv[1], model = argv[2], file = argv[3], scenario = argv[5], dir = argv[8];
 	const Rows rows(file, static_cast<size_t>(std::atoi(argv[4])));
 	const double seconds = std::atof(argv[6]), expected = std::atof(argv[7]);
-	const bool offline = scenario == "Offline";
-	if (!offline && scenario != "SingleStream")
+	const bool offline = scenario == "Offline", loop = scenario == "Loop";
+	if (!offline && !loop && scenario != "SingleStream")
 		Fail("there is no scenario " + scenario);
 	Callers callers;
 	for (int i = 0; i < (offline ? kCallers : 1); i++)
 		callers.push_back(std::make_unique<Caller>(socket, model, rows, offline ? kBatch : 1));
 	WarmUp(callers);
-	Drive(callers, offline, seconds, expected, dir);
+	if (loop)
+		Loop(*callers[0], seconds);
+	else
+		Drive(callers, offline, seconds, expected, dir);
 	return 0;
 }
