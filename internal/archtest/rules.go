@@ -29,8 +29,8 @@ var moduleRules = []rule{
 	{pkg: "internal/cores", imports: []string{"internal/hw"}},
 	{pkg: "internal/osfile"}, // locks, owners and syncing, for whoever keeps files
 	{pkg: "internal/oserror"},
-	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}}, // words of shared memory that two processes change
-	{pkg: "internal/lanewire", imports: []string{"tensor", "internal/ring"}},
+	{pkg: "internal/ring", unsafe: true, tests: []string{"internal/testkit"}},              // words of shared memory that two processes change
+	{pkg: "internal/lanewire", unsafe: true, imports: []string{"tensor", "internal/ring"}}, // reads and writes of sockets that may block and are not to, which no package has without allocating
 	{pkg: "internal/onnxwire"},
 	{pkg: "internal/ensemble", imports: []string{"internal/onnxwire"}},
 	{pkg: "internal/shap", imports: []string{"internal/ensemble"}, tests: []string{"internal/testkit"}},
