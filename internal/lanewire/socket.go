@@ -158,12 +158,15 @@ func (s *Socket) readOutside(fd uintptr) bool {
 	}
 	for unseen := s.unseen.Last(); !s.watched(fd); unseen = false {
 		most, late := s.left()
+		rest := ring.LongestUnseen - time.Since(s.began)
 		switch {
 		case late:
 			s.outcome = wasLate
 			return true
+		case unseen && rest <= 0:
+			// readUnseen has waited for as long as a wait may be unseen.
 		case unseen && s.spins.HasRoom():
-			ring.AwaitInput(fd, s.spins, min(most, ring.LongestUnseen))
+			ring.AwaitInput(fd, s.spins, min(most, rest))
 			continue
 		case unseen:
 			s.unseen.Pause()

@@ -139,19 +139,7 @@ func TestConversationOutside(t *testing.T) {
 			if i%250 == 125 {
 				time.Sleep(2 * ring.LongestUnseen)
 			}
-			question := fmt.Appendf(nil, "%8d", i)
-			if err := errors.Join(w.Append(t.Context(), &Header{Kind: KindPredict}, question), w.Flush()); err != nil {
-				t.Fatal(err)
-			}
-			for len(r.Buffered()) < HeaderSize+8 {
-				if err := r.Fill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := r.Buffered()[HeaderSize : HeaderSize+8]; !bytes.Equal(got, question) {
-				t.Fatalf("%q was answered with %q", question, got)
-			}
-			r.Consume(HeaderSize + 8)
+			exchange(t, w, r, fmt.Sprintf("%8d", i))
 		}
 		if err := <-answered; err != nil {
 			t.Fatal(err)

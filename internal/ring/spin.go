@@ -79,14 +79,11 @@ func (s *Spins) enter() bool { return s != nil && s.now.take(s.most) }
 func (s *Spins) leave() { s.now.Add(-1) }
 
 // Purses are what a receiver may spend on not going to sleep.
-type Purses struct {
-	terms             *Terms
-	looking, yielding purse
-}
+type Purses struct{ looking, yielding purse }
 
 // NewPurses have nothing in them yet.
 func NewPurses(t *Terms) Purses {
-	return Purses{t, purse{gift: t.gift, enough: t.enough()}, purse{gift: t.gift, enough: t.enough(), credit: mostDebt}}
+	return Purses{looking: purse{terms: t}, yielding: purse{terms: t, credit: mostDebt}}
 }
 
 // Await reports whether what the caller waits for came before it has to sleep. It is called for each wait, and calls
@@ -96,7 +93,7 @@ func (p *Purses) Await(s *Spins, came func() bool) (did bool) {
 	case p.looking.affords() && s.enter():
 		start := clock()
 		took := int64(0)
-		for took < p.terms.longest && !did {
+		for took < p.looking.terms.longest && !did {
 			for range looksPerClock {
 				if did = came(); did {
 					break
@@ -121,8 +118,7 @@ func (p *Purses) Await(s *Spins, came func() bool) (did bool) {
 // purse is what a receiver may spend on waiting in one way.
 type purse struct {
 	saved  int64 // nanoseconds; negative where they are owed
-	gift   int64 // see Terms
-	enough int64
+	terms  *Terms
 	credit int64 // how many may be owed
 	open   bool  // from when there is enough until there is nothing
 }
@@ -130,7 +126,7 @@ type purse struct {
 // affords is called for each wait, and tells whether the receiver may wait so; if it
 // does, it calls spent after.
 func (p *purse) affords() bool {
-	if p.saved = min(p.saved+p.gift, p.enough); p.saved == p.enough {
+	if p.saved = min(p.saved+p.terms.gift, p.terms.enough()); p.saved == p.terms.enough() {
 		p.open = true
 	}
 	return p.open
@@ -142,7 +138,7 @@ func (p *purse) spent(took int64, came bool) {
 	if came {
 		p.saved += sleepCost
 	}
-	if p.saved = min(max(p.saved, -p.credit), p.enough); p.saved <= 0 {
+	if p.saved = min(max(p.saved, -p.credit), p.terms.enough()); p.saved <= 0 {
 		p.open = false
 	}
 }
