@@ -141,31 +141,24 @@ func checkMargins(t *testing.T, m *model, rows []float32, f testkit.Model) {
 			want = append(want, float64(v))
 		}
 	}
-	in, err := tensor.Alloc(4 * fewRows * m.features)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Release()
-	out, err := tensor.Alloc(4 * fewRows * m.outputs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Release()
-	pointer := func(b *tensor.Buffer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b.Bytes())) }
-	for at := 0; at < f.Rows; at += fewRows {
-		n := min(fewRows, f.Rows-at)
-		copy(unsafe.Slice((*float32)(pointer(in)), n*m.features), rows[at*m.features:])
-		if err := i.runFew(pointer(in), pointer(out), n); err != nil {
+	for at := 0; at < f.Rows; at += m.chunk {
+		n := min(m.chunk, f.Rows-at)
+		in, out := tensorOf(t, m, n, m.features, true), tensorOf(t, m, n, m.outputs, true)
+		defer in.Buffer.Release()
+		defer out.Buffer.Release()
+		copy(in.Bytes(), tensor.AsBytes(rows[at*m.features:][:n*m.features]))
+		if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, n); err != nil {
 			t.Fatal(err)
 		}
+		back := unsafe.Pointer(unsafe.SliceData(i.slots[0].stageOut.Bytes()))
 		for k := range n * m.groups {
 			w := want[at*m.groups+k]
 			var same bool
 			var got float64
 			if m.valueBytes == 8 {
-				got = unsafe.Slice((*float64)(pointer(i.few.out)), n*m.groups)[k]
+				got = unsafe.Slice((*float64)(back), n*m.groups)[k]
 			} else {
-				got = float64(unsafe.Slice((*float32)(pointer(i.few.out)), n*m.groups)[k])
+				got = float64(unsafe.Slice((*float32)(back), n*m.groups)[k])
 			}
 			if same = math.Float64bits(got) == math.Float64bits(w); !exact {
 				same = sameBits(float32(got), float32(w))
@@ -177,8 +170,8 @@ func checkMargins(t *testing.T, m *model, rows []float32, f testkit.Model) {
 	}
 }
 
-// TestBatches holds batches of all the ways in which rows are sent against package ensemble: padded, in one chunk, in several, from pinned
-// memory and from other.
+// TestBatches holds batches of all the ways in which rows are sent against package ensemble: read where they are, copied in several chunks, from
+// pinned memory and from other.
 func TestBatches(t *testing.T) {
 	b := fake(t, devices.Options{})
 	for _, name := range []string{"binary-3.2.0", "multi-softprob-3.2.0", "multi-softmax-1.7.6"} {
@@ -198,7 +191,7 @@ func TestBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer i.Close()
-			for _, n := range []int{1, 31, 32, 33, 500, fewRows, fewRows + 1, 2 * minChunk, 3*minChunk + 1, most} {
+			for _, n := range []int{1, 31, 32, 33, 500, minChunk, minChunk + 1, 2 * minChunk, 3*minChunk + 1, most} {
 				for pinned := range 4 {
 					in, out := tensorOf(t, m, n, f.Features, pinned&1 != 0), tensorOf(t, m, n, m.outputs, pinned&2 != 0)
 					copy(in.Bytes(), tensor.AsBytes(rows[:n*f.Features]))
@@ -281,16 +274,18 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
-// TestFewRowsAreAGraph wants one call into the driver from the second time on, and no allocation, neither here nor in chunks.
-func TestFewRowsAreAGraph(t *testing.T) {
+// TestOneChunkIsNotCopied wants one call into the driver for the rows of one chunk, which the kernel reads where they are, and no allocation, neither
+// there nor with several chunks.
+func TestOneChunkIsNotCopied(t *testing.T) {
 	f := testkit.ModelNamed(t, "binary-3.2.0")
 	m := backendtest.Open(t, fake(t, devices.Options{}), testkit.Alone(t, f.Files[0])).(*model)
+	m.chunk = minChunk
 	i, err := m.NewInstance()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer i.Close()
-	for _, n := range []int{20, fewRows + 500} {
+	for _, n := range []int{20, minChunk + 500} {
 		in, out := tensorOf(t, m, n, f.Features, true), tensorOf(t, m, n, m.outputs, true)
 		clear(in.Bytes())
 		ins, outs := []tensor.Tensor{in}, []tensor.Tensor{out}
@@ -314,8 +309,8 @@ func TestFewRowsAreAGraph(t *testing.T) {
 	if err := i.Run([]tensor.Tensor{in}, []tensor.Tensor{out}, 20); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(); len(got) != 4 || !strings.HasPrefix(got[0], "graph") || !strings.HasPrefix(got[2], "graph") || !strings.HasPrefix(got[3], "wait") {
-		t.Errorf("a run of few rows is %q", got)
+	if got := read(); len(got) != 2 || !strings.HasPrefix(got[0], "kernel") || !strings.HasPrefix(got[1], "wait") {
+		t.Errorf("a run of one chunk is %q", got)
 	}
 }
 

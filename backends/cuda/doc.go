@@ -22,8 +22,8 @@
 //     computed, the next is copied in and the one before copied out. The GPU has engines of their own for both directions.
 //   - Requests have their tensors in pinned memory that the driver copies from and to directly (engine.Allocator), so that the host's
 //     processors touch the rows once, when they arrive. Other memory is copied through pinned memory, chunk by chunk, and overlaps the same.
-//   - Few rows are padded to one of four sizes, and copy, kernel and copy back of each size are a CUDA graph: one call into the driver
-//     instead of four, which is most of the time that so few rows take.
+//   - Rows that fit one chunk, where there is no other to overlap with, are not copied at all: the kernel reads them from pinned memory, each
+//     value once, and writes the predictions there. One call into the driver instead of three, and no engine waits for another.
 //
 // A thread that waits for the GPU keeps its processor where there are many, and elsewhere looks for as long as being woken takes and sleeps then
 // (devices.Options.Wait).

@@ -18,7 +18,6 @@ import (
 type instance struct {
 	model *model
 	slots []*slot
-	few   *few
 	row   []float64 // of the host's transforms
 	// began is the start of a large batch, where somebody is told of chunks; else nil.
 	began *cuda.Event
@@ -37,6 +36,8 @@ type slot struct {
 	to   unsafe.Pointer // where the predictions go
 	// together is how many rows are on their way in all slots at once.
 	together int
+	// near tells that nothing is copied: the kernel reads the rows, and writes what comes back, in pinned memory itself.
+	near bool
 	// direct tells that they have been put there by the device.
 	direct bool
 	// marks are when a chunk began, was copied in, computed and copied out, where somebody is told; else there are none.
@@ -62,9 +63,6 @@ func (m *model) NewInstance() (engine.Instance, error) {
 			return nil, m.device.Failed(devices.And(err, i.free()))
 		}
 	}
-	if i.few, err = m.newFew(i.slots[0]); err != nil {
-		return nil, m.device.Failed(devices.And(err, i.free()))
-	}
 	return i, nil
 }
 
@@ -87,7 +85,6 @@ func (m *model) newSlot() (s *slot, err error) {
 	}
 	parameter := m.run
 	s.run = &parameter
-	s.run.in, s.run.margins, s.run.out = s.in.At, s.margins.At, s.margins.At
 	for m.device.timeline != nil && len(s.marks) < 4 {
 		e, err := m.lease.Context.NewEvent(true)
 		if err != nil {
@@ -99,7 +96,6 @@ func (m *model) newSlot() (s *slot, err error) {
 		if s.out, err = pool.Alloc(4 * m.chunk * m.outputs); err != nil {
 			return s, err
 		}
-		s.run.out = s.out.At
 	}
 	return s, nil
 }
@@ -150,12 +146,21 @@ func (m *model) launch(s *slot, rows, together int) error {
 	return s.stream.Launch(m.function, shape.blocks(rows), threads, shape.shared, unsafe.Pointer(s.run))
 }
 
-// result is where on the device what comes back lies.
-func (m *model) result(s *slot) cuda.Ptr {
-	if m.onHost() {
-		return s.margins.At
+// place tells the kernel where the chunk's rows lie and where what comes back of them goes: in the slot's own memory, or near at from and to, which are
+// pinned. It says where in the slot's memory what comes back is copied from.
+func (m *model) place(s *slot, from, to unsafe.Pointer) cuda.Ptr {
+	s.run.in, s.run.margins, s.run.out = s.in.At, s.margins.At, s.margins.At
+	if s.out != nil {
+		s.run.out = s.out.At
 	}
-	return s.run.out
+	back := &s.run.out
+	if m.onHost() {
+		back = &s.run.margins
+	}
+	if s.near {
+		s.run.in, *back = cuda.Address(from), cuda.Address(to)
+	}
+	return *back
 }
 
 // Run predicts the rows. See engine.Instance.
@@ -164,12 +169,6 @@ func (i *instance) Run(in, out []tensor.Tensor, rows int) error {
 	// The engine has seen to this; but what follows writes by address.
 	if len(in) != 1 || len(out) != 1 || rows < 1 || in[0].Size() != 4*rows*m.features || out[0].Size() != 4*rows*m.outputs {
 		return fmt.Errorf("%w: the tensors do not hold %d rows of the model", engine.ErrInvalidInput, rows)
-	}
-	if rows <= fewRows {
-		if err := i.runFew(tensor.Pointer(in[0]), tensor.Pointer(out[0]), rows); err != nil {
-			return m.device.Failed(err)
-		}
-		return nil
 	}
 	if err := i.runChunks(in[0], out[0], rows); err != nil {
 		return m.device.Failed(err)
@@ -198,6 +197,7 @@ func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
 		}
 		some := min(size, rows-at)
 		s.together = min(rows, size*len(i.slots))
+		s.near = chunks == 1 && m.staged
 		err = i.start(s, unsafe.Add(from, 4*at*m.features), unsafe.Add(to, 4*at*m.outputs), some, pinnedIn, pinnedOut)
 		at += some
 	}
@@ -209,7 +209,7 @@ func (i *instance) runChunks(in, out tensor.Tensor, rows int) (err error) {
 	return err
 }
 
-// start puts a chunk into its slot's stream: copy in, kernel, copy out.
+// start puts a chunk into its slot's stream: copy in, kernel, copy out; or the kernel alone, where the slot is near.
 func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, pinnedOut bool) error {
 	m := i.model
 	bytes, back := 4*rows*m.features, rows*m.resultBytes()
@@ -228,11 +228,14 @@ func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, p
 		landing = unsafe.Pointer(unsafe.SliceData(s.stageOut.Bytes()))
 	}
 	s.rows, s.to, s.direct = rows, to, pinnedOut // from here on something may be on its way
+	result := m.place(s, from, landing)
 	if err := s.mark(0); err != nil {
 		return err
 	}
-	if err := s.stream.CopyIn(s.in.At, from, bytes); err != nil {
-		return err
+	if !s.near {
+		if err := s.stream.CopyIn(s.in.At, from, bytes); err != nil {
+			return err
+		}
 	}
 	if err := s.mark(1); err != nil {
 		return err
@@ -243,8 +246,10 @@ func (i *instance) start(s *slot, from, to unsafe.Pointer, rows int, pinnedIn, p
 	if err := s.mark(2); err != nil {
 		return err
 	}
-	if err := s.stream.CopyOut(landing, m.result(s), back); err != nil {
-		return err
+	if !s.near {
+		if err := s.stream.CopyOut(landing, result, back); err != nil {
+			return err
+		}
 	}
 	return s.mark(3)
 }
@@ -309,7 +314,6 @@ func (i *instance) Close() error {
 }
 
 func (i *instance) free() (err error) {
-	err = i.few.free()
 	if i.began != nil {
 		err = errors.Join(err, i.began.Close())
 	}

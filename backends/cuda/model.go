@@ -32,6 +32,7 @@ type model struct {
 	run       run // all but the rows
 	function  cuda.Function
 	plain     bool
+	staged    bool // blocks copy their rows to shared memory, each value once
 
 	features, groups, outputs int
 	views                     int
@@ -71,7 +72,8 @@ func newModel(e *ensemble.Ensemble, t *tables, signature engine.Signature, d *de
 	}
 	m.function = d.functions[name]
 	m.chunk = min(maxChunk, max(minChunk, chunkBytes/(4*m.features)/threads*threads))
-	if _, ok := shapeFor(d.Facts(), m.views, m.chunk, len(t.roots), m.valueBytes, m.plain); !ok {
+	shape, ok := shapeFor(d.Facts(), m.views, m.chunk, len(t.roots), m.valueBytes, m.plain)
+	if m.staged = shape.staged > 0; !ok {
 		return nil, fmt.Errorf("%w on a GPU: its splits look at %d columns in ways of their own, more than the shared memory of %s holds", engine.ErrUnsupported, m.views, d.Facts().Name)
 	}
 	data, at := t.bytes()

@@ -248,9 +248,13 @@ func (s *subjects) measure(ctx context.Context, dir string, sizes []int) (kernel
 						return err
 					}
 					x := &subjects[i]
-					start := time.Now()
-					if err := x.o.instance.Run([]tensor.Tensor{x.in}, []tensor.Tensor{x.out}, n); err != nil {
-						return err
+					// The second of two is timed, as FIL's program times calls that follow each other: the first finds the GPU asleep.
+					var start time.Time
+					for range 2 {
+						start = time.Now()
+						if err := x.o.instance.Run([]tensor.Tensor{x.in}, []tensor.Tensor{x.out}, n); err != nil {
+							return err
+						}
 					}
 					if turn > 1 { // the first warm it up
 						x.us = append(x.us, float64(time.Since(start).Nanoseconds())/1e3/float64(n))

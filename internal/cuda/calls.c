@@ -121,24 +121,6 @@ cu_result picket_stream_synchronize(const picket_context *x, cu_handle stream) {
 }
 
 cu_result picket_stream_wait(const picket_context *x, cu_handle stream, cu_handle event) { WITH(cuStreamWaitEvent(stream, event, 0)); }
-cu_result picket_capture(const picket_context *x, cu_handle stream) { WITH(cuStreamBeginCapture_v2(stream, CU_CAPTURE_THREAD_LOCAL)); }
-
-cu_result picket_capture_end(const picket_context *x, cu_handle stream, int keep, cu_handle *executable) {
-	cu_handle before, graph = NULL;
-	cu_result r = x->calls->cuCtxPushCurrent_v2(x->context);
-	if (r != 0)
-		return r;
-	r = x->calls->cuStreamEndCapture(stream, &graph);
-	if (r == 0 && keep)
-		r = x->calls->cuGraphInstantiate_v2(executable, graph, NULL, NULL, 0);
-	if (graph != NULL)
-		x->calls->cuGraphDestroy(graph);
-	x->calls->cuCtxPopCurrent_v2(&before);
-	return r;
-}
-
-cu_result picket_graph_launch(const picket_context *x, cu_handle executable, cu_handle stream) { WITH(cuGraphLaunch(executable, stream)); }
-cu_result picket_graph_destroy(const picket_context *x, cu_handle executable) { WITH(cuGraphExecDestroy(executable)); }
 cu_result picket_event(const picket_context *x, int timing, cu_handle *event) {
 	WITH(cuEventCreate(event, CU_EVENT_BLOCKING_SYNC | (timing ? 0u : CU_EVENT_DISABLE_TIMING)));
 }

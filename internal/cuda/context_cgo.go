@@ -10,7 +10,6 @@ import "C"
 
 import (
 	"fmt"
-	"runtime"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -156,52 +155,10 @@ func (s *Stream) Synchronize() error {
 	return s.c.check(C.picket_stream_synchronize(s.c.x, s.h), "waiting for the device")
 }
 
-// Capture makes a graph of what record puts into the stream, which is not done then but whenever the graph is launched. The caller closes it.
-func (s *Stream) Capture(record func() error) (*Graph, error) {
-	// What one thread records only that thread may end.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := s.c.check(C.picket_capture(s.c.x, s.h), "recording a graph"); err != nil {
-		return nil, err
-	}
-	recorded := record()
-	keep := C.int(1)
-	if recorded != nil {
-		keep = 0
-	}
-	g := &Graph{c: s.c}
-	ended := s.c.check(C.picket_capture_end(s.c.x, s.h, keep, &g.h), "making a graph")
-	if recorded != nil {
-		return nil, recorded
-	}
-	if ended != nil {
-		return nil, ended
-	}
-	live.Add(1)
-	return g, nil
-}
-
 // Close destroys the stream; what is in it is done all the same.
 func (s *Stream) Close() error {
 	live.Add(-1)
 	return s.c.check(C.picket_stream_destroy(s.c.x, s.h), "closing a stream")
-}
-
-// Graph is work that was recorded once and is launched with one call.
-type Graph struct {
-	c *Context
-	h C.cu_handle
-}
-
-// Launch puts the graph's work into the stream. A graph may run once at a time.
-func (g *Graph) Launch(s *Stream) error {
-	return g.c.check(C.picket_graph_launch(g.c.x, g.h, s.h), "launching a graph")
-}
-
-// Close destroys the graph.
-func (g *Graph) Close() error {
-	live.Add(-1)
-	return g.c.check(C.picket_graph_destroy(g.c.x, g.h), "closing a graph")
 }
 
 // Event is a point in a stream.

@@ -10,7 +10,7 @@ typedef int cu_result;  // 0 is success
 typedef int cu_device;
 typedef uint64_t cu_ptr; // an address in a device's memory
 typedef struct { unsigned char bytes[16]; } cu_uuid;
-typedef void *cu_handle; // of a context, stream, event, module, function, graph
+typedef void *cu_handle; // of a context, stream, event, module, function
 
 // Name in the library, return type and parameters. The names with _v2 are what the headers' plain names stand for.
 #define PICKET_CUDA_FUNCTIONS(F) \
@@ -42,8 +42,6 @@ typedef void *cu_handle; // of a context, stream, event, module, function, graph
 	F(cuStreamQuery, (cu_handle stream)) \
 	F(cuStreamSynchronize, (cu_handle stream)) \
 	F(cuStreamWaitEvent, (cu_handle stream, cu_handle event, unsigned flags)) \
-	F(cuStreamBeginCapture_v2, (cu_handle stream, int mode)) \
-	F(cuStreamEndCapture, (cu_handle stream, cu_handle *graph)) \
 	F(cuEventCreate, (cu_handle *event, unsigned flags)) \
 	F(cuEventDestroy_v2, (cu_handle event)) \
 	F(cuEventRecord, (cu_handle event, cu_handle stream)) \
@@ -54,11 +52,7 @@ typedef void *cu_handle; // of a context, stream, event, module, function, graph
 	F(cuModuleGetFunction, (cu_handle *function, cu_handle module, const char *name)) \
 	F(cuFuncSetAttribute, (cu_handle function, int attribute, int value)) \
 	F(cuLaunchKernel, (cu_handle function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z, \
-		unsigned shared, cu_handle stream, void **parameters, void **extra)) \
-	F(cuGraphInstantiate_v2, (cu_handle *executable, cu_handle graph, cu_handle *failed, char *log, size_t log_size)) \
-	F(cuGraphLaunch, (cu_handle executable, cu_handle stream)) \
-	F(cuGraphDestroy, (cu_handle graph)) \
-	F(cuGraphExecDestroy, (cu_handle executable))
+		unsigned shared, cu_handle stream, void **parameters, void **extra))
 
 // What was found in the library.
 typedef struct {
@@ -82,7 +76,6 @@ enum {
 	CU_EVENT_BLOCKING_SYNC = 1,
 	CU_EVENT_DISABLE_TIMING = 2,
 	CU_HOST_PORTABLE = 1,
-	CU_CAPTURE_THREAD_LOCAL = 1,
 	CU_FUNC_MAX_DYNAMIC_SHARED = 8,
 	CU_JIT_ERROR_LOG = 5,
 	CU_JIT_ERROR_LOG_BYTES = 6,

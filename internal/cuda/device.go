@@ -1,6 +1,9 @@
 package cuda
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Device is what the driver says of one of its devices: a GPU, or a part of one that MIG has cut off.
 type Device struct {
@@ -39,5 +42,8 @@ const (
 	Sleep
 )
 
-// Ptr is an address in a device's memory.
+// Ptr is an address that a kernel can use: in the device's memory, or that of pinned main memory.
 type Ptr uint64
+
+// Address is where kernels find what AllocHost has given: where it is for everybody else, on every system of 64 bits.
+func Address(pinned unsafe.Pointer) Ptr { return Ptr(uintptr(pinned)) }

@@ -5,7 +5,7 @@
 // docs/RATIONALE.md.
 //
 // A [Driver] is the library, a [Context] what the process has of a device: its primary context, which it shares with other libraries that use
-// the device. Memory, streams, events, modules and graphs belong to a Context and must be closed before it. Every method makes its
+// the device. Memory, streams, events and modules belong to a Context and must be closed before it. Every method makes its
 // Context current on the calling thread for the length of the call and leaves the thread as it was, so that any goroutine may call it; a
 // stream, and what is put into it, is for one goroutine at a time.
 //

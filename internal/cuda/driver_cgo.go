@@ -17,7 +17,7 @@ import (
 	"github.com/picket-ml/picket/internal/dl"
 )
 
-// live counts contexts, memory, streams, events, modules and graphs that were made and not given back, for leak tests.
+// live counts contexts, memory, streams, events and modules that were made and not given back, for leak tests.
 var live atomic.Int64
 
 // Live is how many things of the driver's the process holds.

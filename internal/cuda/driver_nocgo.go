@@ -20,7 +20,6 @@ type (
 	Event    struct{}
 	Module   struct{}
 	Function struct{}
-	Graph    struct{}
 )
 
 // Open fails and says why.
@@ -56,10 +55,7 @@ func (*Stream) Launch(Function, int, int, int, unsafe.Pointer) error { return un
 func (*Stream) Record(*Event) error                                  { return unavailable() }
 func (*Stream) WaitFor(*Event) error                                 { return unavailable() }
 func (*Stream) Synchronize() error                                   { return unavailable() }
-func (*Stream) Capture(func() error) (*Graph, error)                 { return nil, unavailable() }
 func (*Stream) Close() error                                         { return nil }
 func (*Event) Synchronize() error                                    { return unavailable() }
 func (*Event) Since(*Event) (time.Duration, error)                   { return 0, unavailable() }
 func (*Event) Close() error                                          { return nil }
-func (*Graph) Launch(*Stream) error                                  { return unavailable() }
-func (*Graph) Close() error                                          { return nil }

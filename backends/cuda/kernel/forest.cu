@@ -66,21 +66,26 @@ INLINE double e_to(double x) {
 
 INLINE float e_to32(float x) { return (float)e_to((double)x); }
 
-// The transforms of floats, as XGBoost computes them. 88.7 is its own bound.
-INLINE void finish32(const picket_run *r, float *row) {
+// The transforms of floats, as XGBoost computes them. 88.7 is its own bound. The predictions may go where the margins are.
+INLINE void finish32(const picket_run *r, float *row, float *out) {
 	switch (r->transform) {
+	case PICKET_IDENTITY:
+		SMALL
+		for (uint32_t g = 0; g < r->groups; g++)
+			out[g] = row[g];
+		break;
 	case PICKET_SIGMOID:
 		SMALL
 		for (uint32_t g = 0; g < r->groups; g++) {
 			float y = -row[g];
 			y = y > 88.7f ? 88.7f : y;
-			row[g] = 1 / (e_to32(y) + 1);
+			out[g] = 1 / (e_to32(y) + 1);
 		}
 		break;
 	case PICKET_EXPONENTIAL:
 		SMALL
 		for (uint32_t g = 0; g < r->groups; g++)
-			row[g] = e_to32(row[g]);
+			out[g] = e_to32(row[g]);
 		break;
 	case PICKET_SOFTMAX: {
 		float top = row[0];
@@ -95,7 +100,7 @@ INLINE void finish32(const picket_run *r, float *row) {
 		}
 		SMALL
 		for (uint32_t g = 0; g < r->groups; g++)
-			row[g] /= (float)sum;
+			out[g] = row[g] / (float)sum;
 		break;
 	}
 	}
@@ -211,7 +216,7 @@ INLINE void stage(const picket_run *r, uint32_t first, uint32_t rows, uint32_t t
 
 #define VALUE float
 #define LEAF(n) low(n)
-#define FINISH(row, g) finish32(&run, (float *)run.margins + (uint64_t)(row)*run.groups)
+#define FINISH(row, g) finish32(&run, (float *)run.margins + (uint64_t)(row)*run.groups, run.out + (uint64_t)(row)*run.groups)
 #define NAME(name) name##_f32
 #include "sum.inc.h"
 #undef VALUE

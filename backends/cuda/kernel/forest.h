@@ -52,7 +52,8 @@ typedef struct {
 	uint32_t plain;     // views are the columns
 	uint32_t base_last; // the base is added after the trees
 	uint32_t transform;
-	// The rows. Margins are rows * groups of float or double; the predictions, floats, may lie in their place unless they are doubles.
+	// The rows. Margins are rows * groups of float or double; the predictions, floats, may lie in their place unless they are doubles. The rows may lie in
+	// pinned main memory, of which each value is read once where they are staged, and so may what comes back: out, or margins where they are for the host.
 	uint32_t rows;
 	const float *in;
 	void *margins;

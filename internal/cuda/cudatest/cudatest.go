@@ -61,7 +61,7 @@ func Fail(t testing.TB, call string, n, code int) {
 }
 
 // Log has all that is put into streams written down from now on; what it returns reads it: "in 1 4096" is a copy to the device of so many
-// bytes, put into stream 1; kernels and graphs have rows.
+// bytes, put into stream 1; kernels have rows.
 func Log(t testing.TB) func() []string {
 	t.Helper()
 	return testkit.LogOf(t, "FAKE_CUDA_LOG")

@@ -44,8 +44,7 @@ typedef struct {
 	uint64_t number;
 } op;
 typedef struct { op ops[OPS]; int n; } list;
-struct stream { list todo; int done, id, capturing, device; list captured; uint64_t recorded, reached; };
-typedef struct { list work; int busy; } graph;
+struct stream { list todo; int done, id, device; uint64_t recorded, reached; };
 
 static struct { int held, lost; size_t used; } devices[DEVICES];
 static __thread int stack[16], depth;
@@ -175,6 +174,11 @@ static int perform(stream *s, op *o) {
 		int code = fails("kernel");
 		if (code != 0)
 			return code;
+		// What is neither of the device nor pinned no kernel can reach.
+		const void *reached[] = {(const void *)o->parameter.nodes, o->parameter.in, o->parameter.margins, o->parameter.out};
+		for (unsigned i = 0; i < sizeof reached / sizeof *reached; i++)
+			if (find(reached[i], 1) == NULL)
+				return ILLEGAL_ADDRESS;
 		uint8_t *shared = guarded(o->shared, 16);
 		if (shared == NULL)
 			return OUT_OF_MEMORY;
@@ -213,7 +217,7 @@ static void advance(stream *s, int until) {
 }
 
 static int put(stream *s, op o, const char *what) {
-	list *to = s->capturing ? &s->captured : &s->todo;
+	list *to = &s->todo;
 	if (to->n == OPS)
 		return OUT_OF_MEMORY;
 	to->ops[to->n++] = o;
@@ -383,10 +387,6 @@ cu_result cuMemcpyHtoDAsync_v2(cu_ptr to, const void *from, size_t bytes, cu_han
 	op o = {.kind = IN, .to = (uint8_t *)(uintptr_t)to, .from = from, .n = bytes};
 	range *r = find(from, bytes);
 	if (r == NULL || !r->pinned) { // pageable: read before the call returns
-		if (s->capturing) {
-			result = INVALID_VALUE;
-			LEAVE;
-		}
 		o.owned = malloc(bytes);
 		memcpy(o.owned, from, bytes);
 		o.from = o.owned;
@@ -433,10 +433,6 @@ cu_result cuStreamQuery(cu_handle handle) {
 cu_result cuStreamSynchronize(cu_handle handle) {
 	ENTER_CONTEXT("cuStreamSynchronize")
 	stream *s = handle;
-	if (s->capturing) {
-		result = 900; // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
-		LEAVE;
-	}
 	note("wait", s->id, 0);
 	advance(s, s->todo.n);
 	result = devices[s->device].lost;
@@ -450,54 +446,6 @@ cu_result cuStreamWaitEvent(cu_handle handle, cu_handle e, unsigned flags) {
 	if (of->of != NULL)
 		result = put(handle, (op){.kind = WAIT, .of = of->of, .number = of->number}, "after");
 	LEAVE;
-}
-
-cu_result cuStreamBeginCapture_v2(cu_handle handle, int mode) {
-	(void)mode;
-	ENTER_CONTEXT("cuStreamBeginCapture_v2")
-	stream *s = handle;
-	s->capturing = 1;
-	s->captured.n = 0;
-	LEAVE;
-}
-
-cu_result cuStreamEndCapture(cu_handle handle, cu_handle *made) {
-	stream *s = handle;
-	s->capturing = 0; // whatever becomes of it
-	ENTER_CONTEXT("cuStreamEndCapture")
-	graph *g = calloc(1, sizeof *g);
-	g->work = s->captured;
-	*made = g;
-	LEAVE;
-}
-
-cu_result cuGraphInstantiate_v2(cu_handle *executable, cu_handle from, cu_handle *failed, char *log, size_t size) {
-	(void)failed;
-	(void)log;
-	(void)size;
-	ENTER_CONTEXT("cuGraphInstantiate_v2")
-	graph *g = malloc(sizeof *g);
-	memcpy(g, from, sizeof *g);
-	*executable = g;
-	LEAVE;
-}
-
-cu_result cuGraphLaunch(cu_handle executable, cu_handle handle) {
-	ENTER_CONTEXT("cuGraphLaunch")
-	graph *g = executable;
-	for (int i = 0; i < g->work.n && result == 0; i++)
-		result = put(handle, g->work.ops[i], "graph");
-	LEAVE;
-}
-
-cu_result cuGraphDestroy(cu_handle g) {
-	free(g);
-	return 0;
-}
-
-cu_result cuGraphExecDestroy(cu_handle g) {
-	free(g);
-	return 0;
 }
 
 cu_result cuEventCreate(cu_handle *e, unsigned flags) {
