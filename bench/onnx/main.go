@@ -13,7 +13,7 @@
 // where nothing is copied on its side; and the socket without the network, which answers at once.
 //
 // With -cuda all run on the first GPU. The C API is given ordinary memory there, as its examples do, and, a second time, rows that lie in pinned
-// memory already; so is the backend, in the memory that it asks for, which servers read requests into.
+// memory already; so is the backend, and answers in the memory that it asks for, which servers read requests into and write answers from.
 package main
 
 import (
@@ -143,42 +143,64 @@ func (folders) Open(_ context.Context, dir string) (*engine.Artifact, error) {
 	return engine.NewArtifact(dir, root)
 }
 
-// open makes an instance of the network with the backend, and a tensor for its input where it wants it.
-func open(ctx context.Context, s setting, backend *onnx.Backend, folder string, shape tensor.Shape) (i engine.Instance, in tensor.Tensor, stop func() error, err error) {
+// opened is an instance of the network, with tensors for its input and its output where it wants them.
+type opened struct {
+	instance engine.Instance
+	in, out  tensor.Tensor
+	model    engine.Model
+}
+
+// open opens the network with the backend, with tensors of these shapes. The caller closes it.
+func open(ctx context.Context, s setting, backend *onnx.Backend, folder string, input, output tensor.Shape) (o *opened, err error) {
 	a, err := folders{}.Open(ctx, folder)
 	if err != nil {
-		return nil, in, nil, err
+		return nil, err
 	}
 	defer a.Close()
-	m, err := backend.Open(ctx, a, engine.OpenOptions{Host: s.host, Threads: 1, Provider: s.provider})
-	if err != nil {
-		return nil, in, nil, err
+	o = &opened{}
+	if o.model, err = backend.Open(ctx, a, engine.OpenOptions{Host: s.host, Threads: 1, Provider: s.provider}); err != nil {
+		return nil, err
 	}
+	if o.in, err = o.room("input", input); err == nil {
+		o.out, err = o.room("output", output)
+	}
+	if err == nil {
+		o.instance, err = o.model.NewInstance()
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+// room is a tensor in the memory that the model asks for.
+func (o *opened) room(name string, shape tensor.Shape) (tensor.Tensor, error) {
 	n, err := shape.ByteSize(tensor.FP32)
 	if err != nil {
-		return nil, in, nil, errors.Join(err, m.Close())
+		return tensor.Tensor{}, err
 	}
 	memory := tensor.Alloc
-	if own, is := m.(engine.Allocator); is {
+	if own, is := o.model.(engine.Allocator); is {
 		memory = own.Allocate
 	}
 	b, err := memory(n)
-	if err == nil {
-		if in, err = tensor.In("input", tensor.FP32, shape, b, 0); err == nil {
-			i, err = m.NewInstance()
-		}
-		if err != nil {
-			b.Release()
-		}
-	}
 	if err != nil {
-		return nil, in, nil, errors.Join(err, m.Close())
+		return tensor.Tensor{}, err
 	}
-	return i, in, func() error {
-		closed := i.Close()
+	t, err := tensor.In(name, tensor.FP32, shape, b, 0)
+	if err != nil {
 		b.Release()
-		return errors.Join(closed, m.Close())
-	}, nil
+	}
+	return t, err
+}
+
+func (o *opened) close() (err error) {
+	if o.instance != nil {
+		err = o.instance.Close()
+	}
+	o.in.Buffer.Release()
+	o.out.Buffer.Release()
+	return errors.Join(err, o.model.Close())
 }
 
 // measured is one network in all the ways in which it is measured.
@@ -237,11 +259,11 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 	m.stops = append(m.stops, peer.Close)
 	ours := onnx.New(onnx.Options{LibraryPath: s.library, GPUs: s.gpus})
 	m.stops = append(m.stops, ours.Close)
-	instance, own, closeInstance, err := open(ctx, s, ours, filepath.Dir(task.Model), shape)
+	own, err := open(ctx, s, ours, filepath.Dir(task.Model), shape, tensor.MustShape(testRows, n.outputs))
 	if err != nil {
 		return m, err
 	}
-	m.stops = append(m.stops, closeInstance)
+	m.stops = append(m.stops, own.close)
 	note := m.note
 	in, given := make([]tensor.Tensor, 1), make([]tensor.Tensor, 1)
 	m.subjects = []interleave.Subject{
@@ -251,9 +273,9 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 			return took
 		}},
 		{Name: backend, Run: func(from, count int) time.Duration {
-			in[0], given[0] = own.Rows(0, count), answers[1].Rows(0, count)
+			in[0], given[0] = own.in.Rows(0, count), answers[1].Rows(0, count)
 			copy(in[0].Bytes(), rows.Rows(from, from+count).Bytes())
-			note(instance.Run(in, given, count))
+			note(own.instance.Run(in, given, count))
 			return 0
 		}},
 	}
@@ -264,7 +286,7 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 	} else {
 		// The rows are there before the clock starts.
 		there := func(from, count int) tensor.Tensor {
-			t := own.Rows(0, count)
+			t := own.in.Rows(0, count)
 			copy(t.Bytes(), rows.Rows(from, from+count).Bytes())
 			return t
 		}
@@ -273,10 +295,12 @@ func start(ctx context.Context, s setting, folder string, n *network) (m *measur
 			note(err)
 			return took
 		}}, interleave.Subject{Name: pinnedBackend, Run: func(from, count int) time.Duration {
-			in[0], given[0] = there(from, count), answers[3].Rows(0, count)
+			in[0], given[0] = there(from, count), own.out.Rows(0, count)
 			start := time.Now()
-			note(instance.Run(in, given, count))
-			return time.Since(start)
+			note(own.instance.Run(in, given, count))
+			took := time.Since(start)
+			copy(answers[3].Rows(from, from+count).Bytes(), given[0].Bytes())
+			return took
 		}})
 	}
 	for _, s := range m.subjects {
