@@ -5,7 +5,8 @@
 // whatever became of those before (an open loop), and every time is counted from
 // when a request was due, not from when it was sent: a server that stalls, or a
 // generator that does, is not asked less for it. Capacity is what the same
-// connections get in the same run when they keep enough requests outstanding.
+// connections get when they keep enough requests outstanding, right before the open
+// loop and right after it: a virtual processor can be half as fast ten seconds later.
 //
 // There are two servers: one of the engine and the lane's server with a model that
 // takes a fixed time a run, and picketd with a forest of 500 trees of depth 6 as
@@ -22,6 +23,9 @@
 // its own, give the servers one and the program another: taskset -c 1 go run ./bench/overload -cores 0. Who had the processors is
 // told: beside what is promised, never in its place, what was answered is compared with what the server could have done with what
 // was left to it.
+//
+// With -apart picketd's model has a processor of its own, and everything else the others: the daemon's connections and the load. What
+// differs from the same without it is what the system's placement of threads takes, which lets one wait for a processor beside one that is idle.
 package main
 
 import (
@@ -75,6 +79,7 @@ type settings struct {
 	against  string
 	rounds   int
 	artifact string
+	apart    bool
 	serve    string
 	refuse   string
 }
@@ -92,6 +97,7 @@ func main() {
 	flag.StringVar(&s.against, "against", "", "another picketd, to take turns with the first")
 	flag.IntVar(&s.rounds, "rounds", 1, "how often each overload is repeated")
 	flag.StringVar(&s.artifact, "artifact", "", "the artifact of a model of 30 features that was compiled already")
+	flag.BoolVar(&s.apart, "apart", false, "give picketd's model the last processor for itself, and the others to everything else, the load included")
 	flag.StringVar(&s.serve, "serve", "", "be the first server, on this socket")
 	flag.StringVar(&s.refuse, "refuse", "", "be the empty server, on this socket")
 	program.Main("bench-overload", func(ctx context.Context) error {
@@ -108,6 +114,9 @@ func (s *settings) main(ctx context.Context) (err error) {
 	}
 	if s.refuse != "" {
 		return serveFloor(ctx, s.refuse)
+	}
+	if s.apart && (s.cores != "" || s.only != "picketd") {
+		return errors.New("-apart goes with -only picketd and without -cores")
 	}
 	dir, err := os.MkdirTemp("", "picket-bench-*")
 	if err != nil {
@@ -140,6 +149,7 @@ type subject struct {
 	socket, model  string
 	rows, rowBytes int // of a request
 	outstanding    int // of all connections, that keep it busy
+	division       apart
 }
 
 // serve starts a server whose sockets are in dir.
@@ -182,16 +192,27 @@ func (s *settings) realModel(ctx context.Context, dir, picketd, which string) (*
 			return nil, err
 		}
 	}
+	var division apart
+	setting, how := "", ""
+	if s.apart {
+		if division, err = divide(); err != nil {
+			return nil, err
+		}
+		setting, how = division.setting(), " on a processor of its own"
+	}
 	configuration := filepath.Join(dir, "picketd.yaml")
-	text := fmt.Sprintf("unsigned: true\nmodels:\n- {name: %s, path: %s, backend: treelite, instances: 1}\n", "forest", m.Dir)
+	text := fmt.Sprintf("unsigned: true\nmodels:\n- {name: %s, path: %s, backend: treelite, instances: 1%s}\n", "forest", m.Dir, setting)
 	if err := os.WriteFile(configuration, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing a configuration: %w", err)
 	}
 	p, err := s.start(ctx, dir, picketd, "--sockets", dir, "--config", configuration)
+	if err != nil {
+		return nil, err
+	}
 	return &subject{
-		name: fmt.Sprintf("%s by treelite, %d rows a request%s", m.Name, realRows, which), process: p,
+		name: fmt.Sprintf("%s by treelite%s, %d rows a request%s", m.Name, how, realRows, which), process: p, division: division,
 		socket: filepath.Join(dir, "lane.sock"), model: "forest", rows: realRows, rowBytes: 4 * m.Features, outstanding: 32,
-	}, err
+	}, nil
 }
 
 func (s *settings) start(ctx context.Context, dir, program string, args ...string) (*versus.Process, error) {
@@ -255,6 +276,13 @@ func (s *settings) one(ctx context.Context, dir string, serves []serve, out *rep
 			conns[i] = append(conns[i], conn)
 		}
 	}
+	if s.apart {
+		for _, pid := range append(pids(servers), os.Getpid()) {
+			if err := servers[0].division.clear(pid); err != nil {
+				return nil, err
+			}
+		}
+	}
 	empty, err := s.startFloor(ctx, dir, servers[0], random)
 	if err != nil {
 		return nil, err
@@ -282,22 +310,30 @@ func (s *settings) one(ctx context.Context, dir string, serves []serve, out *rep
 	return results, nil
 }
 
+func pids(servers []*subject) (pids []int) {
+	for _, server := range servers {
+		pids = append(pids, server.process.PID())
+	}
+	return pids
+}
+
 // The load before and after, of which a server should notice nothing.
 const (
-	capacityTime = 1500 * time.Millisecond
+	capacityTime = 1500 * time.Millisecond // half of it before, half after
 	lightTime    = 1500 * time.Millisecond
 	lightly      = 0.3 // of capacity
 )
 
-// overload finds out what the server can do, and then asks for less, for more, and for
-// less again without a pause.
+// overload finds out what the server can do, asks for less, for more, and for less again
+// without a pause, and finds out once more what it can do.
 func (s *settings) overload(server *subject, conns []*load.Pipeline, empty *floor, random *rand.Rand, times func(*rand.Rand, float64, time.Duration) load.Arrivals) (o overload, err error) {
 	o.Server, o.Seconds = server.name, float64(s.seconds)
 	from, err := look(server.process)
 	if err != nil {
 		return o, err
 	}
-	if o.Capacity, err = load.ClosedLoop(conns, server.outstanding/len(conns), capacityTime); err != nil {
+	before, err := load.ClosedLoop(conns, server.outstanding/len(conns), capacityTime/2)
+	if err != nil {
 		return o, err
 	}
 	to, err := look(server.process)
@@ -308,7 +344,7 @@ func (s *settings) overload(server *subject, conns []*load.Pipeline, empty *floo
 	begin, end := lightTime, lightTime+time.Duration(s.seconds)*time.Second
 	due := make([]load.Arrivals, len(conns))
 	for i := range due {
-		each := o.Capacity / float64(len(conns))
+		each := before / float64(len(conns))
 		due[i] = load.Poisson(random, lightly*each, lightTime)
 		for _, at := range times(random, s.times*each, end-begin) {
 			due[i] = append(due[i], begin+at)
@@ -326,6 +362,11 @@ func (s *settings) overload(server *subject, conns []*load.Pipeline, empty *floo
 	if o.InOverload, err = shares(); err != nil {
 		return o, err
 	}
+	after, err := load.ClosedLoop(conns, server.outstanding/len(conns), capacityTime/2)
+	if err != nil {
+		return o, err
+	}
+	o.Capacity = (before + after) / 2
 	o.count(requests, begin, end, s.deadline)
 	least, err := empty.measure(due, begin, end, s.deadline)
 	if err != nil {
