@@ -77,8 +77,11 @@ func (r *Request) LetGo() { r.unref() }
 
 // Over is when the run was over, of a request that succeeded, by the clocks that now was read from, with time.Now.
 func (r *Request) Over(now time.Time) time.Time {
-	return now.Add(time.Duration(r.ended-1) - now.Sub(epoch))
+	return now.Add(r.Ran() - now.Sub(epoch))
 }
+
+// Ran is when the run was over, of a request that succeeded, by a clock of the process alone.
+func (r *Request) Ran() time.Duration { return time.Duration(r.ended - 1) }
 
 // forget empties the name, for the next request that has the memory.
 func (n *name) forget() { n.id, n.parts = n.id[:0], n.parts[:0] }

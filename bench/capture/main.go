@@ -2,26 +2,29 @@
 // requests take turns of a fraction of a second, in another order each round, and all but one are stopped meanwhile. JSON goes to
 // standard output.
 //
+// What is told is the median of what the rounds say, each of which compares daemons that had their turns in the same few seconds, and the interval
+// that has it with 95% confidence: how fast a machine that others share is changes by a half from one minute to the next. Where p99 is measured
+// each round has daemons that were started for it, because one process is a percent or two faster than the next of the same program, for as long as it runs.
+//
 // Two of the daemons capture nothing: what the second is beside the first is what the machine's noise makes of no difference at all,
 // in the same turns. In one more turn of each round this program itself copies, sums up and writes as many bytes as a daemon that captures
 // everything, and nothing else: below that nobody gets who keeps them.
 //
 // Pipelined, clients send 128 requests each with one write and wait for all answers: that gives the throughput. With clients and
 // daemon on one processor, which is never idle, the rate is one by the processor's time for a row, whoever spends it, and nothing depends on where
-// the system puts whom; so the promise is judged there, and by that time, of which other programs take nothing. With one request outstanding a client waits for each answer: that gives p99.
+// the system puts whom; so the promise is judged there, and by that time, of which other programs take nothing. With one request outstanding a client waits for each answer: that gives p99,
+// of all requests of ten turns, which are a second of each daemon's time: it writes what it has captured once in that.
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -83,12 +86,6 @@ func run(ctx context.Context) (err error) {
 		daemons = append(daemons,
 			&daemon{name: "a tenth captured by the other program", captured: 0.1, program: *before}, &daemon{name: "all captured by the other program", captured: 1, program: *before})
 	}
-	for i, d := range daemons {
-		if err := d.start(ctx, filepath.Join(dir, fmt.Sprint(i)), m, ask); err != nil {
-			return err
-		}
-		defer d.stop()
-	}
 	floor, err := newFloor(filepath.Join(dir, "floor"), 4*m.Features)
 	if err != nil {
 		return err
@@ -101,8 +98,9 @@ func run(ctx context.Context) (err error) {
 	}
 	out := report.New()
 	results := map[string][]series{}
-	for _, l := range wanted {
-		measured, err := l.run(ctx, daemons[:min(len(daemons), l.daemons)], floor)
+	for i, l := range wanted {
+		some := daemons[:min(len(daemons), l.daemons)]
+		measured, err := l.run(ctx, filepath.Join(dir, strconv.Itoa(i)), some, m, ask, floor)
 		if err != nil {
 			return err
 		}
@@ -122,19 +120,23 @@ func loads() ([]load, error) {
 	last := cpus[len(cpus)-1:]
 	one := placement{last, last}
 	apart := placement{cpus[:1], last}
-	const many, quick = 1 << 10, 3 // daemons
+	const many, few = 1 << 10, 3 // daemons
 	all := []load{
-		{name: "128 at once, all on one processor", part: "throughput", clients: 1, window: 128, turn: 40 * time.Millisecond, rounds: 240, placed: one, daemons: many, floor: true, judged: true},
-		{name: "128 at once, a processor for each side", part: "placements", clients: 1, window: 128, turn: 40 * time.Millisecond, rounds: 120, placed: apart, daemons: many},
-		{name: "256 at once, of two clients, on all processors", part: "placements", clients: 2, window: 128, turn: 40 * time.Millisecond, rounds: 120, placed: placement{cpus, cpus}, daemons: many},
-		// A daemon writes what it has captured once a second at the latest, so a turn of a second has such a moment as every second has.
-		{name: "one after the other, all on one processor", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 40, placed: one, daemons: quick, judged: true},
-		{name: "one after the other, a processor for each side", part: "p99", clients: 1, window: 1, turn: time.Second, rounds: 40, placed: apart, daemons: quick, judged: true},
+		{name: "128 at once, all on one processor", part: "throughput", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 240, lives: 1, placed: one, daemons: many, floor: true, judged: true},
+		{name: "128 at once, a processor for each side", part: "placements", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 120, lives: 1, placed: apart, daemons: many},
+		{name: "256 at once, of two clients, on all processors", part: "placements", clients: 2, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 120, lives: 1, placed: placement{cpus, cpus}, daemons: many},
+		// Without a warm-up, in which a daemon would write what had come due while it was stopped.
+		{name: "one after the other, all on one processor", part: "p99", clients: 1, window: 1, turn: 100 * time.Millisecond, turns: 10, rounds: 1, lives: 40, placed: one, daemons: few, judged: true},
+		{name: "one after the other, a processor for each side", part: "p99", clients: 1, window: 1, turn: 100 * time.Millisecond, turns: 10, rounds: 1, lives: 40, placed: apart, daemons: few, judged: true},
 	}
 	var chosen []load
 	for _, l := range all {
 		if *only == "" || strings.Contains(*only, l.part) {
-			l.rounds = max(6, int(float64(l.rounds)**share))
+			if l.lives > 1 {
+				l.lives = max(6, int(float64(l.lives)**share))
+			} else {
+				l.rounds = max(6, int(float64(l.rounds)**share))
+			}
 			chosen = append(chosen, l)
 		}
 	}
@@ -144,14 +146,15 @@ func loads() ([]load, error) {
 	return chosen, nil
 }
 
-// start starts the daemon with a folder of its own.
-func (d *daemon) start(ctx context.Context, dir string, m models.Model, ask protocols.Ask) error {
+// start starts the daemon with a folder of its own. It has a turn in so many.
+func (d *daemon) start(ctx context.Context, dir string, turns int, m models.Model, ask protocols.Ask) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	text := fmt.Sprintf("unsigned: true\nstate_dir: %s/state\nmodels: [{name: %s, path: %s}]\n", dir, m.Name, m.Dir)
 	if d.captured > 0 {
-		text += fmt.Sprintf("capture: {enabled: true}\nmodel_defaults: {capture: {rate: %g}}\n", d.captured)
+		// A second of its own turns is the usual time; the clock goes on in those of others.
+		text += fmt.Sprintf("capture: {enabled: true, flush_after: %ds}\nmodel_defaults: {capture: {rate: %g}}\n", turns, d.captured)
 	}
 	config := filepath.Join(dir, "picketd.yaml")
 	err := os.WriteFile(config, []byte(text), 0o600)
@@ -175,50 +178,14 @@ type series struct {
 	Turns []turn `json:"turns"`
 }
 
-// clientsPerRow is the processors' time for a row of the clients alone.
-func (t turn) clientsPerRow() float64 { return float64(t.Clients) / float64(t.Requests) }
-
 // again is the second daemon that captures nothing.
 const again = 1
 
-// quietShare is how many of a daemon's turns count: those in which the clients, who do the same whatever is captured, took the least of the
-// processors for a row. What else the machine has to do, the neighbours of a virtual one too, takes time from both sides; which
-// turns it spares says the side that is not in question.
-const quietShare = 0.25
-
-func quiet(turns []turn) []turn {
-	sorted := slices.Clone(turns)
-	slices.SortFunc(sorted, func(a, b turn) int { return cmp.Compare(a.clientsPerRow(), b.clientsPerRow()) })
-	return sorted[:max(3, int(quietShare*float64(len(sorted))))]
-}
-
-// perRow, rate, p50 and p99 are figures of turns together.
-func perRow(turns []turn) float64 {
-	var took, rows float64
-	for _, t := range turns {
-		took, rows = took+float64(t.Daemon+t.Clients), rows+float64(t.Requests)
-	}
-	return took / rows
-}
-
-func rate(turns []turn) float64 {
-	var took, rows float64
-	for _, t := range turns {
-		took, rows = took+t.Took.Seconds(), rows+float64(t.Requests)
-	}
-	return rows / took
-}
-
-func p50(turns []turn) float64 { return median(turns, func(t turn) time.Duration { return t.P50 }) }
-func p99(turns []turn) float64 { return median(turns, func(t turn) time.Duration { return t.P99 }) }
-
-func median(turns []turn, of func(turn) time.Duration) float64 {
-	var all []float64
-	for _, t := range turns {
-		all = append(all, float64(of(t))/1e3)
-	}
-	return stats.Median(all)
-}
+// perRow, rate, p50 and p99 are figures of a turn.
+func perRow(t turn) float64 { return float64(t.Daemon+t.Clients) / float64(t.Requests) }
+func rate(t turn) float64   { return float64(t.Requests) / t.Took.Seconds() }
+func p50(t turn) float64    { return float64(t.P50) / 1e3 }
+func p99(t turn) float64    { return float64(t.P99) / 1e3 }
 
 // Ways of putting a figure together with that of a daemon that captures nothing.
 func ratio(it, nothing float64) float64      { return it / nothing }
@@ -226,34 +193,17 @@ func inverse(it, nothing float64) float64    { return nothing / it }
 func difference(it, nothing float64) float64 { return it - nothing }
 func alone(it, _ float64) float64            { return it }
 
-// beside puts the figure of the quiet turns of one daemon together with that of the first or, for one that captures, that of both that
-// capture nothing, and says between what it lies with a confidence of 95%: by what becomes of it when turns are drawn anew from
-// those that were seen, a thousand times.
-func beside(all []series, of int, figure func([]turn) float64, together func(it, nothing float64) float64) report.Estimate {
-	random := rand.New(rand.NewPCG(1, uint64(of)))
-	draw := func(turns []turn) []turn {
-		drawn := make([]turn, len(turns))
-		for i := range drawn {
-			drawn[i] = turns[random.IntN(len(turns))]
-		}
-		return drawn
-	}
-	value := func(turns func(i int) []turn) float64 {
-		nothing := figure(quiet(turns(0)))
+// beside puts the figure of one daemon together with that of the first or, for one that captures, that of both that capture nothing, round by round.
+func beside(all []series, of int, figure func(turn) float64, together func(it, nothing float64) float64) report.Estimate {
+	rounds := make([]float64, len(all[of].Turns))
+	for i, t := range all[of].Turns {
+		nothing := figure(all[0].Turns[i])
 		if of > again {
-			nothing = (nothing + figure(quiet(turns(again)))) / 2
+			nothing = (nothing + figure(all[again].Turns[i])) / 2
 		}
-		return together(figure(quiet(turns(of))), nothing)
+		rounds[i] = together(figure(t), nothing)
 	}
-	const draws = 1000
-	drawn := make([]float64, draws)
-	for i := range drawn {
-		drawn[i] = value(func(i int) []turn { return draw(all[i].Turns) })
-	}
-	return report.Estimate{
-		Value: value(func(i int) []turn { return all[i].Turns }),
-		Low:   stats.Quantile(drawn, 0.025), High: stats.Quantile(drawn, 0.975), N: len(all[of].Turns), Confidence: 0.95,
-	}
+	return stats.Estimate(rounds)
 }
 
 // figures says what each daemon is beside the first, which captures nothing.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/bench/interleave"
+	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/versus"
@@ -40,8 +43,11 @@ func (d *daemon) signal(s syscall.Signal) error {
 type load struct {
 	name, part      string        // part is what -only calls it
 	clients, window int           // each client sends window requests with one write, and waits for all answers
-	turn            time.Duration // of one daemon; warmUp more is not counted
-	rounds          int
+	turn            time.Duration // of one daemon
+	warmUp          time.Duration // before each, not counted
+	turns           int           // of each daemon in a round
+	rounds          int           // with the same processes
+	lives           int           // how many times the daemons are started, each for so many rounds
 	placed          placement
 	daemons         int  // how many of them, from the first on
 	floor           bool // has a turn, too
@@ -51,99 +57,115 @@ type load struct {
 // placement is which processors the clients and the daemons may use.
 type placement struct{ clients, daemons []int }
 
-const warmUp = 10 * time.Millisecond
-
-// turn is what was seen of one daemon in one round.
+// turn is what was seen of one daemon in one turn, or in those of a round.
 type turn struct {
 	Requests int           `json:"requests"`
 	Took     time.Duration `json:"took_ns"`
 	Daemon   time.Duration `json:"daemon_cpu_ns"`
 	Clients  time.Duration `json:"clients_cpu_ns"`
 	Kernel   time.Duration `json:"kernel_threads_cpu_ns"` // of the whole machine, whoever they worked for
-	P50      time.Duration `json:"p50_ns"`                // of one client's writes and waits
+	P50      time.Duration `json:"p50_ns"`                // of a client's writes and waits
 	P99      time.Duration `json:"p99_ns"`
 
 	latencies []time.Duration
 }
 
-// run has the daemons, and the floor, take turns, in another order each round.
-func (l load) run(ctx context.Context, daemons []*daemon, floor *floor) ([]series, error) {
-	callers := make([][]protocols.Client, len(daemons))
-	for i, d := range daemons {
-		if err := d.signal(syscall.SIGCONT); err != nil {
-			return nil, err
-		}
-		for range l.clients {
-			c, err := d.ask.Lane(l.window)()
-			if err != nil {
-				return nil, fmt.Errorf("connecting to the daemon that captures %s: %w", d.name, err)
-			}
-			defer c.Close()
-			callers[i] = append(callers[i], c)
-		}
-	}
-	if err := l.place(daemons); err != nil {
+// run is all rounds.
+func (l load) run(ctx context.Context, dir string, daemons []*daemon, m models.Model, ask protocols.Ask, floor *floor) ([]series, error) {
+	if err := process.KeepOn(os.Getpid(), l.placed.clients); err != nil {
 		return nil, err
 	}
-	kernel := newKernelThreads()
-	defer kernel.close()
 	var all []series
 	for _, d := range daemons {
 		all = append(all, series{Name: d.name})
-		if err := d.signal(syscall.SIGSTOP); err != nil {
-			return nil, err
-		}
 	}
 	if l.floor {
 		all = append(all, series{Name: floorName})
 	}
 	random := rand.New(rand.NewPCG(1, uint64(l.window)))
-	for round := range l.rounds + 1 {
-		for _, i := range random.Perm(len(all)) {
-			if i == len(daemons) {
-				t, err := floor.turn(ctx, l.turn)
-				if err != nil {
-					return nil, err
-				}
-				if round > 0 {
-					all[i].Turns = append(all[i].Turns, t)
-				}
-				continue
-			}
-			if err := daemons[i].signal(syscall.SIGCONT); err != nil {
-				return nil, err
-			}
-			t, err := l.one(ctx, daemons[i], callers[i], kernel)
-			if err != nil {
-				return nil, fmt.Errorf("asking the daemon that captures %s: %w", daemons[i].name, err)
-			}
-			if err := daemons[i].signal(syscall.SIGSTOP); err != nil {
-				return nil, err
-			}
-			if round > 0 { // in the first one memory is still found for everything
-				all[i].Turns = append(all[i].Turns, t)
-			}
+	for range l.lives {
+		if err := errors.Join(l.live(ctx, dir, daemons, m, ask, floor, random, all), os.RemoveAll(dir)); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
 }
 
-// place keeps the clients and the daemons on their processors.
-func (l load) place(daemons []*daemon) error {
-	if err := process.KeepOn(os.Getpid(), l.placed.clients); err != nil {
-		return err
-	}
-	for _, d := range daemons {
-		if err := process.KeepOn(d.process.PID(), l.placed.daemons); err != nil {
+// live starts the daemons, has them and the floor take turns, in another order each time, puts what was seen in each round behind all, and
+// stops the daemons.
+func (l load) live(ctx context.Context, dir string, daemons []*daemon, m models.Model, ask protocols.Ask, floor *floor, random *rand.Rand, all []series) error {
+	callers := make([][]protocols.Client, len(daemons))
+	for i, d := range daemons {
+		if err := d.start(ctx, filepath.Join(dir, strconv.Itoa(i)), len(daemons), m, ask); err != nil {
 			return err
+		}
+		defer d.stop()
+		for range l.clients {
+			c, err := d.ask.Lane(l.window)()
+			if err != nil {
+				return fmt.Errorf("connecting to the daemon of %s: %w", d.name, err)
+			}
+			defer c.Close()
+			callers[i] = append(callers[i], c)
+		}
+		if err := errors.Join(process.KeepOn(d.process.PID(), l.placed.daemons), d.signal(syscall.SIGSTOP)); err != nil {
+			return err
+		}
+	}
+	kernel := newKernelThreads()
+	defer kernel.close()
+	for round := range l.rounds + 1 {
+		sums := make([]turn, len(all))
+		turns := l.turns
+		if round == 0 {
+			turns = 1 // in which memory is still found for everything, and which does not count
+		}
+		for range turns {
+			for _, i := range random.Perm(len(all)) {
+				var t turn
+				var err error
+				if i == len(daemons) {
+					t, err = floor.turn(ctx, l.turn)
+				} else {
+					t, err = l.one(ctx, daemons[i], callers[i], kernel)
+				}
+				if err != nil {
+					return fmt.Errorf("measuring %s: %w", all[i].Name, err)
+				}
+				sums[i].add(&t)
+			}
+		}
+		for i := range all {
+			if round > 0 {
+				all[i].Turns = append(all[i].Turns, sums[i].whole())
+			}
 		}
 	}
 	return nil
 }
 
-// one is one turn.
+// add adds another turn.
+func (t *turn) add(other *turn) {
+	t.Requests, t.Took = t.Requests+other.Requests, t.Took+other.Took
+	t.Daemon, t.Clients, t.Kernel = t.Daemon+other.Daemon, t.Clients+other.Clients, t.Kernel+other.Kernel
+	t.latencies = append(t.latencies, other.latencies...)
+}
+
+// whole is the turn with what only all of it tells, and without what that is made of.
+func (t *turn) whole() turn {
+	if len(t.latencies) > 0 {
+		t.P50, t.P99 = interleave.Quantile(t.latencies, 0.5), interleave.Quantile(t.latencies, 0.99)
+	}
+	t.latencies = nil
+	return *t
+}
+
+// one is one turn of a daemon, which is stopped before and after.
 func (l load) one(ctx context.Context, d *daemon, callers []protocols.Client, kernel *kernelThreads) (t turn, err error) {
-	if _, err := l.ask(ctx, callers, warmUp); err != nil {
+	if err := d.signal(syscall.SIGCONT); err != nil {
+		return t, err
+	}
+	if _, err := l.ask(ctx, callers, l.warmUp); err != nil {
 		return t, err
 	}
 	var before, after [3]time.Duration
@@ -161,8 +183,7 @@ func (l load) one(ctx context.Context, d *daemon, callers []protocols.Client, ke
 	}
 	t.Daemon, t.Clients, t.Kernel = after[0]-before[0], after[1]-before[1], after[2]-before[2]
 	t.Requests = len(t.latencies) * l.window
-	t.P50, t.P99 = interleave.Quantile(t.latencies, 0.5), interleave.Quantile(t.latencies, 0.99)
-	return t, nil
+	return t, d.signal(syscall.SIGSTOP)
 }
 
 // ask has the clients ask for so long, and gives how long each call took.

@@ -90,7 +90,7 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 		var to []byte
 		b, to = growNumbers(b, len(e.Parts))
 		for i := range e.Parts {
-			to = putNumber(to, e.Parts[i].Rows, e.Parts[i].Number)
+			putNumber(to, i, e.Parts[i].Rows, e.Parts[i].Number)
 		}
 	} else {
 		for i := range e.Parts {
@@ -150,11 +150,11 @@ func growNumbers(b []byte, n int) (grown, to []byte) {
 	return b, b[had:]
 }
 
-// putNumber writes a part that has a Number, and returns the room behind it.
-func putNumber(to []byte, rows uint32, number uint64) []byte {
-	binary.LittleEndian.PutUint32(to, rows)
-	binary.LittleEndian.PutUint64(to[4:], number)
-	return to[numberBytes:]
+// putNumber writes part i, which has a Number.
+func putNumber(to []byte, i int, rows uint32, number uint64) {
+	b := (*[numberBytes]byte)(to[numberBytes*i:])
+	binary.LittleEndian.PutUint32(b[:], rows)
+	binary.LittleEndian.PutUint64(b[4:], number)
 }
 
 // MostBytes is more than Append appends, by what a frame around it takes.

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/picket-ml/picket/engine"
@@ -101,15 +102,20 @@ func (r *run) of(it *item, most int64) bool {
 	if r.every {
 		return true
 	}
-	r.rows = 0
-	at := 0
+	// Which parts chance has chosen no processor foretells, so nothing branches on it: each is written down, and stays if it was.
+	spans := slices.Grow(r.chosen, len(parts))[:len(parts)]
+	n, at := 0, 0
 	for i := range parts {
 		p := &parts[i]
+		spans[n] = span{i, at, p.Rows}
 		if p.Why != 0 {
-			r.chosen = append(r.chosen, span{i, at, p.Rows})
-			r.rows += p.Rows
+			n++
 		}
 		at += p.Rows
+	}
+	r.chosen, r.rows = spans[:n], 0
+	for i := range r.chosen {
+		r.rows += r.chosen[i].n
 	}
 	return true
 }
@@ -155,11 +161,11 @@ func (r *run) Append(b []byte) ([]byte, error) {
 	b, to := growNumbers(b, r.parts)
 	if r.every {
 		for i := range parts {
-			to = putNumber(to, uint32(parts[i].Rows), parts[i].Number)
+			putNumber(to, i, uint32(parts[i].Rows), parts[i].Number)
 		}
 	} else {
-		for _, s := range r.chosen {
-			to = putNumber(to, uint32(s.n), parts[s.part].Number)
+		for i, s := range r.chosen {
+			putNumber(to, i, uint32(s.n), parts[s.part].Number)
 		}
 	}
 	b = r.appendRows(b, r.layout.inputs, r.request.Inputs)

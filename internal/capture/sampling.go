@@ -2,7 +2,6 @@ package capture
 
 import (
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 
 	"github.com/picket-ml/picket/engine"
@@ -27,11 +26,36 @@ func (s *Sampling) any() bool { return s.Rate > 0 || s.Every > 0 || s.Banded || 
 // chooser is a Sampling for one model.
 type chooser struct {
 	Sampling
-	all       bool    // by chance, and for no other reason
-	chance    bool    // likewise some
-	mean      float64 // with chance: see passes
-	threshold uint64  // of a random number, for Rate
-	output    int     // the index of Output, -1 where the model has none
+	all       bool   // by chance, and for no other reason
+	chance    bool   // likewise some
+	threshold uint64 // of a random number, for Rate
+	output    int    // the index of Output, -1 where the model has none
+}
+
+// tally is what a model's requests change when it is chosen among them, from whatever thread.
+type tally struct {
+	count atomic.Uint64 // of inferences, for Every
+	place atomic.Uint64 // in the sequence of numbers, for Rate
+}
+
+// draws gives a run numbers of its own, each as good as random.
+func (n *tally) draws() draws { return draws(mix(n.place.Add(stride))) }
+
+// draws is SplitMix64. Go's own generator is one for all and has more behind it than chance needs; after a model's run each part of
+// that comes from far away in memory, and one number took longer than copying a captured row does.
+type draws uint64
+
+const stride = 0x9e3779b97f4a7c15
+
+func (d *draws) next() uint64 {
+	*d += stride
+	return mix(uint64(*d))
+}
+
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 func newChooser(s Sampling, signature *engine.Signature) *chooser {
@@ -42,7 +66,7 @@ func newChooser(s Sampling, signature *engine.Signature) *chooser {
 		c.all = s.Every == 0 && !s.Banded
 	case s.Rate > 0:
 		c.threshold = uint64(s.Rate * (1 << 63) * 2)
-		c.chance, c.mean = s.Every == 0 && !s.Banded, -1/math.Log1p(-s.Rate)
+		c.chance = s.Every == 0 && !s.Banded
 	}
 	for i := range signature.Outputs {
 		if s.Output == "" && i == 0 || s.Output == signature.Outputs[i].Name {
@@ -52,19 +76,25 @@ func newChooser(s Sampling, signature *engine.Signature) *chooser {
 	return c
 }
 
-// passes says how many inferences are passed by before the next is captured, where chance alone decides: one number decides for all of
-// these, and not one for each. What it says has no memory, so each run begins anew. Whole parts of a number that is distributed exponentially
-// are distributed as that is.
-func (c *chooser) passes() int {
-	if n := rand.ExpFloat64() * c.mean; n < math.MaxInt32 { // so is no NaN, which rates have that are hardly numbers
-		return int(n)
+// chances decides by chance of 64 inferences, one a bit. It compares as many numbers with the threshold at once, from their highest bits down,
+// of which each draw has one for every number: each decides of half of those that are left, so eight draws, as a rule, do for all.
+func (c *chooser) chances(d *draws) (chosen uint64) {
+	left := ^uint64(0)
+	for bit := uint64(1) << 63; bit > 0 && left > 0; bit >>= 1 {
+		ones := d.next()
+		if c.threshold&bit != 0 {
+			chosen |= left &^ ones
+			left &= ones
+		} else {
+			left &^= ones
+		}
 	}
-	return math.MaxInt32
+	return chosen
 }
 
-// choose says why an inference is captured, 0 if it is not. n counts the model's
-// inferences. out is its rows of the outputs, nil for one that failed.
-func (c *chooser) choose(n *atomic.Uint64, out []tensor.Tensor, first, rows int, failed bool) Why {
+// choose says why an inference is captured, 0 if it is not. n is the model's. out is its
+// rows of the outputs, nil for one that failed.
+func (c *chooser) choose(n *tally, out []tensor.Tensor, first, rows int, failed bool) Why {
 	var why Why
 	if failed {
 		if c.Errors {
@@ -72,10 +102,14 @@ func (c *chooser) choose(n *atomic.Uint64, out []tensor.Tensor, first, rows int,
 		}
 		return why
 	}
-	if c.threshold == math.MaxUint64 || c.threshold > 0 && rand.Uint64() < c.threshold {
+	if c.threshold == math.MaxUint64 {
 		why |= ByRate
+	} else if c.threshold > 0 {
+		if d := n.draws(); d.next() < c.threshold {
+			why |= ByRate
+		}
 	}
-	if c.Every > 0 && n.Add(1)%uint64(c.Every) == 0 {
+	if c.Every > 0 && n.count.Add(1)%uint64(c.Every) == 0 {
 		why |= ByCount
 	}
 	if c.Banded && c.output >= 0 && c.inBand(&out[c.output], first, rows) {

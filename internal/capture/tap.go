@@ -2,6 +2,8 @@ package capture
 
 import (
 	"errors"
+	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -167,7 +169,7 @@ type modelTap struct {
 	signature engine.Signature
 	layout    *layout // nil where its runs are written down as entries only
 	chooser   atomic.Pointer[chooser]
-	count     atomic.Uint64
+	tally     tally
 	// rowBytes and fixedBytes are those of its tensors.
 	rowBytes, fixedBytes int64
 }
@@ -191,6 +193,7 @@ func (t *Tap) Model(d engine.Description) engine.ModelTap {
 			}
 		}
 	}
+	m.tally.place.Store(rand.Uint64())
 	m.layout = newLayout(&d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,22 +227,29 @@ func (m *modelTap) Ended(r *engine.Request, err error) {
 	it := item{request: r, model: m, err: err}
 	switch {
 	case len(parts) == 0:
-		if it.why = c.choose(&m.count, r.Outputs, 0, r.Rows, err != nil); it.why != 0 {
+		if it.why = c.choose(&m.tally, r.Outputs, 0, r.Rows, err != nil); it.why != 0 {
 			it.chosen = 1
 		}
 	case c.all && err == nil:
 		it.why, it.chosen, it.every = ByRate, uint64(len(parts)), true
 	case c.chance && err == nil && len(parts) > 1: // none has a reason yet
-		for i := c.passes(); i < len(parts); i += 1 + c.passes() {
-			parts[i].Why = uint8(ByRate)
-			it.why = ByRate
-			it.chosen++
+		d := m.tally.draws()
+		for left := parts; len(left) > 0; left = left[min(64, len(left)):] {
+			for chosen := c.chances(&d); chosen > 0; chosen &= chosen - 1 {
+				i := bits.TrailingZeros64(chosen)
+				if i >= len(left) {
+					break
+				}
+				left[i].Why = uint8(ByRate)
+				it.why = ByRate
+				it.chosen++
+			}
 		}
 	default:
 		at := 0
 		for i := range parts {
 			p := &parts[i]
-			w := c.choose(&m.count, r.Outputs, at, p.Rows, err != nil)
+			w := c.choose(&m.tally, r.Outputs, at, p.Rows, err != nil)
 			if p.Why = uint8(w); w != 0 {
 				it.chosen++
 				it.why |= w
@@ -394,7 +404,11 @@ type entryWriter struct {
 	// trying says that the sink is only tried, done that it has taken the entry then, or refused it.
 	trying, done bool
 
-	run    run // what is tried, but for what has a name or is no rows
+	run run // what is tried, but for what has a name or is no rows
+	// read and wall are one moment, by the clock that Ran tells and by the host's, in nanoseconds since 1970.
+	read time.Duration
+	wall int64
+
 	entry  Entry
 	one    [1]*Entry
 	shapes []int64
@@ -406,7 +420,7 @@ type entryWriter struct {
 // entries is not tried, because the first of them may be taken and the next not.
 func (w *entryWriter) tryWrite(it *item) (done bool) {
 	if w.run.of(it, w.tap.o.EntryBytes) {
-		w.run.at = it.request.Over(time.Now()).UnixNano()
+		w.run.at = w.over(it.request)
 		done, err := w.tap.sink.TryPut(&w.run)
 		w.run.request = nil
 		if done && err == nil { // the sink counts what it refuses
@@ -421,6 +435,18 @@ func (w *entryWriter) tryWrite(it *item) (done bool) {
 	w.write(it)
 	w.trying = false
 	return w.done
+}
+
+// wallFor is how long the host's clock is believed to go as the other does. Where it is set, what was captured has the old time so long.
+const wallFor = 10 * time.Millisecond
+
+// over is when the request's run was over, in nanoseconds since 1970. It seldom looks at the clocks, which takes as long as copying some rows.
+func (w *entryWriter) over(r *engine.Request) int64 {
+	ran := r.Ran()
+	if since := ran - w.read; since < 0 || since > wallFor || w.wall == 0 {
+		w.read, w.wall = ran, r.Over(time.Now()).UnixNano()
+	}
+	return w.wall + int64(ran-w.read)
 }
 
 // write gives what was chosen of a request to the sink.

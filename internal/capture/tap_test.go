@@ -525,7 +525,7 @@ func TestRunsAreWrittenAsEntriesAre(t *testing.T) {
 
 // By chance each part of a run is as likely to be captured as any other, whichever rate is asked for.
 func TestChanceIsFair(t *testing.T) {
-	const runs, parts = 4000, 8
+	const runs, parts = 4000, 70
 	for _, rate := range []float64{0.1, 0.9, 1e-320} {
 		tap := capture.NewTap(capture.TapOptions{Default: capture.Sampling{Rate: rate}})
 		e := newEngine(t, tap, enginetest.Script{Properties: inline})
