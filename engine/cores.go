@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
 
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -18,20 +17,9 @@ func coresOf(list string, host *hw.Host) (cores, error) {
 	if list == "" {
 		return nil, nil
 	}
-	cpus, err := hw.ParseCPUs(list)
-	if err == nil && len(cpus) == 0 {
-		err = fmt.Errorf("%q names no CPU", list)
-	}
+	cpus, err := host.CPU.Some(list)
 	if err != nil {
-		return nil, fmt.Errorf("option cores: %w; write ascending numbers and ranges, such as 0-3,6", err)
-	}
-	if len(host.CPU.Affinity) == 0 {
-		return nil, fmt.Errorf("option cores is %s, but which CPUs this process may use is not known: %s", list, host.CPU.AffinityReason)
-	}
-	for _, cpu := range cpus {
-		if !slices.Contains(host.CPU.Affinity, cpu) {
-			return nil, fmt.Errorf("option cores is %s, this process may use the CPUs %s only", list, hw.FormatCPUs(host.CPU.Affinity))
-		}
+		return nil, fmt.Errorf("option cores: %w", err)
 	}
 	return cpus, nil
 }

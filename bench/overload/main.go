@@ -24,7 +24,7 @@
 // told: beside what is promised, never in its place, what was answered is compared with what the server could have done with what
 // was left to it.
 //
-// With -apart picketd's model has a processor of its own, and everything else the others: the daemon's connections and the load. What
+// With -apart picketd's model has a processor of its own, and everything else the others, as the daemon's key cores has it: its connections, and the load. What
 // differs from the same without it is what the system's placement of threads takes, which lets one wait for a processor beside one that is idle.
 package main
 
@@ -48,6 +48,7 @@ import (
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // What is promised.
@@ -80,6 +81,7 @@ type settings struct {
 	rounds   int
 	artifact string
 	apart    bool
+	others   []int // with apart, the processors that are not the model's
 	serve    string
 	refuse   string
 }
@@ -149,7 +151,6 @@ type subject struct {
 	socket, model  string
 	rows, rowBytes int // of a request
 	outstanding    int // of all connections, that keep it busy
-	division       apart
 }
 
 // serve starts a server whose sockets are in dir.
@@ -192,16 +193,17 @@ func (s *settings) realModel(ctx context.Context, dir, picketd, which string) (*
 			return nil, err
 		}
 	}
-	var division apart
-	setting, how := "", ""
+	own, setting, how := "", "", ""
 	if s.apart {
-		if division, err = divide(); err != nil {
+		division, err := divide(hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}).CPU.Affinity)
+		if err != nil {
 			return nil, err
 		}
-		setting, how = division.setting(), " on a processor of its own"
+		s.others = division.others
+		own, setting, how = division.daemon(), division.modelSetting(), " on a processor of its own"
 	}
 	configuration := filepath.Join(dir, "picketd.yaml")
-	text := fmt.Sprintf("unsigned: true\nmodels:\n- {name: %s, path: %s, backend: treelite, instances: 1%s}\n", "forest", m.Dir, setting)
+	text := fmt.Sprintf("unsigned: true\n%smodels:\n- {name: %s, path: %s, backend: treelite, instances: 1%s}\n", own, "forest", m.Dir, setting)
 	if err := os.WriteFile(configuration, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing a configuration: %w", err)
 	}
@@ -210,7 +212,7 @@ func (s *settings) realModel(ctx context.Context, dir, picketd, which string) (*
 		return nil, err
 	}
 	return &subject{
-		name: fmt.Sprintf("%s by treelite%s, %d rows a request%s", m.Name, how, realRows, which), process: p, division: division,
+		name: fmt.Sprintf("%s by treelite%s, %d rows a request%s", m.Name, how, realRows, which), process: p,
 		socket: filepath.Join(dir, "lane.sock"), model: "forest", rows: realRows, rowBytes: 4 * m.Features, outstanding: 32,
 	}, nil
 }
@@ -276,11 +278,9 @@ func (s *settings) one(ctx context.Context, dir string, serves []serve, out *rep
 			conns[i] = append(conns[i], conn)
 		}
 	}
-	if s.apart {
-		for _, pid := range append(pids(servers), os.Getpid()) {
-			if err := servers[0].division.clear(pid); err != nil {
-				return nil, err
-			}
+	if s.others != nil { // from here on: the servers were started with all
+		if err := hw.BindProcess(s.others); err != nil {
+			return nil, err
 		}
 	}
 	empty, err := s.startFloor(ctx, dir, servers[0], random)
@@ -308,13 +308,6 @@ func (s *settings) one(ctx context.Context, dir string, serves []serve, out *rep
 		}
 	}
 	return results, nil
-}
-
-func pids(servers []*subject) (pids []int) {
-	for _, server := range servers {
-		pids = append(pids, server.process.PID())
-	}
-	return pids
 }
 
 // The load before and after, of which a server should notice nothing.

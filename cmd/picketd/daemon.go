@@ -43,6 +43,7 @@ type daemon struct {
 	log        *slog.Logger
 	logged     *logSettings
 	host       atomic.Pointer[hw.Host] // replaced once the instance is known
+	bound      bool                    // it keeps to some CPUs of the host's
 	store      *store.Store
 	engine     *engine.Engine
 	declared   *declared
@@ -184,6 +185,9 @@ func (d *daemon) open(o hw.Options, started time.Time) error {
 	c := d.config.Load()
 	host := hw.Detect(d.ctx, o)
 	d.host.Store(host)
+	if err := d.keepCores(c.Cores, host); err != nil {
+		return err
+	}
 	limitHeap(host.Memory.Cgroup, d.log)
 	d.sayWhoIsTrusted()
 	decisions, closeState := openDecisions(c.StateDir, d.log)

@@ -144,7 +144,7 @@ func (d *daemon) restart(ctx context.Context) (_ *successor, err error) {
 		Path: d.executable, Args: os.Args, Env: successorEnv(os.Environ()), ExtraFiles: files,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	if err := s.cmd.Start(); err != nil {
+	if err := d.withAllCores(s.cmd.Start); err != nil {
 		s.cmd = nil
 		return nil, fmt.Errorf("starting %s: %w", d.executable, err)
 	}

@@ -30,15 +30,18 @@ type Config struct {
 	Unsigned bool `yaml:"unsigned"`
 	// StrictTensors refuses requests whose metadata disagrees with the model even
 	// when the number of bytes fits. Old clients need it off.
-	StrictTensors bool     `yaml:"strict_tensors"`
-	Backends      Backends `yaml:"backends"`
-	GPU           GPU      `yaml:"gpu"`
-	TCP           TCP      `yaml:"tcp"`
-	Limits        Limits   `yaml:"limits"`
-	Log           Log      `yaml:"log"`
-	Tracing       Tracing  `yaml:"tracing"`
-	Fleet         Fleet    `yaml:"fleet"`
-	Capture       Capture  `yaml:"capture"`
+	StrictTensors bool `yaml:"strict_tensors"`
+	// Cores are the CPUs that all threads of the daemon keep to but those of models
+	// with Cores of their own, such as "0-3,6"; empty for all.
+	Cores    string   `yaml:"cores"`
+	Backends Backends `yaml:"backends"`
+	GPU      GPU      `yaml:"gpu"`
+	TCP      TCP      `yaml:"tcp"`
+	Limits   Limits   `yaml:"limits"`
+	Log      Log      `yaml:"log"`
+	Tracing  Tracing  `yaml:"tracing"`
+	Fleet    Fleet    `yaml:"fleet"`
+	Capture  Capture  `yaml:"capture"`
 	// AWS is how AWS is reached, by whatever transfers something.
 	AWS cloud.Options `yaml:"aws"`
 	// CloudWatch and Drift are for those who watch the daemon and its models.

@@ -90,6 +90,12 @@ func (k *checker) absolute(path, value string) {
 	}
 }
 
+func (k *checker) cpus(path, value string) {
+	if value != "" && !cpuList.MatchString(value) {
+		k.add(path, "%s is not a list of CPUs, such as 0-3,6", quote(value))
+	}
+}
+
 func (k *checker) backend(path, value string) {
 	if value != "" && !backendName.MatchString(value) {
 		k.add(path, "%s is not the name of a backend: `picket info` lists them", quote(value))
@@ -121,6 +127,7 @@ func (c *Config) problems() []problem {
 	if c.StateDir != "" {
 		k.absolute("state_dir", c.StateDir)
 	}
+	k.cpus("cores", c.Cores)
 	c.checkBackends(k)
 	c.checkGPU(k)
 	if c.Limits.MaxMessage < minMessage || c.Limits.MaxMessage > maxMessage {
@@ -311,9 +318,7 @@ func (r Run) check(k *checker, path string) {
 	if r.Priority != "high" && r.Priority != "normal" && r.Priority != "low" {
 		k.add(path+".priority", "%s is neither high, normal nor low", quote(r.Priority))
 	}
-	if r.Cores != "" && !cpuList.MatchString(r.Cores) {
-		k.add(path+".cores", "%s is not a list of CPUs, such as 0-3,6", quote(r.Cores))
-	}
+	k.cpus(path+".cores", r.Cores)
 	if r.Provider != "" && !provider.MatchString(r.Provider) {
 		k.add(path+".provider", "%s is neither auto, cpu, openvino, cuda nor tensorrt, which may have the number of a GPU, as in cuda:1", quote(r.Provider))
 	}

@@ -2,6 +2,7 @@ package hw
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,6 +46,27 @@ func parseCPU(s string) (int, error) {
 		return 0, fmt.Errorf("%q is not a CPU number from 0 to %d", s, maxCPU)
 	}
 	return int(n), nil
+}
+
+// Some reads a list in the kernel's form of CPUs that are among those which the process may use: nobody gets what was kept from it. The error is a
+// part of a sentence on where the list stands.
+func (c *CPU) Some(list string) ([]int, error) {
+	cpus, err := ParseCPUs(list)
+	if err == nil && len(cpus) == 0 {
+		err = fmt.Errorf("%q names no CPU", list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w; write ascending numbers and ranges, such as 0-3,6", err)
+	}
+	if len(c.Affinity) == 0 {
+		return nil, fmt.Errorf("%s is asked for, but which CPUs this process may use is not known: %s", list, c.AffinityReason)
+	}
+	for _, cpu := range cpus {
+		if !slices.Contains(c.Affinity, cpu) {
+			return nil, fmt.Errorf("%s is asked for, this process may use the CPUs %s only", list, FormatCPUs(c.Affinity))
+		}
+	}
+	return cpus, nil
 }
 
 // FormatCPUs writes ascending CPU numbers in the kernel's list form.

@@ -1,8 +1,11 @@
 package hw
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +20,11 @@ func onFirstThread() bool { return unix.Gettid() == os.Getpid() }
 // may use the CPUs is for the caller to check; the kernel lets a process widen what
 // taskset narrowed.
 func BindThread(cpus []int) (restore func() error, err error) {
-	var before, set unix.CPUSet
+	var before unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return nil, fmt.Errorf("asking which CPUs a thread may use: %w", err)
 	}
-	for _, cpu := range cpus {
-		set.Set(cpu)
-	}
+	set := setOf(cpus)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return nil, fmt.Errorf("binding a thread to the CPUs %s: %w", FormatCPUs(cpus), err)
 	}
@@ -33,6 +34,55 @@ func BindThread(cpus []int) (restore func() error, err error) {
 		}
 		return nil
 	}, nil
+}
+
+func setOf(cpus []int) (set unix.CPUSet) {
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	return set
+}
+
+// BindProcess has all threads of the process run on the CPUs alone, and those that are started from now on, but for those that
+// BindThread binds after it: a thread begins with the CPUs of the one that started it. Which CPUs the process may use, in the words of
+// Host.CPU.Affinity, is to be asked before.
+func BindProcess(cpus []int) error {
+	set := setOf(cpus)
+	// A thread may start another between two looks, which has the CPUs that the first had then.
+	for range 1000 {
+		bound, err := bindThreads(set)
+		if err != nil {
+			return fmt.Errorf("binding the process to the CPUs %s: %w", FormatCPUs(cpus), err)
+		}
+		if !bound {
+			return nil
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return fmt.Errorf("binding the process to the CPUs %s: it keeps starting threads on others", FormatCPUs(cpus))
+}
+
+// bindThreads binds the threads that there are, and reports whether one was not bound yet.
+func bindThreads(set unix.CPUSet) (bound bool, err error) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return false, err
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return false, err
+		}
+		var now unix.CPUSet
+		if err = unix.SchedGetaffinity(id, &now); err == nil && now != set {
+			bound = true
+			err = unix.SchedSetaffinity(id, &set)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) { // it may have ended
+			return false, err
+		}
+	}
+	return bound, nil
 }
 
 const (

@@ -2,6 +2,7 @@ package hw
 
 import (
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"testing"
@@ -91,4 +92,54 @@ func TestWakeSoon(t *testing.T) {
 		}
 	}()
 	<-done
+}
+
+// bindChild has the test binary bind itself and say what came of it.
+const bindChild = "PICKET_TEST_BIND_CHILD"
+
+// TestBindProcess: all threads that a process has, and those that it starts later, are on the CPUs, and BindThread still has a thread go elsewhere.
+func TestBindProcess(t *testing.T) {
+	all, err := processAffinity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := all[:1], all[len(all)-1:]
+	if os.Getenv(bindChild) == "" {
+		command := exec.Command(os.Args[0], "-test.run=^TestBindProcess$", "-test.count=1")
+		command.Env = append(os.Environ(), bindChild+"=1")
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Errorf("%v:\n%s", err, out)
+		}
+		return
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	thread := func() {
+		started := make(chan struct{})
+		go OnOwnThread(func() { close(started); <-stop })
+		<-started
+	}
+	for range 8 {
+		thread()
+	}
+	if err := BindProcess(first); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		thread()
+	}
+	if bound, err := bindThreads(setOf(first)); bound || err != nil {
+		t.Errorf("a thread was on other CPUs than %v: %v", first, err)
+	}
+	bound := make(chan error)
+	go OnOwnThread(func() {
+		_, err := BindThread(last)
+		bound <- err
+	})
+	if err := <-bound; err != nil {
+		t.Errorf("a thread could not be bound to %v: %v", last, err)
+	}
+	if err := BindProcess([]int{maxCPU % 1024}); err == nil {
+		t.Error("a process was bound to a CPU that is not there")
+	}
 }

@@ -15,5 +15,10 @@ func BindThread([]int) (restore func() error, err error) {
 	return nil, errors.New("threads are bound to CPUs on Linux only, and this is " + runtime.GOOS)
 }
 
+// BindProcess is for Linux alone.
+func BindProcess([]int) error {
+	return errors.New("processes are bound to CPUs on Linux only, and this is " + runtime.GOOS)
+}
+
 // WakeSoon is for Linux alone, and does nothing here.
 func WakeSoon() error { return nil }
