@@ -44,15 +44,9 @@ func allowed(t *testing.T) []int {
 // mask is which CPUs the calling thread may use.
 func mask(t *testing.T) string {
 	t.Helper()
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
+	cpus, err := hw.ThreadCPUs(0)
+	if err != nil {
 		t.Error(err)
-	}
-	var cpus []int
-	for cpu := 0; len(cpus) < set.Count(); cpu++ {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
 	}
 	return hw.FormatCPUs(cpus)
 }

@@ -30,13 +30,13 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/models"
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // What is promised.
@@ -113,7 +113,7 @@ func run(ctx context.Context) (err error) {
 
 // loads are what is asked for by -only.
 func loads() ([]load, error) {
-	cpus, err := process.Allowed()
+	cpus, err := hw.ThreadCPUs(0)
 	if err != nil {
 		return nil, err
 	}

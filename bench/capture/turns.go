@@ -17,9 +17,9 @@ import (
 
 	"github.com/picket-ml/picket/bench/interleave"
 	"github.com/picket-ml/picket/bench/models"
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/versus"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // daemon is one that is measured. Outside its turns all its threads are stopped, so that it writes what it has captured in its own
@@ -72,7 +72,7 @@ type turn struct {
 
 // run is all rounds.
 func (l load) run(ctx context.Context, dir string, daemons []*daemon, m models.Model, ask protocols.Ask, floor *floor) ([]series, error) {
-	if err := process.KeepOn(os.Getpid(), l.placed.clients); err != nil {
+	if err := hw.BindProcess(os.Getpid(), l.placed.clients); err != nil {
 		return nil, err
 	}
 	var all []series
@@ -108,7 +108,7 @@ func (l load) live(ctx context.Context, dir string, daemons []*daemon, m models.
 			defer c.Close()
 			callers[i] = append(callers[i], c)
 		}
-		if err := errors.Join(process.KeepOn(d.process.PID(), l.placed.daemons), d.signal(syscall.SIGSTOP)); err != nil {
+		if err := errors.Join(hw.BindProcess(d.process.PID(), l.placed.daemons), d.signal(syscall.SIGSTOP)); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -132,7 +131,7 @@ func TestFastest(t *testing.T) {
 // TestProbe looks at this machine.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	usable, err := process.Allowed()
+	usable, err := hw.ThreadCPUs(0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +143,7 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	end()
-	if now, err := process.Allowed(); err != nil || !slices.Equal(now, usable) {
+	if now, err := hw.ThreadCPUs(0); err != nil || !slices.Equal(now, usable) {
 		t.Errorf("after a look at each processor this process may run on %v in the place of %v, %v", now, usable, err)
 	}
 	if n := w.Noise(); n.LoopMedianNS <= 0 || n.LoopSpread < 0 || n.InterruptedNS <= 0 {

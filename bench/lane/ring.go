@@ -15,7 +15,6 @@ import (
 
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/native"
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/target"
@@ -39,7 +38,7 @@ type placement struct {
 
 // placements are where both sides may run: as the system has it, on one processor, and, if there are two, on one each.
 func placements() ([]placement, error) {
-	all, err := process.Allowed()
+	all, err := hw.ThreadCPUs(0)
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +51,9 @@ func placements() ([]placement, error) {
 
 // take puts this process, which has the clients, and the servers there.
 func (p placement) take(servers []int) error {
-	err := process.KeepOn(os.Getpid(), p.clients)
+	err := hw.BindProcess(os.Getpid(), p.clients)
 	for _, pid := range servers {
-		err = errors.Join(err, process.KeepOn(pid, p.servers))
+		err = errors.Join(err, hw.BindProcess(pid, p.servers))
 	}
 	return err
 }

@@ -24,13 +24,13 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/load"
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/synthetic"
 	"github.com/picket-ml/picket/bench/target"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // The model and the loads are those of suite local.
@@ -79,7 +79,7 @@ type placement struct {
 
 // placements are those of SingleStream, which has a caller and a server that take turns, and of Offline, which fills what there is.
 func placements() ([]placement, error) {
-	all, err := process.Allowed()
+	all, err := hw.ThreadCPUs(0)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +96,9 @@ func (b *bench) place(p placement) error {
 	if err != nil {
 		return err
 	}
-	err = process.KeepOn(os.Getpid(), p.clients)
+	err = hw.BindProcess(os.Getpid(), p.clients)
 	for _, pid := range pids {
-		err = errors.Join(err, process.KeepOn(pid, p.server))
+		err = errors.Join(err, hw.BindProcess(pid, p.server))
 	}
 	return err
 }

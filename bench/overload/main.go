@@ -195,12 +195,16 @@ func (s *settings) realModel(ctx context.Context, dir, picketd, which string) (*
 	}
 	own, setting, how := "", "", ""
 	if s.apart {
-		division, err := divide(hw.Detect(ctx, hw.Options{NoGPU: true, NoIMDS: true}).CPU.Affinity)
+		all, err := hw.ThreadCPUs(0)
 		if err != nil {
 			return nil, err
 		}
-		s.others = division.others
-		own, setting, how = division.daemon(), division.modelSetting(), " on a processor of its own"
+		if len(all) < 2 {
+			return nil, errors.New("-apart takes two processors")
+		}
+		last := len(all) - 1
+		s.others = all[:last]
+		own, setting, how = fmt.Sprintf("cores: %q\n", hw.FormatCPUs(s.others)), fmt.Sprintf(", cores: %q", hw.FormatCPUs(all[last:])), " on a processor of its own"
 	}
 	configuration := filepath.Join(dir, "picketd.yaml")
 	text := fmt.Sprintf("unsigned: true\n%smodels:\n- {name: %s, path: %s, backend: treelite, instances: 1%s}\n", own, "forest", m.Dir, setting)
@@ -279,7 +283,7 @@ func (s *settings) one(ctx context.Context, dir string, serves []serve, out *rep
 		}
 	}
 	if s.others != nil { // from here on: the servers were started with all
-		if err := hw.BindProcess(s.others); err != nil {
+		if err := hw.BindProcess(os.Getpid(), s.others); err != nil {
 			return nil, err
 		}
 	}

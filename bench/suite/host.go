@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/bench/load"
-	"github.com/picket-ml/picket/bench/process"
 	"github.com/picket-ml/picket/bench/protocols"
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
@@ -186,9 +185,9 @@ func (r *runner) pin(c *cell) (unpin func() error, err error) {
 		return nil, err
 	}
 	all := func(server, clients []int) error {
-		err := process.KeepOn(os.Getpid(), clients)
+		err := hw.BindProcess(os.Getpid(), clients)
 		for _, pid := range pids {
-			err = errors.Join(err, process.KeepOn(pid, server))
+			err = errors.Join(err, hw.BindProcess(pid, server))
 		}
 		return err
 	}

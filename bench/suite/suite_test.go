@@ -397,7 +397,7 @@ func TestDisturbed(t *testing.T) {
 // TestSlowed takes a repetition beside which the loop of fixed work was slow for one that others disturbed, by what is known of the machine at the end.
 func TestSlowed(t *testing.T) {
 	t.Parallel()
-	usable, err := process.Allowed()
+	usable, err := hw.ThreadCPUs(0)
 	if err != nil {
 		t.Fatal(err)
 	}

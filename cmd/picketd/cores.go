@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/picket-ml/picket/internal/hw"
 )
@@ -16,7 +17,7 @@ func (d *daemon) keepCores(list string, host *hw.Host) error {
 	if err != nil {
 		return usageError{fmt.Errorf("cores: %w", err)}
 	}
-	if err := hw.BindProcess(cpus); err != nil {
+	if err := hw.BindProcess(os.Getpid(), cpus); err != nil {
 		return fmt.Errorf("cores: %w", err)
 	}
 	d.bound = true

@@ -9,29 +9,13 @@ import (
 	"strconv"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picket-ml/picket/internal/hw"
 )
-
-// cpusOf are the CPUs that a thread may use.
-func cpusOf(thread int) (cpus []int, err error) {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(thread, &set); err != nil {
-		return nil, err
-	}
-	for cpu := 0; len(cpus) < set.Count(); cpu++ {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus, nil
-}
 
 // TestCores: the daemon keeps to the CPUs of its key cores, its models to those of theirs, which need not be among them, and a new process that
 // takes over has the same, as it is started with all.
 func TestCores(t *testing.T) {
-	all, err := cpusOf(os.Getpid())
+	all, err := hw.ThreadCPUs(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +44,7 @@ func TestCores(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if cpus, err := cpusOf(id); err == nil { // it may have ended
+			if cpus, err := hw.ThreadCPUs(id); err == nil { // it may have ended
 				seen[hw.FormatCPUs(cpus)]++
 			}
 		}

@@ -13,16 +13,9 @@ func systemRoot() fs.FS { return os.DirFS("/") }
 // processAffinity asks for the main thread's CPUs, not the calling thread's:
 // the caller may run on a thread that was pinned to serve a model.
 func processAffinity() ([]int, error) {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(os.Getpid(), &set); err != nil {
+	cpus, err := ThreadCPUs(os.Getpid())
+	if err != nil {
 		return nil, fmt.Errorf("the kernel did not say on which CPUs this process may run: %w", err)
-	}
-	var cpus []int
-	for cpu, left := 0, set.Count(); left > 0; cpu++ {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-			left--
-		}
 	}
 	return cpus, nil
 }

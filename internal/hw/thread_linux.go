@@ -3,6 +3,7 @@ package hw
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"time"
@@ -36,6 +37,20 @@ func BindThread(cpus []int) (restore func() error, err error) {
 	}, nil
 }
 
+// ThreadCPUs are the CPUs that a thread may use, by its number, ascending; 0 is the calling thread.
+func ThreadCPUs(thread int) (cpus []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(thread, &set); err != nil {
+		return nil, fmt.Errorf("asking which CPUs a thread may use: %w", err)
+	}
+	for cpu, left := 0, set.Count(); left > 0; cpu++ {
+		if set.IsSet(cpu) {
+			cpus, left = append(cpus, cpu), left-1
+		}
+	}
+	return cpus, nil
+}
+
 func setOf(cpus []int) (set unix.CPUSet) {
 	for _, cpu := range cpus {
 		set.Set(cpu)
@@ -43,29 +58,29 @@ func setOf(cpus []int) (set unix.CPUSet) {
 	return set
 }
 
-// BindProcess has all threads of the process run on the CPUs alone, and those that are started from now on, but for those that
-// BindThread binds after it: a thread begins with the CPUs of the one that started it. Which CPUs the process may use, in the words of
-// Host.CPU.Affinity, is to be asked before.
-func BindProcess(cpus []int) error {
+// BindProcess has all threads of a process run on the CPUs alone, and those that they start from now on: a thread begins with the CPUs of the one
+// that started it, and BindThread may have it go elsewhere after that. Whether the process may use the CPUs is for the caller to check, as with
+// BindThread. One that has ended has no threads.
+func BindProcess(pid int, cpus []int) error {
 	set := setOf(cpus)
 	// A thread may start another between two looks, which has the CPUs that the first had then.
 	for range 1000 {
-		bound, err := bindThreads(set)
+		bound, err := bindThreads(pid, set)
 		if err != nil {
-			return fmt.Errorf("binding the process to the CPUs %s: %w", FormatCPUs(cpus), err)
+			return fmt.Errorf("binding process %d to the CPUs %s: %w", pid, FormatCPUs(cpus), err)
 		}
 		if !bound {
 			return nil
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
-	return fmt.Errorf("binding the process to the CPUs %s: it keeps starting threads on others", FormatCPUs(cpus))
+	return fmt.Errorf("binding process %d to the CPUs %s: it keeps starting threads on others", pid, FormatCPUs(cpus))
 }
 
 // bindThreads binds the threads that there are, and reports whether one was not bound yet.
-func bindThreads(set unix.CPUSet) (bound bool, err error) {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
+func bindThreads(pid int, set unix.CPUSet) (bound bool, err error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
 	for _, thread := range threads {

@@ -122,13 +122,13 @@ func TestBindProcess(t *testing.T) {
 	for range 8 {
 		thread()
 	}
-	if err := BindProcess(first); err != nil {
+	if err := BindProcess(os.Getpid(), first); err != nil {
 		t.Fatal(err)
 	}
 	for range 8 {
 		thread()
 	}
-	if bound, err := bindThreads(setOf(first)); bound || err != nil {
+	if bound, err := bindThreads(os.Getpid(), setOf(first)); bound || err != nil {
 		t.Errorf("a thread was on other CPUs than %v: %v", first, err)
 	}
 	bound := make(chan error)
@@ -139,7 +139,7 @@ func TestBindProcess(t *testing.T) {
 	if err := <-bound; err != nil {
 		t.Errorf("a thread could not be bound to %v: %v", last, err)
 	}
-	if err := BindProcess([]int{maxCPU % 1024}); err == nil {
+	if err := BindProcess(os.Getpid(), []int{maxCPU % 1024}); err == nil {
 		t.Error("a process was bound to a CPU that is not there")
 	}
 }

@@ -16,7 +16,7 @@ func BindThread([]int) (restore func() error, err error) {
 }
 
 // BindProcess is for Linux alone.
-func BindProcess([]int) error {
+func BindProcess(int, []int) error {
 	return errors.New("processes are bound to CPUs on Linux only, and this is " + runtime.GOOS)
 }
 
