@@ -94,6 +94,8 @@ func TestFullDisk(t *testing.T) {
 			return took[n*99/100]
 		}
 		usual := slowest()
+		// What waits to be written would find no room, and then there is nothing that could give way.
+		wait(t, func() bool { return c.metric(t, "accepted_records_total") == asked })
 
 		filler := filepath.Join(disk, "filler")
 		file, err := os.Create(filler)
