@@ -2,9 +2,9 @@
 // there was no way to S3; the daemon goes on answering and capturing at the same rate, and the store, a real versitygw, comes and
 // goes: the same requests are measured while it is away and while the backlog leaves. JSON goes to standard output.
 //
-// Requests come over the lane at random times (Poisson), and each one's time counts from when it was due. The store shares the
-// processors with the daemon and with the load, which a region's does not. The p99 is judged by the median of what each
-// coming and going says, with the interval that has it.
+// Requests come over the lane at random times (Poisson), and each one's time counts from when it was due. The store is on this
+// machine, which a region's is not: it takes what of the processors the daemon and the load leave. The p99 is judged by the median of
+// what each coming and going says, with the interval that has it.
 //
 // What is captured in -hours at -rate and -captured would be the backlog; -records bounds it, since how fast it drains does not
 // depend on how much there is: segments leave one after the other. -records 0 is all of it.
@@ -42,6 +42,7 @@ import (
 	"github.com/picket-ml/picket/bench/versus"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
+	"github.com/picket-ml/picket/internal/hw"
 	"github.com/picket-ml/picket/internal/testkit/s3"
 	"github.com/picket-ml/picket/tensor"
 )
@@ -346,6 +347,9 @@ func (d *drain) move(ctx context.Context, where string, random *rand.Rand) error
 		return err
 	}
 	if err := d.store.Resume(); err != nil {
+		return err
+	}
+	if err := hw.GiveWay(d.store.PID()); err != nil {
 		return err
 	}
 	for began := time.Now(); time.Since(began) < time.Minute; {

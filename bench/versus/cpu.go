@@ -3,6 +3,7 @@ package versus
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +14,31 @@ import (
 // clockTick is the unit of /proc/PID/stat: the kernel gives it to programs as a hundredth of a second, whatever its own.
 const clockTick = 10 * time.Millisecond
 
-// CPU is the processors' time that the process has taken until now, in the program and in the kernel.
-func (p *Process) CPU() (time.Duration, error) { return CPU(p.PID()) }
+// CPU is the processors' time that the process, and those that it has started and that still run, have taken until now, in the
+// program and in the kernel.
+func (p *Process) CPU() (time.Duration, error) {
+	total, err := CPU(p.PID())
+	if err != nil {
+		return 0, err
+	}
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, path := range all {
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err != nil {
+			return 0, fmt.Errorf("listing processes: %w", err)
+		}
+		if parent, _, err := Stat(pid); err != nil || parent != p.PID() {
+			continue // it may have ended
+		}
+		if took, err := CPU(pid); err == nil {
+			total += took
+		}
+	}
+	return total, nil
+}
 
 // CPU is the processors' time of a process until now, to the nanosecond.
 func CPU(pid int) (time.Duration, error) {

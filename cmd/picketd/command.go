@@ -70,6 +70,12 @@ func execute(args []string, stdout, stderr io.Writer, by starter) int {
 			return hw.WriteGPUReport(context.Background(), out)
 		},
 	})
+	root.AddCommand(&cobra.Command{
+		Use:    prepareObjects,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return runPreparing(os.Stdin, out) },
+	})
 
 	root.AddCommand(commandline.PicketdHealth(os.Getenv, func(cmd *cobra.Command, sockets string) error {
 		if err := checkGiven(cmd); err != nil {

@@ -4,8 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,12 +22,35 @@ import (
 	"github.com/picket-ml/picket/internal/capture/spool"
 	"github.com/picket-ml/picket/internal/capture/upload"
 	"github.com/picket-ml/picket/internal/config"
+	"github.com/picket-ml/picket/internal/hw"
 )
 
 // outgoing is the consumer that sends captured records where the configuration says.
 type outgoing struct {
 	outlet   *outlet.Outlet
+	preparer *upload.Process
 	uploader atomic.Pointer[upload.Uploader] // nil until the spool is there
+}
+
+// prepareObjects is the hidden command with which the daemon starts the process that makes
+// objects of captured records.
+const prepareObjects = "prepare-objects"
+
+// preparing is that process, which is of this very program, also where another one was
+// installed in its place.
+func preparing() *exec.Cmd {
+	c := exec.Command(thisProgram(), prepareObjects)
+	c.Args[0], c.Stderr, c.SysProcAttr = os.Args[0], os.Stderr, apart()
+	return c
+}
+
+// runPreparing is what that process does. It gives way to whoever wants a processor, takes one
+// at most, and is the first to go where memory is short: records wait.
+func runPreparing(in io.Reader, out io.Writer) error {
+	// Who stops the daemon stops it by closing its input.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	runtime.GOMAXPROCS(1)
+	return upload.Serve(in, out, version, errors.Join(hw.GiveWay(os.Getpid()), goFirst()))
 }
 
 // newOutgoing checks what the configuration says of the way out of the host. It is nil
@@ -48,14 +77,14 @@ func newOutgoing(ctx context.Context, c *config.Config, log *slog.Logger) (*outg
 		log.Info("the residency policy lets no captured request leave: they are withheld and counted", "policy", policy.Digest())
 	}
 	log.Info("captured records leave", "to", o.Destination.URL(""), "policy", policy.Digest(), "policy_version", policy.Version(), "audit", outlet.AuditDir(c))
-	return &outgoing{outlet: o}, nil
+	return &outgoing{outlet: o, preparer: o.Process(preparing, version)}, nil
 }
 
 // Consume implements consumer.
 func (o *outgoing) Consume(ctx context.Context, s *spool.Spool) error {
-	u := o.outlet.Uploader(s)
+	u := o.outlet.Uploader(s, o.preparer)
 	o.uploader.Store(u)
-	return u.Run(ctx)
+	return errors.Join(u.Run(ctx), o.preparer.Close())
 }
 
 // consumer is o, nil if there is none.

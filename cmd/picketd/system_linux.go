@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,21 @@ func adapt(*config.Config) error { return nil }
 
 // restartSignal asks for a new process in the place of this one.
 const restartSignal = syscall.SIGUSR2
+
+// thisProgram is the program that runs, also where another one, or none, has its place by now.
+func thisProgram() string {
+	const itself = "/proc/self/exe"
+	if path, err := os.Readlink(itself); err == nil && !strings.HasSuffix(path, " (deleted)") {
+		return path
+	}
+	return itself
+}
+
+// apart starts a process in a group of its own: Ctrl-C is for the daemon.
+func apart() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// goFirst has the kernel end this process before others where memory runs out.
+func goFirst() error { return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) }
 
 // identify is the file at path, which may be a link and is not followed.
 func identify(path string) (fileID, error) {

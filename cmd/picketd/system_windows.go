@@ -12,6 +12,23 @@ import (
 	"github.com/picket-ml/picket/internal/config"
 )
 
+// thisProgram is the program that runs: Windows lets nobody replace it.
+func thisProgram() string {
+	self, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return self
+}
+
+// apart starts a process in a group of its own: Ctrl-C is for the daemon.
+func apart() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.BELOW_NORMAL_PRIORITY_CLASS}
+}
+
+// goFirst is for Linux alone.
+func goFirst() error { return nil }
+
 // restartSignal is none that is ever sent.
 const restartSignal = syscall.Signal(0x7f)
 

@@ -63,46 +63,53 @@ func setOf(cpus []int) (set unix.CPUSet) {
 // BindThread. One that has ended has no threads.
 func BindProcess(pid int, cpus []int) error {
 	set := setOf(cpus)
-	// A thread may start another between two looks, which has the CPUs that the first had then.
-	for range 1000 {
-		bound, err := bindThreads(pid, set)
-		if err != nil {
-			return fmt.Errorf("binding process %d to the CPUs %s: %w", pid, FormatCPUs(cpus), err)
+	err := eachThread(pid, func(id int) (bool, error) {
+		var now unix.CPUSet
+		err := unix.SchedGetaffinity(id, &now)
+		if err != nil || now == set {
+			return false, err
 		}
-		if !bound {
+		return true, unix.SchedSetaffinity(id, &set)
+	})
+	if err != nil {
+		return fmt.Errorf("binding process %d to the CPUs %s: %w", pid, FormatCPUs(cpus), err)
+	}
+	return nil
+}
+
+// eachThread calls change for the threads of a process until it has changed none of them: a thread may start another between two
+// looks, which begins as the first was then.
+func eachThread(pid int, change func(id int) (changed bool, err error)) error {
+	for range 1000 {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		any := false
+		for _, thread := range threads {
+			id, err := strconv.Atoi(thread.Name())
+			if err != nil {
+				return err
+			}
+			changed, err := change(id)
+			if err != nil && !errors.Is(err, unix.ESRCH) { // it may have ended
+				return err
+			}
+			any = any || changed
+		}
+		if !any {
 			return nil
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
-	return fmt.Errorf("binding process %d to the CPUs %s: it keeps starting threads on others", pid, FormatCPUs(cpus))
-}
-
-// bindThreads binds the threads that there are, and reports whether one was not bound yet.
-func bindThreads(pid int, set unix.CPUSet) (bound bool, err error) {
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			return false, err
-		}
-		var now unix.CPUSet
-		if err = unix.SchedGetaffinity(id, &now); err == nil && now != set {
-			bound = true
-			err = unix.SchedSetaffinity(id, &set)
-		}
-		if err != nil && !errors.Is(err, unix.ESRCH) { // it may have ended
-			return false, err
-		}
-	}
-	return bound, nil
+	return errors.New("it keeps starting threads that have to be changed")
 }
 
 const (
-	// shortSlice is the shortest slice that the kernel gives, in nanoseconds.
-	shortSlice = 100_000
+	// shortSlice and longSlice are the shortest and the longest slice that the kernel gives, in nanoseconds.
+	shortSlice, longSlice = 100_000, 100_000_000
+	// leastNice is the niceness of who gets the least of a processor.
+	leastNice = 19
 	// ordinary is the policy SCHED_OTHER.
 	ordinary = 0
 )
@@ -123,6 +130,33 @@ func WakeSoon() error {
 	a.Runtime = shortSlice
 	if err := unix.SchedSetAttr(0, a, 0); err != nil {
 		return fmt.Errorf("asking for a short slice of a processor: %w", err)
+	}
+	return nil
+}
+
+// GiveWay has all threads of a process, and those that they start from now on, leave the processors to others: they get the least
+// part of one that others want, and a long slice. Without that, a thread that has just woken keeps its processor for some
+// milliseconds, whatever its niceness, and others that wake there wait; the kernel lets those with a shorter slice go first from
+// Linux 6.12 on. Threads that were given a policy of their own, as by chrt, keep it.
+//
+// SCHED_IDLE would not do: to the kernel a processor on which such a thread runs is free, so it sends there what wakes, and has
+// it wait.
+func GiveWay(pid int) error {
+	err := eachThread(pid, func(id int) (bool, error) {
+		before, err := unix.SchedGetAttr(id, 0)
+		if err != nil || before.Policy != ordinary {
+			return false, err
+		}
+		a := *before
+		a.Nice, a.Runtime = leastNice, longSlice
+		if err := unix.SchedSetAttr(id, &a, 0); err != nil {
+			return false, err
+		}
+		after, err := unix.SchedGetAttr(id, 0) // older kernels do not tell the slice
+		return err == nil && *after != *before, err
+	})
+	if err != nil {
+		return fmt.Errorf("having process %d give way to others: %w", pid, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -94,8 +95,27 @@ func TestWakeSoon(t *testing.T) {
 	<-done
 }
 
-// bindChild has the test binary bind itself and say what came of it.
-const bindChild = "PICKET_TEST_BIND_CHILD"
+// changeChild has the test binary change itself and say what came of it.
+const changeChild = "PICKET_TEST_CHANGE_CHILD"
+
+// inChild runs the test in a process of its own.
+func inChild(t *testing.T) {
+	t.Helper()
+	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+	command.Env = append(os.Environ(), changeChild+"=1")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// startThreads starts threads that wait until stop.
+func startThreads(n int, stop <-chan struct{}) {
+	for range n {
+		started := make(chan struct{})
+		go OnOwnThread(func() { close(started); <-stop })
+		<-started
+	}
+}
 
 // TestBindProcess: all threads that a process has, and those that it starts later, are on the CPUs, and BindThread still has a thread go elsewhere.
 func TestBindProcess(t *testing.T) {
@@ -104,32 +124,26 @@ func TestBindProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, last := all[:1], all[len(all)-1:]
-	if os.Getenv(bindChild) == "" {
-		command := exec.Command(os.Args[0], "-test.run=^TestBindProcess$", "-test.count=1")
-		command.Env = append(os.Environ(), bindChild+"=1")
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Errorf("%v:\n%s", err, out)
-		}
+	if os.Getenv(changeChild) == "" {
+		inChild(t)
 		return
 	}
 	stop := make(chan struct{})
 	defer close(stop)
-	thread := func() {
-		started := make(chan struct{})
-		go OnOwnThread(func() { close(started); <-stop })
-		<-started
-	}
-	for range 8 {
-		thread()
-	}
+	startThreads(8, stop)
 	if err := BindProcess(os.Getpid(), first); err != nil {
 		t.Fatal(err)
 	}
-	for range 8 {
-		thread()
-	}
-	if bound, err := bindThreads(os.Getpid(), setOf(first)); bound || err != nil {
-		t.Errorf("a thread was on other CPUs than %v: %v", first, err)
+	startThreads(8, stop)
+	if err := eachThread(os.Getpid(), func(id int) (bool, error) {
+		var now unix.CPUSet
+		err := unix.SchedGetaffinity(id, &now)
+		if err == nil && now != setOf(first) {
+			t.Errorf("a thread is on other CPUs than %v", first)
+		}
+		return false, err
+	}); err != nil {
+		t.Error(err)
 	}
 	bound := make(chan error)
 	go OnOwnThread(func() {
@@ -141,5 +155,45 @@ func TestBindProcess(t *testing.T) {
 	}
 	if err := BindProcess(os.Getpid(), []int{maxCPU % 1024}); err == nil {
 		t.Error("a process was bound to a CPU that is not there")
+	}
+}
+
+// TestGiveWay: all threads that a process has, and those that it starts later, have the longest slice and the least weight.
+func TestGiveWay(t *testing.T) {
+	if os.Getenv(changeChild) == "" {
+		inChild(t)
+		return
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	startThreads(8, stop)
+	before, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := GiveWay(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	startThreads(8, stop)
+	want := *before
+	want.Nice = leastNice
+	if before.Runtime != 0 { // Linux from 6.12 on tells the slice
+		want.Runtime = longSlice
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil || len(threads) < 16 {
+		t.Fatal(len(threads), err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := unix.SchedGetAttr(id, 0); err != nil || *a != want {
+			t.Errorf("a thread is scheduled as %+v, want %+v: %v", a, want, err)
+		}
+	}
+	if err := GiveWay(os.Getpid()); err != nil {
+		t.Errorf("the second time: %v", err)
 	}
 }

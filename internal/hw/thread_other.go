@@ -22,3 +22,6 @@ func BindProcess(int, []int) error {
 
 // WakeSoon is for Linux alone, and does nothing here.
 func WakeSoon() error { return nil }
+
+// GiveWay is for Linux alone, and does nothing here.
+func GiveWay(int) error { return nil }

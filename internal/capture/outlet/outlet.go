@@ -13,7 +13,9 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture/format"
@@ -31,6 +33,7 @@ type Outlet struct {
 	Audit       *residency.Audit
 
 	options upload.Options
+	recipe  upload.Recipe // which says what options say
 }
 
 // maxKey is far above any key of hashes.
@@ -155,22 +158,39 @@ func Open(ctx context.Context, c *config.Config, p *residency.Policy, log *slog.
 			Prefix: capture.Destination.Prefix, Fleet: capture.Format.Fleet, Device: device,
 			Embed: capture.Format.EmbedBytes, JSON: capture.Format.Rows == "json", Variant: capture.Format.Variant,
 		},
-		KindsOf: func(model string) (kinds []format.Kind) {
-			for _, k := range capture.Format.KindsOf(model) {
-				kinds = append(kinds, format.Kind(k))
-			}
-			return kinds
-		},
+		KindsOf:     func(model string) []format.Kind { return kinds(capture.Format.KindsOf(model)) },
 		Compression: upload.Compression(capture.Upload.Compression), ObjectBytes: int(capture.Upload.ObjectBytes), Parallel: capture.Upload.Parallel,
 		Windows: windows, Log: log,
+	}
+	o.recipe = upload.Recipe{
+		Residency: p.Options(), Format: o.options.Format, Base: strings.TrimSuffix(o.Destination.URL("key"), "key"),
+		Kinds: kinds(capture.Format.Kinds), KindsOf: map[string][]format.Kind{},
+		Compression: o.options.Compression, ObjectBytes: o.options.ObjectBytes,
+	}
+	for _, m := range capture.Format.Models {
+		o.recipe.KindsOf[m.Model] = kinds(m.Kinds)
 	}
 	return o, nil
 }
 
-// Uploader sends what the source has on this way. Its Run must have ended before Close.
-func (o *Outlet) Uploader(source upload.Source) *upload.Uploader {
+func kinds(names []string) (all []format.Kind) {
+	for _, k := range names {
+		all = append(all, format.Kind(k))
+	}
+	return all
+}
+
+// Process is a Preparer for Uploader: command is a process, of a program of that version, in
+// which upload.Serve runs.
+func (o *Outlet) Process(command func() *exec.Cmd, version string) *upload.Process {
+	return &upload.Process{Command: command, Version: version, Recipe: o.recipe, Log: o.options.Log}
+}
+
+// Uploader sends what the source has on this way, prepared by p. Its Run must have ended
+// before Close.
+func (o *Outlet) Uploader(source upload.Source, p upload.Preparer) *upload.Uploader {
 	options := o.options
-	options.Source = source
+	options.Source, options.Preparer = source, p
 	return upload.New(options)
 }
 

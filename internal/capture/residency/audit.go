@@ -291,27 +291,26 @@ func (a *Audit) Unstored() []Entry {
 	return all
 }
 
-// Stored tells of each record of the segment that is under way whether an object of that
-// kind that the destination has holds it.
-func (a *Audit) Stored(spool string, segment uint64, kind string) func(record uint64) bool {
+// Stored are the records of the segment that is under way that the destination has, by
+// the kind of the objects that hold them.
+func (a *Audit) Stored(spool string, segment uint64) map[string]Spans {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var spans []span
+	all := map[string]Spans{}
 	for _, e := range a.stored[segment] {
-		if e.Kind != kind || e.Spool != spool {
+		if e.Spool != spool {
 			continue
 		}
 		s, err := parseNumbers(e.Records)
 		if err != nil {
 			continue // it was written by this program, and its hash is right
 		}
-		spans = append(spans, s...)
+		all[e.Kind] = append(all[e.Kind], s...)
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	return func(record uint64) bool {
-		i, found := slices.BinarySearchFunc(spans, record, func(s span, r uint64) int { return cmp.Compare(s.first, r) })
-		return found || i > 0 && record <= spans[i-1].last
+	for _, spans := range all {
+		slices.SortFunc(spans, func(a, b Span) int { return cmp.Compare(a.First, b.First) })
 	}
+	return all
 }
 
 // Settle forgets what is stored of the segment that was under way, now that it is gone

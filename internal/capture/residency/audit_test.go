@@ -71,13 +71,13 @@ func TestAuditGoesOn(t *testing.T) {
 	if un := a.Unstored(); len(un) != 1 || un[0].Object != "s3://b/x" {
 		t.Errorf("unstored: %+v", un)
 	}
-	stored := a.Stored("a", 24, "edge")
+	stored := a.Stored("a", 24)["edge"]
 	for n, want := range map[uint64]bool{0: false, 1: true, 3: true, 4: false, 7: true, 8: false} {
-		if stored(n) != want {
+		if stored.Has(n) != want {
 			t.Errorf("record %d of the segment under way is stored: %v", n, !want)
 		}
 	}
-	if a.Stored("b", 24, "edge")(1) || a.Stored("a", 24, "parquet")(1) || a.Stored("a", 23, "edge")(1) {
+	if a.Stored("b", 24)["edge"].Has(1) || a.Stored("a", 24)["parquet"].Has(1) || a.Stored("a", 23)["edge"].Has(1) {
 		t.Error("what another spool, format or finished segment has counts")
 	}
 }
@@ -262,7 +262,7 @@ func TestNumbers(t *testing.T) {
 		}
 		var back []uint64
 		for _, s := range spans {
-			for v := s.first; v <= s.last; v++ {
+			for v := s.First; v <= s.Last; v++ {
 				back = append(back, v)
 			}
 		}

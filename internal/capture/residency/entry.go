@@ -2,6 +2,7 @@ package residency
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -150,12 +151,21 @@ func (n *Numbers) String() string {
 	return n.text.String()
 }
 
-// span is a range of numbers, both ends in it.
-type span struct{ first, last uint64 }
+// Span is a range of numbers, both ends in it.
+type Span struct{ First, Last uint64 }
+
+// Spans are ranges in rising order that do not overlap.
+type Spans []Span
+
+// Has tells whether a number is in one of them.
+func (s Spans) Has(n uint64) bool {
+	i, found := slices.BinarySearchFunc(s, n, func(s Span, n uint64) int { return cmp.Compare(s.First, n) })
+	return found || i > 0 && n <= s[i-1].Last
+}
 
 // parseNumbers reads the form of Entry.Records.
-func parseNumbers(text string) ([]span, error) {
-	var spans []span
+func parseNumbers(text string) (Spans, error) {
+	var spans Spans
 	if text == "" {
 		return nil, nil
 	}
@@ -166,10 +176,10 @@ func parseNumbers(text string) ([]span, error) {
 		if err == nil && isRange {
 			last, err = strconv.ParseUint(high, 10, 64)
 		}
-		if err != nil || last < first || len(spans) > 0 && first <= spans[len(spans)-1].last {
+		if err != nil || last < first || len(spans) > 0 && first <= spans[len(spans)-1].Last {
 			return nil, fmt.Errorf("%.40q is no set of record numbers", text)
 		}
-		spans = append(spans, span{first, last})
+		spans = append(spans, Span{first, last})
 	}
 	return spans, nil
 }

@@ -290,6 +290,10 @@ func (f FeatureRule) check() error {
 	return nil
 }
 
+// Options are what it was made of, to make the same one elsewhere. They are p's, and only
+// read.
+func (p *Policy) Options() Options { return p.options }
+
 // Digest is that of the whole policy: "sha256:" and 64 digits. It changes with the key
 // of Hash too.
 func (p *Policy) Digest() string { return p.digest }

@@ -116,10 +116,26 @@ type Batch struct {
 	Records  []capture.Record
 }
 
+// Payload is a batch whose records are still in their bytes, in the clear.
+type Payload struct {
+	// Segment, Offset and Size are where it lies, Sequence is its first record's number
+	// and Count how many there are.
+	Segment      uint64
+	Offset, Size int64
+	// Spool is the spool's half of record ids.
+	Spool    uint64
+	Sequence uint64
+	Count    int
+	Time     time.Time
+	Bytes    []byte
+}
+
 // Outcome is what became of the records that are acknowledged.
 type Outcome struct {
 	// Withheld are those that the policy let not leave; the others are uploaded.
 	Withheld int64
+	// Unread are those whose bytes made no sense: they count as quarantined.
+	Unread int64
 }
 
 // Stats is what a spool has done. At any moment Accepted is the sum of Uploaded,

@@ -58,7 +58,7 @@ func (s *Spool) readAll(bad func(error)) (all []capture.Record) {
 	segments := append([]*segment(nil), s.segments...)
 	s.mu.Unlock()
 	for _, g := range segments {
-		s.read(g, func(b *Batch, err error) bool {
+		s.readRecords(g, func(b *Batch, err error) bool {
 			if err != nil {
 				bad(err)
 			}

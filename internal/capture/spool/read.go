@@ -87,12 +87,29 @@ func (e *DamageError) Unwrap() []error { return []error{ErrDamaged, e.Err} }
 // meanwhile, and the records for as long as they are kept.
 func (s *Spool) Batches(g Segment) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
+		if of, err := s.lookUp(g.Number); err != nil {
+			yield(nil, err)
+		} else {
+			s.readRecords(of, yield)
+		}
+	}
+}
+
+// Payloads is Batches for who takes the records out of the bytes elsewhere: where they
+// make no sense, Payload.Batch tells it, and Outcome.Unread is for how many they are.
+func (s *Spool) Payloads(g Segment) iter.Seq2[*Payload, error] {
+	return func(yield func(*Payload, error) bool) {
 		of, err := s.lookUp(g.Number)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		s.read(of, yield)
+		s.read(of, func(p *Payload, err error) (whole int, more bool) {
+			if p != nil {
+				whole = p.Count
+			}
+			return whole, yield(p, err)
+		})
 	}
 }
 
@@ -112,8 +129,20 @@ func (s *Spool) find(number uint64, sealed bool) (*segment, error) {
 	return s.segments[i], nil
 }
 
-// read is Batches for a segment of this process.
-func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
+// readRecords is Batches for a segment of this process.
+func (s *Spool) readRecords(g *segment, yield func(*Batch, error) bool) {
+	s.read(g, func(p *Payload, err error) (int, bool) {
+		if p == nil {
+			return 0, yield(nil, err)
+		}
+		batch, err := p.Batch()
+		return len(batch.Records), yield(batch, err)
+	})
+}
+
+// read goes through a segment of this process: take gets a payload, or an error, says how
+// many records of it are whole, and whether it wants more.
+func (s *Spool) read(g *segment, take func(*Payload, error) (whole int, more bool)) {
 	b, err := s.readFile(g.name(), maxSegmentFile)
 	if err != nil {
 		if _, gone := s.lookUp(g.number); gone != nil && errors.Is(err, fs.ErrNotExist) {
@@ -122,12 +151,14 @@ func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
 			err = s.unreadable(g, err)
 		}
 		if !errors.Is(err, ErrDamaged) {
-			yield(nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, err))
+			take(nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, err))
 			return
 		}
 		var unread *DamageError
-		if b, unread = s.salvage(g, err); unread != nil && !yield(nil, unread) {
-			return
+		if b, unread = s.salvage(g, err); unread != nil {
+			if _, more := take(nil, unread); !more {
+				return
+			}
 		}
 		err = nil
 	}
@@ -142,8 +173,7 @@ func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
 			if err := s.setAside(g.number, f.offset, b[f.offset:f.offset+f.damage]); err != nil {
 				damage.Err = err
 			}
-			if !yield(nil, damage) {
-				complete = false
+			if _, complete = take(nil, damage); !complete {
 				break
 			}
 			continue
@@ -154,14 +184,15 @@ func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
 			}
 			continue
 		}
-		batch, n, batchErr := s.open(g, f, key, spool, err)
-		whole += n
-		if batchErr != nil && errors.Is(batchErr, ErrKey) {
-			yield(nil, batchErr)
+		payload, openErr := s.open(g, f, key, spool, err)
+		if openErr != nil && errors.Is(openErr, ErrKey) {
+			take(nil, openErr)
 			return
 		}
-		if !yield(batch, batchErr) {
-			complete = false
+		var n int
+		n, complete = take(payload, openErr)
+		whole += uint64(n)
+		if !complete {
 			break
 		}
 	}
@@ -172,32 +203,42 @@ func (s *Spool) read(g *segment, yield func(*Batch, error) bool) {
 	}
 }
 
-// open takes a batch apart. n is how many records it has. keyErr is why there is no key.
-func (s *Spool) open(g *segment, f found, key *segmentKey, spool uint64, keyErr error) (_ *Batch, n uint64, err error) {
-	payload := f.payload
+// open is a batch in the clear. keyErr is why there is no key.
+func (s *Spool) open(g *segment, f found, key *segmentKey, spool uint64, keyErr error) (_ *Payload, err error) {
+	plain := f.payload
 	if f.header.flags&flagSealed != 0 {
 		if key == nil {
 			if keyErr == nil {
 				keyErr = ErrKey
 			}
-			return nil, 0, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, keyErr)
+			return nil, fmt.Errorf("reading segment %d of the capture spool: %w", g.number, keyErr)
 		}
-		if payload, err = key.open(payload, &f.header); err != nil {
-			return nil, 0, &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.header.size()), Err: err}
+		if plain, err = key.open(plain, &f.header); err != nil {
+			return nil, &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.header.size()), Err: err}
 		}
 	}
-	batch := &Batch{Segment: g.number, Offset: int64(f.offset), Sequence: f.header.first, Time: timeOf(f.header.at)}
-	at := f.header.first
-	for records, b := range entries(payload) {
+	return &Payload{
+		Segment: g.number, Offset: int64(f.offset), Size: int64(f.header.size()), Spool: spool, Sequence: f.header.first, Count: int(f.header.records),
+		Time: timeOf(f.header.at), Bytes: plain,
+	}, nil
+}
+
+// Batch takes the records out. Those whose bytes make no sense are missing, and the error
+// says so: a *DamageError.
+func (p *Payload) Batch() (*Batch, error) {
+	batch := &Batch{Segment: p.Segment, Offset: p.Offset, Sequence: p.Sequence, Time: p.Time}
+	at := p.Sequence
+	var err error
+	for records, b := range entries(p.Bytes) {
 		e, parseErr := capture.ParseEntry(b)
 		if parseErr == nil && len(e.Parts) == records {
-			batch.Records = append(batch.Records, e.Records(capture.ID{Spool: spool, Sequence: at})...)
+			batch.Records = append(batch.Records, e.Records(capture.ID{Spool: p.Spool, Sequence: at})...)
 		} else {
-			err = errors.Join(err, &DamageError{Segment: g.number, Offset: int64(f.offset), Bytes: int64(f.header.size()), Err: parseErr})
+			err = errors.Join(err, &DamageError{Segment: p.Segment, Offset: p.Offset, Bytes: p.Size, Err: parseErr})
 		}
 		at += uint64(records)
 	}
-	return batch, uint64(len(batch.Records)), err
+	return batch, err
 }
 
 // unreadable makes damage of the error with which a segment, or what lies beside it, cannot be read: at once where it is not there, else when that has been
@@ -481,7 +522,7 @@ func (s *Spool) Verify(bad func(error)) Stats {
 	all := slices.Clone(s.segments)
 	s.mu.Unlock()
 	for _, g := range all {
-		s.read(g, func(b *Batch, err error) bool {
+		s.readRecords(g, func(b *Batch, err error) bool {
 			if err != nil {
 				bad(err)
 				return true

@@ -15,8 +15,8 @@ const (
 )
 
 // Acknowledge says that the records of all segments up to that number are where they
-// should be: they count as uploaded, but for those that were withheld, and the segments
-// are deleted. It fails with ErrGone where they were dropped meanwhile.
+// should be: they count as uploaded, but for those that were withheld or unread, and the
+// segments are deleted. It fails with ErrGone where they were dropped meanwhile.
 func (s *Spool) Acknowledge(through uint64, o Outcome) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -44,12 +44,12 @@ func (s *Spool) Acknowledge(through uint64, o Outcome) error {
 		return ErrClosed
 	case last == nil || last.number != through:
 		return fmt.Errorf("acknowledging segment %d: %w", through, ErrGone)
-	case o.Withheld < 0 || uint64(o.Withheld) > uploaded:
-		return fmt.Errorf("acknowledging segment %d: %d of its %d records cannot have been withheld", through, o.Withheld, uploaded)
+	case o.Withheld < 0 || o.Unread < 0 || uint64(o.Withheld)+uint64(o.Unread) > uploaded:
+		return fmt.Errorf("acknowledging segment %d: %d and %d of its %d records cannot have been withheld and unread", through, o.Withheld, o.Unread, uploaded)
 	}
-	h.uploaded += uploaded - uint64(o.Withheld)
+	h.uploaded += uploaded - uint64(o.Withheld) - uint64(o.Unread)
 	h.dropped[byPolicy] += uint64(o.Withheld)
-	h.quarantined += quarantined
+	h.quarantined += quarantined + uint64(o.Unread)
 	if err := s.settle(h, n, extDone); err != nil {
 		return fmt.Errorf("acknowledging segment %d: %w", through, err)
 	}

@@ -20,7 +20,7 @@ var errUnfit = errors.New("it stays here")
 
 // convert is a captured record as the policy takes it: with bytes of its own, because
 // those of a batch belong to all who read it.
-func convert(s Source, r *capture.Record) (format.Record, error) {
+func convert(w Work, r *capture.Record) (format.Record, error) {
 	out := format.Record{
 		Number: r.ID.Sequence, ID: valid(r.Name()), InferenceID: valid(r.Inference), Model: valid(r.Model), Version: valid(r.Version), Time: r.Time,
 	}
@@ -29,7 +29,7 @@ func convert(s Source, r *capture.Record) (format.Record, error) {
 			return out, fmt.Errorf("an outcome has %d parts and must have one: %w", len(r.AuxOutputs), errUnfit)
 		}
 		p := &r.AuxOutputs[0]
-		data, err := content(s, p.Data, p.Beside)
+		data, err := content(w, p.Data, p.Beside)
 		if err != nil {
 			return out, err
 		}
@@ -41,24 +41,24 @@ func convert(s Source, r *capture.Record) (format.Record, error) {
 		return out, nil
 	}
 	var err error
-	if out.Inputs, err = tensors(s, r.Inputs); err != nil {
+	if out.Inputs, err = tensors(w, r.Inputs); err != nil {
 		return out, err
 	}
-	if out.Outputs, err = tensors(s, r.Outputs); err != nil {
+	if out.Outputs, err = tensors(w, r.Outputs); err != nil {
 		return out, err
 	}
-	if out.AuxiliaryInputs, err = auxiliary(s, r.AuxInputs); err != nil {
+	if out.AuxiliaryInputs, err = auxiliary(w, r.AuxInputs); err != nil {
 		return out, err
 	}
-	out.AuxiliaryOutputs, err = auxiliary(s, r.AuxOutputs)
+	out.AuxiliaryOutputs, err = auxiliary(w, r.AuxOutputs)
 	return out, err
 }
 
-func tensors(s Source, all []capture.Tensor) ([]format.Tensor, error) {
+func tensors(w Work, all []capture.Tensor) ([]format.Tensor, error) {
 	out := make([]format.Tensor, len(all))
 	for i := range all {
 		t := &all[i]
-		data, err := content(s, t.Data, t.Beside)
+		data, err := content(w, t.Data, t.Beside)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
@@ -67,11 +67,11 @@ func tensors(s Source, all []capture.Tensor) ([]format.Tensor, error) {
 	return out, nil
 }
 
-func auxiliary(s Source, all []capture.Payload) ([]format.Auxiliary, error) {
+func auxiliary(w Work, all []capture.Payload) ([]format.Auxiliary, error) {
 	out := make([]format.Auxiliary, len(all))
 	for i := range all {
 		p := &all[i]
-		data, err := content(s, p.Data, p.Beside)
+		data, err := content(w, p.Data, p.Beside)
 		if err != nil {
 			return nil, fmt.Errorf("auxiliary data %q: %w", p.Name, err)
 		}
@@ -81,14 +81,14 @@ func auxiliary(s Source, all []capture.Payload) ([]format.Auxiliary, error) {
 }
 
 // content is a copy of bytes that lie in the record or beside it.
-func content(s Source, data []byte, beside *capture.Beside) ([]byte, error) {
+func content(w Work, data []byte, beside *capture.Beside) ([]byte, error) {
 	if beside == nil {
 		return bytes.Clone(data), nil
 	}
 	if beside.Size > maxPayload {
 		return nil, fmt.Errorf("it has %d bytes, and at most %d leave: %w", beside.Size, maxPayload, errUnfit)
 	}
-	return s.Beside(beside)
+	return w.Beside(beside)
 }
 
 func valid(text string) string { return strings.ToValidUTF8(text, "�") }

@@ -13,9 +13,12 @@ import (
 type Item struct {
 	Key  string
 	Body []byte
-	// Content is the digest of the bytes before compression: what an object of this key
-	// has, whoever compressed it.
+	// Kind is what the audit log calls it.
+	Kind string
+	// Content is the digest of the Size bytes before compression: what an object of this
+	// key has, whoever compressed it.
 	Content     [sha256.Size]byte
+	Size        int
 	ContentType string
 	// Notes are kept with the object where the destination can: S3's metadata.
 	Notes map[string]string

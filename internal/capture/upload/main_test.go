@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if version := os.Getenv(envServe); version != "" {
+		os.Exit(serve(version))
+	}
 	testkit.VerifyNoLeaks(m)
 }
 

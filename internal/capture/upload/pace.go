@@ -1,6 +1,9 @@
 package upload
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // A backlog has waited for hours, and predictions do not: what is prepared to leave rests after each stretch of work, rests times as
 // long, while its segment leaves at least catchUp times as fast as it was captured. So a backlog shrinks at that rate, with a fifth of
@@ -14,28 +17,26 @@ const (
 	stretch = 64
 )
 
-// hurries is when a segment that begins to leave now rests no more.
-func hurries(captured time.Duration) time.Time {
-	return time.Now().Add(min(max(captured, 0), longestSpan) / catchUp)
+// hurryOf is for how long a segment that was captured in so long may rest.
+func hurryOf(captured time.Duration) time.Duration {
+	return min(max(captured, 0), longestSpan) / catchUp
 }
 
-// work does what takes the processor, one at a time of all objects of an Uploader, and rests. The error is that of the sender.
-func (s *sender) work(do func() error) error {
-	select {
-	case s.uploader.working <- struct{}{}:
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
-	defer func() { <-s.uploader.working }()
+// pace is how a segment is prepared.
+type pace struct {
+	ctx     context.Context
+	hurries time.Time // from when on it rests no more
+}
+
+func newPace(ctx context.Context, hurry time.Duration) *pace {
+	return &pace{ctx, time.Now().Add(hurry)}
+}
+
+// work does what takes the processor, and rests.
+func (p *pace) work(do func()) {
 	began := time.Now()
-	err := do()
-	s.rest(time.Since(began))
-	return err
-}
-
-// rest waits after so much work.
-func (s *sender) rest(worked time.Duration) {
-	if d := min(rests*worked, time.Until(s.hurries)); d > 0 {
-		_ = sleep(s.ctx, d) // what comes next sees that it has ended
+	do()
+	if d := min(rests*time.Since(began), time.Until(p.hurries)); d > 0 {
+		_ = sleep(p.ctx, d) // what comes next sees that it has ended
 	}
 }

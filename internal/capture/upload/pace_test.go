@@ -2,14 +2,13 @@ package upload
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// What prepares records to leave works one at a time, and rests for four times as long, until its segment has taken a fifteenth of the
-// time in which it was captured.
+// What prepares records to leave rests for four times as long as it works, until its segment has taken a fifteenth of the time in which
+// it was captured.
 func TestBacklogLeavesGently(t *testing.T) {
 	const work = 10 * time.Millisecond
 	for _, c := range []struct {
@@ -24,29 +23,15 @@ func TestBacklogLeavesGently(t *testing.T) {
 		{-time.Hour, 2 * work}, // by a clock that was set
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &sender{uploader: &Uploader{working: make(chan struct{}, 1)}, ctx: context.Background(), hurries: hurries(c.captured)}
-			if limit := time.Until(s.hurries); limit < 0 || limit > longestSpan/catchUp {
-				t.Errorf("captured in %v: rests for %v", c.captured, limit)
+			hurry := hurryOf(c.captured)
+			if hurry < 0 || hurry > longestSpan/catchUp {
+				t.Errorf("captured in %v: rests for %v", c.captured, hurry)
 			}
+			p := newPace(context.Background(), hurry)
 			began := time.Now()
-			var all sync.WaitGroup
-			var mu sync.Mutex
 			for range 2 {
-				all.Go(func() {
-					if err := s.work(func() error {
-						if !mu.TryLock() {
-							t.Error("two work at once")
-							return nil
-						}
-						defer mu.Unlock()
-						time.Sleep(work)
-						return nil
-					}); err != nil {
-						t.Error(err)
-					}
-				})
+				p.work(func() { time.Sleep(work) })
 			}
-			all.Wait()
 			if took := time.Since(began); took != c.takes {
 				t.Errorf("captured in %v: took %v, want %v", c.captured, took, c.takes)
 			}

@@ -13,10 +13,9 @@ import (
 )
 
 // put brings one object to the destination: a line in the audit log, as many attempts as
-// it takes, and another line. content is how large it was before compression, entry says
-// what it is made of. The error is that of ctx, or spool.ErrGone: what the spool has
+// it takes, and another line. entry says what it is made of. The error is that of ctx, or spool.ErrGone: what the spool has
 // dropped does not go, if it has not already.
-func (u *Uploader) put(ctx context.Context, item *Item, content int, entry residency.Entry) error {
+func (u *Uploader) put(ctx context.Context, item *Item, entry residency.Entry) error {
 	entry = entryOf(entry, u.o.Policy, u.o.Destination, item)
 	if err := u.untilDone(ctx, func() (err error) {
 		sending := entry
@@ -49,24 +48,24 @@ func (u *Uploader) put(ctx context.Context, item *Item, content int, entry resid
 	u.counters.change(func(c *Stats) {
 		c.Objects++
 		c.Bytes += uint64(len(item.Body))
-		c.Uncompressed += uint64(content)
+		c.Uncompressed += uint64(item.Size)
 		c.Last = time.Now()
 	})
 	return nil
 }
 
-// newItem compresses an object.
-func newItem(object *format.Object, c Compression) (*Item, error) {
-	item := &Item{Key: object.Key, Body: object.Content, Content: sha256.Sum256(object.Content), ContentType: object.ContentType}
+// newItem makes item of an object: it compresses it.
+func newItem(item *Item, object *format.Object, c Compression) error {
+	*item = Item{Key: object.Key, Body: object.Content, Content: sha256.Sum256(object.Content), Size: len(object.Content), ContentType: object.ContentType}
 	if object.Packed {
-		return item, nil
+		return nil
 	}
 	body, err := c.compress(object.Content)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	item.Body, item.Key = body, item.Key+c.suffix()
-	return item, nil
+	return nil
 }
 
 // entryOf is entry with what is known of the object.

@@ -54,8 +54,8 @@ func Test(ctx context.Context, o Options, r format.Record) ([]Sent, error) {
 }
 
 func testObject(ctx context.Context, o *Options, object *format.Object, model string) (Sent, error) {
-	item, err := newItem(object, o.Compression)
-	if err != nil {
+	item := &Item{}
+	if err := newItem(item, object, o.Compression); err != nil {
 		return Sent{}, err
 	}
 	entry := entryOf(residency.Entry{Event: residency.Sending, Kind: "test", Model: model, Count: 1}, o.Policy, o.Destination, item)

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/picket-ml/picket/internal/capture"
@@ -24,9 +22,9 @@ type Source interface {
 	ID() uint64
 	// Next waits for the first sealed segment after that number.
 	Next(ctx context.Context, after uint64) (spool.Segment, error)
-	// Batches are what a segment has. A *spool.DamageError is about a part, and the rest
+	// Payloads are what a segment has. A *spool.DamageError is about a part, and the rest
 	// follows; other errors end it.
-	Batches(segment spool.Segment) iter.Seq2[*spool.Batch, error]
+	Payloads(segment spool.Segment) iter.Seq2[*spool.Payload, error]
 	// Beside is what lies beside a record.
 	Beside(at *capture.Beside) ([]byte, error)
 	// Acknowledge settles the segments up to that number.
@@ -48,6 +46,9 @@ type Options struct {
 	// ObjectBytes is how much content an object has, before compression, apart from its
 	// last record. Default 8 MiB.
 	ObjectBytes int
+	// Preparer makes objects by what is above, or by a Recipe that says the same; nil for
+	// one in this process. It stays its owner's.
+	Preparer Preparer
 	// Parallel is how many objects of a segment go side by side. Default 4.
 	Parallel int
 	Windows  Windows
@@ -61,15 +62,11 @@ type Uploader struct {
 	counters counters
 	spoolID  string
 	send     chan struct{} // a token for each object that is under way
-	working  chan struct{} // a token for the one that is encoded or compressed
 }
 
 // New makes an Uploader, which does nothing until Run. What o names stays its owner's, who
 // closes it after Run has returned.
 func New(o Options) *Uploader {
-	if o.ObjectBytes <= 0 {
-		o.ObjectBytes = 8 << 20
-	}
 	if o.Parallel <= 0 {
 		o.Parallel = 4
 	}
@@ -79,8 +76,11 @@ func New(o Options) *Uploader {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	u := &Uploader{o: o, send: make(chan struct{}, o.Parallel), working: make(chan struct{}, 1), spoolID: fmt.Sprintf("%016x", o.Source.ID())}
+	u := &Uploader{o: o, send: make(chan struct{}, o.Parallel), spoolID: fmt.Sprintf("%016x", o.Source.ID())}
 	u.o.Format.Ref = o.Destination.URL
+	if o.Preparer == nil {
+		u.o.Preparer = &recipe{policy: o.Policy, format: u.o.Format, kindsOf: o.KindsOf, compression: o.Compression, objectBytes: objectBytes(o.ObjectBytes), log: o.Log}
+	}
 	u.counters.Stats = Stats{State: State{Phase: Idle, Since: time.Now()}, Failures: map[string]uint64{}}
 	u.gate = newGate(o.Windows, u.report)
 	return u
@@ -141,16 +141,16 @@ func (u *Uploader) Run(ctx context.Context) error {
 			return fmt.Errorf("reading the capture spool: %w", err)
 		}
 		err = u.untilDone(ctx, func() error {
-			withheld, err := u.segment(ctx, segment)
+			outcome, err := u.segment(ctx, segment)
 			if err == nil {
-				err = u.o.Source.Acknowledge(segment.Number, spool.Outcome{Withheld: min(withheld, segment.Records)})
+				err = u.o.Source.Acknowledge(segment.Number, outcome)
 			}
 			if errors.Is(err, spool.ErrGone) {
 				u.o.Log.Warn("a segment of captured records was dropped by the spool while it was sent", "segment", segment.Number)
 				return nil
 			}
 			if err == nil {
-				u.counters.change(func(c *Stats) { c.Segment, c.Withheld = segment.Number, c.Withheld+uint64(withheld) })
+				u.counters.change(func(c *Stats) { c.Segment, c.Withheld = segment.Number, c.Withheld+uint64(outcome.Withheld) })
 			}
 			return err
 		})
@@ -233,242 +233,91 @@ func audited(err error) error {
 	return fmt.Errorf("%w: %w", errAudit, err)
 }
 
-// segment sends what may leave of a segment. It fails when ctx ends, where the spool
-// dropped it (spool.ErrGone), and where it cannot be read.
-func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (withheld int64, err error) {
-	s := &sender{uploader: u, segment: segment.Number, hurries: hurries(segment.Sealed.Sub(segment.Made)), groups: map[string]*group{}, stored: map[string]func(uint64) bool{}}
+// segment sends what may leave of a segment, and tells what of it does not. It fails when
+// ctx ends, where the spool dropped it (spool.ErrGone), and where it cannot be read.
+func (u *Uploader) segment(ctx context.Context, segment spool.Segment) (spool.Outcome, error) {
+	s := &sender{uploader: u, segment: segment.Number}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	defer s.wait.Wait()
-	var damage *spool.DamageError
-	for batch, err := range u.o.Source.Batches(segment) {
-		switch {
-		case err == nil:
-		case errors.As(err, &damage):
-			u.counters.change(func(c *Stats) { c.Damaged++ })
-			u.o.Log.Warn("a part of a segment of captured records cannot be read", "segment", segment.Number, "error", err)
-		default:
-			s.cancel(err)
-			return 0, err
-		}
-		if batch == nil {
-			continue
-		}
-		for some := range slices.Chunk(batch.Records, stretch) {
-			began := time.Now()
-			for i := range some {
-				if err := s.take(&some[i]); err != nil {
-					s.cancel(err)
-					return 0, err
-				}
-			}
-			s.rest(time.Since(began))
-		}
-		if s.ctx.Err() != nil {
-			break
-		}
+	var stop func()
+	s.next, stop = iter.Pull2(u.o.Source.Payloads(segment))
+	defer stop()
+	out, err := u.o.Preparer.Prepare(s.ctx, Job{
+		Spool: u.spoolID, Segment: segment.Number, Hurry: hurryOf(segment.Sealed.Sub(segment.Made)), Stored: u.o.Audit.Stored(u.spoolID, segment.Number),
+	}, s)
+	if err != nil {
+		s.cancel(err)
 	}
-	s.flushAll()
 	s.wait.Wait()
 	if err := context.Cause(s.ctx); err != nil {
-		return 0, err
+		return spool.Outcome{}, err
 	}
-	return s.withheld.Load(), nil
+	u.counters.change(func(c *Stats) { c.Damaged += uint64(out.Damaged) })
+	unread := min(out.Unread, segment.Records)
+	return spool.Outcome{Withheld: min(out.Withheld, segment.Records-unread), Unread: unread}, nil
 }
 
-// sender sends one segment.
+// sender sends one segment. It is the Work of a Preparer.
 type sender struct {
 	uploader *Uploader
 	segment  uint64
-	hurries  time.Time // from when on it rests no more
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	wait     sync.WaitGroup
-
-	groups   map[string]*group // what becomes one object, by what its records share
-	order    []string          // of groups, as they began
-	held     int               // bytes in groups
-	stored   map[string]func(uint64) bool
-	withheld atomic.Int64
-	warned   bool
+	next     func() (*spool.Payload, error, bool)
 }
 
-// group is records that become one object.
-type group struct {
-	kind    format.Kind
-	records []format.Record
-	bytes   int
-}
-
-// take puts what may leave of a record into the groups of its formats. It fails where
-// what lies beside the record cannot be read now.
-func (s *sender) take(captured *capture.Record) error {
-	u := s.uploader
-	r, err := convert(u.o.Source, captured)
-	if err != nil && !errors.Is(err, spool.ErrDamaged) && !errors.Is(err, errUnfit) {
-		return err
-	}
-	if err == nil {
-		err = u.o.Policy.Apply(&r)
-	}
-	if err != nil {
-		s.withheld.Add(1)
-		if !s.warned && u.o.Policy.Samples(r.Model) { // where nothing may leave, that is no news
-			s.warned = true
-			u.o.Log.Warn("a captured record does not leave; more of its segment may not either", "segment", s.segment, "record", captured.ID.Sequence, "error", err)
+// Next implements Work. What is damaged is counted and passed over.
+func (s *sender) Next() (*spool.Payload, error) {
+	for {
+		payload, err, more := s.next()
+		if ended := context.Cause(s.ctx); ended != nil {
+			return nil, ended
 		}
-		return nil
-	}
-	kinds := u.o.KindsOf(r.Model)
-	for _, kind := range kinds {
-		if r.Truth != nil && kind == format.Edge && slices.Contains(kinds, format.Endpoint) {
-			continue // an outcome has one form for both
-		}
-		if s.isStored(kindOf(kind, r.Truth != nil), r.Number) {
-			continue
-		}
-		s.add(kind, r)
-	}
-	return nil
-}
-
-// kindOf is what the audit log calls an object.
-func kindOf(kind format.Kind, truth bool) string {
-	switch {
-	case truth && kind == format.Parquet:
-		return "truth-parquet"
-	case truth:
-		return "truth"
-	}
-	return string(kind)
-}
-
-func (s *sender) isStored(kind string, record uint64) bool {
-	if s.stored[kind] == nil {
-		s.stored[kind] = s.uploader.o.Audit.Stored(s.uploader.spoolID, s.segment, kind)
-	}
-	return s.stored[kind](record)
-}
-
-// mostHeld bounds the records that wait for company, whatever the number of models.
-const mostHeld = 64 << 20
-
-func (s *sender) add(kind format.Kind, r format.Record) {
-	key := fmt.Sprintf("%s %v %d %s", kind, r.Truth != nil, format.Hour(r.Time).Unix(), r.Model)
-	g := s.groups[key]
-	if g != nil && !format.SameObject(kind, &g.records[0], &r) {
-		s.flush(key)
-		g = nil
-	}
-	if g == nil {
-		g = &group{kind: kind}
-		s.groups[key] = g
-		s.order = append(s.order, key)
-	}
-	size := sizeOf(&r)
-	g.records = append(g.records, r)
-	g.bytes += size
-	s.held += size
-	if g.bytes >= s.uploader.o.ObjectBytes {
-		s.flush(key)
-	}
-	for s.held > mostHeld {
-		s.flush(s.order[0])
-	}
-}
-
-// sizeOf is about what a record takes in an object.
-func sizeOf(r *format.Record) int {
-	n := 200 + len(r.ID) + len(r.InferenceID)
-	for _, side := range [][]format.Tensor{r.Inputs, r.Outputs} {
-		for i := range side {
-			n += 50 + len(side[i].Data)
+		var damage *spool.DamageError
+		switch {
+		case !more:
+			return nil, nil
+		case errors.As(err, &damage):
+			s.uploader.counters.change(func(c *Stats) { c.Damaged++ })
+			s.uploader.o.Log.Warn("a part of a segment of captured records cannot be read", "segment", s.segment, "error", err)
+		default:
+			return payload, err
 		}
 	}
-	for _, side := range [][]format.Auxiliary{r.AuxiliaryInputs, r.AuxiliaryOutputs} {
-		for i := range side {
-			n += 50 + len(side[i].Data)
-		}
-	}
-	return n
 }
 
-func (s *sender) flushAll() {
-	for len(s.order) > 0 {
-		s.flush(s.order[0])
-	}
-}
+// Beside implements Work.
+func (s *sender) Beside(at *capture.Beside) ([]byte, error) { return s.uploader.o.Source.Beside(at) }
 
-// flush sends a group. It waits while as many objects are under way as may be.
-func (s *sender) flush(key string) {
-	g := s.groups[key]
-	delete(s.groups, key)
-	for i, k := range s.order {
-		if k == key {
-			s.order = append(s.order[:i], s.order[i+1:]...)
-			break
-		}
-	}
-	s.held -= g.bytes
+// Object implements Work.
+func (s *sender) Object(o *Object) error {
 	select {
 	case s.uploader.send <- struct{}{}:
 	case <-s.ctx.Done():
-		return
+		return context.Cause(s.ctx)
 	}
 	s.wait.Go(func() {
 		defer func() { <-s.uploader.send }()
-		if err := s.object(g); err != nil {
+		if err := s.put(o); err != nil {
 			s.cancel(err)
 		}
 	})
+	return nil
 }
 
-// object encodes a group and sends what it becomes. The error is that of ctx, or of a
-// spool that was closed.
-func (s *sender) object(g *group) error {
+// put sends what an object is made of. The error is that of ctx, or of a spool that was
+// closed.
+func (s *sender) put(o *Object) error {
 	u := s.uploader
-	o := u.o.Format
-	o.Kind = g.kind
-	first := &g.records[0]
-	b := &format.Batch{Spool: u.spoolID, Segment: s.segment, Model: first.Model, Truth: first.Truth != nil, Records: g.records}
-	var objects []format.Object
-	err := s.work(func() (err error) {
-		objects, err = format.Encode(o, b)
-		return err
-	})
-	if ended := context.Cause(s.ctx); ended != nil {
-		return ended
-	}
-	if err != nil {
-		// Which cannot be, as what is encoded was checked. But records that cannot be written
-		// must not keep all others here for ever.
-		u.o.Log.Error("captured records cannot be written in their format, and do not leave", "segment", s.segment, "model", first.Model, "format", g.kind, "records", len(g.records), "error", err)
-		s.withheld.Add(int64(len(g.records)))
-		return nil
-	}
-	var numbers residency.Numbers
-	for i := range g.records {
-		numbers.Add(g.records[i].Number)
-	}
-	entry := residency.Entry{
-		Model: first.Model, Spool: u.spoolID, Segment: s.segment, Records: numbers.String(), Count: len(g.records),
-	}
-	for i := range objects {
-		entry.Kind = kindOf(g.kind, b.Truth)
-		if objects[i].Payload {
-			entry.Kind = "payload"
-		}
-		var item *Item
-		if err := s.work(func() (err error) {
-			item, err = newItem(&objects[i], u.o.Compression)
-			return err
-		}); err != nil {
+	for i := range o.Items {
+		entry := residency.Entry{Kind: o.Items[i].Kind, Model: o.Model, Spool: u.spoolID, Segment: s.segment, Records: o.Records, Count: o.Count}
+		if err := u.put(s.ctx, &o.Items[i], entry); err != nil {
 			return err
 		}
-		if err := u.put(s.ctx, item, len(objects[i].Content), entry); err != nil {
-			return err
-		}
+		o.Items[i].Body = nil // it may be large
 	}
-	u.counters.change(func(c *Stats) { c.Records += uint64(len(g.records)) })
+	u.counters.change(func(c *Stats) { c.Records += uint64(o.Count) })
 	return nil
 }
