@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,6 +51,12 @@ func runPreparing(in io.Reader, out io.Writer) error {
 	// Who stops the daemon stops it by closing its input.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	runtime.GOMAXPROCS(1)
+	// What is alive is little, as a rule, and what is not much: rounds of the collector are saved
+	// that memory allows.
+	debug.SetGCPercent(400)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(256 << 20)
+	}
 	return upload.Serve(in, out, version, errors.Join(hw.GiveWay(os.Getpid()), goFirst()))
 }
 

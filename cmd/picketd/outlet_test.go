@@ -5,16 +5,22 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/picket-ml/picket/internal/capture/residency"
 )
@@ -50,25 +56,7 @@ func TestCapturedRequestsLeave(t *testing.T) {
 	dir := t.TempDir()
 	file := leaving(t, dir, "{model: fraud, samples: true, features: [{feature: '0', action: allow}], outputs: allow, ids: allow}")
 	const each = 10
-	lines := func() (n int) {
-		err := filepath.WalkDir(filepath.Join(dir, "to"), func(path string, e os.DirEntry, err error) error {
-			if err != nil || e.IsDir() || strings.Contains(path, ".picket-partial") {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			for line := range bytes.Lines(content) {
-				if !bytes.Contains(line, []byte(`"endpointInput":{"observedContentType":"text/csv","mode":"INPUT"`)) || bytes.Contains(line, []byte(",,")) {
-					t.Errorf("%s: %s", path, line)
-				}
-				n++
-			}
-			return err
-		})
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		return n
-	}
+	lines := func() int { return linesIn(t, filepath.Join(dir, "to")) }
 	for life := 1; life <= 2; life++ {
 		p := launch(t, filepath.Join(dir, "agent.sock"), nil, "--config", file)
 		p.connect(t)
@@ -121,6 +109,140 @@ func TestCapturedRequestsLeave(t *testing.T) {
 	}); err != nil || count != 2*each {
 		t.Errorf("the audit log has %d records: %v", count, err)
 	}
+}
+
+// linesIn counts the captured requests below a destination, which have one column.
+func linesIn(t *testing.T, to string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(to, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() || strings.Contains(path, ".picket-partial") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		for line := range bytes.Lines(content) {
+			if !bytes.Contains(line, []byte(`"endpointInput":{"observedContentType":"text/csv","mode":"INPUT"`)) || bytes.Contains(line, []byte(",,")) {
+				t.Errorf("%s: %s", path, line)
+			}
+			n++
+		}
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The process in which captured records are prepared gives way to all others, is replaced where it ends, by one of the same program,
+// and ends with the daemon, however that ends.
+func TestPreparingProcess(t *testing.T) {
+	dir := t.TempDir()
+	file := leaving(t, dir, "{model: fraud, samples: true, features: [{feature: '0', action: allow}], outputs: allow, ids: allow}")
+	own := filepath.Join(dir, "picketd")
+	copyFile(t, binary, own)
+	start := func() *process {
+		p := &process{path: filepath.Join(dir, "agent.sock"), exited: make(chan error, 1)}
+		p.cmd = exec.Command(own, "--config", file)
+		p.cmd.Env = []string{"PICKET_IMDS=off", "PATH=" + os.Getenv("PATH")}
+		p.run(t)
+		p.connect(t)
+		return p
+	}
+	left := 0
+	leaves := func(p *process) (preparing int) {
+		p.checkScores(t, "fraud", 1)
+		left++
+		wait(t, func() bool { return linesIn(t, filepath.Join(dir, "to")) == left })
+		children := childrenOf(t, p.cmd.Process.Pid)
+		if len(children) != 1 {
+			t.Fatalf("the daemon has the processes %v:\n%s", children, &p.stderr)
+		}
+		return children[0]
+	}
+	p := start()
+	first := leaves(p)
+	if line := strings.ReplaceAll(readFile(t, fmt.Sprintf("/proc/%d/cmdline", first)), "\x00", " "); line != own+" "+prepareObjects+" " {
+		t.Errorf("the process is %q", line)
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := unix.SchedGetAttr(id, 0); err != nil || a.Nice != 19 {
+			t.Errorf("a thread is scheduled as %+v: %v", a, err)
+		}
+	}
+	if score := readFile(t, fmt.Sprintf("/proc/%d/oom_score_adj", first)); score != "1000\n" {
+		t.Errorf("oom_score_adj is %q", score)
+	}
+	// A service manager that ends all processes of a group has it go on until the daemon has ended.
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		if err := syscall.Kill(first, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := leaves(p); again != first {
+		t.Errorf("process %d was replaced by %d after a signal", first, again)
+	}
+	// Another program in the place of this one is for the next start.
+	if err := errors.Join(os.WriteFile(own+".new", []byte("#!/bin/sh\nexit 1\n"), 0o700), os.Rename(own+".new", own)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := leaves(p)
+	if second == first {
+		t.Error("the process that was killed prepares")
+	}
+	p.stop(t)
+	ended := func(pid int) func() bool {
+		return func() bool { // or nobody has asked yet how
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return os.IsNotExist(err) || bytes.Contains(stat, []byte(") Z "))
+		}
+	}
+	if !ended(second)() {
+		t.Error("the process is there after the daemon")
+	}
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, binary, own)
+	p = start()
+	third := leaves(p)
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	wait(t, ended(third))
+}
+
+// childrenOf are the processes that a process has started and that run.
+func childrenOf(t *testing.T, parent int) (all []int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fields[0] != "Z" && fields[1] == strconv.Itoa(parent) {
+			all = append(all, pid)
+		}
+	}
+	return all
 }
 
 func TestPoliciesThatAreRefused(t *testing.T) {

@@ -76,6 +76,10 @@ func (o *Options) endpoint(b *Batch) ([]Object, error) {
 			if err != nil {
 				return nil, fmt.Errorf("writing a Data Capture record: %w", err)
 			}
+			if lines == nil { // those that follow are about as long, as a rule
+				const most = 10 << 20
+				lines = make([]byte, 0, min((len(encoded)+len(encoded)/16+1)*n*len(b.Records), most))
+			}
 			lines = append(append(lines, encoded...), '\n')
 		}
 	}
@@ -98,10 +102,10 @@ func (o *Options) side(mode string, all []Tensor, table []flatTensor, row, n int
 		s.Data = base64.StdEncoding.EncodeToString(asDocument(all))
 	case o.JSON:
 		s.ContentType, s.Encoding = "application/json", "JSON"
-		s.Data = string(appendObject(nil, table, row))
+		s.Data = string(appendObject(make([]byte, 0, 32*columnsOf(table)), table, row))
 	default:
 		s.ContentType, s.Encoding = "text/csv", "CSV"
-		s.Data = string(appendRow(nil, table, row))
+		s.Data = string(appendRow(make([]byte, 0, 16*columnsOf(table)), table, row))
 	}
 	return s
 }
@@ -113,6 +117,14 @@ type flatTensor struct {
 }
 
 func (f flatTensor) rows() int { return f.rowCount }
+
+// columnsOf is how many columns a table has.
+func columnsOf(table []flatTensor) (n int) {
+	for i := range table {
+		n += table[i].columns
+	}
+	return n
+}
 
 // flat is the tensors as one table, side by side; nil where that cannot be, as they have
 // different numbers of rows, are opaque, or too wide for text.

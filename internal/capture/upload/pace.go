@@ -6,10 +6,10 @@ import (
 )
 
 // A backlog has waited for hours, and predictions do not: what is prepared to leave rests after each stretch of work, rests times as
-// long, while its segment leaves at least catchUp times as fast as it was captured. So a backlog shrinks at that rate, with a fifth of
+// long, while its segment leaves at least catchUp times as fast as it was captured. So a backlog shrinks at that rate, with a fifteenth of
 // one processor where that is enough, and with as much as it takes where it is not.
 const (
-	rests   = 4
+	rests   = 14
 	catchUp = 15
 	// longestSpan is how long a segment can have been captured: clocks jump.
 	longestSpan = time.Minute

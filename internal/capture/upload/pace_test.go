@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What prepares records to leave rests for four times as long as it works, until its segment has taken a fifteenth of the time in which
+// What prepares records to leave rests for fourteen times as long as it works, until its segment has taken a fifteenth of the time in which
 // it was captured.
 func TestBacklogLeavesGently(t *testing.T) {
 	const work = 10 * time.Millisecond
@@ -15,8 +15,8 @@ func TestBacklogLeavesGently(t *testing.T) {
 		captured time.Duration
 		takes    time.Duration // two pieces of work
 	}{
-		{time.Minute, 2 * 5 * work},
-		{1000 * time.Hour, 2 * 5 * work},
+		{time.Minute, 2 * 15 * work},
+		{1000 * time.Hour, 2 * 15 * work},
 		{450 * time.Millisecond, 4 * work}, // 30 ms, and the second piece is late
 		{150 * time.Millisecond, 2 * work},
 		{0, 2 * work},

@@ -97,7 +97,7 @@ func newRecipe(r *Recipe, log *slog.Logger) (*recipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &recipe{policy: policy, format: r.Format, compression: r.Compression, objectBytes: r.ObjectBytes, log: log}
+	out := &recipe{policy: policy, format: r.Format, compression: r.Compression, objectBytes: objectBytes(r.ObjectBytes), log: log}
 	out.format.Ref = func(key string) string { return r.Base + key }
 	out.kindsOf = func(model string) []format.Kind {
 		if kinds, ok := r.KindsOf[model]; ok {
