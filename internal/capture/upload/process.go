@@ -373,7 +373,7 @@ func (l *words) log(to *slog.Logger) {
 	for i, a := range l.Attrs {
 		attrs[i] = slog.String(a[0], a[1])
 	}
-	to.LogAttrs(context.Background(), l.Level, l.Message, attrs...)
+	to.LogAttrs(context.Background(), l.Level, l.Message, attrs...) //nolint:sloglint // the other process has the text
 }
 
 // teller is the log of a process that prepares: the other process writes it.

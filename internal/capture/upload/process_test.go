@@ -258,7 +258,7 @@ func TestProcessThatEnds(t *testing.T) {
 		t.Error(err)
 	}
 	failed := errors.New("the disk is gone")
-	if err := whole(t.Context(), func() error { return failed }); err != failed {
+	if err := whole(t.Context(), func() error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("a source that fails: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
