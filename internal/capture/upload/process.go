@@ -231,10 +231,19 @@ func (r remote) Next() (*spool.Payload, error) {
 func (r remote) Beside(at *capture.Beside) ([]byte, error) {
 	a, body, err := r.ask(question{Kind: asksBeside, Beside: *at})
 	if err == nil && a.Damaged != "" {
-		err = fmt.Errorf("%w: %s", spool.ErrDamaged, a.Damaged)
+		err = damage(a.Damaged)
 	}
 	return body, err
 }
+
+// damage is a spool.ErrDamaged of the other process, in its words.
+type damage string
+
+// Error implements error.
+func (d damage) Error() string { return string(d) }
+
+// Unwrap implements the errors package's interface.
+func (damage) Unwrap() error { return spool.ErrDamaged }
 
 // Object implements Work.
 func (r remote) Object(o *Object) error {
