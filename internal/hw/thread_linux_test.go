@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -84,15 +83,19 @@ func TestWakeSoon(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		want := *before
-		if before.Runtime != 0 { // Linux from 6.12 on tells the slice
-			want.Runtime = shortSlice
-		}
-		if *after != want {
+		if want := withSlice(*before, shortSlice); *after != want {
 			t.Errorf("the thread is scheduled as %+v, want %+v", *after, want)
 		}
 	}()
 	<-done
+}
+
+// withSlice is how a thread is scheduled that was so before and got a slice: Linux from 6.12 on tells it.
+func withSlice(before unix.SchedAttr, slice uint64) unix.SchedAttr {
+	if before.Runtime != 0 {
+		before.Runtime = slice
+	}
+	return before
 }
 
 // changeChild has the test binary change itself and say what came of it.
@@ -175,23 +178,18 @@ func TestGiveWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	startThreads(8, stop)
-	want := *before
+	want := withSlice(*before, longSlice)
 	want.Nice = leastNice
-	if before.Runtime != 0 { // Linux from 6.12 on tells the slice
-		want.Runtime = longSlice
-	}
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil || len(threads) < 16 {
-		t.Fatal(len(threads), err)
-	}
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			t.Fatal(err)
+	threads := 0
+	if err := eachThread(os.Getpid(), func(id int) (bool, error) {
+		threads++
+		a, err := unix.SchedGetAttr(id, 0)
+		if err == nil && *a != want {
+			t.Errorf("a thread is scheduled as %+v, want %+v", *a, want)
 		}
-		if a, err := unix.SchedGetAttr(id, 0); err != nil || *a != want {
-			t.Errorf("a thread is scheduled as %+v, want %+v: %v", a, want, err)
-		}
+		return false, err
+	}); err != nil || threads < 16 {
+		t.Errorf("%d threads were asked: %v", threads, err)
 	}
 	if err := GiveWay(os.Getpid()); err != nil {
 		t.Errorf("the second time: %v", err)
