@@ -34,14 +34,17 @@ COLUMNS = 12
 SYSTEMCTL = """#!/bin/bash
 # systemctl for the one unit, picketd.
 pids() { for p in /proc/[0-9]*; do [ "$(readlink "$p/exe")" = "$HOST/usr/bin/picketd" ] && echo "${p#/proc/}"; done | sort -n; }
+# Those that are told to end, as the unit's KillMode has it: the process that prepares objects ends with the daemon that started it.
+daemons() { for p in $(pids); do grep -qz '^prepare-objects$' "/proc/$p/cmdline" 2>/dev/null || echo "$p"; done; }
+main() { daemons | head -n 1; }
 command=$1; shift
 case "$command" in
 is-active) [ -n "$(pids)" ] && echo active || { echo inactive; exit 3; } ;;
-status) [ -n "$(pids)" ] && echo "active (running), main PID $(pids | head -n 1)" || { echo inactive; exit 3; } ;;
-show) pids | head -n 1 ;;
+status) [ -n "$(pids)" ] && echo "active (running), main PID $(main)" || { echo inactive; exit 3; } ;;
+show) main ;;
 daemon-reload) ;;
-kill) kill -USR2 "$(pids | head -n 1)" ;;
-stop) for p in $(pids); do kill "$p"; done; while [ -n "$(pids)" ]; do sleep 0.02; done ;;
+kill) kill -USR2 "$(main)" ;;
+stop) for p in $(daemons); do kill "$p"; done; while [ -n "$(pids)" ]; do sleep 0.02; done ;;
 restart)
 	if [ "${1-}" = "$NTP" ]; then touch "$HOST/clock-is-set"; exit; fi
 	"$0" stop; "$0" start ;;
@@ -251,24 +254,32 @@ class Host:
                 total = max(total, float(m[3])) if name.endswith("psi") else total + float(m[3])
         return total
 
-    def pids(self):
-        found = []
+    def processes(self):
+        """The processes that run picketd, each with its arguments."""
+        found = {}
         for p in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if os.readlink(p / "exe") == self.path("/usr/bin/picketd"):
-                    found.append(int(p.name))
-        return sorted(found)
+                    found[int(p.name)] = (p / "cmdline").read_bytes().split(b"\0")
+        return found
+
+    def pids(self):
+        """The daemons among them. The process that prepares objects ends with the one that started it."""
+        return sorted(pid for pid, arguments in self.processes().items() if b"prepare-objects" not in arguments)
+
+    def signal(self, what):
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):  # one that had begun to end
+                os.kill(pid, what)
 
     def close(self):
         for close in self.closers:
             close()
-        for pid in self.pids():
-            os.kill(pid, signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         end = time.monotonic() + 15
-        while self.pids():
+        while self.processes():
             if time.monotonic() > end:
-                for pid in self.pids():
-                    os.kill(pid, signal.SIGKILL)
+                self.signal(signal.SIGKILL)
             time.sleep(0.02)
         for mount in self.mounts:
             subprocess.run(["umount", mount], check=True)
@@ -299,7 +310,7 @@ def healthy(h):
 def down(h):
     h.start()
     os.kill(h.pids()[0], signal.SIGKILL)
-    wait("the end", lambda: not h.pids())
+    wait("the end", lambda: not h.processes())
     yield
     h.predict()
 
