@@ -32,7 +32,6 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/picket-ml/picket/bench/interleave"
-	"github.com/picket-ml/picket/bench/load"
 	"github.com/picket-ml/picket/bench/models"
 	"github.com/picket-ml/picket/bench/program"
 	"github.com/picket-ml/picket/bench/protocols"
@@ -40,6 +39,7 @@ import (
 	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/bench/testrows"
 	"github.com/picket-ml/picket/bench/versus"
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/spool"
 	"github.com/picket-ml/picket/internal/hw"
@@ -402,15 +402,15 @@ func (d *drain) phase(ctx context.Context, where string, random *rand.Rand) (*ph
 
 // ask asks for as long, at random times. Each time is counted from when the request was due.
 func (d *drain) ask(ctx context.Context, random *rand.Rand, long time.Duration) ([]time.Duration, error) {
-	alarm, err := load.NewAlarm()
+	clock, err := alarm.NewClock()
 	if err != nil {
 		return nil, err
 	}
-	defer alarm.Close()
+	defer clock.Close()
 	var took []time.Duration
 	began := time.Now()
 	for due := time.Duration(0); due < long; due += time.Duration(random.ExpFloat64() / d.rate * float64(time.Second)) {
-		if err := alarm.Wait(began.Add(due)); err != nil {
+		if err := clock.Until(began.Add(due)); err != nil {
 			return nil, err
 		}
 		late := max(0, time.Since(began)-due)

@@ -18,6 +18,7 @@ import (
 	"github.com/picket-ml/picket/bench/report"
 	"github.com/picket-ml/picket/bench/stats"
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/lane"
 )
 
@@ -244,12 +245,12 @@ func (p *Plan) end() time.Duration { return p.WarmUp + p.Duration }
 
 // work does the worker's part, from the load's beginning on.
 func (w *worker) work(ctx context.Context, next *atomic.Int64) (err error) {
-	alarm, err := NewAlarm()
+	clock, err := alarm.NewClock()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, alarm.Close()) }()
-	if err := alarm.Wait(w.start); err != nil {
+	defer func() { err = errors.Join(err, clock.Close()) }()
+	if err := clock.Until(w.start); err != nil {
 		return err
 	}
 	switch {
@@ -258,7 +259,7 @@ func (w *worker) work(ctx context.Context, next *atomic.Int64) (err error) {
 	case w.AskOnly:
 		return w.askOnly(ctx)
 	case w.Due != nil:
-		return w.open(ctx, alarm, next)
+		return w.open(ctx, clock, next)
 	}
 	return w.closed(ctx)
 }
@@ -376,7 +377,7 @@ func (w *worker) askOnly(ctx context.Context) error {
 }
 
 // open takes one request after the other that is due next.
-func (w *worker) open(ctx context.Context, alarm *Alarm, next *atomic.Int64) error {
+func (w *worker) open(ctx context.Context, clock *alarm.Clock, next *atomic.Int64) error {
 	for w.made < tooMany {
 		n := int(next.Add(1)) - 1
 		if n >= len(w.Due) {
@@ -384,7 +385,7 @@ func (w *worker) open(ctx context.Context, alarm *Alarm, next *atomic.Int64) err
 		}
 		due := w.Due[n]
 		w.client.Prepare(w.random)
-		if err := alarm.Wait(w.start.Add(due)); err != nil {
+		if err := clock.Until(w.start.Add(due)); err != nil {
 			return err
 		}
 		sent := time.Since(w.start)

@@ -204,30 +204,6 @@ func TestEvery(t *testing.T) {
 	}
 }
 
-// TestAlarm never rings early, rings at once for what is past, and goes on ringing.
-func TestAlarm(t *testing.T) {
-	t.Parallel()
-	a, err := NewAlarm()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, after := range []time.Duration{-time.Hour, 0, time.Nanosecond, 100 * time.Microsecond, 3 * time.Millisecond, time.Microsecond} {
-		at := time.Now().Add(after)
-		if err := a.Wait(at); err != nil {
-			t.Fatal(err)
-		}
-		if early := time.Until(at); early > 0 {
-			t.Errorf("%v ahead, it rings %v early", after, early)
-		}
-	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := a.Wait(time.Now().Add(time.Hour)); err == nil {
-		t.Error("an alarm that is closed rings")
-	}
-}
-
 // TestEnd leaves nothing behind where the caller gives up while a request hangs.
 func TestEnd(t *testing.T) {
 	t.Parallel()

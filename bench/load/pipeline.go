@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/picket-ml/picket/bench/protocols"
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/lanewire"
 )
 
@@ -144,14 +145,14 @@ func OpenLoop(conns []*Pipeline, due []Arrivals, deadline time.Duration) ([][]Re
 
 // sendWhenDue sends each request when it is due, but for those whose deadline has passed by then.
 func (c *Pipeline) sendWhenDue(start time.Time, requests []Request, deadline time.Duration, mu *sync.Mutex) (err error) {
-	alarm, err := NewAlarm()
+	clock, err := alarm.NewClock()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, alarm.Close()) }()
+	defer func() { err = errors.Join(err, clock.Close()) }()
 	for n := range requests {
 		r := &requests[n]
-		if err := alarm.Wait(start.Add(r.Due)); err != nil {
+		if err := clock.Until(start.Add(r.Due)); err != nil {
 			return err
 		}
 		r.Left = time.Since(start)

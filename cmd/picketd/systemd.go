@@ -3,9 +3,10 @@ package main
 import (
 	"log/slog"
 	"sync"
-	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/picket-ml/picket/internal/alarm"
 )
 
 // notify tells the service manager; without one it does nothing.
@@ -29,11 +30,12 @@ func startWatchdog(log *slog.Logger) (stop func()) {
 	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(allowed / 2)
-		defer ticker.Stop()
+		due := alarm.New()
+		defer due.Close()
 		for {
+			due.Set(allowed / 2)
 			select {
-			case <-ticker.C:
+			case <-due.C():
 				notify(log, systemd.SdNotifyWatchdog)
 			case <-stopped:
 				return

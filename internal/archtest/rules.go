@@ -42,7 +42,7 @@ var moduleRules = []rule{
 	{pkg: "internal/fleet", imports: []string{"packaging", "internal/durable", "internal/cloud", "internal/transfer", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/s3"}},
 	{pkg: "internal/fleet/edge", imports: []string{"packaging"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/fleet/fleettest", imports: []string{"internal/fleet", "internal/fleet/*"}, support: true},
-	{pkg: "internal/fleet/*", imports: []string{"packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/*"}, realParts...)},
+	{pkg: "internal/fleet/*", imports: []string{"internal/alarm", "packaging", "internal/durable", "internal/fleet", "internal/fleet/edge"}, tests: append([]string{"internal/fleet/*", "internal/cloud", "internal/store", "internal/testkit", "internal/testkit/*"}, realParts...)},
 	{pkg: "internal/parquetschema"}, // the order of a Parquet file's columns
 	{pkg: "internal/rows", imports: []string{"tensor"}},
 	{pkg: "internal/api/...", imports: []string{"internal/api/..."}},
@@ -82,13 +82,14 @@ var moduleRules = []rule{
 	{pkg: "internal/monitor", tests: []string{"internal/testkit"}},
 	{pkg: "internal/drift", imports: []string{"engine", "tensor", "internal/monitor", "internal/metrics"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
 	{pkg: "internal/metrics", imports: []string{"engine"}, tests: []string{"engine/enginetest", "internal/hw", "internal/testkit"}},
-	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/durable", "internal/metrics", "internal/osfile"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
+	{pkg: "internal/metrics/cloudwatch", imports: []string{"internal/alarm", "internal/durable", "internal/metrics", "internal/osfile"}, tests: []string{"engine", "engine/enginetest", "internal/hw", "tensor", "internal/testkit/..."}},
 
 	// What is captured, on its way from the engine to storage.
 	{pkg: "internal/capture/format", imports: []string{"internal/parquetschema", "internal/rows", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
-	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/testkit", "internal/testkit/*"}},
+	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/alarm", "internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
+	{pkg: "internal/alarm"},
 	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "internal/durable", "tensor", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/durable"
 	"github.com/picket-ml/picket/internal/fleet"
 	"github.com/picket-ml/picket/internal/fleet/edge"
@@ -167,7 +168,7 @@ func (a *Agent) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-alarm.After(wait):
 		}
 		if err := a.Poll(ctx); err != nil {
 			failures++

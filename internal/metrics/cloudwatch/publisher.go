@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/metrics"
 )
 
@@ -71,7 +72,7 @@ type Publisher struct {
 // New makes a Publisher that does nothing yet.
 func New(o Options) *Publisher {
 	if o.now == nil {
-		o.now, o.after = time.Now, time.After
+		o.now, o.after = time.Now, alarm.After
 	}
 	if o.Stdout == nil {
 		o.Stdout = os.Stdout

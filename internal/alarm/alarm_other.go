@@ -1,0 +1,5 @@
+//go:build !linux
+
+package alarm
+
+func (*Alarm) ofSystem() bool { return false }
