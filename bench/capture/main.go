@@ -2,9 +2,9 @@
 // requests take turns of a fraction of a second, in another order each round, and all but one are stopped meanwhile. JSON goes to
 // standard output.
 //
-// What is told is the median of what the rounds say, each of which compares daemons that had their turns in the same few seconds, and the interval
-// that has it with 95% confidence: how fast a machine that others share is changes by a half from one minute to the next. Where p99 is measured
-// each round has daemons that were started for it, because one process is a percent or two faster than the next of the same program, for as long as it runs.
+// What is told is the median of what the rounds say, each of which compares daemons that had ten turns each in the same few seconds, and the
+// interval that has it with 95% confidence: how fast a machine that others share is changes by a half from one minute to the next. Each round has
+// daemons that were started for it, because one process is a percent or two faster than the next of the same program, for as long as it runs.
 //
 // Two of the daemons capture nothing: what the second is beside the first is what the machine's noise makes of no difference at all,
 // in the same turns. In one more turn of each round this program itself copies, sums up and writes as many bytes as a daemon that captures
@@ -122,9 +122,9 @@ func loads() ([]load, error) {
 	apart := placement{cpus[:1], last}
 	const many, few = 1 << 10, 3 // daemons
 	all := []load{
-		{name: "128 at once, all on one processor", part: "throughput", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 240, lives: 1, placed: one, daemons: many, floor: true, judged: true},
-		{name: "128 at once, a processor for each side", part: "placements", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 120, lives: 1, placed: apart, daemons: many},
-		{name: "256 at once, of two clients, on all processors", part: "placements", clients: 2, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 1, rounds: 120, lives: 1, placed: placement{cpus, cpus}, daemons: many},
+		{name: "128 at once, all on one processor", part: "throughput", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 10, rounds: 1, lives: 30, placed: one, daemons: many, floor: true, judged: true},
+		{name: "128 at once, a processor for each side", part: "placements", clients: 1, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 10, rounds: 1, lives: 12, placed: apart, daemons: many},
+		{name: "256 at once, of two clients, on all processors", part: "placements", clients: 2, window: 128, turn: 40 * time.Millisecond, warmUp: 10 * time.Millisecond, turns: 10, rounds: 1, lives: 12, placed: placement{cpus, cpus}, daemons: many},
 		// Without a warm-up, in which a daemon would write what had come due while it was stopped.
 		{name: "one after the other, all on one processor", part: "p99", clients: 1, window: 1, turn: 100 * time.Millisecond, turns: 10, rounds: 1, lives: 40, placed: one, daemons: few, judged: true},
 		{name: "one after the other, a processor for each side", part: "p99", clients: 1, window: 1, turn: 100 * time.Millisecond, turns: 10, rounds: 1, lives: 40, placed: apart, daemons: few, judged: true},

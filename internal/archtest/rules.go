@@ -90,8 +90,9 @@ var moduleRules = []rule{
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/alarm", "internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
 	{pkg: "internal/alarm"},
-	{pkg: "internal/capture", imports: []string{"engine", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
-	{pkg: "internal/capture/spool", imports: []string{"internal/capture", "internal/durable", "tensor", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
+	{pkg: "internal/streamcopy", unsafe: true}, // assembler, for one thing only
+	{pkg: "internal/capture", imports: []string{"engine", "internal/alarm", "internal/streamcopy", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
+	{pkg: "internal/capture/spool", imports: []string{"internal/alarm", "internal/capture", "internal/durable", "tensor", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 
 	// Servers turn a wire format into requests to the engine. Which backend answers is none of their business.
 	{pkg: "internal/server/lane", imports: server, tests: append([]string{"lane"}, realParts...)},

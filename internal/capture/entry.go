@@ -64,6 +64,7 @@ const (
 	unnamed = iota
 	named
 	numbered
+	counted // as numbered, and the numbers of parts with a row each follow each other: the first one's tells all
 	namings
 )
 
@@ -85,14 +86,18 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	}
 	b = e.appendHead(b)
 	naming := e.naming()
-	if naming == numbered {
+	switch naming {
+	case numbered:
 		b = append(b, e.Origin[:]...)
 		var to []byte
 		b, to = growNumbers(b, len(e.Parts))
 		for i := range e.Parts {
 			putNumber(to, i, e.Parts[i].Rows, e.Parts[i].Number)
 		}
-	} else {
+	case counted:
+		b = append(b, e.Origin[:]...)
+		b = binary.LittleEndian.AppendUint64(b, e.Parts[0].Number)
+	default:
 		for i := range e.Parts {
 			b = binary.LittleEndian.AppendUint32(b, e.Parts[i].Rows)
 			if naming == named {
@@ -117,8 +122,11 @@ func (e *Entry) Append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// numberBytes is what a part takes that has a Number.
-const numberBytes = 12
+const (
+	headBytes   = 22 // before the texts
+	numberBytes = 12 // of a part that has a Number
+	countBytes  = 8  // of all parts whose Numbers are counted
+)
 
 // appendHead appends what stands before the parts, but for the origin.
 func (e *Entry) appendHead(b []byte) []byte {
@@ -157,37 +165,59 @@ func putNumber(to []byte, i int, rows uint32, number uint64) {
 	binary.LittleEndian.PutUint64(b[4:], number)
 }
 
-// MostBytes is more than Append appends, by what a frame around it takes.
-func (e *Entry) MostBytes() int {
-	const fixed, text, data = 64, 2, 64 // of the entry, of each text, and of each tensor beside its shape and its bytes
-	n := fixed + len(e.Model) + len(e.Version) + len(e.Error) + (numberBytes+text)*len(e.Parts)
-	if !e.Numbered {
+// AppendTo implements Encoder.
+func (e *Entry) AppendTo(b *Draft) (err error) {
+	start := len(b.B)
+	b.B, err = e.Append(b.B)
+	b.appended(start)
+	return err
+}
+
+// Size is how many bytes Append appends.
+func (e *Entry) Size() int {
+	n := headBytes + textBytes(e.Model) + textBytes(e.Version) + textBytes(e.Error)
+	switch naming := e.naming(); naming {
+	case numbered:
+		n += len(e.Origin) + numberBytes*len(e.Parts)
+	case counted:
+		n += len(e.Origin) + countBytes
+	default:
+		n += 4 * len(e.Parts)
 		for i := range e.Parts {
-			n += len(e.Parts[i].Inference)
+			if naming == named {
+				n += textBytes(e.Parts[i].Inference)
+			}
 		}
 	}
 	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
 		for i := range side {
-			n += data + len(side[i].Name) + 8*len(side[i].Shape) + len(side[i].Data) + besideBytes(side[i].Beside)
+			t := &side[i]
+			n += textBytes(t.Name) + 2 + 8*len(t.Shape) + bytesBytes(t.Data, t.Beside)
 		}
 	}
 	for _, side := range [2][]Payload{e.AuxInputs, e.AuxOutputs} {
 		for i := range side {
-			n += data + len(side[i].Name) + len(side[i].Data) + besideBytes(side[i].Beside)
+			p := &side[i]
+			n += textBytes(p.Name) + 1 + bytesBytes(p.Data, p.Beside)
 		}
 	}
 	return n
 }
 
-func besideBytes(at *Beside) int {
+func textBytes(s string) int { return 2 + len(s) }
+
+func bytesBytes(data []byte, at *Beside) int {
 	if at == nil {
-		return 0
+		return 5 + len(data)
 	}
-	return len(at.Name)
+	return 9 + len(at.SHA256) + textBytes(at.Name)
 }
 
 func (e *Entry) naming() byte {
-	if e.Numbered {
+	switch {
+	case e.Numbered && e.countsOn():
+		return counted
+	case e.Numbered:
 		return numbered
 	}
 	for i := range e.Parts {
@@ -196,6 +226,22 @@ func (e *Entry) naming() byte {
 		}
 	}
 	return unnamed
+}
+
+// countsOn tells whether the first part's number tells all, of an entry that is no shorter than it has parts.
+func (e *Entry) countsOn() bool {
+	for i := range e.Parts {
+		if e.Parts[i].Rows != 1 || e.Parts[i].Number != e.Parts[0].Number+uint64(i) {
+			return false
+		}
+	}
+	n := 0
+	for _, side := range [2][]Tensor{e.Inputs, e.Outputs} {
+		for i := range side {
+			n += len(side[i].Data)
+		}
+	}
+	return n >= len(e.Parts)
 }
 
 func appendText(b []byte, s string) []byte {
@@ -327,16 +373,28 @@ func parseEntry(b []byte) (*Entry, error) {
 		sides[i] = int(r.u8())
 	}
 	e.Model, e.Version, e.Error = r.text(), r.text(), r.text()
-	if e.Numbered = naming == numbered; e.Numbered {
+	if e.Numbered = naming == numbered || naming == counted; e.Numbered {
 		copy(e.Origin[:], r.take(len(e.Origin)))
 	}
-	// Each part takes 4 bytes and each tensor 5, so a lie costs no memory.
-	if r.err != nil || parts*4 > len(r.b) || (sides[0]+sides[1]+sides[2]+sides[3])*5 > len(r.b) {
+	// Each part takes 4 bytes, or 1 of a tensor, and each tensor 5, so a lie costs no memory.
+	least := 4
+	if naming == counted {
+		least = 1
+	}
+	if r.err != nil || parts*least > len(r.b) || (sides[0]+sides[1]+sides[2]+sides[3])*5 > len(r.b) {
 		return nil, errShort
 	}
 	e.Parts = make([]Part, parts)
+	first := uint64(0)
+	if naming == counted {
+		first = r.u64()
+	}
 	for i := range e.Parts {
 		p := &e.Parts[i]
+		if naming == counted {
+			p.Rows, p.Number = 1, first+uint64(i)
+			continue
+		}
 		p.Rows = r.u32()
 		switch naming {
 		case named:
@@ -352,7 +410,7 @@ func parseEntry(b []byte) (*Entry, error) {
 		return nil, r.err
 	case len(r.b) > 0:
 		return nil, fmt.Errorf("%d bytes follow it", len(r.b))
-	case naming != e.naming():
+	case naming != e.naming() && naming != numbered: // numbers were written down one by one before they could be counted
 		return nil, errors.New("its way of naming is not the shortest")
 	}
 	return e, nil

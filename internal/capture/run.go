@@ -13,10 +13,10 @@ import (
 type Encoder interface {
 	// Len is how many inferences it has.
 	Len() int
-	// MostBytes is more than Append appends, by what a frame around it takes.
-	MostBytes() int
-	// Append appends the encoded entry to b, which it returns as it was when the entry breaks a limit.
-	Append(b []byte) ([]byte, error)
+	// Size is how many bytes AppendTo appends.
+	Size() int
+	// AppendTo appends the encoded entry to b, which it leaves as it was when the entry breaks a limit.
+	AppendTo(b *Draft) error
 }
 
 // layout is what entries of runs of a model have in common, written down once: the run of the model has thrown the rest of the program
@@ -25,7 +25,8 @@ type Encoder interface {
 type layout struct {
 	head            []byte // up to the origin
 	inputs, outputs []column
-	most            int // bytes beside numbers and rows
+	size            int  // bytes beside numbers and rows
+	bytes           bool // a row has some, so that numbers can be counted
 }
 
 // column is a tensor with a row for each of a run's.
@@ -37,9 +38,10 @@ type column struct {
 
 // Where in an entry's head is what is of one run.
 const (
-	whyAt   = 2
-	timeAt  = 4
-	partsAt = 16
+	whyAt    = 2
+	namingAt = 3
+	timeAt   = 4
+	partsAt  = 16
 )
 
 // newLayout is nil for a model of which a run is none of rows alone, or breaks a limit of entries.
@@ -63,13 +65,14 @@ func newLayout(d *engine.Description) *layout {
 			*side.tensors = append(*side.tensors, t)
 			head := appendTensorHead(nil, &t)
 			side.columns[i] = column{head: append(head, inside, 0, 0, 0, 0), rows: len(head) - 8*len(t.Shape), row: n}
+			l.bytes = l.bytes || n > 0
 		}
 	}
 	if e.check() != nil {
 		return nil
 	}
 	l.head = e.appendHead(nil)
-	l.most = e.MostBytes() // of one part
+	l.size = e.Size() - numberBytes // without rows they are not counted
 	return l
 }
 
@@ -81,6 +84,7 @@ type run struct {
 	why     Why
 	at      int64 // nanoseconds since 1970
 	every   bool
+	counted bool   // every part, with a row and the number that follows the one before
 	chosen  []span // where not every part is
 	parts   int
 	rows    int
@@ -99,7 +103,7 @@ func (r *run) of(it *item, most int64) bool {
 	}
 	r.layout, r.request, r.why, r.every = l, q, it.why, it.chosen == uint64(len(parts))
 	r.parts, r.rows, r.chosen = int(it.chosen), q.Rows, r.chosen[:0]
-	if r.every {
+	if r.counted = r.every && l.bytes && countOn(parts); r.every {
 		return true
 	}
 	// Which parts chance has chosen no processor foretells, so nothing branches on it: each is written down, and stays if it was.
@@ -133,12 +137,26 @@ func haveRows(columns []column, tensors []tensor.Tensor, rows int) bool {
 	return true
 }
 
+// countOn tells whether the first part's number tells all. It looks at all of them, as nothing is to be foretold.
+func countOn(parts []engine.Part) bool {
+	first, other := parts[0].Number, uint64(0)
+	for i := range parts {
+		other |= parts[i].Number - first - uint64(i) | uint64(parts[i].Rows) ^ 1
+	}
+	return other == 0
+}
+
 // Len implements Encoder.
 func (r *run) Len() int { return r.parts }
 
-// MostBytes implements Encoder.
-func (r *run) MostBytes() int {
-	n := r.layout.most + numberBytes*r.parts
+// Size implements Encoder.
+func (r *run) Size() int {
+	n := r.layout.size
+	if r.counted {
+		n += countBytes
+	} else {
+		n += numberBytes * r.parts
+	}
 	for _, side := range [2][]column{r.layout.inputs, r.layout.outputs} {
 		for i := range side {
 			n += side[i].row * r.rows
@@ -147,47 +165,52 @@ func (r *run) MostBytes() int {
 	return n
 }
 
-// Append implements Encoder. A run breaks no limit.
-func (r *run) Append(b []byte) ([]byte, error) {
+// AppendTo implements Encoder. A run breaks no limit.
+func (r *run) AppendTo(to *Draft) error {
 	le := binary.LittleEndian
-	start := len(b)
+	b, start := to.B, len(to.B)
 	b = append(b, r.layout.head...)
-	b[start+whyAt] = byte(r.why)
+	b[start+whyAt], b[start+namingAt] = byte(r.why), numbered
 	le.PutUint64(b[start+timeAt:], uint64(r.at))
 	le.PutUint16(b[start+partsAt:], uint16(r.parts))
 	origin := r.request.Origin()
 	b = append(b, origin[:]...)
 	parts := r.request.Parts()
-	b, to := growNumbers(b, r.parts)
-	if r.every {
-		for i := range parts {
-			putNumber(to, i, uint32(parts[i].Rows), parts[i].Number)
-		}
+	if r.counted {
+		b[start+namingAt] = counted
+		b = le.AppendUint64(b, parts[0].Number)
 	} else {
+		var numbers []byte
+		b, numbers = growNumbers(b, r.parts)
+		if r.every {
+			for i := range parts {
+				putNumber(numbers, i, uint32(parts[i].Rows), parts[i].Number)
+			}
+		}
 		for i, s := range r.chosen {
-			putNumber(to, i, uint32(s.n), parts[s.part].Number)
+			putNumber(numbers, i, uint32(s.n), parts[s.part].Number)
 		}
 	}
-	b = r.appendRows(b, r.layout.inputs, r.request.Inputs)
-	b = r.appendRows(b, r.layout.outputs, r.request.Outputs)
-	return b, nil
+	to.B = b
+	r.appendRows(to, r.layout.inputs, r.request.Inputs)
+	r.appendRows(to, r.layout.outputs, r.request.Outputs)
+	to.appended(start)
+	return nil
 }
 
-func (r *run) appendRows(b []byte, columns []column, tensors []tensor.Tensor) []byte {
+func (r *run) appendRows(to *Draft, columns []column, tensors []tensor.Tensor) {
 	le := binary.LittleEndian
 	for i := range columns {
 		c, data := &columns[i], tensors[i].Bytes()
-		start := len(b)
+		b, start := to.B, len(to.B)
 		b = append(b, c.head...)
 		le.PutUint64(b[start+c.rows:], uint64(r.rows))
 		le.PutUint32(b[len(b)-4:], uint32(r.rows*c.row))
-		if r.every {
-			b = append(b, data...)
-			continue
-		}
 		for _, s := range r.chosen {
 			b = append(b, data[s.first*c.row:(s.first+s.n)*c.row]...)
 		}
+		if to.B = b; r.every {
+			to.appendRows(data)
+		}
 	}
-	return b
 }

@@ -20,16 +20,14 @@ type Sampling struct {
 	Errors bool   // those that fail
 }
 
-// any tells whether there is a reason at all.
-func (s *Sampling) any() bool { return s.Rate > 0 || s.Every > 0 || s.Banded || s.Errors }
-
-// chooser is a Sampling for one model.
+// chooser is a Sampling for one model. What most requests need of it is together, because they have to fetch it.
 type chooser struct {
-	Sampling
-	all       bool   // by chance, and for no other reason
+	any       bool   // there is a reason at all
+	all       bool   // by chance, and for no other reason but an error
 	chance    bool   // likewise some
 	threshold uint64 // of a random number, for Rate
 	output    int    // the index of Output, -1 where the model has none
+	Sampling
 }
 
 // tally is what a model's requests change when it is chosen among them, from whatever thread.
@@ -59,7 +57,7 @@ func mix(x uint64) uint64 {
 }
 
 func newChooser(s Sampling, signature *engine.Signature) *chooser {
-	c := &chooser{Sampling: s, output: -1}
+	c := &chooser{Sampling: s, output: -1, any: s.Rate > 0 || s.Every > 0 || s.Banded || s.Errors}
 	switch {
 	case s.Rate >= 1:
 		c.threshold = math.MaxUint64
@@ -92,6 +90,12 @@ func (c *chooser) chances(d *draws) (chosen uint64) {
 	return chosen
 }
 
+// byChance decides of one inference.
+func (c *chooser) byChance(n *tally) bool {
+	d := n.draws()
+	return d.next() < c.threshold
+}
+
 // choose says why an inference is captured, 0 if it is not. n is the model's. out is its
 // rows of the outputs, nil for one that failed.
 func (c *chooser) choose(n *tally, out []tensor.Tensor, first, rows int, failed bool) Why {
@@ -104,10 +108,8 @@ func (c *chooser) choose(n *tally, out []tensor.Tensor, first, rows int, failed 
 	}
 	if c.threshold == math.MaxUint64 {
 		why |= ByRate
-	} else if c.threshold > 0 {
-		if d := n.draws(); d.next() < c.threshold {
-			why |= ByRate
-		}
+	} else if c.threshold > 0 && c.byChance(n) {
+		why |= ByRate
 	}
 	if c.Every > 0 && n.count.Add(1)%uint64(c.Every) == 0 {
 		why |= ByCount

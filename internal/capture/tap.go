@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/picket-ml/picket/engine"
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/tensor"
 )
 
@@ -161,17 +162,19 @@ func (o *TapOptions) of(name string) Sampling {
 	return o.Default
 }
 
-// modelTap is the Tap for one model.
+// modelTap is the Tap for one model. What each request needs of it comes first, and together, because the model's run has thrown it out of
+// the processor's caches.
 type modelTap struct {
-	tap       *Tap
+	chooser atomic.Pointer[chooser]
+	tally   tally
+	tap     *Tap
+	layout  *layout // nil where its runs are written down as entries only
+	// rowBytes and fixedBytes are those of its tensors.
+	rowBytes, fixedBytes int64
+
 	name      string
 	version   string
 	signature engine.Signature
-	layout    *layout // nil where its runs are written down as entries only
-	chooser   atomic.Pointer[chooser]
-	tally     tally
-	// rowBytes and fixedBytes are those of its tensors.
-	rowBytes, fixedBytes int64
 }
 
 // maxModels is how many models, those replaced since included, follow SetSampling.
@@ -212,27 +215,31 @@ func (t *Tap) Model(d engine.Description) engine.ModelTap {
 }
 
 // Wants implements engine.ModelTap.
-func (m *modelTap) Wants() bool { return m.chooser.Load().any() }
+func (m *modelTap) Wants() bool { return m.chooser.Load().any }
 
 // Ended implements engine.ModelTap.
 func (m *modelTap) Ended(r *engine.Request, err error) {
 	c := m.chooser.Load()
-	if !c.any() {
+	if !c.any {
 		return
 	}
 	parts := r.Parts()
+	one := c.chance && err == nil && len(parts) <= 1
+	if one && !c.byChance(&m.tally) {
+		return // as most are, with little looked at
+	}
 	if err != nil && (len(parts) > 1 && errors.Is(err, engine.ErrRun) || !isFailure(err)) {
 		return // the parts are run again by themselves; or nothing failed
 	}
 	it := item{request: r, model: m, err: err}
 	switch {
+	case one || c.all && err == nil:
+		it.why, it.chosen, it.every = ByRate, uint64(max(1, len(parts))), true
 	case len(parts) == 0:
 		if it.why = c.choose(&m.tally, r.Outputs, 0, r.Rows, err != nil); it.why != 0 {
 			it.chosen = 1
 		}
-	case c.all && err == nil:
-		it.why, it.chosen, it.every = ByRate, uint64(len(parts)), true
-	case c.chance && err == nil && len(parts) > 1: // none has a reason yet
+	case c.chance && err == nil: // none has a reason yet
 		d := m.tally.draws()
 		for left := parts; len(left) > 0; left = left[min(64, len(left)):] {
 			for chosen := c.chances(&d); chosen > 0; chosen &= chosen - 1 {
@@ -335,8 +342,8 @@ const (
 func (t *Tap) run() {
 	defer close(t.ended)
 	<-t.begun
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
+	look := alarm.New()
+	defer look.Close()
 	for idle := 0; ; {
 		if t.drain() {
 			idle = 0
@@ -345,14 +352,14 @@ func (t *Tap) run() {
 		}
 		t.asleep.Store(idle > patience)
 		t.rests.Store(true)
-		due := timer.C
+		due := look.C()
 		if t.asleep.Load() {
 			if due = nil; !t.ring.empty() {
 				idle = 0
 				continue // it came before anybody could know
 			}
 		} else {
-			timer.Reset(pause)
+			look.Set(pause)
 		}
 		select {
 		case <-due:

@@ -7,6 +7,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/capture"
 )
 
@@ -40,6 +41,8 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock; nil for the system's.
 	Now func() time.Time
+	// Alarm makes what the spool waits with until a batch or a segment is due; nil for alarm.New.
+	Alarm func() *alarm.Alarm
 
 	blockFrom    int           // 0 is blockFrom; smaller in tests
 	readPatience time.Duration // 0 is readPatience; shorter in tests

@@ -7,11 +7,14 @@ import (
 )
 
 // run is the committer: it writes what is pending, seals segments that are old enough,
-// and drops what is too old.
-func (s *Spool) run() {
+// and drops what is too old. At first it has the rooms in memory.
+func (s *Spool) run(rooms ...[]byte) {
 	defer close(s.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	due := s.o.Alarm()
+	defer due.Close()
+	for _, room := range rooms {
+		fillRoom(room)
+	}
 	aged := time.Now()
 	for {
 		wait, closed := s.turn()
@@ -22,10 +25,10 @@ func (s *Spool) run() {
 			aged = time.Now()
 			s.dropAged()
 		}
-		timer.Reset(wait)
+		due.Set(wait)
 		select {
 		case <-s.wake:
-		case <-timer.C:
+		case <-due.C():
 		}
 	}
 }
@@ -68,7 +71,7 @@ func (s *Spool) takeBatch() (b *batch, wait time.Duration, ended bool) {
 		if s.look = now.Add(s.o.FlushAfter); now.Sub(s.took) > looks*s.o.FlushAfter {
 			s.look = time.Time{}
 		}
-	case b.urgent || s.closed || len(b.b) > enough || !s.look.IsZero() && !now.Before(s.look):
+	case b.urgent || s.closed || len(b.B) > enough || !s.look.IsZero() && !now.Before(s.look):
 		s.pending, s.took, s.look = nil, now, now.Add(s.o.FlushAfter)
 		return b, 0, false
 	case s.look.IsZero():
@@ -105,10 +108,10 @@ func (s *Spool) write(b *batch) {
 		}
 	}
 	b.err = err
-	tidyRoom(b.room, len(b.b))
-	tidyRoom(s.sealRoom, len(b.b))
+	tidyRoom(b.room, len(b.B))
+	tidyRoom(s.sealRoom, len(b.B))
 	s.ready = append(s.ready, newBatch(b.room))
-	b.b, b.room = nil, nil
+	b.B, b.room = nil, nil
 	s.mu.Unlock()
 	close(b.done)
 }
@@ -117,7 +120,7 @@ func (s *Spool) write(b *batch) {
 // when it is full. After an error nothing is written to that segment any more. disk is
 // held.
 func (s *Spool) commit(b *batch) error {
-	if err := s.makeRoom(s.batchBytes(len(b.b)), b.big); err != nil {
+	if err := s.makeRoom(s.batchBytes(len(b.B)), b.big); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -134,18 +137,18 @@ func (s *Spool) commit(b *batch) error {
 		if s.sealRoom == nil {
 			s.sealRoom = s.newRoom()
 		}
-		data = p.key.seal(s.sealRoom[block:], b.b, &h)
+		data = p.key.seal(s.sealRoom[block:], b.B, &h)
 		data = h.seal(data, checksum(data[batchSize:]))
 		room = s.sealRoom
 	} else {
-		b.sumUp()
-		data = h.seal(b.b, b.sum)
+		b.SumUp()
+		data = h.seal(b.B, b.Sum)
 	}
 	if len(data) >= s.o.blockFrom {
 		data = fillBlock(data)
 	}
 	if p.key == nil {
-		b.b = data[:len(b.b)] // without the padding
+		b.B = data[:len(b.B)] // without the padding
 	}
 	var at int64
 	var err error

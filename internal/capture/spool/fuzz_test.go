@@ -17,9 +17,8 @@ func FuzzSegment(f *testing.F) {
 		f.Fatal(err)
 	}
 	for n := range uint64(2) {
-		batch := appendEntryFrame(make([]byte, batchSize), 1)
+		batch := appendEntryFrame(make([]byte, batchSize), len(entry), 1)
 		batch = append(batch, entry...)
-		endEntryFrame(batch, batchSize)
 		header := batchHeader{salt: h.salt, first: 1 + n, records: 1}
 		b = append(b, header.seal(batch, checksum(batch[batchSize:]))...)
 	}

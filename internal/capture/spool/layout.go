@@ -199,12 +199,10 @@ func zeros(b []byte) bool {
 	return true
 }
 
-// appendEntryFrame begins an entry of a payload; endEntryFrame fills it in.
-func appendEntryFrame(b []byte, records int) []byte {
-	return le.AppendUint32(append(b, 0, 0, 0, 0), uint32(records))
+// appendEntryFrame appends what is before an entry of a payload.
+func appendEntryFrame(b []byte, size, records int) []byte {
+	return le.AppendUint32(le.AppendUint32(b, uint32(size)), uint32(records))
 }
-
-func endEntryFrame(b []byte, start int) { le.PutUint32(b[start:], uint32(len(b)-start-8)) }
 
 // entries are the bytes of the entries of a payload, and how many records each is.
 func entries(payload []byte) iter.Seq2[int, []byte] {

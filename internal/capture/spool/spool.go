@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/oserror"
 )
@@ -90,10 +91,9 @@ func (g *segment) name() string { return segmentName(g.number, g.salt) }
 
 // batch is what is written together.
 type batch struct {
-	b       []byte // a header's place, and the payload; in the room, behind a block, while that is large enough
+	// Draft has a header's place, which is not summed up, and the payload; in the room, behind a block, while that is large enough.
+	capture.Draft
 	room    []byte
-	sum     uint32 // the checksum of b[batchSize:summed]
-	summed  int
 	records int
 	ids     []idKey
 	urgent  bool // somebody waits
@@ -147,26 +147,25 @@ func Open(o Options) (_ *Spool, err error) {
 		return nil, fmt.Errorf("opening the capture spool: %w", err)
 	}
 	// Two: one is written while the next comes.
-	s.ready = []*batch{newBatch(s.newRoom()), newBatch(s.newRoom())}
-	go s.run()
+	rooms := [2][]byte{s.newRoom(), s.newRoom()}
+	s.ready = []*batch{newBatch(rooms[0]), newBatch(rooms[1])}
+	if s.o.FS != nil {
+		go s.run() // of the disks of tests there are many, for moments
+	} else {
+		go s.run(rooms[:]...)
+	}
 	return s, nil
 }
 
 func (s *Spool) newRoom() []byte { return newRoom(s.o.FS == nil) }
 
 func newBatch(room []byte) *batch {
-	return &batch{b: room[block : block+batchSize], room: room, summed: batchSize, done: make(chan struct{})}
+	return &batch{Draft: capture.Draft{B: room[block : block+batchSize], Summed: batchSize}, room: room, done: make(chan struct{})}
 }
 
 // sumFrom is how much of a payload is summed up at once: so little that it is in the processor's cache still, and so much that the tables
 // for it, which are not, are fetched for more than a few records.
 const sumFrom = 32 << 10
-
-// sumUp brings the checksum up to what there is.
-func (b *batch) sumUp() {
-	b.sum = moreSum(b.sum, b.b[b.summed:])
-	b.summed = len(b.b)
-}
 
 func (o Options) orDefaults() Options {
 	if o.MaxBytes == 0 {
@@ -192,6 +191,9 @@ func (o Options) orDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Alarm == nil {
+		o.Alarm = alarm.New
 	}
 	if o.readPatience == 0 {
 		o.readPatience = readPatience
@@ -242,8 +244,8 @@ func (s *Spool) Put(entries ...*capture.Entry) error {
 // TryPut is Put of one sample for whoever cannot wait, not for another goroutine either. It tells false, and has done nothing, where it
 // would have to, or to allocate.
 func (s *Spool) TryPut(e capture.Encoder) (done bool, err error) {
-	most := e.MostBytes()
-	if s.o.ReadOnly || int64(most) > s.o.BesideBytes || !s.mu.TryLock() {
+	size := e.Size()
+	if s.o.ReadOnly || int64(size) > s.o.BesideBytes || !s.mu.TryLock() {
 		return false, nil
 	}
 	defer s.mu.Unlock()
@@ -251,7 +253,7 @@ func (s *Spool) TryPut(e capture.Encoder) (done bool, err error) {
 	if b == nil && len(s.ready) > 0 {
 		b = s.ready[len(s.ready)-1]
 	}
-	if b == nil || cap(b.b)-len(b.b) < most+2*block {
+	if b == nil || cap(b.B)-len(b.B) < size+2*block {
 		return false, nil
 	}
 	records := e.Len()
@@ -325,10 +327,10 @@ func (s *Spool) enqueue(urgent bool, all []*capture.Entry, ids []idKey) (*batch,
 	if err != nil {
 		return nil, err
 	}
-	before := len(b.b)
+	before := len(b.B)
 	for _, e := range all {
 		if err := s.append(b, e, records); err != nil {
-			b.b = b.b[:before]
+			b.B = b.B[:before]
 			return nil, err
 		}
 	}
@@ -351,17 +353,16 @@ func (s *Spool) comes(records int) (*batch, error) {
 
 // append appends one of the entries of so many records in all, or leaves the batch as it was. mu is held.
 func (s *Spool) append(b *batch, e capture.Encoder, records int) error {
-	start := len(b.b)
-	with, err := e.Append(appendEntryFrame(b.b, e.Len()))
-	if err == nil && len(with) > maxPayload/2 {
-		err = ErrBusy
-		s.count(err, records)
+	start, size := len(b.B), e.Size()
+	if start+size > maxPayload/2 {
+		s.count(ErrBusy, records)
+		return ErrBusy
 	}
-	if err != nil {
+	b.B = appendEntryFrame(b.B, size, e.Len())
+	if err := e.AppendTo(&b.Draft); err != nil {
+		b.B = b.B[:start]
 		return err
 	}
-	endEntryFrame(with, start)
-	b.b = with
 	return nil
 }
 
@@ -372,12 +373,12 @@ func (s *Spool) came(b *batch, records int, urgent bool) {
 		s.pending, s.ready = b, s.ready[:len(s.ready)-1]
 		b.since = time.Now()
 	}
-	if len(b.b)-b.summed >= sumFrom && s.plan.key == nil {
-		b.sumUp()
+	if len(b.B)-b.Summed >= sumFrom && s.plan.key == nil {
+		b.SumUp()
 	}
 	b.records += records
 	b.urgent = b.urgent || urgent
-	if first && s.look.IsZero() || urgent || len(b.b) > enough {
+	if first && s.look.IsZero() || urgent || len(b.B) > enough {
 		s.notify() // so that it is written in time
 	}
 }
@@ -389,7 +390,7 @@ var errStopped = fmt.Errorf("%w: it has stopped, as when_full says, until the da
 func (s *Spool) admit() error {
 	waits := int64(0)
 	if s.pending != nil {
-		waits = int64(len(s.pending.b))
+		waits = int64(len(s.pending.B))
 	}
 	switch {
 	case s.closed:
@@ -501,7 +502,7 @@ func (s *Spool) enqueueBig(urgent bool, all []*capture.Entry, ids []idKey) (*bat
 	// With the batch, so that what makes room for that is not the segment beside which the tensors lie.
 	payload := len(all) * entryRoom
 	if s.pending != nil {
-		payload += len(s.pending.b)
+		payload += len(s.pending.B)
 	}
 	need := size + s.batchBytes(payload)
 	err := s.admit()

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/picket-ml/picket/internal/alarm"
 	"github.com/picket-ml/picket/internal/capture"
 	"github.com/picket-ml/picket/internal/capture/format"
 	"github.com/picket-ml/picket/internal/capture/residency"
@@ -38,7 +39,7 @@ func everything(t testing.TB, version string) *residency.Policy {
 
 func openSpool(t testing.TB, dir string, o spool.Options) *spool.Spool {
 	t.Helper()
-	o.Dir = filepath.Join(dir, "spool")
+	o.Dir, o.Alarm = filepath.Join(dir, "spool"), alarm.OfRuntime // in some tests time is not the host's
 	s, err := spool.Open(o)
 	if err != nil {
 		t.Fatal(err)
