@@ -4,6 +4,7 @@
 package alarm
 
 import (
+	"context"
 	"math"
 	"time"
 )
@@ -51,14 +52,17 @@ func OfRuntime() *Alarm {
 	return a
 }
 
-// After is time.After by an Alarm.
-func After(d time.Duration) <-chan time.Time {
+// After is time.After by an Alarm, until ctx ends.
+func After(ctx context.Context, d time.Duration) <-chan time.Time {
 	a, c := New(), make(chan time.Time, 1)
 	a.Set(d)
 	go func() {
 		defer a.Close()
-		<-a.C()
-		c <- time.Now()
+		select {
+		case <-a.C():
+			c <- time.Now()
+		case <-ctx.Done():
+		}
 	}()
 	return c
 }

@@ -1,10 +1,13 @@
 package alarm
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/picket-ml/picket/internal/testkit"
 )
 
 // An Alarm rings when it was told last, once, and never after it was closed.
@@ -53,9 +56,21 @@ func TestAlarmOfRuntime(t *testing.T) {
 	})
 }
 
+// After rings as a timer does, and leaves nothing behind where nobody waits any more.
 func TestAfter(t *testing.T) {
 	start := time.Now()
-	if at := <-After(20 * time.Millisecond); at.Sub(start) < 20*time.Millisecond {
+	if at := <-After(t.Context(), 20*time.Millisecond); at.Sub(start) < 20*time.Millisecond {
 		t.Errorf("%v after %v", at, start)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	c := After(ctx, time.Hour)
+	cancel()
+	select {
+	case <-c:
+		t.Error("it rang")
+	default:
+	}
 }
+
+// TestMain sees what is left behind.
+func TestMain(m *testing.M) { testkit.VerifyNoLeaks(m) }

@@ -89,7 +89,7 @@ var moduleRules = []rule{
 	{pkg: "internal/capture/residency", imports: []string{"internal/capture/format", "internal/durable", "internal/rows", "tensor", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},
 	{pkg: "internal/capture/upload", imports: []string{"internal/capture", "internal/capture/*", "internal/cloud", "internal/durable", "tensor"}, tests: []string{"internal/alarm", "internal/testkit", "internal/testkit/*"}},
 	{pkg: "internal/capture/outlet", imports: []string{"internal/capture/*", "internal/config", "tensor"}, tests: []string{"internal/testkit"}},
-	{pkg: "internal/alarm"},
+	{pkg: "internal/alarm", tests: []string{"internal/testkit"}},
 	{pkg: "internal/streamcopy", unsafe: true}, // assembler, for one thing only
 	{pkg: "internal/capture", imports: []string{"engine", "internal/alarm", "internal/streamcopy", "tensor"}, tests: []string{"engine/enginetest", "internal/hw", "internal/capture/spool", "internal/server/...", "internal/testkit", "lane"}},
 	{pkg: "internal/capture/spool", imports: []string{"internal/alarm", "internal/capture", "internal/durable", "tensor", "internal/oserror", "internal/osfile"}, tests: []string{"internal/testkit", "internal/testkit/disktrace"}},

@@ -168,7 +168,7 @@ func (a *Agent) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-alarm.After(wait):
+		case <-alarm.After(ctx, wait):
 		}
 		if err := a.Poll(ctx); err != nil {
 			failures++

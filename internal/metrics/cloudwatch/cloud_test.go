@@ -61,7 +61,7 @@ func (c *clock) now() time.Time {
 	return c.time
 }
 
-func (c *clock) after(d time.Duration) <-chan time.Time {
+func (c *clock) after(_ context.Context, d time.Duration) <-chan time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ch := make(chan time.Time, 1)

@@ -45,7 +45,7 @@ type Options struct {
 
 	// now and after are the clock of tests.
 	now   func() time.Time
-	after func(time.Duration) <-chan time.Time
+	after func(context.Context, time.Duration) <-chan time.Time
 }
 
 // dirName is the directory of the batches that wait.
@@ -122,7 +122,7 @@ func (p *Publisher) sampleAlways() {
 		select {
 		case <-p.ctx.Done():
 			return
-		case <-p.o.after(now.Truncate(p.o.Period).Add(p.o.Period).Sub(now)):
+		case <-p.o.after(p.ctx, now.Truncate(p.o.Period).Add(p.o.Period).Sub(now)):
 		}
 		p.openBacklog()
 		p.sample()
@@ -217,7 +217,7 @@ func (p *Publisher) sendAlways() {
 			select {
 			case <-p.ctx.Done():
 				return
-			case <-p.o.after(pause/2 + rand.N(pause)):
+			case <-p.o.after(p.ctx, pause/2+rand.N(pause)):
 			}
 		case !more:
 			select {
