@@ -1,10 +1,6 @@
 package capture
 
-import (
-	"hash/crc32"
-
-	"github.com/picket-ml/picket/internal/streamcopy"
-)
+import "github.com/picket-ml/picket/internal/streamcopy"
 
 // Draft is bytes that entries are appended to, and the checksum of their beginning.
 type Draft struct {
@@ -14,11 +10,9 @@ type Draft struct {
 	Sum    uint32
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // SumUp brings the checksum up to what there is.
 func (d *Draft) SumUp() {
-	d.Sum = crc32.Update(d.Sum, castagnoli, d.B[d.Summed:])
+	d.Sum = streamcopy.Sum(d.Sum, d.B[d.Summed:])
 	d.Summed = len(d.B)
 }
 

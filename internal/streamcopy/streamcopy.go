@@ -17,8 +17,7 @@ func Available() bool { return available }
 func Copy(dst, src []byte, sum uint32) uint32 {
 	dst = dst[:len(src)]
 	if !available || len(src) < Least {
-		copy(dst, src)
-		return crc32.Update(sum, castagnoli, src)
+		return part(dst, src, sum)
 	}
 	head, body := split(dst)
 	sum = part(dst[:head], src, sum)
@@ -26,6 +25,7 @@ func Copy(dst, src []byte, sum uint32) uint32 {
 	return part(dst[head+body:], src[head+body:], sum)
 }
 
-func part(dst, src []byte, sum uint32) uint32 {
-	return crc32.Update(sum, castagnoli, src[:copy(dst, src)])
-}
+// Sum is the CRC-32C of what had that sum with b behind it.
+func Sum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
+
+func part(dst, src []byte, sum uint32) uint32 { return Sum(sum, src[:copy(dst, src)]) }
